@@ -1,0 +1,1 @@
+"""The analysis: from stored effects to what SFT removed, preserved and invented. Never imports torch."""

@@ -1,0 +1,78 @@
+"""The sets of Eq. (4)-(6): which interactions SFT removed, preserved, and newly invented.
+
+An interaction's identity is (relation, subset) within a probe; sets are boolean arrays
+(2, 2^n), axis 0 by Relation.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engine.analysis.history import RunHistory
+from engine.analysis.thresholds import ThresholdRule, thresholds
+from engine.interactions import Floats
+
+Sets = NDArray[np.bool_]
+
+
+class Change(StrEnum):
+    """What became of an interaction between the base step and the present one."""
+
+    REMOVED = "removed"
+    PRESERVED = "preserved"
+    EMERGED = "emerged"
+
+
+@dataclass(frozen=True, eq=False)
+class Evolution:
+    """A run's history with a threshold rule applied: Ω of every probe at every step."""
+
+    history: RunHistory
+    rule: ThresholdRule = field(default_factory=ThresholdRule)
+    tau: tuple[Floats, ...] = field(init=False)
+    encoded: tuple[Sets, ...] = field(init=False)  # per probe (T, 2, 2^n)
+
+    def __post_init__(self) -> None:
+        tau = thresholds(self.history, self.rule)
+        object.__setattr__(self, "tau", tau)
+        encoded = tuple(
+            np.abs(probe.effects) > limit[:, None, None] for probe, limit in zip(self.history.probes, tau, strict=True)
+        )
+        object.__setattr__(self, "encoded", encoded)
+
+    def counts(self) -> NDArray[np.int64]:
+        """|Ω_t| by probe and step: (P, T)."""
+        return np.array([omega.sum(axis=(1, 2)) for omega in self.encoded])
+
+    def partition(self, probe: int, now: int, base: int = 0, *, trajectory: bool = False) -> dict[Change, Sets]:
+        """The three sets of a probe between the step indices `base` and `now`, each (2, 2^n).
+
+        removed = Ω_base ∖ preserved, preserved = Ω_base ∩ Ω_now, emerged = Ω_now ∖ preserved. With
+        `trajectory`, preserved asks that the interaction be encoded at every step in between; one that
+        left Ω and came back is then both removed and emerged.
+        """
+        omega = self.encoded[probe]
+        first, last = min(base, now), max(base, now)
+        kept = omega[first : last + 1].all(axis=0) if trajectory else omega[base] & omega[now]
+        return {
+            Change.REMOVED: omega[base] & ~kept,
+            Change.PRESERVED: kept,
+            Change.EMERGED: omega[now] & ~kept,
+        }
+
+    def effects_of(self, probe: int, change: Change, now: int, base: int = 0) -> Floats:
+        """The effects that stand for a class: of the base step for removed, of the present step otherwise."""
+        effects: Floats = self.history.probes[probe].effects[base if change is Change.REMOVED else now]
+        return effects
+
+    def emerged_by(self, probe: int, now: int, base: int, boundary: int) -> Mapping[str, Sets]:
+        """The emerged set split by when its interactions were first seen: up to `boundary`, or later.
+
+        Both are subsets of the two-point emerged set at `now`; all arguments are step indices.
+        """
+        emerged = self.partition(probe, now, base)[Change.EMERGED]
+        early = self.encoded[probe][: boundary + 1].any(axis=0)
+        return {"emerged early": emerged & early, "emerged late": emerged & ~early}

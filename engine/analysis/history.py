@@ -1,0 +1,156 @@
+"""A run's step files as arrays over the steps, probe by probe: the input of every analysis.
+
+Reads the store and refuses to judge: a step whose file is damaged, or does not belong to the run's
+probes, is named in `left_out` and not part of the history.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engine.errors import SftscopeError
+from engine.interactions import Floats, Relation
+from engine.probes import Probe
+from engine.store import RunFolder, StepRecord
+from engine.text import safe_text
+
+
+@dataclass(frozen=True, eq=False)
+class ProbeHistory:
+    """One probe over T steps. Arrays over masked states are indexed by subset on the last axis."""
+
+    probe: Probe
+    target: Mapping[str, Any]
+    scores: Floats  # (T, 2^n), v(x_T)
+    effects: Floats  # (T, 2, 2^n), axis 1 by Relation
+    zeta: Floats  # (T,)
+    gap: Floats  # (T,)
+    noise: Floats  # (T,), NaN where it was not measured
+
+    @property
+    def n_variables(self) -> int:
+        """Number of words."""
+        return len(self.probe.words)
+
+    @property
+    def bias(self) -> Floats:
+        """b = v(x_∅) at every step: (T,)."""
+        return self.scores[:, 0]
+
+    @property
+    def output(self) -> Floats:
+        """v(x_N), the score of the whole prompt, at every step: (T,)."""
+        return self.scores[:, -1]
+
+    def words_of(self, subset: int) -> tuple[str, ...]:
+        """The words of a subset, in text order."""
+        return tuple(word for i, word in enumerate(self.probe.variables) if subset >> i & 1)
+
+
+@dataclass(frozen=True, eq=False)
+class RunHistory:
+    """A run over its T ≥ 1 extracted steps. `name` and `left_out` are safe to show."""
+
+    name: str
+    steps: NDArray[np.int64]  # (T,)
+    losses: Mapping[str, Floats]  # by name: (T,), NaN where a step has none
+    probes: tuple[ProbeHistory, ...]
+    run: Mapping[str, Any]
+    left_out: tuple[str, ...] = ()
+
+    def index_of(self, step: int) -> int:
+        """Position of `step` in `steps`; SftscopeError where it was not extracted."""
+        found = np.flatnonzero(self.steps == step)
+        if not found.size:
+            known = ", ".join(map(str, self.steps[:40])) + (", …" if self.steps.size > 40 else "")
+            raise SftscopeError(f"step {step} is not among the extracted steps of {self.name}: {known}")
+        return int(found[0])
+
+    def probe_index(self, probe_id: str) -> int:
+        """Position of the probe with this id; SftscopeError where there is none."""
+        ids = [probe.probe.id for probe in self.probes]
+        if probe_id not in ids:
+            known = safe_text(", ".join(ids), max_length=300)
+            wanted = safe_text(repr(probe_id), max_length=60)
+            raise SftscopeError(f"no probe {wanted} in {self.name}; its probes are {known}")
+        return ids.index(probe_id)
+
+
+def load_history(path: Path) -> RunHistory:
+    """All extracted steps of the run folder at `path`; SftscopeError where there is none to read."""
+    folder = RunFolder(path)
+    run = folder.read_run()
+    probes, targets = folder.read_probes(), folder.read_targets()
+    sizes = [len(probe.words) for probe in probes]
+    on_disk = folder.steps()
+    table = _Table.of(len(on_disk), sizes)
+    steps: list[int] = []
+    losses: list[Mapping[str, float]] = []
+    left_out: list[str] = []
+    for step in on_disk:
+        try:
+            record = folder.read_step(step)
+            if record.n_variables.tolist() != sizes:
+                raise SftscopeError(f"{folder.step_file(step)}: its probes are not the probes of this run")
+        except SftscopeError as error:
+            left_out.append(safe_text(str(error).replace(f"{path}/", "")))
+            continue
+        table.put(len(steps), record)
+        steps.append(step)
+        losses.append(record.losses)
+    if not steps:
+        reason = f"; {left_out[0]}" if left_out else ""
+        raise SftscopeError(f"{path}: no extracted steps yet; run 'sftscope extract {path}'{reason}")
+    names = sorted({name for part in losses for name in part})
+    return RunHistory(
+        name=safe_text(path.resolve().name, max_length=100),
+        steps=np.array(steps, dtype=np.int64),
+        losses={name: np.array([part.get(name, np.nan) for part in losses]) for name in names},
+        probes=tuple(
+            table.probe(index, len(steps), probe, target)
+            for index, (probe, target) in enumerate(zip(probes, targets, strict=True))
+        ),
+        run=run,
+        left_out=tuple(left_out),
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class _Table:
+    """The arrays of all probes, filled step by step, so that a run is held in memory once."""
+
+    scores: list[Floats]  # per probe (T, 2^n)
+    effects: list[Floats]  # per probe (T, 2, 2^n)
+    per_probe: Floats  # (T, 3, P): ζ, gap, noise
+
+    @classmethod
+    def of(cls, steps: int, sizes: Sequence[int]) -> "_Table":
+        return cls(
+            scores=[np.empty((steps, 1 << n)) for n in sizes],
+            effects=[np.empty((steps, 2, 1 << n)) for n in sizes],
+            per_probe=np.empty((steps, 3, len(sizes))),
+        )
+
+    def put(self, row: int, record: StepRecord) -> None:
+        assert record.effects is not None
+        for index, (scores, effects) in enumerate(zip(self.scores, self.effects, strict=True)):
+            part = record.probe_slice(index)
+            scores[row] = record.scores[part]
+            effects[row, Relation.AND] = record.effects.and_effects[part]
+            effects[row, Relation.OR] = record.effects.or_effects[part]
+        self.per_probe[row] = record.effects.zeta, record.effects.gap, record.noise
+
+    def probe(self, index: int, steps: int, probe: Probe, target: Mapping[str, Any]) -> ProbeHistory:
+        return ProbeHistory(
+            probe=probe,
+            target=target,
+            scores=self.scores[index][:steps],
+            effects=self.effects[index][:steps],
+            zeta=self.per_probe[:steps, 0, index],
+            gap=self.per_probe[:steps, 1, index],
+            noise=self.per_probe[:steps, 2, index],
+        )

@@ -1,0 +1,111 @@
+"""How far the numbers of a run can be trusted: certificates, noise, universal matching, and τ.
+
+Knows effects and scores, not how they were made; judges nothing, it only measures.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from engine.analysis import metrics
+from engine.analysis.evolution import Change, Evolution
+from engine.analysis.stages import Boundary, find_boundary
+from engine.analysis.thresholds import default_rules
+from engine.analysis.views import Selection
+from engine.interactions import Floats, orders
+
+CERTIFIED_GAP = 1e-3
+
+
+@dataclass(frozen=True)
+class Quality:
+    """Certificates and noise of the probes looked at; lists are over all T steps.
+
+    gap_max: largest certified relative gap. noise_max: largest σ of v in log-odds, NaN where no probe
+    was measured. zeta_low, zeta_high: range of ζ over steps and probes, in log-odds. mismatch_max:
+    largest |h(x_T) - v(x_T)| / ζ with all interactions; at most 1 is universal matching, Eq. (3).
+    uncertified: steps with a gap above `CERTIFIED_GAP`, whose results are not final.
+    below_noise: encoded interactions of all probes weaker than σ 2^(|S|/2), what noise alone can make.
+    """
+
+    steps: list[int]
+    gap_max: list[float]
+    uncertified: list[int]
+    noise_max: list[float]
+    zeta_low: float
+    zeta_high: float
+    mismatch_max: float
+    below_noise: list[int]
+
+
+@dataclass(frozen=True)
+class SensitivityRow:
+    """The headline under one threshold rule; counts are means over probes by class.
+
+    at_boundary: at the denoising stage's end of the rule looked at, not of this rule, so that all
+    rows speak of one step; empty where there are not two stages. chosen: whether this is that rule.
+    """
+
+    rule: str
+    chosen: bool
+    boundary: Boundary
+    at_boundary: dict[Change, float]
+    at_last: dict[Change, float]
+
+
+def measure_quality(evolution: Evolution, selection: Selection) -> Quality:
+    """The certificates and the noise of the selected probes at every step."""
+    history = evolution.history
+    chosen = [(history.probes[p], evolution.encoded[p]) for p in selection.probes_of(evolution)]
+    zeta = np.stack([part.zeta for part, _ in chosen])
+    noise = np.stack([part.noise for part, _ in chosen])
+    mismatch = [_mismatch_in_zeta(metrics.mismatch(part.scores, part.effects), part.zeta) for part, _ in chosen]
+    below = np.zeros(history.steps.size, dtype=np.int64)
+    for part, encoded in chosen:
+        floor = np.nan_to_num(part.noise)[:, None, None] * 2.0 ** (orders(part.n_variables) / 2)
+        below += (encoded & (np.abs(part.effects) < floor)).sum(axis=(1, 2))
+    gap = np.stack([part.gap for part, _ in chosen]).max(axis=0)
+    largest = np.where(np.isnan(noise), -np.inf, noise).max(axis=0)
+    return Quality(
+        steps=history.steps.tolist(),
+        gap_max=gap.tolist(),
+        uncertified=history.steps[~(gap <= CERTIFIED_GAP)].tolist(),
+        noise_max=np.where(np.isinf(largest), metrics.NAN, largest).tolist(),
+        zeta_low=float(zeta.min()),
+        zeta_high=float(zeta.max()),
+        mismatch_max=max(mismatch),
+        below_noise=below.tolist(),
+    )
+
+
+def measure_sensitivity(evolution: Evolution, *, base: int = 0) -> list[SensitivityRow]:
+    """The headline counts under the rule of `evolution` and every default rule."""
+    last = evolution.history.steps.size - 1
+    index = find_boundary(evolution).index
+    rules = list(default_rules())
+    if evolution.rule not in rules:
+        rules.insert(0, evolution.rule)
+    rows = []
+    for rule in rules:
+        other = Evolution(evolution.history, rule)
+        rows.append(
+            SensitivityRow(
+                rule=str(rule),
+                chosen=rule == evolution.rule,
+                boundary=find_boundary(other),
+                at_boundary={} if index is None else _mean_counts(other, index, base),
+                at_last=_mean_counts(other, last, base),
+            )
+        )
+    return rows
+
+
+def _mean_counts(evolution: Evolution, now: int, base: int) -> dict[Change, float]:
+    parts = [evolution.partition(p, now, base) for p in range(len(evolution.encoded))]
+    return {change: float(np.mean([part[change].sum() for part in parts])) for change in Change}
+
+
+def _mismatch_in_zeta(mismatch: Floats, zeta: Floats) -> float:
+    """Largest |mismatch| / ζ over steps (T, 2^n), (T,); where ζ is 0, in units of the rounding of v."""
+    bound = np.maximum(zeta, 1e-9)
+    return float((np.abs(mismatch).max(axis=1) / bound).max())

@@ -1,0 +1,217 @@
+"""The views as tables of cells, and a table as plain text or as Markdown.
+
+`show` and `report` print the same tables; a cell holds text as it came, and is made safe by the
+renderer that knows where it goes.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from rich.cells import cell_len
+
+from engine.analysis.evolution import Change
+from engine.analysis.quality import CERTIFIED_GAP, Quality, SensitivityRow
+from engine.analysis.views import Backbone, ChangeRow, Orders, Trends
+from engine.text import markdown_cell, safe_text
+
+GLYPHS = {Change.REMOVED: "−", Change.PRESERVED: "=", Change.EMERGED: "+"}
+NAMES = {Change.REMOVED: "removed", Change.PRESERVED: "preserved", Change.EMERGED: "newly emerged"}
+UNDEFINED = "–"
+MAX_WIDTH = 100
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows of text under headers; columns in `left` are aligned left, all others right."""
+
+    headers: tuple[str, ...]
+    rows: Sequence[tuple[str, ...]]
+    left: frozenset[int] = frozenset()
+
+
+def as_text(table: Table, *, width: int = MAX_WIDTH) -> str:
+    """The table in columns two spaces apart; the last column is cut where a line would exceed `width`."""
+    cells = [tuple(safe_text(cell) for cell in row) for row in [table.headers, *table.rows]]
+    widths = [max(map(cell_len, column)) for column in zip(*cells, strict=True)]
+    before = sum(widths[:-1]) + 2 * (len(widths) - 1)
+    widths[-1] = max(min(widths[-1], width - before), min(widths[-1], 12))
+    lines = []
+    for row in cells:
+        fitted = [_fit(cell, size) for cell, size in zip(row, widths, strict=True)]
+        padded = [
+            cell + " " * (size - cell_len(cell)) if i in table.left else " " * (size - cell_len(cell)) + cell
+            for i, (cell, size) in enumerate(zip(fitted, widths, strict=True))
+        ]
+        lines.append("  ".join(padded).rstrip())
+    return "\n".join(lines)
+
+
+def as_markdown(table: Table) -> str:
+    """The table in the pipe form of GitHub's Markdown, padded so that its source can be read."""
+    cells = [tuple(markdown_cell(cell) for cell in row) for row in [table.headers, *table.rows]]
+    widths = [max(3, *map(cell_len, column)) for column in zip(*cells, strict=True)]
+    rule = [":" + "-" * (size - 1) if i in table.left else "-" * (size - 1) + ":" for i, size in enumerate(widths)]
+    padded = [
+        [
+            cell + " " * (size - cell_len(cell)) if i in table.left else " " * (size - cell_len(cell)) + cell
+            for i, (cell, size) in enumerate(zip(row, widths, strict=True))
+        ]
+        for row in cells
+    ]
+    return "\n".join("| " + " | ".join(row) + " |" for row in [padded[0], rule, *padded[1:]])
+
+
+def number(value: float | None, digits: int = 2) -> str:
+    """A number with fixed digits; a dash where it is undefined."""
+    return UNDEFINED if value is None or not math.isfinite(value) else f"{value:.{digits}f}"
+
+
+def signed(value: float) -> str:
+    """An effect with its sign; zero has none."""
+    return UNDEFINED if not math.isfinite(value) else f"{value:+.2f}" if round(value, 2) else "0.00"
+
+
+def small(value: float) -> str:
+    """A number of unknown size in three digits."""
+    return f"{value:.2e}" if math.isfinite(value) else UNDEFINED
+
+
+def spread(length: int, keep: Sequence[int], limit: int) -> list[int]:
+    """At most about `limit` of the indices 0…length-1, evenly spread, with all of `keep` among them."""
+    if length <= limit:
+        return list(range(length))
+    free = max(2, limit - len(set(keep)))
+    even = {round(i * (length - 1) / (free - 1)) for i in range(free)}
+    return sorted(even.union(keep))
+
+
+def trends_table(trends: Trends, indices: Sequence[int], notes: Mapping[int, str]) -> Table:
+    """Counts, strengths and uncancelled ratios of the classes at the steps `indices`, with losses."""
+    losses = [name for name in ("train", "eval") if name in trends.losses]
+    headers = ["step", "all"]
+    for change in Change:
+        headers += [f"{GLYPHS[change]} n", f"{GLYPHS[change]} Σ|I|", f"{GLYPHS[change]} γu"]
+    rows = []
+    for t in indices:
+        row = [str(trends.steps[t]), number(trends.encoded_mean[t], 1)]
+        for change in Change:
+            point = trends.classes[change]
+            row += [
+                number(point.count_mean[t], 1),
+                number(point.strength_mean[t]),
+                number(point.uncancelled_mean[t]),
+            ]
+        rows.append((*row, *(number(trends.losses[name][t], 3) for name in losses), notes.get(t, "")))
+    return Table((*headers, *losses, ""), rows, frozenset([len(headers) + len(losses)]))
+
+
+def changes_table(rows: Sequence[ChangeRow], base_step: int, step: int, *, with_probe: bool = True) -> Table:
+    """Interactions with their words, effects at both steps, and what became of them."""
+    probe = ("probe",) if with_probe else ()
+    headers = ("change", "relation", "order", f"effect {base_step}", f"effect {step}", *probe, "words")
+    cells = [
+        (
+            f"{GLYPHS[row.change]} {row.change.value}",
+            row.relation,
+            str(row.order),
+            signed(row.effect_base),
+            signed(row.effect_now),
+            *((safe_text(row.probe, max_length=24),) if with_probe else ()),
+            " · ".join(row.words),
+        )
+        for row in rows
+    ]
+    return Table(headers, cells, frozenset([0, 1, 5, 6] if with_probe else [0, 1, 5]))
+
+
+def orders_table(orders: Orders) -> Table:
+    """Order distributions: Σ of positive effects, Σ of negative effects and count, for each class."""
+    headers = ["order"]
+    for change in Change:
+        headers += [f"{GLYPHS[change]} Σ+", f"{GLYPHS[change]} Σ-", f"{GLYPHS[change]} n"]
+    rows = []
+    for position, first in enumerate(orders.classes[Change.REMOVED]):
+        row = [str(first.order)]
+        for change in Change:
+            at = orders.classes[change][position]
+            row += [signed(at.positive_mean), signed(at.negative_mean), number(at.count_mean, 1)]
+        rows.append(tuple(row))
+    return Table(tuple(headers), rows)
+
+
+def backbone_table(backbone: Backbone, indices: Sequence[int]) -> Table:
+    """Cross-entropy of each set alone at the steps `indices`, with the bias and without it."""
+    headers = ["with only"]
+    headers += [f"step {backbone.steps[t]}" for t in indices]
+    headers += [f"{backbone.steps[t]} without b" for t in indices]
+    rows = [
+        (
+            row.name,
+            *(number(row.cross_entropy[t], 3) for t in indices),
+            *(number(row.cross_entropy_without_bias[t], 3) for t in indices),
+        )
+        for row in backbone.rows
+    ]
+    return Table(tuple(headers), rows, frozenset([0]))
+
+
+def quality_table(quality: Quality, trends: Trends) -> Table:
+    """The worst certificate, noise, ζ, mismatch and matching error of a run."""
+    gap = max(range(len(quality.steps)), key=lambda t: _undefined_first(quality.gap_max[t]))
+    measured = [t for t in range(len(quality.steps)) if math.isfinite(quality.noise_max[t])]
+    noise = max(measured, key=lambda t: quality.noise_max[t], default=None)
+    errors = [(error, t) for t, error in enumerate(trends.matching_error_all) if math.isfinite(error)]
+    error, at = max(errors, default=(math.nan, 0))
+    weak = sum(quality.below_noise)
+    rows = [
+        ("largest certified relative gap", small(quality.gap_max[gap]), f"at step {quality.steps[gap]}"),
+        ("steps without a certificate", str(len(quality.uncertified)), f"gap above {CERTIFIED_GAP:g}: not final"),
+        ("largest noise σ of a score", UNDEFINED, "not measured")
+        if noise is None
+        else (
+            "largest noise σ of a score",
+            small(quality.noise_max[noise]),
+            f"at step {quality.steps[noise]}",
+        ),
+        ("noise bound ζ, lowest", small(quality.zeta_low), "log-odds"),
+        ("noise bound ζ, highest", small(quality.zeta_high), "log-odds"),
+        ("largest |h − v| as a share of ζ", number(quality.mismatch_max, 3), "at most 1: universal matching"),
+        (
+            "largest matching error, all interactions",
+            small(error),
+            f"at step {quality.steps[at]}, mean over probes",
+        ),
+        ("encoded interactions below the noise floor", str(weak), "over all steps and probes"),
+    ]
+    return Table(("quality", "value", ""), rows, frozenset([0, 2]))
+
+
+def sensitivity_table(rows: Sequence[SensitivityRow]) -> Table:
+    """The headline counts under every threshold rule."""
+    headers = ["rule", "denoising ends"]
+    for place in ("end of denoising", "last step"):
+        headers += [f"{GLYPHS[change]} n, {place}" for change in Change]
+    cells = [
+        (
+            f"{row.rule} (chosen)" if row.chosen else row.rule,
+            UNDEFINED if row.boundary.step is None else f"step {row.boundary.step}",
+            *(number(row.at_boundary.get(change), 1) for change in Change),
+            *(number(row.at_last[change], 1) for change in Change),
+        )
+        for row in rows
+    ]
+    return Table(tuple(headers), cells, frozenset([0, 1]))
+
+
+def _undefined_first(value: float) -> float:
+    return math.inf if math.isnan(value) else value
+
+
+def _fit(text: str, width: int) -> str:
+    """`text` cut to `width` cells, with an ellipsis where it was cut."""
+    if cell_len(text) <= width:
+        return text
+    while text and cell_len(text) > width - 1:
+        text = text[:-1]
+    return text + "…"

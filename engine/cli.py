@@ -1,0 +1,143 @@
+"""The engine's commands: thin, each calls one function. Heavy imports happen inside a command."""
+
+import json
+import os
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from engine.errors import SftscopeError
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+
+Config = Annotated[Path, typer.Argument(help="Settings of the run, a TOML file.")]
+Out = Annotated[Path, typer.Option("--out", help="Run folder to make or to go on with.")]
+Run = Annotated[Path, typer.Argument(help="A run folder.")]
+Tau = Annotated[str, typer.Option("--tau", help="Threshold rule, such as max-run:0.05.")]
+
+
+# Read once, when tqdm, tokenizers and the hub's client are first imported: stderr is for our own
+# progress, tokenizers' threads do not survive a fork, and nothing is reported to anyone.
+_QUIET = {
+    "TQDM_DISABLE": "1",
+    "TOKENIZERS_PARALLELISM": "false",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "TRANSFORMERS_VERBOSITY": "error",
+}
+
+
+def need_engine() -> None:
+    """Get ready for PyTorch; SftscopeError with what to install where the extra `engine` is missing."""
+    for package in ("torch", "transformers", "peft"):
+        if find_spec(package) is None:
+            raise SftscopeError(f"this command needs {package}; install it with: pip install 'sftscope[engine]'")
+    for name, value in _QUIET.items():
+        os.environ.setdefault(name, value)
+
+
+@app.command()
+def run(config: Config, out: Out) -> None:
+    """Train and extract; the same command again goes on where it stopped."""
+    need_engine()
+    from engine import pipeline
+
+    pipeline.run(config, out)
+
+
+@app.command()
+def train(config: Config, out: Out) -> None:
+    """Fine-tune only."""
+    need_engine()
+    from engine import pipeline
+
+    pipeline.train(config, out)
+
+
+@app.command()
+def extract(
+    run: Run,
+    steps: Annotated[str, typer.Option("--steps", help="Only these steps, such as 0,8,16.")] = "",
+) -> None:
+    """Score and decompose the checkpoints of a run that are not done yet."""
+    need_engine()
+    from engine import pipeline
+
+    pipeline.extract(run, steps=_steps(steps))
+
+
+@app.command()
+def decompose(
+    scores: Annotated[Path, typer.Argument(help="A .npy file: 2^n scores, or rows of them, in subset order.")],
+    zeta: Annotated[float, typer.Option("--zeta", help="Noise bound on |h - v|, in units of the scores.")] = 0.0,
+    as_json: Annotated[bool, typer.Option("--json", help="JSON on stdout.")] = False,
+) -> None:
+    """AND-OR interactions of any score vector, with their certificate."""
+    from engine.extraction.score_file import decompose_file, render
+
+    results = decompose_file(scores, zeta)
+    print(json.dumps(results) if as_json else render(results))
+
+
+@app.command()
+def show(
+    run: Run,
+    step: Annotated[int | None, typer.Option("--step", help="Step to show; the last by default.")] = None,
+    base: Annotated[int | None, typer.Option("--base", help="Step to compare with; the first by default.")] = None,
+    probe: Annotated[str, typer.Option("--probe", help="Only this probe; all by default.")] = "",
+    tau: Tau = "max-run",
+    view: Annotated[str, typer.Option("--view", help="all, trends, changes, orders or backbone.")] = "all",
+    as_json: Annotated[bool, typer.Option("--json", help="JSON on stdout.")] = False,
+) -> None:
+    """The explorer's content as text or JSON."""
+    from engine.analysis.evolution import Evolution
+    from engine.analysis.history import load_history
+    from engine.analysis.show import show_json, show_text
+    from engine.analysis.thresholds import ThresholdRule
+    from engine.analysis.views import Selection, to_json
+
+    evolution = Evolution(load_history(run), ThresholdRule.parse(tau))
+    history = evolution.history
+    selection = Selection(
+        now=history.steps.size - 1 if step is None else history.index_of(step),
+        base=0 if base is None else history.index_of(base),
+        probe=history.probe_index(probe) if probe else None,
+    )
+    if as_json:
+        print(to_json(show_json(evolution, selection)), end="")
+    else:
+        print(show_text(evolution, selection, view=view))
+
+
+@app.command()
+def report(
+    run: Run,
+    out: Annotated[Path, typer.Option("--out", help="Folder for the report.")],
+    formats: Annotated[str, typer.Option("--format", help="Comma-joined: md, json.")] = "md,json",
+    tau: Tau = "max-run",
+) -> None:
+    """Write the report of a run."""
+    from engine.analysis.evolution import Evolution
+    from engine.analysis.history import load_history
+    from engine.analysis.report import write_report
+    from engine.analysis.thresholds import ThresholdRule
+
+    evolution = Evolution(load_history(run), ThresholdRule.parse(tau))
+    for path in write_report(evolution, out, tuple(part.strip() for part in formats.split(","))):
+        print(path)
+
+
+def _steps(text: str) -> tuple[int, ...] | None:
+    if not text:
+        return None
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError:
+        raise SftscopeError(f"--steps {text!r}: expected numbers joined by commas, such as 0,8,16") from None
+
+
+def fail(message: str) -> None:
+    """The one line of a user's error on stderr."""
+    print(f"sftscope: {message}", file=sys.stderr)

@@ -1,0 +1,9 @@
+"""The one error that users see. The command line turns it into a line on stderr and exit code 1."""
+
+
+class SftscopeError(Exception):
+    """What was given, where, what was expected and what to do, in one line.
+
+    Raise it for anything that a user can mend: a file, a field, a label, a checkpoint. A bug in
+    sftscope itself is not one and keeps its traceback.
+    """

@@ -1,0 +1,230 @@
+"""The recipe over checkpoints: each one scored, decomposed, and stored as one step file.
+
+A step file that verifies is never computed again. The noise bound ζ of a probe is fixed over all
+steps: measured at step 0; where the model does not react to the words there, the median over the
+steps, for which all steps are scored (and kept as drafts) before any is decomposed.
+"""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from engine.config import RunSettings
+from engine.errors import SftscopeError
+from engine.extraction.decomposition import decompose
+from engine.extraction.masking import MaskedPrompt, baseline_vector, mask_probe
+from engine.extraction.scoring import Scorer, can_branch
+from engine.interactions import Floats
+from engine.llm.adapters import AdapterSlot
+from engine.llm.loading import LLM, device_name, load_llm, versions
+from engine.llm.prompts import resolve_template
+from engine.progress import Progress, progress, say
+from engine.store import Effects, RunFolder, StepFileError, StepRecord
+from engine.store.checkpoints import Checkpoint, ready_checkpoints
+
+# |v(x_N) - v(x_∅)| in log-odds below which a model does not react to the words of a probe
+SCALE_FLOOR = 0.5
+BASE_STEP = 0
+
+
+@dataclass(frozen=True, eq=False)
+class _Work:
+    """What stays the same over all steps of a run."""
+
+    folder: RunFolder
+    settings: RunSettings
+    llm: LLM
+    slot: AdapterSlot
+    scorer: Scorer
+    prompts: tuple[MaskedPrompt, ...]
+    checkpoints: Mapping[int, Checkpoint]
+    provenance: Mapping[str, Any]
+
+
+def available_steps(folder: RunFolder) -> tuple[int, ...]:
+    """Step 0 and every checkpoint that is ready."""
+    return tuple(sorted({BASE_STEP, *ready_checkpoints(folder.checkpoints)}))
+
+
+def extract(settings: RunSettings, folder: RunFolder, *, identity: str, steps: Sequence[int] | None = None) -> None:
+    """Make the step files of `steps` (default: all that can be made) that are not there yet.
+
+    settings: with paths resolved. identity: hash of what results depend on, stored with each step.
+    """
+    wanted = available_steps(folder) if steps is None else tuple(sorted(set(steps)))
+    if missing := set(wanted) - set(available_steps(folder)):
+        known = ", ".join(map(str, available_steps(folder)))
+        raise SftscopeError(f"{folder.checkpoints}: no checkpoint of step {min(missing)}; there are {known}")
+    folder.sweep()
+    todo = [step for step in wanted if not _is_done(folder, step, identity)]
+    if not todo:
+        say(f"extraction: all {len(wanted)} steps are done")
+        return
+    work = _prepare(settings, folder, identity)
+    zeta, source = _known_zeta(folder, identity)
+    if zeta is None:
+        with progress("scoring") as report:
+            zeta, source = _measure_zeta(work, wanted, report)
+    with progress("extraction") as report:
+        for index, step in enumerate(todo):
+            scored = _scored(work, step, lambda note, index=index: report(index, len(todo), note))
+            folder.write_step(_decomposed(work, scored, zeta, source))
+            report(index + 1, len(todo), f"step {step}")
+
+
+def _is_done(folder: RunFolder, step: int, identity: str) -> bool:
+    """Whether a whole step file of this run is there; a damaged one is made again."""
+    if not folder.step_file(step).exists():
+        return False
+    try:
+        record = folder.read_step(step)
+    except StepFileError as error:
+        say(f"{error}; extracting step {step} again")
+        return False
+    if record.provenance.get("identity") != identity:
+        raise SftscopeError(
+            f"{folder.step_file(step)}: was made with other settings, model or probes; use another --out folder"
+        )
+    return True
+
+
+def _prepare(settings: RunSettings, folder: RunFolder, identity: str) -> _Work:
+    llm = load_llm(settings.model)
+    template = resolve_template(llm.tokenizer, settings.model.template)
+    prompts = tuple(mask_probe(probe, llm.tokenizer, template) for probe in folder.read_probes())
+    extraction = settings.extraction
+    baseline = baseline_vector(llm.model, extraction.baseline_vector)
+    if not can_branch(llm.model):
+        say(f"{llm.name}: its cache cannot branch; every masked state is scored by a plain batched forward")
+    provenance = {
+        "identity": identity,
+        "model": llm.name,
+        "dtype": settings.model.dtype,
+        "device": device_name(llm.device),
+        "baseline_vector": {
+            "kind": extraction.baseline_vector,
+            "sha256": hashlib.sha256(baseline.float().cpu().numpy().tobytes()).hexdigest(),
+        },
+        "scoring": "prefix tree" if can_branch(llm.model) else "naive",
+        "versions": versions(),
+    }
+    return _Work(
+        folder=folder,
+        settings=settings,
+        llm=llm,
+        slot=AdapterSlot(llm.model),
+        scorer=Scorer(llm.model, baseline, extraction.memory_gb * 1e9),
+        prompts=prompts,
+        checkpoints=ready_checkpoints(folder.checkpoints),
+        provenance=provenance,
+    )
+
+
+def _scored(work: _Work, step: int, report: Any) -> StepRecord:
+    """The raw scores of a step: from its draft where there is one, else from the model."""
+    if work.folder.draft_file(step).exists():
+        try:
+            draft = work.folder.read_draft(step)
+        except StepFileError as error:
+            say(f"{error}; scoring step {step} again")
+        else:
+            if draft.step == step and draft.provenance.get("identity") == work.provenance["identity"]:
+                return draft
+    losses, adapter = _enter_step(work, step)
+    scores, noise = [], []
+    for number, prompt in enumerate(work.prompts):
+        report(f"step {step}, probe {number + 1} of {len(work.prompts)}")
+        scores.append(work.scorer.score(prompt))
+        noise.append(_noise(work, prompt, scores[-1], number))
+    return StepRecord(
+        step=step,
+        n_variables=np.array([prompt.n_variables for prompt in work.prompts], dtype=np.int32),
+        target=np.array([prompt.target for prompt in work.prompts], dtype=np.int64),
+        scores=np.concatenate(scores),
+        noise=np.array(noise),
+        effects=None,
+        losses=losses,
+        provenance={**work.provenance, "adapter_sha256": adapter},
+    )
+
+
+def _enter_step(work: _Work, step: int) -> tuple[dict[str, float], str]:
+    """Make the model that of `step`; returns its losses and the hash of its adapter (empty at step 0)."""
+    if step == BASE_STEP:
+        work.slot.clear()
+        rows = [row for row in work.folder.read_log() if row["step"] == step and row.get("kind") == "checkpoint"]
+        return {side: row[side] for row in rows for side in ("train", "eval") if side in row}, ""
+    checkpoint = work.checkpoints[step]
+    return checkpoint.losses(), work.slot.load(checkpoint.path)
+
+
+def _noise(work: _Work, prompt: MaskedPrompt, scores: Floats, number: int) -> float:
+    """Root mean square change of v when some masked states are scored again without the tree; NaN: none were."""
+    count = min(work.settings.extraction.check_states, len(scores))
+    if not count:
+        return float("nan")
+    rng = np.random.default_rng([work.settings.extraction.seed, number])
+    subsets = np.sort(rng.choice(len(scores), size=count, replace=False))
+    again = work.scorer.score_naively(prompt, subsets.tolist())
+    return float(np.sqrt(np.mean((again - scores[subsets]) ** 2)))
+
+
+def _known_zeta(folder: RunFolder, identity: str) -> tuple[Floats | None, list[str]]:
+    """ζ and its source as the first finished step of this run has them."""
+    for step in folder.steps():
+        if _is_done(folder, step, identity):
+            record = folder.read_step(step)
+            assert record.effects is not None
+            return record.effects.zeta, list(record.provenance["zeta_source"])
+    return None, []
+
+
+def _measure_zeta(work: _Work, wanted: Sequence[int], report: Progress) -> tuple[Floats, list[str]]:
+    """ζ of each probe, (P,), and where it was measured.
+
+    Writes a draft for each step that had to be scored, so that a kill loses none.
+    """
+    factor = work.settings.extraction.zeta
+
+    def reaction(step: int, done: int, total: int) -> Floats:
+        """|v(x_N) - v(x_∅)| of each probe."""
+        record = _scored(work, step, lambda note: report(done, total, note))
+        work.folder.write_draft(record)
+        report(done + 1, total, f"step {step}")
+        ends = record.offsets
+        return np.abs(record.scores[ends[1:] - 1] - record.scores[ends[:-1]])
+
+    base = reaction(BASE_STEP, 0, 1)
+    silent = base < SCALE_FLOOR
+    if not silent.any():
+        return factor * base, [f"step {BASE_STEP}"] * len(base)
+    steps = sorted({BASE_STEP, *wanted})
+    say(f"{int(silent.sum())} probes do not move the base model: ζ from the median over {len(steps)} steps")
+    median = np.median([reaction(step, i, len(steps)) for i, step in enumerate(steps)], axis=0)
+    scale = np.where(silent, np.maximum(median, SCALE_FLOOR), base)
+    return factor * scale, ["median over steps" if s else f"step {BASE_STEP}" for s in silent]
+
+
+def _decomposed(work: _Work, scored: StepRecord, zeta: Floats, source: Sequence[str]) -> StepRecord:
+    """The record with its effects; probes with equally many words are decomposed in one batch."""
+    columns = {name: np.zeros(len(scored.scores)) for name in ("and_effects", "or_effects")}
+    per_probe = {name: np.zeros(len(zeta)) for name in ("gap", "objective")}
+    solvers = [""] * len(zeta)
+    for n in np.unique(scored.n_variables):
+        members: list[int] = np.flatnonzero(scored.n_variables == n).tolist()
+        scores = np.stack([scored.scores[scored.probe_slice(p)] for p in members])
+        result = decompose(scores, zeta[members], tolerance=work.settings.extraction.tolerance)
+        for row, p in enumerate(members):
+            columns["and_effects"][scored.probe_slice(p)] = result.and_effects[row]
+            columns["or_effects"][scored.probe_slice(p)] = result.or_effects[row]
+            per_probe["gap"][p] = result.gap[row]
+            per_probe["objective"][p] = result.objective[row]
+            solvers[p] = result.solver[row]
+    return replace(
+        scored,
+        effects=Effects(zeta=zeta, **columns, **per_probe),
+        provenance={**scored.provenance, "zeta_source": list(source), "solver": solvers},
+    )

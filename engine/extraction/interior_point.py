@@ -1,0 +1,178 @@
+"""A primal-dual interior-point method for one score vector of the AND-OR program.
+
+Mehrotra's predictor-corrector with one of Gondzio's centrality corrections. Written with x = x⁺ − x⁻ and
+D x − v = r, |r| ≤ ζ, the pairs that tend to zero product are (x⁺, w − Dᵀu), (x⁻, w + Dᵀu), (ζ − r, y⁺),
+(ζ + r, y⁻), where u = y⁻ − y⁺. One Newton step is one Cholesky factorisation of D diag(θ) Dᵀ + diag(1/H),
+a matrix that the subset lattice gives by look-up. ζ = 0 has no second pair of pairs: r = 0.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+from engine.errors import SftscopeError
+from engine.extraction.lattice_program import LatticeProgram, lattice_program
+from engine.interactions import Floats
+
+MOST_STEPS = 80
+BACK_OFF = 0.995  # share of the way to the boundary
+RIDGE = 0.1  # of the least-squares start
+TINY = 1e-300
+
+
+@dataclass(frozen=True, eq=False)
+class Iterate:
+    """One interior point. Products primal·dual → 0; columns first, then (where ζ > 0) masked states.
+
+    `primal` and `dual` are the pairs x⁺, x⁻ (n_columns each) and ζ − r, ζ + r (2^n each) in one vector.
+    """
+
+    primal: Floats
+    dual: Floats
+    u: Floats  # (2^n,)
+    x: Floats  # (n_columns,), x⁺ − x⁻
+    residual: float  # |v + r − D x|_∞
+    step: int
+
+
+def lapack() -> Any:
+    try:
+        from scipy.linalg import lapack as routines
+    except ImportError as error:
+        raise SftscopeError("the decomposition needs scipy: pip install 'sftscope[engine]'") from error
+    return routines
+
+
+class BreakdownError(ArithmeticError):
+    """The normal matrix is no longer positive definite in floating point."""
+
+
+def factor(matrix: Floats) -> Floats:
+    """Cholesky factor from the upper triangle of a C-ordered `matrix`, which is overwritten."""
+    # LAPACK reads columns: in the transposed view the data lie in the lower triangle
+    result, info = lapack().dpotrf(matrix.T, lower=1, overwrite_a=1, clean=0)
+    if info != 0:
+        raise BreakdownError
+    return result
+
+
+def solve(cholesky: Floats, right: Floats) -> Floats:
+    return lapack().dpotrs(cholesky, right, lower=1)[0]
+
+
+@lru_cache(maxsize=4)
+def _start_factor(n: int) -> Floats:
+    program = lattice_program(n)
+    diagonal = np.full(program.n_states, RIDGE)
+    return factor(program.normal_matrix(np.ones(program.n_columns), diagonal))
+
+
+def _longest_step(values: Floats, change: Floats) -> float:
+    """The largest α ≤ 1 that keeps values + α·change ≥ 0."""
+    return 1.0 / max(1.0, float(np.max(-change / values)))
+
+
+class _Newton:
+    """Directions at one point for several right-hand sides, with one factorisation."""
+
+    def __init__(self, program: LatticeProgram, primal: Floats, dual: Floats, residual: Floats) -> None:
+        self.program, self.primal, self.dual, self.residual = program, primal, dual, residual
+        m = 2 * program.n_columns
+        self.bounded = len(primal) > m
+        ratio = primal / dual
+        self.theta = ratio[:m].reshape(2, -1).sum(axis=0)
+        if self.bounded:
+            self.slack = 1.0 / (1.0 / ratio[m:]).reshape(2, -1).sum(axis=0)  # 1/H
+        else:
+            self.slack = np.zeros(program.n_states)
+            self.slack[0] = 1.0  # x_∅ is matched by construction: its row of D is zero
+        self.cholesky = factor(program.normal_matrix(self.theta, self.slack))
+
+    def _solve(self, right: Floats) -> Floats:
+        du = solve(self.cholesky, right)
+        # refined once: near the optimum θ spans sixteen orders of magnitude
+        product = self.program.model(self.theta * self.program.prices(du)) + self.slack * du
+        return du + solve(self.cholesky, right - product)
+
+    def direction(self, target: Floats) -> tuple[Floats, Floats, Floats]:
+        """Changes of (primal, dual, u) for which primal·dual moves by `target` to first order."""
+        m, primal, dual = 2 * self.program.n_columns, self.primal, self.dual
+        plus, minus = (target[:m] / dual[:m]).reshape(2, -1)
+        right = self.residual - self.program.model(plus - minus)
+        if self.bounded:
+            upper, lower = (target[m:] / primal[m:]).reshape(2, -1)
+            right = right + self.slack * (lower - upper)
+        du = self._solve(right)
+        price = self.program.prices(du)
+        d_primal, d_dual = np.empty_like(primal), np.empty_like(dual)
+        d_dual[:m] = np.concatenate([-price, price])
+        d_primal[:m] = (target[:m] - primal[:m] * d_dual[:m]) / dual[:m]
+        if self.bounded:
+            dr = self.slack * (lower - upper - du)
+            d_primal[m:] = np.concatenate([-dr, dr])
+            d_dual[m:] = (target[m:] - dual[m:] * d_primal[m:]) / primal[m:]
+        return d_primal, d_dual, du
+
+
+def interior_points(program: LatticeProgram, v: Floats, zeta: float) -> Iterator[Iterate]:
+    """Ever better points for a centred score v (2^n,), until MOST_STEPS or the arithmetic gives out."""
+    m, bounded = program.n_columns, zeta > 0.0
+    least = program.prices(solve(_start_factor(program.n), v))
+    centre = max(float(np.mean(np.abs(least))), TINY)
+    primal = np.concatenate([np.maximum(least, 0.0), np.maximum(-least, 0.0)]) + centre
+    dual = np.concatenate([program.weights, program.weights])
+    r = np.zeros(program.n_states)
+    if bounded:
+        r = np.clip(program.model(least) - v, -0.9 * zeta, 0.9 * zeta)
+        r[0] = 0.0
+        primal = np.concatenate([primal, zeta - r, zeta + r])
+        dual = np.concatenate([dual, np.full(2 * program.n_states, centre / zeta)])
+    u = np.zeros(program.n_states)
+
+    for step in range(MOST_STEPS):
+        x = primal[:m] - primal[m : 2 * m]
+        if bounded:
+            r = 0.5 * (primal[2 * m + program.n_states :] - primal[2 * m : 2 * m + program.n_states])
+        residual = v + r - program.model(x)
+        yield Iterate(primal, dual, u, x, float(np.max(np.abs(residual))), step)
+        try:
+            newton = _Newton(program, primal, dual, residual)
+        except BreakdownError:
+            return
+        change, along_primal, along_dual = _corrected_direction(newton)
+        d_primal, d_dual, du = change
+        if not (np.isfinite(du).all() and np.isfinite(d_primal).all()):
+            return
+        along_primal = 1.0 if along_primal >= 1.0 else BACK_OFF * along_primal
+        along_dual = 1.0 if along_dual >= 1.0 else BACK_OFF * along_dual
+        primal = np.maximum(primal + along_primal * d_primal, TINY)
+        dual = np.maximum(dual + along_dual * d_dual, TINY)
+        u = u + along_dual * du
+
+
+def _corrected_direction(newton: _Newton) -> tuple[tuple[Floats, Floats, Floats], float, float]:
+    primal, dual = newton.primal, newton.dual
+    products = primal * dual
+    mu = float(np.mean(products))
+
+    change = newton.direction(-products)
+    along = _longest_step(primal, change[0]), _longest_step(dual, change[1])
+    reached = float(np.mean((primal + along[0] * change[0]) * (dual + along[1] * change[1])))
+    aim = mu * min(1.0, (reached / mu) ** 3)
+
+    target = aim - products - change[0] * change[1]
+    change = newton.direction(target)
+    along = _longest_step(primal, change[0]), _longest_step(dual, change[1])
+
+    # Gondzio: look a little further and pull the products that stray back into [0.1, 10] × aim
+    further = [min(1.0, 1.08 * step + 0.08) for step in along]
+    expected = (primal + further[0] * change[0]) * (dual + further[1] * change[1])
+    pull = np.maximum(np.clip(expected, 0.1 * aim, 10.0 * aim) - expected, -10.0 * aim)
+    other = newton.direction(target + pull)
+    other_along = _longest_step(primal, other[0]), _longest_step(dual, other[1])
+    if sum(other_along) > sum(along) + 0.02:
+        change, along = other, other_along
+    return change, along[0], along[1]

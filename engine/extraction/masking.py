@@ -1,0 +1,90 @@
+"""From a probe's words to masked tokens: which tokens each variable owns, and what masks them.
+
+A variable's tokens are those whose characters overlap its span, found by the tokenizer's offsets
+on the templated prompt. Masking replaces their input embeddings by one baseline vector; length,
+positions and attention stay as they are.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from engine.errors import SftscopeError
+from engine.llm.prompts import Template, first_content_token, tokenize_prompt, tokenize_response
+from engine.probes import Probe
+from engine.text import safe_text
+
+_VOCABULARY_CHUNK = 16_384
+
+
+@dataclass(frozen=True, eq=False)
+class MaskedPrompt:
+    """A probe as L tokens of one LLM.
+
+    ids: (L,) the prompt, with the response tokens before the target, if any. owner: (L,) the
+    variable that each token belongs to, -1 for none. target: id of the scored token.
+    """
+
+    ids: tuple[int, ...]
+    owner: tuple[int, ...]
+    target: int
+    n_variables: int
+
+    def starts(self) -> list[int]:
+        """Position of the first token of each variable, ascending."""
+        return [self.owner.index(variable) for variable in range(self.n_variables)]
+
+
+def mask_probe(probe: Probe, tokenizer: Any, template: Template) -> MaskedPrompt:
+    """The probe's tokens and their owners; SftscopeError where a word has no token of its own."""
+    try:
+        return _mask_probe(probe, tokenizer, template)
+    except SftscopeError as error:
+        raise SftscopeError(f"probe {safe_text(probe.id)!r}: {error}") from None
+
+
+def _mask_probe(probe: Probe, tokenizer: Any, template: Template) -> MaskedPrompt:
+    prompt = tokenize_prompt(tokenizer, probe.prompt, template)
+    response = tokenize_response(tokenizer, probe.response)
+    first = first_content_token(tokenizer, response)
+    owner = [-1] * len(prompt.ids)
+    for variable, (start, end) in enumerate(probe.words):
+        start, end = start + probe.text_start, end + probe.text_start
+        tokens = [i for i, (left, right) in enumerate(prompt.spans) if left < end and start < right]
+        if not tokens:
+            raise SftscopeError(f"the word {safe_text(probe.variables[variable])!r} has no token in the prompt")
+        for token in tokens:
+            if owner[token] != -1:
+                raise SftscopeError(
+                    f"the words {safe_text(probe.variables[owner[token]])!r} and "
+                    f"{safe_text(probe.variables[variable])!r} share a token; choose other spans"
+                )
+            owner[token] = variable
+    ids = prompt.ids + response[:first]
+    return MaskedPrompt(ids, tuple(owner) + (-1,) * first, response[first], len(probe.words))
+
+
+def probe_targets(probes: Sequence[Probe], tokenizer: Any, template: Any) -> list[dict[str, Any]]:
+    """Id and text of the scored token of each probe."""
+    targets = [mask_probe(probe, tokenizer, template).target for probe in probes]
+    return [{"id": target, "text": tokenizer.decode([target])} for target in targets]
+
+
+@torch.inference_mode()
+def baseline_vector(model: Any, kind: str) -> torch.Tensor:
+    """What masks a word: (d,), in the model's dtype.
+
+    `mean` is the mean over the vocabulary of the embedding module's output (Gemma scales inside
+    it), summed in float64.
+    """
+    embed = model.get_input_embeddings()
+    rows, device = embed.weight.shape[0], embed.weight.device
+    if kind == "zero":
+        return torch.zeros(embed.weight.shape[1], dtype=embed.weight.dtype, device=device)
+    total = torch.zeros(embed.weight.shape[1], dtype=torch.float64, device=device)
+    for start in range(0, rows, _VOCABULARY_CHUNK):
+        ids = torch.arange(start, min(start + _VOCABULARY_CHUNK, rows), device=device)
+        total += embed(ids).to(torch.float64).sum(dim=0)
+    return (total / rows).to(embed.weight.dtype)

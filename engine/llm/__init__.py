@@ -1,0 +1,1 @@
+"""Language models as both training and extraction need them: loading, adapters, prompts as tokens."""

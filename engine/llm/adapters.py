@@ -1,0 +1,139 @@
+"""LoRA adapters on a base that stays loaded: put in, exchanged, checked against the base.
+
+PEFT only warns of keys that are missing or left over; here both are errors.
+"""
+
+import hashlib
+import json
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import LoraConfig, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+
+from engine.errors import SftscopeError
+from engine.text import safe_text
+
+WEIGHTS = "adapter_model.safetensors"
+CONFIG = "adapter_config.json"
+
+
+def linear_modules(model: Any) -> list[str]:
+    """Names of all linear layers but the output head: what LoRA is put on."""
+    head = model.get_output_embeddings()
+    # GPT-2 keeps its linear layers as transposed Conv1D
+    kinds = ("Linear", "Conv1D")
+    return [name for name, module in model.named_modules() if type(module).__name__ in kinds and module is not head]
+
+
+def new_adapter(model: Any, *, rank: int, alpha: float, dropout: float) -> Any:
+    """`model` wrapped with a fresh LoRA adapter on all linear layers; the adapter is float32."""
+    config = LoraConfig(
+        r=rank,
+        lora_alpha=alpha,
+        lora_dropout=dropout,
+        target_modules=linear_modules(model),
+        task_type="CAUSAL_LM",
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return get_peft_model(model, config)
+
+
+class AdapterSlot:
+    """A base model whose adapter can be exchanged; `model` is the plain causal LM to call.
+
+    The first adapter decides ranks and modules; each next one must have the same.
+    """
+
+    def __init__(self, base: Any) -> None:
+        self._base = base
+        self._wrapped: Any = None
+        self._config: dict[str, Any] | None = None
+
+    @property
+    def model(self) -> Any:
+        """The causal LM with the adapter's layers in place."""
+        return self._base
+
+    def clear(self) -> None:
+        """Make the model the plain base again."""
+        if self._wrapped is not None:
+            self._wrapped.base_model.disable_adapter_layers()
+
+    def load(self, folder: Path) -> str:
+        """Put in the adapter of a checkpoint folder; returns the sha256 of its weights.
+
+        Raises SftscopeError where it does not fit the base.
+        """
+        config = _read_config(folder)
+        relevant = {
+            # PEFT writes sets, such as target_modules, in an order that changes from process to process
+            key: sorted(value, key=str) if isinstance(value, list) else value
+            for key, value in config.items()
+            if key != "base_model_name_or_path"
+        }
+        if self._wrapped is None:
+            self._wrapped = self._wrap(folder)
+            self._config = relevant
+        elif relevant != self._config:
+            raise SftscopeError(f"{folder}: its adapter has another configuration than the steps before it")
+        state = _read_weights(folder / WEIGHTS)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            _check_fit(get_peft_model_state_dict(self._wrapped), state, folder)
+            set_peft_model_state_dict(self._wrapped, state)
+        self._wrapped.base_model.enable_adapter_layers()
+        self._wrapped.eval()
+        return hashlib.sha256((folder / WEIGHTS).read_bytes()).hexdigest()
+
+    def _wrap(self, folder: Path) -> Any:
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                config = LoraConfig.from_pretrained(str(folder))
+                config.inference_mode = True
+                return get_peft_model(self._base, config)
+        except (ValueError, TypeError, KeyError) as error:
+            reason = safe_text(str(error), max_length=300)
+            raise SftscopeError(f"{folder}: the adapter does not fit the base model: {reason}") from error
+
+
+def _read_config(folder: Path) -> dict[str, Any]:
+    path = folder / CONFIG
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise SftscopeError(f"{path}: no such file; expected a PEFT adapter folder") from None
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise SftscopeError(f"{path}: cannot be read: {error}") from None
+    kind = config.get("peft_type") if isinstance(config, dict) else None
+    if kind != "LORA":
+        raise SftscopeError(f"{path}: field 'peft_type': expected LORA, got {safe_text(repr(kind))}")
+    return dict(config)
+
+
+def _read_weights(path: Path) -> dict[str, torch.Tensor]:
+    try:
+        return load_file(path)
+    except FileNotFoundError:
+        raise SftscopeError(f"{path}: no such file; only safetensors adapters are read") from None
+    except (SafetensorError, OSError) as error:
+        raise SftscopeError(f"{path}: damaged safetensors file: {safe_text(str(error))}") from None
+
+
+def _check_fit(expected: dict[str, torch.Tensor], state: dict[str, torch.Tensor], folder: Path) -> None:
+    """Same keys, same shapes."""
+    for name in sorted(expected.keys() ^ state.keys()):
+        side = "lacks" if name in expected else "has no place for"
+        subject = "the adapter" if name in expected else "the base model"
+        raise SftscopeError(f"{folder}: the adapter does not fit the base model: {subject} {side} {safe_text(name)}")
+    for name, tensor in expected.items():
+        if tensor.shape != state[name].shape:
+            raise SftscopeError(
+                f"{folder}: the adapter does not fit the base model: {safe_text(name)} has the shape "
+                f"{tuple(state[name].shape)}, expected {tuple(tensor.shape)}"
+            )

@@ -1,0 +1,134 @@
+"""Loads a base LLM and its tokenizer from the hub, a folder or a GGUF file; safetensors or GGUF only.
+
+No code from a model folder is run and nothing is unpickled.
+"""
+
+import platform
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers.utils import logging as transformers_logging
+
+from engine.config import ModelSettings
+from engine.errors import SftscopeError
+from engine.text import safe_text
+
+
+@dataclass(frozen=True, eq=False)
+class LLM:
+    """A base model on its device, in evaluation mode, with its tokenizer."""
+
+    model: Any
+    tokenizer: Any
+    name: str
+    device: torch.device
+
+
+def resolve_device(name: str) -> torch.device:
+    """`auto`, `cpu`, `cuda` or `cuda:N` as a device that is there."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise SftscopeError(f"[model] device: expected auto, cpu, cuda or cuda:N, got {name!r}") from None
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise SftscopeError(
+            f"[model] device: {name} is not there ({torch.cuda.device_count()} CUDA devices); use auto or cpu"
+        )
+    return device
+
+
+def device_name(device: torch.device) -> str:
+    """The device as a reader knows it."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
+
+
+def versions() -> dict[str, str]:
+    """Versions that results may depend on."""
+    return {name: version(name) for name in ("sftscope", "torch", "transformers", "peft", "numpy")}
+
+
+def model_name(path: str) -> str:
+    """The name a model goes by: the hub name, or the last part of its path without `.gguf`."""
+    return path if not Path(path).exists() else Path(path).name.removesuffix(".gguf")
+
+
+def load_tokenizer(path: str) -> Any:
+    """The fast tokenizer of a model; SftscopeError where there is none that gives character offsets."""
+    with _quiet(), _as_one_line(path, "tokenizer"):
+        tokenizer = AutoTokenizer.from_pretrained(**_location(path), trust_remote_code=False)
+    if not tokenizer.is_fast:
+        raise SftscopeError(f"{path}: expected a fast tokenizer (tokenizer.json): character offsets need it")
+    return tokenizer
+
+
+def load_llm(settings: ModelSettings, *, dtype: str | None = None) -> LLM:
+    """The base LLM of `settings`, on its device, in `dtype` (default: that of the settings)."""
+    device = resolve_device(settings.device)
+    tokenizer = load_tokenizer(settings.path)
+    with _quiet(), _as_one_line(settings.path, "model"):
+        model = AutoModelForCausalLM.from_pretrained(
+            **_location(settings.path),
+            dtype=getattr(torch, dtype or settings.dtype),
+            trust_remote_code=False,
+            **({} if _is_gguf(settings.path) else {"use_safetensors": True}),
+        )
+    if _is_gguf(settings.path):
+        _forget_quantisation(model)
+    model.requires_grad_(False)
+    return LLM(model.to(device).eval(), tokenizer, model_name(settings.path), device)
+
+
+def _forget_quantisation(model: Any) -> None:
+    """A GGUF file is dequantised as it is read, but the model still says it is quantised and refuses to train."""
+    model.is_quantized = False
+    model.hf_quantizer = None
+    if hasattr(model.config, "quantization_config"):
+        del model.config.quantization_config
+
+
+def _is_gguf(path: str) -> bool:
+    return "gguf_file" in _location(path)
+
+
+def _location(path: str) -> dict[str, Any]:
+    """Where `from_pretrained` finds a model: a hub name or folder, or a GGUF file within its folder."""
+    if path.endswith(".gguf"):
+        file = Path(path)
+        return {"pretrained_model_name_or_path": str(file.parent), "gguf_file": file.name}
+    if Path(path).is_dir() and not (Path(path) / "config.json").exists():
+        files = sorted(Path(path).glob("*.gguf"))
+        if len(files) == 1:
+            return {"pretrained_model_name_or_path": path, "gguf_file": files[0].name}
+        raise SftscopeError(
+            f"{path}: not a model folder: expected config.json or one GGUF file, found {len(files)} GGUF files"
+        )
+    return {"pretrained_model_name_or_path": path}
+
+
+@contextmanager
+def _as_one_line(path: str, what: str) -> Iterator[None]:
+    try:
+        yield
+    except SftscopeError:
+        raise
+    except (OSError, ValueError, KeyError, ImportError, RuntimeError) as error:
+        reason = safe_text(str(error).strip().partition("\n")[0], max_length=300)
+        raise SftscopeError(f"{path}: cannot load the {what}: {reason}") from error
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the libraries' own progress bars and advice: stderr is for ours."""
+    transformers_logging.disable_progress_bar()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield

@@ -1,0 +1,141 @@
+"""From a config file to a run folder: train, extract, or both; and again, to go on where it stopped.
+
+run.toml is written first and holds what results depend on: the settings as the user wrote them,
+and hashes of data, template, model and probes. A folder begun with something else is refused.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from engine.config import RunSettings, load_settings, resolve_paths, settings_from_tables
+from engine.errors import SftscopeError
+from engine.probes import read_probes, write_probes
+from engine.store import RunFolder, write_atomically
+
+RUN_FORMAT = 1
+# settings that change how fast or where a result is computed, not which
+_FREE = {("model", "device"), ("extraction", "memory_gb")}
+
+
+def run(config: Path, out: Path) -> None:
+    """Train and extract; finished parts are kept."""
+    train(config, out)
+    extract(out)
+
+
+def train(config: Path, out: Path) -> None:
+    """Begin or continue the run folder `out` and fine-tune into it."""
+    settings, folder = load_settings(config), RunFolder(out)
+    resolved = resolve_paths(settings, config.absolute().parent, source=str(config))
+    _begin(settings, resolved, folder, config)
+    from engine.training import sft
+
+    sft.train(resolved, folder)
+
+
+def extract(out: Path, *, steps: Sequence[int] | None = None) -> None:
+    """Make the step files of a run folder that are not there yet."""
+    folder = RunFolder(out)
+    content = folder.read_run()
+    try:
+        settings = settings_from_tables(content["settings"], where=lambda table, key: f"{folder.run_file}")
+        origin, identity = content["source"]["config_folder"], content["identity"]
+    except (KeyError, TypeError):
+        raise SftscopeError(f"{folder.run_file}: expected the tables settings and source and an identity") from None
+    resolved = resolve_paths(settings, out.absolute() / origin, source=str(folder.run_file))
+    from engine.extraction import extract as extraction
+
+    extraction.extract(resolved, folder, identity=identity, steps=steps)
+
+
+def _begin(settings: RunSettings, resolved: RunSettings, folder: RunFolder, config: Path) -> None:
+    """Write run.toml and probes.jsonl, or check that those there belong to the same run."""
+    from engine.extraction.masking import probe_targets
+    from engine.llm.loading import device_name, load_tokenizer, model_name, resolve_device, versions
+    from engine.llm.prompts import resolve_template, template_hash
+
+    probes = read_probes(Path(resolved.probes.file), n_words=resolved.probes.n_words, seed=resolved.probes.seed)
+    tokenizer = load_tokenizer(resolved.model.path)
+    template = resolve_template(tokenizer, resolved.model.template)
+    rows = write_probes(probes, probe_targets(probes, tokenizer, template))
+    hashes = {
+        "train": _file_hash(resolved.data.train),
+        "eval": _file_hash(resolved.data.eval),
+        "labels": _file_hash(resolved.data.labels),
+        "probes": hashlib.sha256(rows.encode()).hexdigest(),
+        "template": template_hash(tokenizer, template),
+        "model": _model_hash(Path(resolved.model.path)),
+    }
+    identity = _identity(settings, hashes)
+    if folder.exists():
+        _check_same(folder, settings, hashes, identity, config)
+        return
+    write_atomically(folder.probes_file, rows.encode())
+    folder.write_run(
+        {
+            "format": RUN_FORMAT,
+            "identity": identity,
+            "name": config.stem if config.stem != "config" else config.absolute().parent.name,
+            "model": {"name": model_name(resolved.model.path), "template": template},
+            "device": device_name(resolve_device(resolved.model.device)),
+            "source": {
+                "config": config.name,
+                "config_folder": os.path.relpath(config.absolute().parent, folder.path.absolute()),
+            },
+            "hashes": hashes,
+            "versions": versions(),
+            "settings": settings.as_dict(),
+        }
+    )
+
+
+def _identity(settings: RunSettings, hashes: dict[str, str]) -> str:
+    """Hash of everything that results depend on. Paths do not count, what they hold does."""
+    tables = settings.as_dict()
+    bound = {
+        table: {key: value for key, value in values.items() if (table, key) not in _FREE and key not in hashes}
+        for table, values in tables.items()
+    }
+    for table, key in (("model", "path"), ("probes", "file")):
+        bound[table].pop(key, None)
+    return hashlib.sha256(json.dumps([bound, hashes], sort_keys=True).encode()).hexdigest()
+
+
+def _check_same(folder: RunFolder, settings: RunSettings, hashes: dict[str, str], identity: str, config: Path) -> None:
+    content: dict[str, Any] = folder.read_run()
+    if content.get("identity") == identity:
+        return
+    before = content.get("settings", {})
+    for table, values in settings.as_dict().items():
+        for key, value in values.items():
+            old = before.get(table, {}).get(key)
+            if old != value and (table, key) not in _FREE:
+                raise SftscopeError(
+                    f"{config}: [{table}] {key} is {value!r}, but {folder.path} was begun with {old!r}; "
+                    "use another --out folder"
+                )
+    for name, value in hashes.items():
+        if content.get("hashes", {}).get(name) != value:
+            raise SftscopeError(
+                f"{folder.path}: was begun with another {name} (its content changed); use another --out"
+            )
+    raise SftscopeError(f"{folder.run_file}: belongs to another run; use another --out folder")
+
+
+def _file_hash(path: str) -> str:
+    if not path:
+        return ""
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _model_hash(path: Path) -> str:
+    """sha256 of a model's weight files, name after name; empty for a hub name."""
+    if not path.exists():
+        return ""
+    files = [path] if path.is_file() else sorted([*path.glob("*.safetensors"), *path.glob("*.gguf")])
+    return hashlib.sha256("".join(f"{file.name} {_file_hash(str(file))}\n" for file in files).encode()).hexdigest()

@@ -1,0 +1,7 @@
+"""The store: run folders and step files. h5py is used here and nowhere else."""
+
+from engine.store.atomic import write_atomically
+from engine.store.run_folder import RunFolder
+from engine.store.step_file import Effects, StepFileError, StepRecord, read_step_file
+
+__all__ = ["Effects", "RunFolder", "StepFileError", "StepRecord", "read_step_file", "write_atomically"]

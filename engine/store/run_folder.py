@@ -1,0 +1,166 @@
+"""The run folder: where each thing of a run lies, and reading it without ever writing to it.
+
+``run.toml`` settings, hashes, versions · ``probes.jsonl`` probes with target tokens ·
+``training_log.jsonl`` losses by step · ``steps/step_00000008.h5`` results (``….scores.h5``: a draft
+that is scored, not yet decomposed) · ``checkpoints/checkpoint-8/`` in the Trainer's layout.
+A step file that verifies *is* the state of the job.
+"""
+
+import contextlib
+import json
+import re
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import tomli_w
+
+from engine.errors import SftscopeError
+from engine.probes import Probe, read_jsonl, read_probes
+from engine.store.atomic import sweep_orphans, write_atomically
+from engine.store.step_file import StepFileError, StepRecord, read_step_file, to_bytes
+from engine.text import safe_text
+
+_STEP_NAME = re.compile(r"step_([0-9]{8,12})\.h5")
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """A run on disk. Nothing is read or created before a method is called."""
+
+    path: Path
+
+    @property
+    def run_file(self) -> Path:
+        """Settings, hashes and versions."""
+        return self.path / "run.toml"
+
+    @property
+    def probes_file(self) -> Path:
+        """Probes with chosen words and target tokens."""
+        return self.path / "probes.jsonl"
+
+    @property
+    def training_log(self) -> Path:
+        """Losses by step, one JSON object a line."""
+        return self.path / "training_log.jsonl"
+
+    @property
+    def checkpoints(self) -> Path:
+        """The Trainer's output folder."""
+        return self.path / "checkpoints"
+
+    @property
+    def steps_folder(self) -> Path:
+        """One file per extracted checkpoint."""
+        return self.path / "steps"
+
+    def step_file(self, step: int) -> Path:
+        """The results of `step`."""
+        return self.steps_folder / f"step_{step:08d}.h5"
+
+    def draft_file(self, step: int) -> Path:
+        """The raw scores of `step` while its noise bound is not known yet."""
+        return self.steps_folder / f"step_{step:08d}.scores.h5"
+
+    def exists(self) -> bool:
+        """Whether this folder has been begun as a run."""
+        return self.run_file.is_file()
+
+    def steps(self) -> tuple[int, ...]:
+        """The steps that have a result file, in order; the files are not opened."""
+        try:
+            names = {entry.name for entry in self.steps_folder.iterdir()}
+        except FileNotFoundError:
+            return ()
+        except OSError as error:
+            raise SftscopeError(f"{self.steps_folder}: cannot be listed: {error.strerror}") from None
+        found = (int(match[1]) for name in names if (match := _STEP_NAME.fullmatch(name)))
+        return tuple(sorted({step for step in found if self.step_file(step).name in names}))
+
+    def read_step(self, step: int) -> StepRecord:
+        """The results of `step`; StepFileError where the file is damaged or holds another step."""
+        record = read_step_file(self.step_file(step))
+        if record.step != step or record.effects is None:
+            raise StepFileError(f"{self.step_file(step)}: does not hold the results of step {step}")
+        return record
+
+    def write_step(self, record: StepRecord) -> None:
+        """Store `record` as the results of its step, then drop its draft."""
+        write_atomically(self.step_file(record.step), to_bytes(record))
+        with contextlib.suppress(OSError):  # a draft beside its result is only waste
+            self.draft_file(record.step).unlink()
+
+    def write_draft(self, record: StepRecord) -> None:
+        """Store the raw scores of a step that cannot be decomposed yet."""
+        write_atomically(self.draft_file(record.step), to_bytes(record))
+
+    def read_draft(self, step: int) -> StepRecord:
+        """The raw scores stored by `write_draft`; StepFileError as for `read_step`."""
+        record = read_step_file(self.draft_file(step))
+        if record.step != step or record.effects is not None:
+            raise StepFileError(f"{self.draft_file(step)}: does not hold the raw scores of step {step}")
+        return record
+
+    def read_run(self) -> dict[str, Any]:
+        """run.toml, parsed."""
+        try:
+            if not self.run_file.is_file():
+                raise SftscopeError(
+                    f"{self.path}: not a run folder (no run.toml); make one with 'sftscope run CONFIG --out RUN'"
+                )
+            return tomllib.loads(self.run_file.read_text(encoding="utf-8"))
+        except OSError as error:
+            raise SftscopeError(f"{self.run_file}: cannot be read: {error.strerror}") from None
+        except (ValueError, RecursionError) as error:
+            reason = safe_text(str(error), max_length=200)
+            raise SftscopeError(f"{self.run_file}: not valid TOML: {reason}") from None
+
+    def write_run(self, content: dict[str, Any]) -> None:
+        """Write run.toml."""
+        write_atomically(self.run_file, tomli_w.dumps(content, multiline_strings=False).encode())
+
+    def read_probes(self) -> tuple[Probe, ...]:
+        """The probes with the words that were chosen for this run."""
+        self._check_probes_file()
+        return read_probes(self.probes_file, n_words=1, seed=0)
+
+    def read_targets(self) -> tuple[dict[str, Any], ...]:
+        """Target token of each probe: {"id", "text"}, empty where none is known yet."""
+        self._check_probes_file()
+        return tuple(_target_of(row) for _, row in read_jsonl(self.probes_file))
+
+    def read_log(self) -> tuple[dict[str, Any], ...]:
+        """Rows of the training log; a last line torn by a kill is left out."""
+        if not self.training_log.is_file():
+            return ()
+        try:
+            text = self.training_log.read_text(encoding="utf-8", errors="replace")
+        except OSError as error:
+            raise SftscopeError(f"{self.training_log}: cannot be read: {error.strerror}") from None
+        rows = []
+        for line in text.split("\n"):
+            try:
+                row = json.loads(line)
+            except (ValueError, RecursionError):
+                continue
+            if isinstance(row, dict) and type(row.get("step")) is int:
+                rows.append(row)
+        return tuple(rows)
+
+    def sweep(self) -> int:
+        """Remove what killed writers left behind; returns how many files."""
+        return sum(sweep_orphans(folder) for folder in (self.path, self.steps_folder) if folder.is_dir())
+
+    def _check_probes_file(self) -> None:
+        """SftscopeError unless the probes are a plain file: a pipe would block, a device never ends."""
+        if not self.probes_file.is_file():
+            raise SftscopeError(f"{self.probes_file}: no such file; 'sftscope extract' writes it")
+
+
+def _target_of(row: Any) -> dict[str, Any]:
+    target = row.get("target") if isinstance(row, dict) else None
+    if not isinstance(target, dict) or type(target.get("id", 0)) is not int:
+        return {}
+    return target if isinstance(target.get("text", ""), str) else {}

@@ -1,0 +1,68 @@
+"""Text of unknown origin made safe to show: prompts, answers, labels, names, paths, error messages.
+
+Knows nothing of the screen or the report that shows it. Escape sequences never survive; each
+unsafe character becomes one visible glyph, so that a reader sees that something was there, and
+positions in the text stay positions in what is shown.
+"""
+
+import unicodedata
+
+_BIDI_AND_ZERO_WIDTH = frozenset(
+    [0x00AD, 0x034F, 0x061C, 0x115F, 0x1160, 0x17B4, 0x17B5, 0x180E, 0x2028, 0x2029, 0x3164, 0xFEFF, 0xFFA0]
+).union(
+    range(0x180B, 0x1810),
+    range(0x200B, 0x2010),
+    range(0x202A, 0x202F),
+    range(0x2060, 0x2070),
+    range(0xFE00, 0xFE10),  # variation selectors: terminals disagree on the width they give
+    range(0xFFF9, 0xFFFC),
+    range(0xE0100, 0xE01F0),
+)
+_UNSAFE_CATEGORIES = ("Cc", "Cf", "Cs", "Co", "Cn")
+_MARKS = ("Mn", "Me")
+_MAX_MARKS = 3
+_REPLACEMENT = "\N{MIDDLE DOT}"
+MAX_LENGTH = 2_000
+
+
+def safe_text(text: str, *, max_length: int = MAX_LENGTH) -> str:
+    """`text` on one line without control, bidirectional or zero-width characters, at most `max_length` long.
+
+    C0 controls become their control pictures (ESC → ␛, newline → ␊), everything else that could
+    move the cursor or reorder the line a middle dot, and so do combining marks without a letter or
+    beyond the third on one. Character i of the text is character i of the result. Idempotent.
+    """
+    if max_length < 1:
+        raise ValueError(f"expected max_length ≥ 1, got {max_length}")
+    capped = text if len(text) <= max_length else text[: max_length - 1] + "…"
+    if capped.isascii() and capped.isprintable():
+        return capped
+    shown = []
+    marks = _MAX_MARKS
+    for character in capped:
+        safe = _visible(character)
+        is_mark = unicodedata.category(safe) in _MARKS
+        if is_mark and marks >= _MAX_MARKS:
+            safe, is_mark = _REPLACEMENT, False
+        marks = marks + 1 if is_mark else 0
+        shown.append(safe)
+    return "".join(shown)
+
+
+def _visible(character: str) -> str:
+    code = ord(character)
+    if 0x20 <= code < 0x7F:
+        return character
+    if code < 0x20:
+        return chr(0x2400 + code)
+    if code == 0x7F:
+        return "␡"
+    if code in _BIDI_AND_ZERO_WIDTH or unicodedata.category(character) in _UNSAFE_CATEGORIES:
+        return _REPLACEMENT
+    return character
+
+
+def markdown_cell(text: str) -> str:
+    """`text` as one Markdown table cell: safe, and with every character that could mark up or link escaped."""
+    escaped = "".join(f"\\{c}" if c in "\\`*_{}[]<>()#|~!&$@^" else c for c in safe_text(text))
+    return escaped.replace("://", "\\://").replace("www.", "www\\.")

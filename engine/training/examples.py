@@ -1,0 +1,58 @@
+"""Training examples as tokens: prompt and answer tokenised apart and joined, loss on the answer only."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from engine.errors import SftscopeError
+from engine.llm.prompts import Template, end_of_turn, tokenize_prompt, tokenize_response
+from engine.text import safe_text
+from engine.training.rows import Row
+
+IGNORED = -100
+
+
+@dataclass(frozen=True)
+class Example:
+    """Tokens and labels of one example, equally long; labels are `IGNORED` on the prompt."""
+
+    input_ids: tuple[int, ...]
+    labels: tuple[int, ...]
+
+
+def make_examples(rows: Sequence[Row], tokenizer: Any, template: Template, *, cutoff: int) -> list[Example]:
+    """Each row as an example of at most `cutoff` tokens.
+
+    The prompt is cut at its start where it is too long; the answer is kept, or, where it alone is
+    longer than the cutoff, cut at its end.
+    """
+    end = end_of_turn(tokenizer, template)
+    examples = []
+    for row in rows:
+        answer = tokenize_response(tokenizer, row.response)
+        if not answer:
+            raise SftscopeError(f"the answer {safe_text(row.response, max_length=40)!r} has no tokens")
+        answer = (*answer, end)[: cutoff - 1]
+        prompt = tokenize_prompt(tokenizer, row.prompt, template).ids[-(cutoff - len(answer)) :]
+        examples.append(Example(prompt + answer, (IGNORED,) * len(prompt) + answer))
+    return examples
+
+
+@dataclass(frozen=True)
+class Collator:
+    """Pads a batch of examples on the right with `pad`; labels with `IGNORED`."""
+
+    pad: int
+
+    def __call__(self, batch: Sequence[Example]) -> dict[str, torch.Tensor]:
+        width = max(len(example.input_ids) for example in batch)
+        fill = [width - len(example.input_ids) for example in batch]
+        return {
+            "input_ids": torch.tensor([list(e.input_ids) + [self.pad] * n for e, n in zip(batch, fill, strict=True)]),
+            "attention_mask": torch.tensor(
+                [[1] * len(e.input_ids) + [0] * n for e, n in zip(batch, fill, strict=True)]
+            ),
+            "labels": torch.tensor([list(e.labels) + [IGNORED] * n for e, n in zip(batch, fill, strict=True)]),
+        }

@@ -1,0 +1,191 @@
+"""The fine-tuning itself: transformers' Trainer with LoRA by PEFT and a grid of checkpoints.
+
+At every step of the grid the train and eval loss are measured on fixed rows and a checkpoint is
+saved in the Trainer's own layout. Started again it goes on from the last checkpoint that is whole.
+"""
+
+import json
+import math
+import random
+import shutil
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from torch.utils.data import Dataset
+from transformers import Trainer, TrainerCallback, TrainingArguments, set_seed
+from transformers.trainer_callback import PrinterCallback, ProgressCallback
+
+from engine.config import RunSettings, TrainingSettings
+from engine.llm.adapters import new_adapter
+from engine.llm.loading import LLM, load_llm, load_tokenizer
+from engine.llm.prompts import resolve_template
+from engine.progress import Progress, progress, say
+from engine.store import RunFolder
+from engine.store.checkpoints import list_checkpoints, losses_of, ready_checkpoints
+from engine.training.examples import Collator, Example, make_examples
+from engine.training.rows import read_rows
+
+
+class _Examples(Dataset[Example]):
+    def __init__(self, examples: Sequence[Example]) -> None:
+        self._examples = examples
+
+    def __len__(self) -> int:
+        return len(self._examples)
+
+    def __getitem__(self, index: int) -> Example:
+        return self._examples[index]
+
+
+def checkpoint_grid(settings: TrainingSettings, rows: int) -> tuple[int, ...]:
+    """The steps > 0 at which checkpoints are kept: the wanted ones that are reached, and the last step."""
+    last = last_step(settings, rows)
+    return tuple(sorted({step for step in settings.checkpoints if 0 < step < last} | {last}))
+
+
+def schedule_length(settings: TrainingSettings, rows: int) -> int:
+    """Optimisation steps of the whole schedule."""
+    return max(1, math.ceil(settings.epochs * math.ceil(rows / settings.effective_batch_size)))
+
+
+def last_step(settings: TrainingSettings, rows: int) -> int:
+    """The step that training stops at: the end of the schedule, or earlier where `max_steps` says so."""
+    total = schedule_length(settings, rows)
+    return min(settings.max_steps, total) if settings.max_steps else total
+
+
+def train(settings: RunSettings, folder: RunFolder) -> None:
+    """Fine-tune by `settings` (paths resolved) into the run folder; done steps are not repeated."""
+    train_rows = read_rows(Path(settings.data.train), settings.data, limit=settings.data.max_train_rows)
+    grid = checkpoint_grid(settings.training, len(train_rows))
+    done = ready_checkpoints(folder.checkpoints)
+    if grid[-1] in done:
+        say(f"training: all {grid[-1]} steps are done")
+        return
+    eval_rows = (
+        read_rows(Path(settings.data.eval), settings.data, limit=settings.data.max_eval_rows)
+        if settings.data.eval
+        else ()
+    )
+    tokenizer = load_tokenizer(settings.model.path)
+    template = resolve_template(tokenizer, settings.model.template)
+    cutoff = settings.training.cutoff
+    train_set = make_examples(train_rows, tokenizer, template, cutoff=cutoff)
+    eval_set = make_examples(eval_rows, tokenizer, template, cutoff=cutoff)
+    llm = load_llm(settings.model)
+    _drop_unfinished(folder)
+    with progress("training") as report:
+        trainer = _make_trainer(settings, folder, llm, train_set, eval_set, grid, report)
+        start = max(done, default=0)
+        if not start:
+            trainer.evaluate()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            trainer.train(resume_from_checkpoint=str(done[start].path) if start else None)
+
+
+def _make_trainer(
+    settings: RunSettings,
+    folder: RunFolder,
+    llm: LLM,
+    train_set: Sequence[Example],
+    eval_set: Sequence[Example],
+    grid: Sequence[int],
+    report: Progress,
+) -> Trainer:
+    training = settings.training
+    set_seed(training.seed)
+    model = new_adapter(llm.model, rank=training.lora_rank, alpha=training.lora_alpha, dropout=training.lora_dropout)
+    if training.gradient_checkpointing:
+        model.enable_input_require_grads()
+    pad = llm.tokenizer.pad_token_id
+    sides = {"train": _sample(train_set, training), "eval": _sample(eval_set, training)}
+    trainer = Trainer(
+        model=model,
+        args=_arguments(settings, folder, llm, len(train_set)),
+        train_dataset=_Examples(train_set),
+        eval_dataset={side: _Examples(rows) for side, rows in sides.items() if rows},
+        data_collator=Collator(0 if pad is None else pad),
+        callbacks=[_Grid(frozenset(grid), grid[-1], folder.training_log, report)],
+    )
+    trainer.remove_callback(PrinterCallback)
+    trainer.remove_callback(ProgressCallback)
+    return trainer
+
+
+def _arguments(settings: RunSettings, folder: RunFolder, llm: LLM, rows: int) -> TrainingArguments:
+    training = settings.training
+    half = settings.model.dtype if llm.device.type == "cuda" else "float32"
+    only_where_asked: dict[str, Any] = {"gradient_checkpointing": True} if training.gradient_checkpointing else {}
+    return TrainingArguments(
+        output_dir=str(folder.checkpoints),
+        max_steps=schedule_length(training, rows),
+        per_device_train_batch_size=training.micro_batch_size,
+        per_device_eval_batch_size=training.micro_batch_size,
+        gradient_accumulation_steps=training.effective_batch_size // training.micro_batch_size,
+        **only_where_asked,
+        learning_rate=training.learning_rate,
+        lr_scheduler_type=training.schedule,
+        warmup_steps=training.warmup_ratio,  # below 1: a share of the schedule
+        weight_decay=training.weight_decay,
+        max_grad_norm=training.max_grad_norm,
+        seed=training.seed,
+        bf16=half == "bfloat16",
+        fp16=half == "float16",
+        use_cpu=llm.device.type == "cpu",
+        dataloader_pin_memory=llm.device.type == "cuda",
+        remove_unused_columns=False,
+        save_strategy="no",
+        eval_strategy="no",
+        logging_strategy="steps",
+        logging_steps=1,
+        report_to=[],
+        disable_tqdm=True,
+        prediction_loss_only=True,
+        label_names=["labels"],
+    )
+
+
+class _Grid(TrainerCallback):
+    """Saves and evaluates at the steps of the grid, stops at the last, keeps the log and the progress."""
+
+    def __init__(self, grid: frozenset[int], last: int, log: Path, report: Progress) -> None:
+        self._grid, self._last, self._log, self._report = grid, last, log, report
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> Any:
+        at_checkpoint = state.global_step in self._grid
+        control.should_evaluate = control.should_save = at_checkpoint
+        control.should_training_stop = state.global_step >= self._last
+        return control
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **_: Any) -> None:
+        """Append the losses to the training log; a line torn by a kill is skipped by readers."""
+        if not state.is_world_process_zero or not logs:
+            return
+        losses = losses_of(logs)
+        if not losses:
+            return
+        extra = {key: logs[key] for key in ("learning_rate", "grad_norm") if key in logs}
+        kind = "batch" if "loss" in logs else "checkpoint"
+        row = {"step": state.global_step, "kind": kind, **losses, **extra}
+        self._log.parent.mkdir(parents=True, exist_ok=True)
+        with self._log.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(row) + "\n")
+        note = ", ".join(f"{side} loss {loss:.3f}" for side, loss in losses.items())
+        self._report(state.global_step, self._last, note)
+
+
+def _sample(examples: Sequence[Example], training: TrainingSettings) -> Sequence[Example]:
+    """The fixed rows that a loss is measured on."""
+    if not 0 < training.loss_rows < len(examples):
+        return examples
+    return random.Random(training.seed).sample(list(examples), training.loss_rows)
+
+
+def _drop_unfinished(folder: RunFolder) -> None:
+    """Remove our own checkpoints that a kill left half-written: the Trainer will write them again."""
+    for checkpoint in list_checkpoints(folder.checkpoints):
+        if not checkpoint.is_ready():
+            shutil.rmtree(checkpoint.path)

@@ -1,0 +1,32 @@
+"""What all tests share: where real models and data lie, and one thread for tiny models."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    # Threads only wait for each other on models this small; child processes inherit the setting.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+
+def _folder(variable: str, what: str) -> Path:
+    path = os.environ.get(variable)
+    if not path or not Path(path).is_dir():
+        pytest.skip(f"{variable} names no folder with {what}")
+    return Path(path)
+
+
+@pytest.fixture(scope="session")
+def smollm2() -> Path:
+    """The GGUF file of SmolLM2-135M-Instruct."""
+    folder = _folder("SFTSCOPE_MODELS", "the two small LLMs")
+    return folder / "smollm2-135m-instruct" / "SmolLM2-135M-Instruct.Q4_1.gguf"
+
+
+@pytest.fixture(scope="session")
+def goemotions() -> Path:
+    """The folder with the GoEmotions files."""
+    return _folder("SFTSCOPE_DATA", "training data") / "goemotions"

@@ -1,0 +1,307 @@
+"""Decompositions match every masked state within ζ, and their certificates are really certificates."""
+
+from itertools import permutations
+
+import numpy as np
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+from scipy.optimize import linprog
+
+from engine.errors import SftscopeError
+from engine.extraction import decomposition
+from engine.extraction.certified import Solution
+from engine.extraction.decomposition import UncertifiedError, decompose, noise_bound
+from engine.extraction.lattice_program import effect_weights, lattice_program
+from engine.interactions import logical_model, or_model, orders, zeta_transform
+
+KINDS = ("mixture", "gaussian")
+
+
+def mixture(n, rng, noise=0.1):
+    """Like an LLM's scores: strong single words, some AND and OR effects, and noise at every order."""
+    and_effects, or_effects = np.zeros((2, 1 << n))
+    and_effects[1 << np.arange(n)] = 1.5 * rng.normal(size=n)
+    higher = np.flatnonzero(orders(n) > 1)
+    for _ in range(3 * n if len(higher) else 0):
+        effects = and_effects if rng.random() < 0.6 else or_effects
+        effects[rng.choice(higher)] += rng.normal() * rng.choice([0.2, 0.5, 1.0])
+    return 1.0 + zeta_transform(and_effects) + or_model(or_effects) + noise * rng.normal(size=1 << n)
+
+
+def score_vector(n, seed, kind="mixture"):
+    rng = np.random.default_rng([n, seed])
+    return mixture(n, rng) if kind == "mixture" else rng.normal(size=1 << n)
+
+
+def scale_of(scores):
+    return np.max(np.abs(scores - scores[..., :1]))
+
+
+def all_effects(result):
+    return np.stack([result.and_effects, result.or_effects], axis=1)
+
+
+def matching_error(scores, result):
+    return np.abs(logical_model(result.bias, result.and_effects, result.or_effects) - scores)
+
+
+def optimum_by_highs(scores, zeta):
+    """The program of the method with dense matrices: (least cost, dual point)."""
+    n = len(scores).bit_length() - 1
+    subsets = np.arange(1 << n)
+    shared = subsets[:, None] & subsets
+    d = np.hstack([(shared == subsets)[:, 1:], (shared != 0)[:, 1:]]).astype(float)
+    weights = effect_weights(n)[:, 1:].ravel()
+    v = scores - scores[0]
+    result = linprog(
+        np.concatenate([weights, weights]),
+        A_ub=np.block([[d, -d], [-d, d]]),
+        b_ub=np.concatenate([v + zeta, zeta - v]),
+        method="highs",
+    )
+    upper, lower = result.ineqlin.marginals.reshape(2, -1)
+    return result.fun, upper - lower
+
+
+@pytest.mark.parametrize(
+    ("n", "vectors"), [(2, 30), (3, 30), (4, 30), (5, 30), (6, 30), (7, 30), (8, 14), (9, 4), (10, 2)]
+)
+def test_universal_matching_with_a_certified_gap(n, vectors):
+    scores = np.stack([score_vector(n, seed, KINDS[seed % 2]) for seed in range(vectors)])
+    zeta = noise_bound(scores)
+    result = decompose(scores, zeta)
+    for vector, bound, error in zip(scores, zeta, matching_error(scores, result), strict=True):
+        assert error.max() <= bound + 1e-9 * scale_of(vector)
+    assert np.all(result.gap <= 1e-3)
+    assert np.median(result.gap) <= 1e-8
+    assert np.all(result.lower_bound <= result.objective)
+    cost = np.sum(effect_weights(n) * np.abs(all_effects(result)), axis=(1, 2))
+    np.testing.assert_allclose(result.objective, cost, rtol=1e-12)
+
+
+@pytest.mark.parametrize(("n", "vectors"), [(1, 4), (2, 8), (3, 12), (4, 12), (5, 10), (6, 8), (7, 3), (8, 1)])
+def test_the_objective_is_the_linear_programs_optimum(n, vectors):
+    for seed in range(vectors):
+        scores = score_vector(n, seed, KINDS[seed % 2])
+        zeta = float(noise_bound(scores)[0])
+        result = decompose(scores, zeta)
+        optimum, _ = optimum_by_highs(scores, zeta)
+        assert result.objective[0] == pytest.approx(optimum, rel=1e-3)
+        assert result.lower_bound[0] <= optimum * (1 + 1e-6) + 1e-9
+
+
+def test_the_bound_of_any_dual_point_is_a_certificate():
+    scores = score_vector(5, seed=0)
+    zeta = float(noise_bound(scores)[0])
+    result = decompose(scores, zeta)
+    _, u = optimum_by_highs(scores, zeta)
+    program, v = lattice_program(5), scores - scores[0]
+    assert program.dual_bound(u, v, zeta) == pytest.approx(result.lower_bound[0], rel=1e-6)
+    rng = np.random.default_rng(0)
+    for size in (1e-3, 1.0, 1e3):
+        other = size * rng.normal(size=32)
+        assert program.dual_bound(other, v, zeta) <= result.objective[0]
+    assert program.dual_bound(np.full(32, np.nan), v, zeta) == 0.0
+
+
+def test_the_normal_matrix_is_the_product_it_stands_for():
+    program = lattice_program(4)
+    rng = np.random.default_rng(0)
+    theta, diagonal = rng.random(program.n_columns), rng.random(16)
+    d = program.entries(np.arange(16), np.arange(program.n_columns))
+    expected = np.triu(d @ np.diag(theta) @ d.T + np.diag(diagonal))
+    np.testing.assert_allclose(np.triu(program.normal_matrix(theta, diagonal)), expected, atol=1e-12)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.floats(-5, 5), st.floats(-5, 5), st.floats(-5, 5), st.floats(0, 2))
+def test_two_variables_have_the_optimum_of_a_fine_search(a, b, both, zeta):
+    scores = np.array([0.0, a, b, both])
+    assume(scale_of(scores) > 1e-3)
+    result = decompose(scores, zeta)
+    weights = effect_weights(2)
+    # x_0 = a + q_0 and so on: all but one effect follow from the noise and one of AND, OR
+    noise = np.linspace(-zeta, zeta, 13)
+    q0, q1, q2, share = np.meshgrid(noise, noise, noise, np.linspace(-0.5, 1.5, 41), indexing="ij")
+    whole = (both + q2) - (a + q0) - (b + q1)  # I_and(01) − I_or(01)
+    x_or = -whole * share
+    x_and = whole + x_or
+    cost = (
+        weights[0, 1] * np.abs(a + q0 - x_or)
+        + weights[0, 2] * np.abs(b + q1 - x_or)
+        + weights[0, 3] * np.abs(x_and)
+        + weights[1, 3] * np.abs(x_or)
+    )
+    assert result.objective[0] <= cost.min() + 1e-9
+    assert result.lower_bound[0] <= cost.min() + 1e-9
+
+
+@pytest.mark.parametrize("zeta_share", [0.0, 1e-3])
+@pytest.mark.parametrize("relation", ["and", "or"])
+@pytest.mark.parametrize("subset", [0b1, 0b11, 0b1011, 0b11111])
+def test_a_pure_game_comes_back_as_itself(relation, subset, zeta_share):
+    game = np.zeros(32)
+    game[subset] = -3.0
+    scores = 7.0 + (zeta_transform(game) if relation == "and" else or_model(game))
+    result = decompose(scores, zeta_share * 3.0)
+    expected = np.zeros((2, 32))
+    row = 0 if relation == "and" or subset == 0b1 else 1  # a singleton's OR is its AND
+    expected[row, subset] = -3.0
+    np.testing.assert_allclose(all_effects(result)[0], expected, atol=20 * zeta_share + 1e-9)
+    if zeta_share == 0.0:
+        assert np.count_nonzero(all_effects(result)) == 1
+    assert result.bias[0] == 7.0
+
+
+def test_a_sparse_game_of_both_relations_comes_back_as_itself():
+    game = np.zeros((2, 256))
+    game[0, [0b1, 0b10000, 0b110, 0b10110000]] = 2.0, -1.0, 1.5, 0.7
+    game[1, [0b1001, 0b11100]] = 1.2, 0.9
+    result = decompose(zeta_transform(game[0]) + or_model(game[1]), 0.0)
+    np.testing.assert_allclose(all_effects(result)[0], game, atol=1e-7)
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(2, 6), st.integers(0, 1000), st.sampled_from([-64.0, 0.5, 1024.0]))
+def test_a_constant_changes_only_the_bias(n, seed, constant):
+    scores = score_vector(n, seed)
+    zeta = float(noise_bound(scores)[0])
+    plain, shifted = decompose(scores, zeta), decompose(scores + constant, zeta)
+    assert shifted.bias[0] == scores[0] + constant
+    np.testing.assert_allclose(all_effects(shifted), all_effects(plain), atol=1e-6 * scale_of(scores))
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(1, 6), st.integers(0, 1000), st.integers(-300, 300))
+def test_effects_scale_with_scores_and_noise_bound(n, seed, exponent):
+    scores = score_vector(n, seed)
+    zeta = float(noise_bound(scores)[0])
+    plain = decompose(scores, zeta)
+    scaled = decompose(np.ldexp(scores, exponent), np.ldexp(zeta, exponent))
+    np.testing.assert_array_equal(all_effects(scaled), np.ldexp(all_effects(plain), exponent))
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_relabelling_the_variables_permutes_the_effects(seed):
+    n = 3
+    scores = score_vector(n, seed)
+    zeta = float(noise_bound(scores)[0])
+    plain = decompose(scores, zeta)
+    for order in permutations(range(n)):
+        moved = np.array([sum((t >> i & 1) << j for i, j in enumerate(order)) for t in range(1 << n)])
+        relabelled = np.empty_like(scores)
+        relabelled[moved] = scores
+        result = decompose(relabelled, zeta)
+        # the tie-breaking weights, at most 1e-5 of the cost, are not symmetric
+        assert result.objective[0] == pytest.approx(plain.objective[0], rel=2e-5)
+        cost = np.sum(effect_weights(n) * np.abs(all_effects(result)[0][:, moved]))
+        assert cost == pytest.approx(plain.objective[0], rel=2e-5)
+
+
+def test_relabelling_keeps_the_effects_themselves_where_the_optimum_is_plain():
+    game = np.zeros((2, 16))
+    game[0, [0b1, 0b10, 0b111]] = 2.0, 1.0, -1.5
+    game[1, 0b1100] = 0.8
+    scores = zeta_transform(game[0]) + or_model(game[1])
+    backwards = np.array([int(f"{t:04b}"[::-1], 2) for t in range(16)])
+    plain, turned = decompose(scores, 0.01), decompose(scores[backwards], 0.01)
+    np.testing.assert_allclose(all_effects(turned)[0], all_effects(plain)[0][:, backwards], atol=0.05)
+
+
+def test_near_equal_scores_have_near_equal_effects():
+    scores = score_vector(7, seed=3)
+    zeta = float(noise_bound(scores)[0])
+    noise = 1e-7 * np.random.default_rng(0).normal(size=128)
+    one, other = decompose(scores, zeta), decompose(scores + noise, zeta)
+    np.testing.assert_allclose(all_effects(one), all_effects(other), atol=1e-4 * scale_of(scores))
+
+
+def test_a_batch_is_its_vectors_one_by_one_bit_for_bit():
+    scores = np.stack([score_vector(6, seed, KINDS[seed % 2]) for seed in range(6)])
+    zeta = noise_bound(scores)
+    batch = decompose(scores, zeta)
+    for index in reversed(range(6)):
+        alone = decompose(scores[index], zeta[index])
+        np.testing.assert_array_equal(all_effects(alone)[0], all_effects(batch)[index])
+        assert alone.objective[0] == batch.objective[index]
+        assert alone.lower_bound[0] == batch.lower_bound[index]
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.integers(1, 4).flatmap(
+        lambda n: st.lists(st.sampled_from([0.0, 1.0, -1.0, 0.5, 3.0]), min_size=1 << n, max_size=1 << n)
+    ),
+    st.sampled_from([0.0, 1e-14, 1e-6, 0.1, 1.0]),
+)
+def test_degenerate_scores_are_certified_as_well(values, zeta):
+    scores = np.array(values)
+    result = decompose(scores, zeta)
+    assert matching_error(scores, result).max() <= zeta + 1e-9 * scale_of(scores)
+    assert result.gap[0] <= 1e-3
+    assert not result.and_effects[0, 0]
+    assert not result.or_effects[0, orders(scores.size.bit_length() - 1) < 2].any()
+
+
+@pytest.mark.parametrize("scores", [np.zeros(8), np.full(8, -3.5), 2.0 + 0.1 * score_vector(3, 0) / 9.0])
+def test_within_the_noise_all_effects_vanish(scores):
+    zeta = float(scale_of(scores))
+    result = decompose(scores, zeta)
+    assert not all_effects(result).any()
+    assert (result.objective[0], result.lower_bound[0], result.gap[0]) == (0.0, 0.0, 0.0)
+    assert result.bias[0] == scores[0]
+    assert result.solver == ("zero",)
+
+
+def test_progress_counts_the_vectors():
+    calls = []
+    decompose(np.zeros((3, 4)), 0.0, on_progress=lambda done, total: calls.append((done, total)))
+    assert calls == [(1, 3), (2, 3), (3, 3)]
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_scores_that_are_not_finite_are_refused_by_name(value):
+    scores = np.zeros((3, 8))
+    scores[2, 5] = value
+    with pytest.raises(SftscopeError, match="score vector 2"):
+        decompose(scores, 0.1)
+
+
+@pytest.mark.parametrize("zeta", [-0.1, np.nan, np.inf])
+def test_noise_bounds_must_be_finite_and_not_negative(zeta):
+    with pytest.raises(ValueError, match="ζ ≥ 0"):
+        decompose(np.zeros(8), zeta)
+
+
+@pytest.mark.parametrize("shape", [(3,), (2, 6), (2, 2, 4)])
+def test_scores_of_another_shape_are_refused(shape):
+    with pytest.raises(ValueError, match="expected"):
+        decompose(np.zeros(shape), 0.0)
+
+
+def test_what_cannot_be_certified_is_never_returned(monkeypatch):
+    def loose(program, *_):
+        return Solution(np.zeros(program.n_columns), cost=1.0, bound=0.5, stage="interior")
+
+    monkeypatch.setattr(decomposition, "certified_solution", loose)
+    with pytest.raises(UncertifiedError, match=r"score vector 0 .* 5.0e-01"):
+        decompose(score_vector(3, 0), 0.0)
+
+
+def test_the_safety_net_alone_reaches_the_same_optimum(monkeypatch):
+    scores = score_vector(5, seed=1)
+    zeta = float(noise_bound(scores)[0])
+    usual = decompose(scores, zeta)
+    monkeypatch.setattr("engine.extraction.certified.interior_points", lambda *_: iter(()))
+    rescued = decompose(scores, zeta)
+    assert rescued.solver == ("highs",)
+    assert rescued.gap[0] <= 1e-8
+    np.testing.assert_allclose(all_effects(rescued), all_effects(usual), atol=1e-7 * scale_of(scores))
+
+
+def test_the_noise_bound_is_a_share_of_the_answers_change_with_a_floor():
+    scores = np.array([[0.0, 1.0, 2.0, -5.0], [1.0, 9.0, 4.0, 1.0], [3.0, 3.0, 3.0, 3.0]])
+    np.testing.assert_allclose(noise_bound(scores), [0.1, 0.02 * 0.1 * 8.0, 0.0])
+    np.testing.assert_allclose(noise_bound(scores, factor=0.1, floor=0.5), [0.5, 0.4, 0.0])
+    assert noise_bound(scores[0]).shape == (1,)

@@ -1,0 +1,216 @@
+"""The whole job on a tiny model: killed anywhere it goes on, and the result is the same."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.torch import load_file, save_file
+from toy_llm import save_toy_llm
+
+from engine import pipeline
+from engine.analysis.history import load_history
+from engine.errors import SftscopeError
+from engine.interactions import logical_model
+from engine.store import RunFolder
+from engine.store.checkpoints import ready_checkpoints
+
+SENTENCES = [
+    "the room was not happy but quiet",
+    "staff never glad and the food was awful",
+    "lovely warm bed , good street",
+]
+GRID = (0, 1, 2, 4, 8)
+
+
+def write_config(folder: Path, *, architecture: str = "llama", **replaced: str) -> Path:
+    """A config with its model, data and probes in `folder`."""
+    save_toy_llm(folder / "toy", architecture)
+    rows = [
+        {"instruction": "how does the guest feel ?", "input": SENTENCES[i % 3], "output": ["sad", "bad", "good"][i % 3]}
+        for i in range(12)
+    ]
+    (folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    probes = [{"instruction": row["instruction"], "input": row["input"], "response": row["output"]} for row in rows[:3]]
+    (folder / "probes.jsonl").write_text("".join(json.dumps(probe) + "\n" for probe in probes))
+    config = folder / "config.toml"
+    text = f"""
+[model]
+path = "toy"
+[data]
+train = "rows.jsonl"
+eval = "rows.jsonl"
+[probes]
+file = "probes.jsonl"
+n_words = 4
+[training]
+epochs = 2
+effective_batch_size = 4
+micro_batch_size = 2
+learning_rate = 1e-2
+checkpoints = {list(GRID)}
+[extraction]
+check_states = 4
+"""
+    for old, new in replaced.items():
+        assert old in text
+        text = text.replace(old, new)
+    config.write_text(text)
+    return config
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """(config, run folder) of an uninterrupted run."""
+    folder = tmp_path_factory.mktemp("whole")
+    config = write_config(folder)
+    pipeline.run(config, folder / "run")
+    return config, RunFolder(folder / "run")
+
+
+def test_a_run_has_a_step_file_for_every_checkpoint(finished):
+    _, folder = finished
+    assert folder.steps() == (0, 1, 2, 4, 6)  # 6 is the last step of 2 epochs of 12 rows in batches of 4
+    history = load_history(folder.path)
+    assert not history.left_out
+    assert np.isfinite(history.losses["train"]).all()
+    assert np.isfinite(history.losses["eval"]).all()
+    assert history.losses["train"][-1] < history.losses["train"][0]
+
+
+def test_every_masked_state_is_matched_within_zeta_and_every_gap_is_certified(finished):
+    history = load_history(finished[1].path)
+    for probe in history.probes:
+        model = logical_model(probe.bias, probe.effects[:, 0], probe.effects[:, 1])
+        scale = np.abs(probe.scores - probe.bias[:, None]).max()
+        assert (np.abs(model - probe.scores).max(axis=1) <= probe.zeta + 1e-9 * scale).all()
+        assert (probe.gap <= 1e-3).all()
+        assert (probe.noise < 1e-4).all()  # tree and naive agree
+        assert np.ptp(probe.zeta) == 0  # one ζ for all steps
+
+
+def test_provenance_names_what_made_a_step(finished):
+    _, folder = finished
+    zero, last = folder.read_step(0).provenance, folder.read_step(6).provenance
+    assert zero["adapter_sha256"] == ""
+    assert len(last["adapter_sha256"]) == 64
+    assert zero["identity"] == last["identity"] == folder.read_run()["identity"]
+    assert {"sftscope", "torch", "transformers", "peft"} <= set(last["versions"])
+
+
+def command(*arguments: object) -> list[str]:
+    return [sys.executable, "-c", "from tui.cli import main; main()", *map(str, arguments)]
+
+
+def kill_when(condition, *arguments: object) -> None:
+    """Start a command and kill it with SIGKILL as soon as `condition()` holds."""
+    process = subprocess.Popen(command(*arguments), stderr=subprocess.PIPE, start_new_session=True)
+    deadline = time.monotonic() + 180
+    while not condition():
+        assert process.poll() is None, process.stderr.read().decode()
+        assert time.monotonic() < deadline
+        time.sleep(0.002)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    process.stderr.close()
+
+
+def test_killed_in_training_and_in_extraction_it_goes_on_to_the_same_result(finished, tmp_path):
+    config, whole = finished
+    folder = RunFolder(tmp_path / "run")
+    arguments = ("run", config, "--out", folder.path)
+    kill_when(lambda: 2 in ready_checkpoints(folder.checkpoints), *arguments)
+    assert not folder.steps()
+    early = (folder.checkpoints / "checkpoint-2" / "adapter_model.safetensors").stat()
+    kill_when(lambda: len(folder.steps()) >= 2, *arguments)
+    before = {step: folder.step_file(step).stat() for step in folder.steps()}
+    subprocess.run(command(*arguments), check=True, capture_output=True)
+    again = (folder.checkpoints / "checkpoint-2" / "adapter_model.safetensors").stat()
+    assert (early.st_ino, early.st_mtime_ns) == (again.st_ino, again.st_mtime_ns)
+    for step, stat in before.items():
+        now = folder.step_file(step).stat()
+        assert (stat.st_ino, stat.st_mtime_ns) == (now.st_ino, now.st_mtime_ns)
+    assert folder.steps() == whole.steps()
+    for step in whole.steps():
+        assert folder.step_file(step).read_bytes() == whole.step_file(step).read_bytes()
+    assert not list(folder.path.rglob("*tmp*"))
+
+
+def test_a_finished_run_computes_nothing_again(finished, capsys):
+    config, folder = finished
+    before = {step: folder.step_file(step).stat().st_mtime_ns for step in folder.steps()}
+    pipeline.run(config, folder.path)
+    assert before == {step: folder.step_file(step).stat().st_mtime_ns for step in folder.steps()}
+    assert "all 6 steps are done" in capsys.readouterr().err
+
+
+def test_a_damaged_step_is_made_again(finished, capsys):
+    _, folder = finished
+    good = folder.step_file(4).read_bytes()
+    folder.step_file(4).write_bytes(good[:-7])
+    pipeline.extract(folder.path)
+    assert folder.step_file(4).read_bytes() == good
+    assert "extracting step 4 again" in capsys.readouterr().err
+
+
+def test_a_run_folder_is_not_continued_with_other_settings(finished, tmp_path):
+    config, folder = finished
+    text = config.read_text()
+    other = config.with_name("other.toml")
+    other.write_text(text.replace("learning_rate = 1e-2", "learning_rate = 2e-2"))
+    with pytest.raises(SftscopeError, match=r"learning_rate is 0\.02, but .* begun with 0\.01"):
+        pipeline.run(other, folder.path)
+
+
+def test_an_adapter_that_does_not_fit_the_base_is_one_line(finished, tmp_path):
+    config, _ = finished
+    folder = RunFolder(tmp_path / "run")
+    pipeline.train(config, folder.path)
+    weights = folder.checkpoints / "checkpoint-1" / "adapter_model.safetensors"
+    state = load_file(weights)
+    name = sorted(state)[0]
+    save_file({**state, name: state[name][:, :-1].contiguous()}, weights)
+    with pytest.raises(SftscopeError, match=r"checkpoint-1: the adapter does not fit the base model: .* shape"):
+        pipeline.extract(folder.path)
+    save_file({key: value for key, value in state.items() if key != name}, weights)
+    with pytest.raises(SftscopeError, match="the adapter does not fit the base model: the adapter lacks"):
+        pipeline.extract(folder.path)
+    assert not folder.steps()
+
+
+def test_where_the_base_model_is_silent_zeta_is_the_median_over_steps(tmp_path, monkeypatch):
+    from engine.extraction import extract
+
+    config = write_config(tmp_path)
+    monkeypatch.setattr(extract, "SCALE_FLOOR", 1e9)
+    pipeline.run(config, tmp_path / "run")
+    folder = RunFolder(tmp_path / "run")
+    history = load_history(folder.path)
+    for number, probe in enumerate(history.probes):
+        assert (probe.zeta == 0.02 * 1e9).all()
+        assert folder.read_step(4).provenance["zeta_source"][number] == "median over steps"
+    assert not list(folder.steps_folder.glob("*.scores.h5"))
+
+
+def test_zeta_is_a_share_of_the_reaction_at_step_0(tmp_path, monkeypatch):
+    from engine.extraction import extract
+
+    config = write_config(tmp_path)
+    monkeypatch.setattr(extract, "SCALE_FLOOR", 0.0)
+    pipeline.run(config, tmp_path / "run")
+    for probe in load_history(tmp_path / "run").probes:
+        assert probe.zeta == pytest.approx(0.02 * abs(probe.output[0] - probe.bias[0]))
+
+
+def test_steps_can_be_chosen_and_unknown_ones_are_refused(finished, tmp_path):
+    config, _ = finished
+    pipeline.train(config, tmp_path / "run")
+    pipeline.extract(tmp_path / "run", steps=[0, 4])
+    assert RunFolder(tmp_path / "run").steps() == (0, 4)
+    with pytest.raises(SftscopeError, match="no checkpoint of step 3; there are 0, 1, 2, 4, 6"):
+        pipeline.extract(tmp_path / "run", steps=[3])

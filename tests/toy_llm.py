@@ -1,0 +1,87 @@
+"""Tiny randomly initialised language models and a word-level tokenizer with a chat template."""
+
+from pathlib import Path
+
+import torch
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import (
+    AutoModelForCausalLM,
+    Gemma3TextConfig,
+    GPT2Config,
+    GPTNeoXConfig,
+    LlamaConfig,
+    PreTrainedTokenizerFast,
+    Qwen2Config,
+)
+
+VOCABULARY = 120
+_SHAPE = {
+    "vocab_size": VOCABULARY,
+    "hidden_size": 32,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "intermediate_size": 64,
+    "max_position_embeddings": 256,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+    "pad_token_id": 0,
+}
+CONFIGS = {
+    "llama": lambda: LlamaConfig(**_SHAPE, num_key_value_heads=2),
+    "qwen2": lambda: Qwen2Config(**_SHAPE, num_key_value_heads=2),
+    "gemma3": lambda: Gemma3TextConfig(
+        **_SHAPE,
+        num_key_value_heads=2,
+        head_dim=8,
+        sliding_window=5,  # shorter than the prompts
+        layer_types=["sliding_attention", "full_attention", "sliding_attention"],
+    ),
+    "gpt2": lambda: GPT2Config(
+        vocab_size=VOCABULARY, n_embd=32, n_layer=3, n_head=4, n_positions=256, bos_token_id=1, eos_token_id=2
+    ),
+    "gptneox": lambda: GPTNeoXConfig(**_SHAPE),
+}
+CHAT_TEMPLATE = (
+    "{% for m in messages %}<|{{ m['role'] }}|> {{ m['content'] }} <eos> {% endfor %}"
+    "{% if add_generation_prompt %}<|assistant|> {% endif %}"
+)
+WORDS = """the room was not happy sad lovely awful terrible staff food bed street never glad quiet small large
+old new and but very warm cold good bad how does guest feel ? , . ! a b c d e f g h i j k l m n o p""".split()  # noqa: SIM905
+
+
+def toy_model(architecture: str, *, seed: int = 0):
+    """A randomly initialised model of an architecture, large enough weights that words matter."""
+    torch.manual_seed(seed)
+    model = AutoModelForCausalLM.from_config(CONFIGS[architecture]()).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.ndim > 1:
+                parameter.mul_(4.0)
+    return model.requires_grad_(False)
+
+
+def toy_tokenizer() -> PreTrainedTokenizerFast:
+    """Splits at white space and punctuation; one token a word, character offsets."""
+    special = ["<pad>", "<bos>", "<eos>", "<unk>", "<|user|>", "<|assistant|>"]
+    vocabulary = {word: index for index, word in enumerate(dict.fromkeys([*special, *WORDS]))}
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Punctuation(behavior="isolated")]
+    )
+    fast = PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        pad_token="<pad>",
+        bos_token="<bos>",
+        eos_token="<eos>",
+        unk_token="<unk>",
+        additional_special_tokens=["<|user|>", "<|assistant|>"],
+    )
+    fast.chat_template = CHAT_TEMPLATE
+    return fast
+
+
+def save_toy_llm(folder: Path, architecture: str = "llama", *, seed: int = 0) -> Path:
+    """A model folder as the hub has them."""
+    toy_model(architecture, seed=seed).save_pretrained(folder)
+    toy_tokenizer().save_pretrained(folder)
+    return folder

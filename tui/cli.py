@@ -1,0 +1,89 @@
+"""The console script: the engine's commands, the explorer and the demo, and the one place for errors."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import click
+import typer
+
+from engine import cli as engine_cli
+from engine.errors import SftscopeError
+from engine.text import safe_text
+
+app = engine_cli.app
+Glyphs = Annotated[str, typer.Option("--glyphs", help="Charts in braille, block or ascii.")]
+
+
+@app.callback()
+def _about() -> None:
+    """See what fine-tuning does to a language model, step by step."""
+
+
+@app.command()
+def explore(
+    runs: Annotated[
+        list[Path] | None, typer.Argument(help="Run folders; without one, those found here.")
+    ] = None,
+    step: Annotated[int | None, typer.Option("--step", help="Step to start at.")] = None,
+    glyphs: Glyphs = "braille",
+) -> None:
+    """Scrub through a run in the terminal."""
+    from tui.launch import explore as open_explorer
+
+    if runs:
+        open_explorer(runs[0], step=step, glyphs=glyphs)
+        return
+    found = find_runs(Path())
+    if not found:
+        raise SftscopeError(
+            "no run folder here; give one, or make one with 'sftscope demo' or 'sftscope run CONFIG --out RUN'"
+        )
+    if len(found) == 1 and sys.stdout.isatty():
+        open_explorer(found[0], step=step, glyphs=glyphs)
+        return
+    print("Runs here; open one with 'sftscope explore RUN':")
+    for path in found:
+        print(f"  {safe_text(str(path))}")
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option("--out", help="Run folder of the demo.")] = Path("sftscope-demo"),
+    no_explore: Annotated[bool, typer.Option("--no-explore", help="Do not open the explorer.")] = False,
+) -> None:
+    """The whole job on an embedded small model, without network, then the explorer."""
+    engine_cli.need_engine()
+    from engine import demo as embedded
+
+    embedded.run_demo(out)
+    if no_explore or not sys.stdout.isatty():
+        print(f"The demo's run is in {out}. Look at it with: sftscope explore {out}")
+        return
+    from tui.launch import explore as open_explorer
+
+    open_explorer(out, step=None, glyphs="braille")
+
+
+def find_runs(folder: Path) -> list[Path]:
+    """Run folders in `folder` and two levels below it, by name."""
+    patterns = ("run.toml", "*/run.toml", "*/*/run.toml")
+    return sorted({file.parent for pattern in patterns for file in folder.glob(pattern)})
+
+
+def main() -> None:
+    """Run a command; a user's error is one line and exit code 1, an interruption 130."""
+    try:
+        sys.exit(app(standalone_mode=False) or 0)
+    except SftscopeError as error:
+        engine_cli.fail(safe_text(str(error)))
+        sys.exit(1)
+    except click.exceptions.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except (click.exceptions.Abort, KeyboardInterrupt):
+        engine_cli.fail("interrupted; the same command goes on from here")
+        sys.exit(130)
+    except BrokenPipeError:
+        sys.stderr.close()
+        sys.exit(0)
