@@ -27,6 +27,13 @@ def smollm2() -> Path:
 
 
 @pytest.fixture(scope="session")
+def gemma3() -> Path:
+    """The GGUF file of Gemma-3-270M, a base model without chat template."""
+    folder = _folder("SFTSCOPE_MODELS", "the two small LLMs")
+    return folder / "gemma-3-270m" / "gemma-3-270m-q4_k_m.gguf"
+
+
+@pytest.fixture(scope="session")
 def goemotions() -> Path:
     """The folder with the GoEmotions files."""
     return _folder("SFTSCOPE_DATA", "training data") / "goemotions"

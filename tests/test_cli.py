@@ -163,11 +163,13 @@ def test_decompose_unpickles_nothing(tmp_path):
     assert "not a .npy file of numbers" in fails_with_one_line("decompose", tmp_path / "scores.npy")
 
 
-def test_explore_without_a_run_says_what_to_do(tmp_path, monkeypatch):
+def test_explore_without_a_run_lists_the_runs_it_finds_and_the_sample_runs(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert "no run folder here" in fails_with_one_line("explore")
+    alone = sftscope("explore").stdout
+    assert "No run here" in alone
+    assert "goemotions" in alone
     write_sample_run(tmp_path / "runs" / "one")
-    assert "runs/one" in sftscope("explore").stdout
+    assert "sftscope explore runs/one" in sftscope("explore").stdout
 
 
 def test_control_characters_of_a_path_do_not_reach_the_terminal(tmp_path):

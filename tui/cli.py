@@ -1,10 +1,10 @@
 """The console script: the engine's commands, the explorer and the demo, and the one place for errors."""
 
+import shlex
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
-import click
 import typer
 
 from engine import cli as engine_cli
@@ -12,6 +12,8 @@ from engine.errors import SftscopeError
 from engine.text import safe_text
 
 app = engine_cli.app
+# what typer raises for wrong usage; it has its own name only inside the click that typer brings
+_UsageError: Any = typer.BadParameter.__base__
 Glyphs = Annotated[str, typer.Option("--glyphs", help="Charts in braille, block or ascii.")]
 
 
@@ -22,9 +24,7 @@ def _about() -> None:
 
 @app.command()
 def explore(
-    runs: Annotated[
-        list[Path] | None, typer.Argument(help="Run folders; without one, those found here.")
-    ] = None,
+    runs: Annotated[list[Path] | None, typer.Argument(help="Run folders; without one, those found here.")] = None,
     step: Annotated[int | None, typer.Option("--step", help="Step to start at.")] = None,
     glyphs: Glyphs = "braille",
 ) -> None:
@@ -35,16 +35,14 @@ def explore(
         open_explorer(runs[0], step=step, glyphs=glyphs)
         return
     found = find_runs(Path())
-    if not found:
-        raise SftscopeError(
-            "no run folder here; give one, or make one with 'sftscope demo' or 'sftscope run CONFIG --out RUN'"
-        )
-    if len(found) == 1 and sys.stdout.isatty():
-        open_explorer(found[0], step=step, glyphs=glyphs)
-        return
-    print("Runs here; open one with 'sftscope explore RUN':")
+    print("Runs here:" if found else "No run here; make one with 'sftscope demo' or 'sftscope run CONFIG --out RUN'.")
     for path in found:
-        print(f"  {safe_text(str(path))}")
+        print(f"  sftscope explore {shlex.quote(safe_text(str(path)))}")
+    samples = [path for path in sample_runs() if path.resolve() not in {run.resolve() for run in found}]
+    if samples:
+        print("Sample runs:")
+        for path in samples:
+            print(f"  sftscope explore {shlex.quote(safe_text(str(path)))}")
 
 
 @app.command()
@@ -71,6 +69,12 @@ def find_runs(folder: Path) -> list[Path]:
     return sorted({file.parent for pattern in patterns for file in folder.glob(pattern)})
 
 
+def sample_runs() -> list[Path]:
+    """The runs that ship with sftscope: beside the packages in a checkout, inside this one when installed."""
+    beside, inside = Path(__file__).parents[1] / "sample_runs", Path(__file__).parent / "sample_runs"
+    return find_runs(inside if inside.is_dir() else beside)
+
+
 def main() -> None:
     """Run a command; a user's error is one line and exit code 1, an interruption 130."""
     try:
@@ -78,10 +82,10 @@ def main() -> None:
     except SftscopeError as error:
         engine_cli.fail(safe_text(str(error)))
         sys.exit(1)
-    except click.exceptions.ClickException as error:
+    except _UsageError as error:
         error.show()
         sys.exit(error.exit_code)
-    except (click.exceptions.Abort, KeyboardInterrupt):
+    except (typer.Abort, KeyboardInterrupt):
         engine_cli.fail("interrupted; the same command goes on from here")
         sys.exit(130)
     except BrokenPipeError:

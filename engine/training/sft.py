@@ -169,7 +169,7 @@ class _Grid(TrainerCallback):
             return
         extra = {key: logs[key] for key in ("learning_rate", "grad_norm") if key in logs}
         kind = "batch" if "loss" in logs else "checkpoint"
-        row = {"step": state.global_step, "kind": kind, **losses, **extra}
+        row: dict[str, Any] = {"step": state.global_step, "kind": kind, **losses, **extra}
         self._log.parent.mkdir(parents=True, exist_ok=True)
         with self._log.open("a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")

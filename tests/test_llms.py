@@ -1,0 +1,80 @@
+"""The same claims on two real small LLMs: SmolLM2-135M-Instruct and Gemma-3-270M, read from GGUF files."""
+
+import numpy as np
+import pytest
+import torch
+
+from engine.config import DataSettings, ModelSettings
+from engine.extraction.masking import baseline_vector, mask_probe
+from engine.extraction.scoring import Scorer, can_branch, tree_tokens
+from engine.llm.adapters import new_adapter
+from engine.llm.loading import load_llm
+from engine.llm.prompts import resolve_template
+from engine.probes import Probe, candidate_words
+from engine.training.examples import IGNORED, make_examples
+from engine.training.rows import read_rows
+
+pytestmark = pytest.mark.llm
+TEXT = "Not happy: the unbelievably slow printer broke again, and nobody was happy about it!"
+WORDS = ("Not", "happy", "unbelievably", "printer", "happy", "it")
+
+
+def probe() -> Probe:
+    """A repeated word, a word of several tokens, glued punctuation, first and last word."""
+    spans = {span: TEXT[slice(*span)] for span in candidate_words(TEXT)}
+    chosen = tuple(span for span, word in spans.items() if word in WORDS)
+    return Probe("p", "Name the emotion of this comment in one word.", TEXT, "annoyance", chosen)
+
+
+@pytest.fixture(scope="module")
+def smol(smollm2):
+    return load_llm(ModelSettings(path=str(smollm2)))
+
+
+def test_words_are_masked_at_the_right_tokens_of_a_real_tokenizer(smol):
+    prompt = mask_probe(probe(), smol.tokenizer, "chat")
+    owned = [
+        smol.tokenizer.decode([t for t, owner in zip(prompt.ids, prompt.owner, strict=True) if owner == v]).strip()
+        for v in range(prompt.n_variables)
+    ]
+    assert tuple(owned) == WORDS
+    assert sum(owner == 2 for owner in prompt.owner) > 1  # unbelievably is several tokens
+    happy = [[i for i, owner in enumerate(prompt.owner) if owner == v] for v in (1, 4)]
+    assert happy[0] != happy[1]
+
+
+def test_training_examples_end_with_the_end_of_turn(smol, goemotions):
+    data = DataSettings(
+        train=str(goemotions / "train.tsv"), labels=str(goemotions / "labels.txt"), instruction="Name the emotion."
+    )
+    rows = read_rows(goemotions / "train.tsv", data, limit=20)
+    for row, example in zip(rows, make_examples(rows, smol.tokenizer, "chat", cutoff=512), strict=True):
+        answer = [token for token in example.labels if token != IGNORED]
+        assert smol.tokenizer.decode(answer) == row.response + "<|im_end|>"
+        assert smol.tokenizer.decode(example.input_ids).count(row.input) == 1
+
+
+def tree_against_naive(llm, model) -> float:
+    prompt = mask_probe(probe(), llm.tokenizer, resolve_template(llm.tokenizer, "auto"))
+    assert can_branch(model)
+    assert tree_tokens(prompt) < len(prompt.ids) << prompt.n_variables
+    scorer = Scorer(model, baseline_vector(model, "mean"), 2e9)
+    naive = scorer.score_naively(prompt, range(1 << prompt.n_variables))
+    assert np.ptp(naive) > 0.1
+    return float(np.abs(scorer.score(prompt) - naive).max())
+
+
+def test_tree_equals_naive_on_smollm2_without_and_with_an_adapter(smol):
+    assert tree_against_naive(smol, smol.model) <= 1e-4
+    wrapped = new_adapter(smol.model, rank=4, alpha=8, dropout=0.0)
+    torch.manual_seed(0)
+    for name, parameter in wrapped.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(parameter, std=0.01)
+    assert tree_against_naive(smol, wrapped.eval().get_base_model()) <= 1e-4
+
+
+def test_tree_equals_naive_on_gemma3(gemma3):
+    llm = load_llm(ModelSettings(path=str(gemma3)))
+    assert resolve_template(llm.tokenizer, "auto") == "plain"
+    assert tree_against_naive(llm, llm.model) <= 1e-4

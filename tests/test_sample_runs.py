@@ -1,0 +1,60 @@
+"""The runs that ship with the project keep every promise: matched, certified, small, without weights."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from engine.analysis.evolution import Evolution
+from engine.analysis.history import load_history
+from engine.analysis.stages import find_boundary
+from engine.extraction.decomposition import decompose
+from engine.interactions import logical_model
+
+FOLDER = Path(__file__).parents[1] / "sample_runs"
+RUNS = sorted(file.parent for file in FOLDER.glob("*/run.toml"))
+
+
+def test_there_is_a_real_run():
+    history = load_history(FOLDER / "goemotions")
+    assert history.run["model"]["name"].startswith("SmolLM2-135M-Instruct")
+    assert history.steps.size >= 8
+    assert history.steps[-1] >= 24
+    assert len(history.probes) >= 8
+    assert min(probe.n_variables for probe in history.probes) >= 8
+    assert history.run["settings"]["training"]["effective_batch_size"] >= 32
+
+
+@pytest.mark.parametrize("run", RUNS, ids=lambda run: run.name)
+def test_every_masked_state_is_matched_and_every_gap_certified(run):
+    history = load_history(run)
+    assert not history.left_out
+    for probe in history.probes:
+        model = logical_model(probe.bias, probe.effects[:, 0], probe.effects[:, 1])
+        scale = np.abs(probe.scores - probe.bias[:, None]).max()
+        assert (np.abs(model - probe.scores).max(axis=1) <= probe.zeta + 1e-9 * scale).all()
+        assert (probe.gap <= 1e-3).all()
+        assert (probe.noise <= 1e-4).all()
+
+
+@pytest.mark.parametrize("run", RUNS, ids=lambda run: run.name)
+def test_the_stored_effects_are_those_of_the_stored_scores(run):
+    history = load_history(run)
+    for probe in history.probes[::3]:
+        result = decompose(probe.scores[[0, -1]], probe.zeta[[0, -1]])
+        scale = np.abs(probe.effects).max()
+        np.testing.assert_allclose(result.and_effects, probe.effects[[0, -1], 0], atol=1e-6 * scale)
+        np.testing.assert_allclose(result.or_effects, probe.effects[[0, -1], 1], atol=1e-6 * scale)
+
+
+@pytest.mark.parametrize("run", RUNS, ids=lambda run: run.name)
+def test_it_is_small_and_holds_no_weights(run):
+    files = [file for file in run.rglob("*") if file.is_file() and "checkpoints" not in file.parts]
+    assert sum(file.stat().st_size for file in files) <= 10 * 2**20
+    assert not [file for file in files if file.suffix in (".safetensors", ".bin", ".pt", ".gguf")]
+
+
+def test_the_real_run_shows_two_stages():
+    boundary = find_boundary(Evolution(load_history(FOLDER / "goemotions")))
+    assert boundary.step is not None
+    assert boundary.low <= boundary.step <= boundary.high
