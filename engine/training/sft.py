@@ -167,7 +167,7 @@ class _Grid(TrainerCallback):
         losses = losses_of(logs)
         if not losses:
             return
-        extra = {key: logs[key] for key in ("learning_rate", "grad_norm") if key in logs}
+        extra: dict[str, Any] = {key: logs[key] for key in ("learning_rate", "grad_norm") if key in logs}
         kind = "batch" if "loss" in logs else "checkpoint"
         row: dict[str, Any] = {"step": state.global_step, "kind": kind, **losses, **extra}
         self._log.parent.mkdir(parents=True, exist_ok=True)

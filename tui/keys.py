@@ -1,0 +1,70 @@
+"""The one key table: the bindings, the footer, the help and the command palette are read from it."""
+
+from dataclasses import dataclass
+
+from textual.binding import Binding
+
+
+@dataclass(frozen=True)
+class KeyRow:
+    """One thing a user can do.
+
+    keys: Textual's names. shown: the keys as the help prints them. action: of the app. help: what it
+    does. footer: the short word in the footer, "" where it has no room. group: heading in the help.
+    """
+
+    keys: str
+    shown: str
+    action: str
+    help: str
+    group: str
+    footer: str = ""
+
+
+KEYS: tuple[KeyRow, ...] = (
+    KeyRow("right,l", "→ l", "app.turn('next_step')", "next step", "Steps"),
+    KeyRow("left,h", "← h", "app.turn('previous_step')", "previous step", "Steps", "step"),
+    KeyRow("shift+right,L", "shift+→ L", "app.turn('ten_steps_on')", "ten steps on", "Steps"),
+    KeyRow("shift+left,H", "shift+← H", "app.turn('ten_steps_back')", "ten steps back", "Steps"),
+    KeyRow("home,g", "Home g", "app.turn('first_step')", "first step", "Steps"),
+    KeyRow("end,G", "End G", "app.turn('last_step')", "last step", "Steps"),
+    KeyRow("colon", ":", "app.go_to", "go to a step by its number", "Steps", "go to"),
+    KeyRow("n", "n", "app.next_change(1)", "next step where the sets change", "Steps"),
+    KeyRow("N", "N", "app.next_change(-1)", "previous step where the sets change", "Steps"),
+    KeyRow("1", "1", "app.turn('trends')", "Trends: every class over the steps", "Views"),
+    KeyRow("2", "2", "app.turn('changes')", "Changes: what was removed, preserved, invented", "Views"),
+    KeyRow("3", "3", "app.turn('orders')", "Orders: effects by number of words", "Views"),
+    KeyRow("4", "4", "app.turn('backbone')", "Backbone: predicting with one class alone", "Views"),
+    KeyRow("tab", "tab", "app.next_pane", "next pane", "Views"),
+    KeyRow("o", "o", "app.turn('order_counts')", "Orders: effects or counts", "Views"),
+    KeyRow("down,j", "↓ j", "app.rows(1)", "row down", "Rows"),
+    KeyRow("up,k", "↑ k", "app.rows(-1)", "row up", "Rows"),
+    KeyRow("pagedown", "PgDn", "app.pages(1)", "a page of rows down", "Rows"),
+    KeyRow("pageup", "PgUp", "app.pages(-1)", "a page of rows up", "Rows"),
+    KeyRow("space,enter", "space", "app.full_row", "the interaction in full", "Rows"),
+    KeyRow("slash", "/", "app.filter", "filter the rows", "Rows", "filter"),
+    KeyRow("s", "s", "app.turn('cycle_sort')", "sort by strength, order, Δ, class, relation", "Rows", "sort"),
+    KeyRow("d", "d", "app.turn('cycle_base')", "base: first, previous, pinned step", "Comparing", "base"),
+    KeyRow("m", "m", "app.turn('pin')", "pin this step as the base, or unpin it", "Comparing", "pin"),
+    KeyRow("t", "t", "app.threshold", "threshold τ: rule and value", "Comparing", "τ"),
+    KeyRow("p", "p", "app.turn('next_probe')", "next probe", "Comparing", "probe"),
+    KeyRow("P", "P", "app.turn('previous_probe')", "previous probe", "Comparing"),
+    KeyRow("a", "a", "app.turn('all_probes')", "all probes", "Comparing"),
+    KeyRow("exclamation_mark", "!", "app.problems", "step files that were left out", "Program"),
+    KeyRow("question_mark", "?", "app.help", "this help", "Program", "help"),
+    KeyRow("ctrl+p,c", "ctrl+p c", "app.command_palette", "all commands, by name", "Program"),
+    KeyRow("q,ctrl+c", "q", "app.quit", "quit", "Program", "quit"),
+)
+
+FILTER_HELP = "words · AND OR · − = + · order:3 · >0 <0"
+
+
+def bindings() -> list[Binding]:
+    """The table as Textual's bindings."""
+    return [Binding(row.keys, row.action, row.help, show=False) for row in KEYS]
+
+
+def footer_items() -> list[tuple[str, str]]:
+    """(key, word) for the footer; the two arrow keys stand as one."""
+    items = [(row.shown.split()[0], row.footer) for row in KEYS if row.footer]
+    return [("←/→" if word == "step" else key, word) for key, word in items]

@@ -1,0 +1,83 @@
+"""The one-line bars around the panes: who and where, the views and losses, what is wrong, the keys."""
+
+from collections.abc import Sequence
+
+from rich.cells import cell_len
+from rich.style import Style
+from textual.strip import Strip
+
+from tui.palette import ON_DARK, Inks
+from tui.state import View
+from tui.widgets.lines import Lines, Piece, ends, line
+
+
+class Bar(Lines):
+    """One line: a left part that may be cut, a right part that may not."""
+
+    left: Sequence[Piece] = ()
+    right: Sequence[Piece] = ()
+
+    def show(self, left: Sequence[Piece], right: Sequence[Piece] = ()) -> None:
+        """Draw the two parts."""
+        self.left, self.right = left, right
+        self.redraw()
+
+    def lay_out(self, width: int, height: int) -> list[Strip]:
+        """The line."""
+        return [ends(self.left, self.right, width)]
+
+
+def header_parts(
+    run: str, model: str, place: str, probe: str, rule: str, inks: Inks = ON_DARK
+) -> tuple[list[Piece], list[Piece]]:
+    """Run and model on the left; step, probe and threshold on the right."""
+    left: list[Piece] = [(" sftscope ", inks.strong), (f" {run}", Style())]
+    if model:
+        left.append((f" · {model}", inks.muted))
+    right = [(f" {place}", inks.strong), (f"  {probe}", Style()), (f"  τ {rule} ", inks.muted)]
+    return left, right
+
+
+def tab_parts(
+    view: View, losses: Sequence[tuple[str, str]], width: int, inks: Inks = ON_DARK
+) -> tuple[list[Piece], list[Piece]]:
+    """The views, the chosen one in reverse video; the losses of the present step."""
+    left: list[Piece] = [(" ", Style())]
+    for each in View:
+        left += [(f" {each.number} {each.value} ", inks.cursor if each is view else Style()), (" ", Style())]
+    right: list[Piece] = []
+    for name, number in losses:
+        right += [(f"{name} ", inks.muted), (f"{number} ", inks.strong)]
+    room = width - sum(cell_len(text) for text, _ in left)
+    return left, right if sum(cell_len(text) for text, _ in right) <= room else []
+
+
+class FooterBar(Lines):
+    """The keys, as many as fit, help and quit always; or a note in their place."""
+
+    items: Sequence[tuple[str, str]] = ()
+    note = ""
+    inks: Inks = ON_DARK
+
+    def show(self, items: Sequence[tuple[str, str]], inks: Inks, note: str = "") -> None:
+        """Draw the keys, or `note`."""
+        self.items, self.inks, self.note = items, inks, note
+        self.redraw()
+
+    def lay_out(self, width: int, height: int) -> list[Strip]:
+        """The line."""
+        if self.note:
+            return [line([(f" {self.note}", self.inks.emerged)], width)]
+        items, kept = list(self.items), list[tuple[str, str]]()
+        sizes = [cell_len(key) + cell_len(word) + 3 for key, word in items]
+        last = 2 if len(items) > 2 else 0  # help and quit
+        room = width - 1 - sum(sizes[len(items) - last :])
+        for item, size in zip(items[: len(items) - last], sizes, strict=False):
+            if size > room:
+                break
+            kept.append(item)
+            room -= size
+        pieces: list[Piece] = [(" ", Style())]
+        for key, word in [*kept, *items[len(items) - last :]]:
+            pieces += [(key, self.inks.strong), (f" {word}  ", self.inks.muted)]
+        return [line(pieces, width)]
