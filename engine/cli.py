@@ -75,7 +75,7 @@ def decompose(
     as_json: Annotated[bool, typer.Option("--json", help="JSON on stdout.")] = False,
 ) -> None:
     """AND-OR interactions of any score vector, with their certificate."""
-    from engine.extraction.score_file import decompose_file, render
+    from engine.decomposition.score_file import decompose_file, render
 
     results = decompose_file(scores, zeta)
     print(json.dumps(results) if as_json else render(results))

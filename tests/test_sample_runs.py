@@ -8,7 +8,7 @@ import pytest
 from engine.analysis.evolution import Evolution
 from engine.analysis.history import load_history
 from engine.analysis.stages import find_boundary
-from engine.extraction.decomposition import decompose
+from engine.decomposition import decompose
 from engine.interactions import logical_model
 
 FOLDER = Path(__file__).parents[1] / "sample_runs"

@@ -24,7 +24,6 @@ from tui.derived import Derived, Reading
 from tui.dialogs import TextDialog, ThresholdDialog
 from tui.frame import build_frame
 from tui.keys import FILTER_HELP, KEYS
-from tui.launch import explore as explore
 from tui.loader import Done, Loader, load_job
 from tui.narrow_update import NarrowUpdate
 from tui.palette import ON_DARK, ON_LIGHT, Glyphs, Inks

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 
 from engine.config import RunSettings
+from engine.decomposition import decompose
 from engine.errors import SftscopeError
-from engine.extraction.decomposition import decompose
 from engine.extraction.masking import MaskedPrompt, baseline_vector, mask_probe
 from engine.extraction.scoring import Scorer, can_branch
 from engine.interactions import Floats

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.extraction.interior_point import Iterate, lapack
-from engine.extraction.lattice_program import LatticeProgram
+from engine.decomposition.interior_point import Iterate, lapack
+from engine.decomposition.lattice_program import LatticeProgram
 from engine.interactions import Floats, moebius_transform
 
 DUST = 1e-10  # effects below this share of the score's scale are rounding

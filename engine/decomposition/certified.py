@@ -9,10 +9,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from engine.extraction.highs import face_of_solution, solve_growing, solve_whole
-from engine.extraction.interior_point import Iterate, interior_points
-from engine.extraction.lattice_program import LatticeProgram
-from engine.extraction.vertex import Face, face_of, repaired, settle_on_face, solve_face, without_dust
+from engine.decomposition.highs import face_of_solution, solve_growing, solve_whole
+from engine.decomposition.interior_point import Iterate, interior_points
+from engine.decomposition.lattice_program import LatticeProgram
+from engine.decomposition.vertex import Face, face_of, repaired, settle_on_face, solve_face, without_dust
 from engine.interactions import Floats
 
 EXACT = 1e-8  # the gap at which a vertex is taken as the optimum

@@ -5,9 +5,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from engine.decomposition.lattice_program import LatticeProgram
+from engine.decomposition.vertex import Face
 from engine.errors import SftscopeError
-from engine.extraction.lattice_program import LatticeProgram
-from engine.extraction.vertex import Face
 from engine.interactions import Floats
 
 Bools = NDArray[np.bool_]

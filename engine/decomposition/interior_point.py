@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
+from engine.decomposition.lattice_program import LatticeProgram, lattice_program
 from engine.errors import SftscopeError
-from engine.extraction.lattice_program import LatticeProgram, lattice_program
 from engine.interactions import Floats
 
 MOST_STEPS = 80

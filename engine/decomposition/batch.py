@@ -17,13 +17,11 @@ from typing import Final
 
 import numpy as np
 
+from engine.decomposition.certified import Solution, certified_solution
+from engine.decomposition.lattice_program import LatticeProgram, lattice_program
 from engine.errors import SftscopeError
-from engine.extraction.certified import Solution, certified_solution
-from engine.extraction.lattice_program import LatticeProgram, lattice_program
 from engine.interactions import Floats, n_variables_of
 
-NOISE_FACTOR: Final = 0.02
-NOISE_FLOOR: Final = 0.1
 MOST_VARIABLES: Final = 13  # a matrix of 2^n × 2^n: 0.5 GiB at 13
 
 
@@ -43,19 +41,6 @@ class Decomposition:
     lower_bound: Floats  # (B,), no feasible effects cost less
     gap: Floats  # (B,), (objective − lower_bound) / objective, 0 where both are 0
     solver: tuple[str, ...]  # (B,), what finished each vector: "zero", "vertex", "interior" or "highs"
-
-
-def noise_bound(base_scores: Floats, *, factor: float = NOISE_FACTOR, floor: float = NOISE_FLOOR) -> Floats:
-    """ζ = factor · max(|v_0(x_N) − v_0(x_∅)|, floor · (max_T v_0 − min_T v_0)): (B,).
-
-    base_scores: (B, 2^n) or (2^n,), the scores at the step that fixes ζ for all steps. `floor` keeps ζ from
-    vanishing where the full and the empty prompt happen to score alike. ζ is 0 only for constant scores.
-    """
-    scores = np.atleast_2d(np.asarray(base_scores, dtype=np.float64))
-    n_variables_of(scores.shape[-1])
-    answer = np.abs(scores[:, -1] - scores[:, 0])
-    spread = scores.max(axis=1) - scores.min(axis=1)
-    return factor * np.maximum(answer, floor * spread)
 
 
 def decompose(

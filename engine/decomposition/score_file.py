@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 
+from engine.decomposition.batch import decompose
 from engine.errors import SftscopeError
-from engine.extraction.decomposition import decompose
 from engine.interactions import Floats, Relation, logical_model
 
 SHOWN = 20
