@@ -35,7 +35,7 @@ def _setting(help_: str, default: Any = MISSING, **rules: Any) -> Any:
 class ModelSettings:
     path: str = _setting("hub name, local folder, or GGUF file of the base LLM", path="or-name")
     dtype: str = _setting(
-        "precision of the base weights in training and scoring",
+        "precision of the base weights in training",
         "float32",
         choices=("float32", "bfloat16", "float16"),
     )
@@ -102,6 +102,11 @@ class ExtractionSettings:
     baseline_vector: str = _setting(
         "what masks a word: mean (over the vocabulary) or zero", "mean", choices=("mean", "zero")
     )
+    dtype: str = _setting(
+        "precision of the weights while scoring; a lower one adds noise that imitates removal and emergence",
+        "float32",
+        choices=("float32", "bfloat16", "float16"),
+    )
     zeta: float = _setting("noise bound as a share of |v0(x_N) - v0(x_∅)| at step 0", 0.02, at_least=0, at_most=0.5)
     tolerance: float = _setting("largest certified relative gap accepted", 1e-3, above=0, at_most=0.1)
     check_states: int = _setting("masked states per probe scored again without the tree", 8, at_least=0)
@@ -124,6 +129,14 @@ class RunSettings:
         return {
             table: {key: list(value) if isinstance(value, tuple) else value for key, value in values.items()}
             for table, values in asdict(self).items()
+        }
+
+    def changed(self) -> dict[str, dict[str, Any]]:
+        """The settings that differ from their default."""
+        return {
+            table: {spec.name: plain[spec.name] for spec in fields(part) if getattr(part, spec.name) != spec.default}
+            for table, plain in self.as_dict().items()
+            for part in [getattr(self, table)]
         }
 
 

@@ -18,7 +18,7 @@ from engine.store import RunFolder, write_atomically
 
 RUN_FORMAT = 1
 # settings that change how fast or where a result is computed, not which
-_FREE = {("model", "device"), ("extraction", "memory_gb")}
+_FREE = {("model", "device"), ("model", "path"), ("probes", "file"), ("extraction", "memory_gb")}
 
 
 def run(config: Path, out: Path) -> None:
@@ -94,14 +94,15 @@ def _begin(settings: RunSettings, resolved: RunSettings, folder: RunFolder, conf
 
 
 def _identity(settings: RunSettings, hashes: dict[str, str]) -> str:
-    """Hash of everything that results depend on. Paths do not count, what they hold does."""
-    tables = settings.as_dict()
+    """Hash of everything that results depend on. Paths do not count, what they hold does.
+
+    A setting at its default does not count either, so that a run stays what it is when sftscope
+    learns a new setting.
+    """
     bound = {
         table: {key: value for key, value in values.items() if (table, key) not in _FREE and key not in hashes}
-        for table, values in tables.items()
+        for table, values in settings.changed().items()
     }
-    for table, key in (("model", "path"), ("probes", "file")):
-        bound[table].pop(key, None)
     return hashlib.sha256(json.dumps([bound, hashes], sort_keys=True).encode()).hexdigest()
 
 
@@ -134,8 +135,8 @@ def _file_hash(path: str) -> str:
 
 
 def _model_hash(path: Path) -> str:
-    """sha256 of a model's weight files, name after name; empty for a hub name."""
+    """sha256 of a model's weight files, name after name; a hub name stands for itself."""
     if not path.exists():
-        return ""
+        return str(path)
     files = [path] if path.is_file() else sorted([*path.glob("*.safetensors"), *path.glob("*.gguf")])
     return hashlib.sha256("".join(f"{file.name} {_file_hash(str(file))}\n" for file in files).encode()).hexdigest()

@@ -197,6 +197,26 @@ def test_where_the_base_model_is_silent_zeta_is_the_median_over_steps(tmp_path, 
     assert not list(folder.steps_folder.glob("*.scores.h5"))
 
 
+def test_other_precisions_and_recomputation_train_and_are_scored_in_float32(tmp_path):
+    changes = {
+        'path = "toy"': 'path = "toy"\ndtype = "bfloat16"',
+        "learning_rate = 1e-2": "learning_rate = 1e-2\ngradient_checkpointing = true",
+    }
+    pipeline.run(write_config(tmp_path, architecture="gpt2", **changes), tmp_path / "run")
+    history = load_history(tmp_path / "run")
+    assert history.losses["train"][-1] < history.losses["train"][0]
+    assert max(probe.noise.max() for probe in history.probes) < 1e-4
+    assert RunFolder(tmp_path / "run").read_step(0).provenance["dtype"] == "float32"
+
+
+def test_a_run_stays_the_same_run_when_a_setting_is_written_out_with_its_default(finished, capsys):
+    config, folder = finished
+    other = config.with_name("explicit.toml")
+    other.write_text(config.read_text() + 'target = "first"\n')
+    pipeline.train(other, folder.path)
+    assert "steps are done" in capsys.readouterr().err
+
+
 def test_zeta_is_a_share_of_the_reaction_at_step_0(tmp_path, monkeypatch):
     from engine.extraction import extract
 

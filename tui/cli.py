@@ -13,6 +13,7 @@ from engine.text import safe_text
 
 app = engine_cli.app
 # what typer raises for wrong usage; it has its own name only inside the click that typer brings
+_INTERRUPTED = 130
 _UsageError: Any = typer.BadParameter.__base__
 Glyphs = Annotated[str, typer.Option("--glyphs", help="Charts in braille, block or ascii.")]
 
@@ -78,7 +79,10 @@ def sample_runs() -> list[Path]:
 def main() -> None:
     """Run a command; a user's error is one line and exit code 1, an interruption 130."""
     try:
-        sys.exit(app(standalone_mode=False) or 0)
+        code = app(standalone_mode=False) or 0
+        if code == _INTERRUPTED:
+            raise KeyboardInterrupt
+        sys.exit(code)
     except SftscopeError as error:
         engine_cli.fail(safe_text(str(error)))
         sys.exit(1)
@@ -87,7 +91,7 @@ def main() -> None:
         sys.exit(error.exit_code)
     except (typer.Abort, KeyboardInterrupt):
         engine_cli.fail("interrupted; the same command goes on from here")
-        sys.exit(130)
+        sys.exit(_INTERRUPTED)
     except BrokenPipeError:
         sys.stderr.close()
         sys.exit(0)

@@ -92,7 +92,7 @@ def _is_done(folder: RunFolder, step: int, identity: str) -> bool:
 
 
 def _prepare(settings: RunSettings, folder: RunFolder, identity: str) -> _Work:
-    llm = load_llm(settings.model)
+    llm = load_llm(settings.model, dtype=settings.extraction.dtype)
     template = resolve_template(llm.tokenizer, settings.model.template)
     prompts = tuple(mask_probe(probe, llm.tokenizer, template) for probe in folder.read_probes())
     extraction = settings.extraction
@@ -102,7 +102,7 @@ def _prepare(settings: RunSettings, folder: RunFolder, identity: str) -> _Work:
     provenance = {
         "identity": identity,
         "model": llm.name,
-        "dtype": settings.model.dtype,
+        "dtype": settings.extraction.dtype,
         "device": device_name(llm.device),
         "baseline_vector": {
             "kind": extraction.baseline_vector,

@@ -122,7 +122,7 @@ def _as_one_line(path: str, what: str) -> Iterator[None]:
         raise
     except (OSError, ValueError, KeyError, ImportError, RuntimeError) as error:
         reason = safe_text(str(error).strip().partition("\n")[0], max_length=300)
-        raise SftscopeError(f"{path}: cannot load the {what}: {reason}") from error
+        raise SftscopeError(f"{path}: cannot load the {what}: {reason}; check the path or name") from error
 
 
 @contextmanager

@@ -10,6 +10,7 @@ import random
 import shutil
 import warnings
 from collections.abc import Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -118,14 +119,13 @@ def _make_trainer(
 def _arguments(settings: RunSettings, folder: RunFolder, llm: LLM, rows: int) -> TrainingArguments:
     training = settings.training
     half = settings.model.dtype if llm.device.type == "cuda" else "float32"
-    only_where_asked: dict[str, Any] = {"gradient_checkpointing": True} if training.gradient_checkpointing else {}
     return TrainingArguments(
         output_dir=str(folder.checkpoints),
         max_steps=schedule_length(training, rows),
         per_device_train_batch_size=training.micro_batch_size,
         per_device_eval_batch_size=training.micro_batch_size,
         gradient_accumulation_steps=training.effective_batch_size // training.micro_batch_size,
-        **only_where_asked,
+        **_recomputation(training),
         learning_rate=training.learning_rate,
         lr_scheduler_type=training.schedule,
         warmup_steps=training.warmup_ratio,  # below 1: a share of the schedule
@@ -146,6 +146,14 @@ def _arguments(settings: RunSettings, folder: RunFolder, llm: LLM, rows: int) ->
         prediction_loss_only=True,
         label_names=["labels"],
     )
+
+
+def _recomputation(training: TrainingSettings) -> dict[str, bool]:
+    """Gradient checkpointing by the name that the installed transformers has for it."""
+    if not training.gradient_checkpointing:
+        return {}
+    known = {field.name for field in fields(TrainingArguments)}
+    return {"activation_checkpointing" if "activation_checkpointing" in known else "gradient_checkpointing": True}
 
 
 class _Grid(TrainerCallback):
