@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from engine.analysis.evolution import Evolution
+from engine.analysis.noise import FLOOR, largest_noise
 from engine.analysis.quality import measure_quality
 from engine.analysis.stages import Boundary
 from engine.analysis.tables import (
@@ -73,6 +74,10 @@ def describe(evolution: Evolution) -> dict[str, Any]:
             "value": rule.value,
             "provisional": is_provisional(evolution),
             "by_probe": to_plain([limit.tolist() for limit in evolution.tau]),
+        },
+        "noise_floor": {
+            "factor": FLOOR,
+            "sigma_by_probe": [largest_noise(part.noise) for part in history.probes],
         },
     }
 

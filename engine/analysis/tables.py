@@ -19,6 +19,7 @@ GLYPHS = {Change.REMOVED: "−", Change.PRESERVED: "=", Change.EMERGED: "+"}
 NAMES = {Change.REMOVED: "removed", Change.PRESERVED: "preserved", Change.EMERGED: "newly emerged"}
 UNDEFINED = "–"
 MAX_WIDTH = 100
+MAX_LISTED = 12  # steps in one cell
 
 
 @dataclass(frozen=True)
@@ -163,7 +164,6 @@ def quality_table(quality: Quality, trends: Trends) -> Table:
     noise = max(measured, key=lambda t: quality.noise_max[t], default=None)
     errors = [(error, t) for t, error in enumerate(trends.matching_error_all) if math.isfinite(error)]
     error, at = max(errors, default=(math.nan, 0))
-    weak = sum(quality.below_noise)
     rows = [
         ("largest certified relative gap", small(quality.gap_max[gap]), f"at step {quality.steps[gap]}"),
         ("steps without a certificate", str(len(quality.uncertified)), f"gap above {CERTIFIED_GAP:g}: not final"),
@@ -182,9 +182,18 @@ def quality_table(quality: Quality, trends: Trends) -> Table:
             small(error),
             f"at step {quality.steps[at]}, mean over probes",
         ),
-        ("encoded interactions below the noise floor", str(weak), "over all steps and probes"),
+        ("above τ but below the noise floor", str(sum(quality.below_noise)), _by_step(quality)),
     ]
     return Table(("quality", "value", ""), rows, frozenset([0, 2]))
+
+
+def _by_step(quality: Quality) -> str:
+    """At which steps interactions fell below the noise floor, and how many."""
+    found = [f"{count} at step {step}" for step, count in zip(quality.steps, quality.below_noise, strict=True) if count]
+    if not found:
+        return "at every step; not counted as encoded"
+    rest = f", … at {len(found) - MAX_LISTED} more" if len(found) > MAX_LISTED else ""
+    return f"not counted: {', '.join(found[:MAX_LISTED])}{rest}"
 
 
 def sensitivity_table(rows: Sequence[SensitivityRow]) -> Table:
