@@ -15,15 +15,13 @@ from engine.analysis.evolution import Change, Evolution
 from engine.analysis.history import RunHistory, load_history
 from engine.analysis.noise import FLOOR, noise_floor
 from engine.analysis.quality import measure_quality
-from engine.analysis.report import make_report
 from engine.analysis.report import as_text as report_text
+from engine.analysis.report import make_report
 from engine.analysis.show import show_json, show_text
 from engine.analysis.thresholds import RULES, ThresholdRule
 from engine.analysis.views import Selection
 from engine.decomposition import decompose
 from engine.interactions import and_effects_of, logical_model, orders
-
-EVERYTHING = ThresholdRule("absolute", 0.0)
 
 
 def with_noise(history: RunHistory, noise: Sequence[float]) -> RunHistory:

@@ -15,6 +15,7 @@ import numpy as np
 from engine.config import RunSettings
 from engine.decomposition import decompose
 from engine.errors import SftscopeError
+from engine.extraction.checks import check_scores, refuse_beyond_tolerance
 from engine.extraction.masking import MaskedPrompt, baseline_vector, mask_probe
 from engine.extraction.scoring import Scorer, can_branch
 from engine.interactions import Floats
@@ -39,6 +40,7 @@ class _Work:
     llm: LLM
     slot: AdapterSlot
     scorer: Scorer
+    probe_ids: tuple[str, ...]
     prompts: tuple[MaskedPrompt, ...]
     checkpoints: Mapping[int, Checkpoint]
     provenance: Mapping[str, Any]
@@ -94,7 +96,8 @@ def _is_done(folder: RunFolder, step: int, identity: str) -> bool:
 def _prepare(settings: RunSettings, folder: RunFolder, identity: str) -> _Work:
     llm = load_llm(settings.model)
     template = resolve_template(llm.tokenizer, settings.model.template)
-    prompts = tuple(mask_probe(probe, llm.tokenizer, template) for probe in folder.read_probes())
+    probes = folder.read_probes()
+    prompts = tuple(mask_probe(probe, llm.tokenizer, template) for probe in probes)
     extraction = settings.extraction
     baseline = baseline_vector(llm.model, extraction.baseline_vector)
     if not can_branch(llm.model):
@@ -117,6 +120,7 @@ def _prepare(settings: RunSettings, folder: RunFolder, identity: str) -> _Work:
         llm=llm,
         slot=AdapterSlot(llm.model),
         scorer=Scorer(llm.model, baseline, extraction.memory_gb * 1e9),
+        probe_ids=tuple(probe.id for probe in probes),
         prompts=prompts,
         checkpoints=ready_checkpoints(folder.checkpoints),
         provenance=provenance,
@@ -131,23 +135,46 @@ def _scored(work: _Work, step: int, report: Any) -> StepRecord:
         except StepFileError as error:
             say(f"{error}; scoring step {step} again")
         else:
-            if draft.step == step and draft.provenance.get("identity") == work.provenance["identity"]:
+            if _is_draft_of(work, draft, step):
                 return draft
     losses, adapter = _enter_step(work, step)
-    scores, noise = [], []
-    for number, prompt in enumerate(work.prompts):
+    extraction = work.settings.extraction
+    scores, found = [], []
+    for number, (prompt, probe) in enumerate(zip(work.prompts, work.probe_ids, strict=True)):
         report(f"step {step}, probe {number + 1} of {len(work.prompts)}")
         scores.append(work.scorer.score(prompt))
-        noise.append(_noise(work, prompt, scores[-1], number))
+        difference = check_scores(
+            work.scorer, prompt, scores[-1], states=extraction.check_states, seed=(extraction.seed, number)
+        )
+        refuse_beyond_tolerance(difference, step=step, probe=probe, dtype=work.settings.model.dtype)
+        found.append(difference)
     return StepRecord(
         step=step,
         n_variables=np.array([prompt.n_variables for prompt in work.prompts], dtype=np.int32),
         target=np.array([prompt.target for prompt in work.prompts], dtype=np.int64),
         scores=np.concatenate(scores),
-        noise=np.array(noise),
+        noise=np.array([difference.noise for difference in found]),
         effects=None,
         losses=losses,
-        provenance={**work.provenance, "adapter_sha256": adapter},
+        provenance={
+            **work.provenance,
+            "adapter_sha256": adapter,
+            "verify": {
+                "states": extraction.check_states,
+                "largest_difference": [difference.largest for difference in found],
+            },
+        },
+    )
+
+
+def _is_draft_of(work: _Work, draft: StepRecord, step: int) -> bool:
+    """Whether a draft is of this step and run, and its scores were checked as this call asks for."""
+    provenance, verify = draft.provenance, draft.provenance.get("verify")
+    checked = verify.get("states") if isinstance(verify, Mapping) else None
+    return (
+        draft.step == step
+        and provenance.get("identity") == work.provenance["identity"]
+        and checked == work.settings.extraction.check_states
     )
 
 
@@ -159,17 +186,6 @@ def _enter_step(work: _Work, step: int) -> tuple[dict[str, float], str]:
         return {side: row[side] for row in rows for side in ("train", "eval") if side in row}, ""
     checkpoint = work.checkpoints[step]
     return checkpoint.losses(), work.slot.load(checkpoint.path)
-
-
-def _noise(work: _Work, prompt: MaskedPrompt, scores: Floats, number: int) -> float:
-    """Root mean square change of v when some masked states are scored again without the tree; NaN: none were."""
-    count = min(work.settings.extraction.check_states, len(scores))
-    if not count:
-        return float("nan")
-    rng = np.random.default_rng([work.settings.extraction.seed, number])
-    subsets = np.sort(rng.choice(len(scores), size=count, replace=False))
-    again = work.scorer.score_naively(prompt, subsets.tolist())
-    return float(np.sqrt(np.mean((again - scores[subsets]) ** 2)))
 
 
 def _known_zeta(folder: RunFolder, identity: str) -> tuple[Floats | None, list[str]]:
