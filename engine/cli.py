@@ -71,12 +71,30 @@ def extract(
     run: Run,
     steps: Annotated[str, typer.Option("--steps", help="Only these steps, such as 0,8,16.")] = "",
     verify: Verify = None,
+    placebo: Annotated[
+        bool,
+        typer.Option(
+            "--placebo", help="Extract one step that is done a second time, by plain forwards: STEP, or the last."
+        ),
+    ] = False,
+    step: Annotated[
+        int | None, typer.Argument(metavar="STEP", show_default=False, help="With --placebo only: which step.")
+    ] = None,
 ) -> None:
     """Score and decompose the checkpoints of a run that are not done yet."""
+    if placebo and (steps or verify is not None):
+        raise typer.BadParameter(
+            "expected without --steps and --verify; it scores all masked states again", param_hint="--placebo"
+        )
+    if step is not None and not placebo:
+        raise typer.BadParameter(f"expected --placebo before it, or --steps {step}", param_hint="STEP")
     need_engine()
     from engine import pipeline
 
-    pipeline.extract(run, steps=_steps(steps), verify=verify)
+    if placebo:
+        pipeline.placebo(run, step=step)
+    else:
+        pipeline.extract(run, steps=_steps(steps), verify=verify)
 
 
 @app.command()

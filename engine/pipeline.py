@@ -53,6 +53,14 @@ def extract(out: Path, *, steps: Sequence[int] | None = None, verify: int | None
     extraction.extract(resolved, folder, identity=identity, steps=steps)
 
 
+def placebo(out: Path, *, step: int | None = None) -> None:
+    """Extract one extracted step of a run folder a second time, by default the last; see `extraction.placebo`."""
+    resolved, folder, identity = _open_run(out, None)
+    from engine.extraction.placebo import extract_placebo
+
+    extract_placebo(resolved, folder, identity=identity, step=step)
+
+
 def _open_run(out: Path, verify: int | None) -> tuple[RunSettings, RunFolder, str]:
     """Settings with paths resolved, the folder, and the identity of a run that was begun."""
     folder = RunFolder(out)

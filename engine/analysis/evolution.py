@@ -32,6 +32,13 @@ class Change(StrEnum):
     EMERGED = "emerged"
 
 
+def partition(before: Sets, after: Sets, kept: Sets | None = None) -> dict[Change, Sets]:
+    """The three sets between Ω `before` and Ω `after`; `kept` is preserved, by default what is in both."""
+    if kept is None:
+        kept = before & after
+    return {Change.REMOVED: before & ~kept, Change.PRESERVED: kept, Change.EMERGED: after & ~kept}
+
+
 @dataclass(frozen=True, eq=False)
 class Evolution:
     """A run's history with a threshold rule applied: Ω of every probe at every step.
@@ -78,12 +85,8 @@ class Evolution:
         """
         omega = self.encoded[probe]
         first, last = min(base, now), max(base, now)
-        kept = omega[first : last + 1].all(axis=0) if trajectory else omega[base] & omega[now]
-        return {
-            Change.REMOVED: omega[base] & ~kept,
-            Change.PRESERVED: kept,
-            Change.EMERGED: omega[now] & ~kept,
-        }
+        kept: Sets | None = np.all(omega[first : last + 1], axis=0) if trajectory else None
+        return partition(omega[base], omega[now], kept)
 
     def effects_of(self, probe: int, change: Change, now: int, base: int = 0) -> Floats:
         """The effects that stand for a class: of the base step for removed, of the present step otherwise."""

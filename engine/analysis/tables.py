@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from rich.cells import cell_len
 
 from engine.analysis.evolution import Change
+from engine.analysis.placebo import PlaceboDiff
 from engine.analysis.quality import CERTIFIED_GAP, Quality, SensitivityRow
 from engine.analysis.views import Backbone, ChangeRow, Orders, Trends
 from engine.text import markdown_cell, safe_text
@@ -185,6 +186,19 @@ def quality_table(quality: Quality, trends: Trends) -> Table:
         ("above τ but below the noise floor", str(sum(quality.below_noise)), _by_step(quality)),
     ]
     return Table(("quality", "value", ""), rows, frozenset([0, 2]))
+
+
+def placebo_table(diffs: Sequence[PlaceboDiff]) -> Table:
+    """Each placebo's counts under those of the same step against the base step."""
+    headers = ("", *(f"{GLYPHS[change]} {name}" for change, name in NAMES.items()), "Jaccard", "noise σ")
+    rows = []
+    for diff in diffs:
+        real = [str(diff.real[change]) for change in Change]
+        again = [str(diff.counts[change]) for change in Change]
+        rows.append((f"step {diff.step} against step {diff.base_step}", *real, number(diff.real_jaccard, 3), ""))
+        title = f"step {diff.step} against itself (placebo)"
+        rows.append((title, *again, number(diff.jaccard, 3), small(diff.noise_max)))
+    return Table(headers, rows, frozenset([0]))
 
 
 def _by_step(quality: Quality) -> str:
