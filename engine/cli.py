@@ -16,6 +16,16 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=N
 Config = Annotated[Path, typer.Argument(help="Settings of the run, a TOML file.")]
 Out = Annotated[Path, typer.Option("--out", help="Run folder to make or to go on with.")]
 Run = Annotated[Path, typer.Argument(help="A run folder.")]
+Verify = Annotated[
+    int | None,
+    typer.Option(
+        "--verify",
+        min=0,
+        metavar="K",
+        help="Score K masked states per probe again by plain forwards; a step that differs is refused. "
+        "[extraction] check_states by default.",
+    ),
+]
 Tau = Annotated[str, typer.Option("--tau", help="Threshold rule, such as max-run:0.05.")]
 
 
@@ -39,12 +49,12 @@ def need_engine() -> None:
 
 
 @app.command()
-def run(config: Config, out: Out) -> None:
+def run(config: Config, out: Out, verify: Verify = None) -> None:
     """Train and extract; the same command again goes on where it stopped."""
     need_engine()
     from engine import pipeline
 
-    pipeline.run(config, out)
+    pipeline.run(config, out, verify=verify)
 
 
 @app.command()
@@ -60,12 +70,31 @@ def train(config: Config, out: Out) -> None:
 def extract(
     run: Run,
     steps: Annotated[str, typer.Option("--steps", help="Only these steps, such as 0,8,16.")] = "",
+    verify: Verify = None,
+    placebo: Annotated[
+        bool,
+        typer.Option(
+            "--placebo", help="Extract one step that is done a second time, by plain forwards: STEP, or the last."
+        ),
+    ] = False,
+    step: Annotated[
+        int | None, typer.Argument(metavar="STEP", show_default=False, help="With --placebo only: which step.")
+    ] = None,
 ) -> None:
     """Score and decompose the checkpoints of a run that are not done yet."""
+    if placebo and (steps or verify is not None):
+        raise typer.BadParameter(
+            "expected without --steps and --verify; it scores all masked states again", param_hint="--placebo"
+        )
+    if step is not None and not placebo:
+        raise typer.BadParameter(f"expected --placebo before it, or --steps {step}", param_hint="STEP")
     need_engine()
     from engine import pipeline
 
-    pipeline.extract(run, steps=_steps(steps))
+    if placebo:
+        pipeline.placebo(run, step=step)
+    else:
+        pipeline.extract(run, steps=_steps(steps), verify=verify)
 
 
 @app.command()

@@ -109,7 +109,11 @@ class ExtractionSettings:
     )
     zeta: float = _setting("noise bound as a share of |v0(x_N) - v0(x_∅)| at step 0", 0.02, at_least=0, at_most=0.5)
     tolerance: float = _setting("largest certified relative gap accepted", 1e-3, above=0, at_most=0.1)
-    check_states: int = _setting("masked states per probe scored again without the tree", 8, at_least=0)
+    check_states: int = _setting(
+        "masked states per probe scored again without the tree, for the noise and as a check; --verify K overrides",
+        8,
+        at_least=0,
+    )
     memory_gb: float = _setting("memory for keys and values while scoring", 4.0, above=0)
     seed: int = _setting("seed of the choice of states that are checked", 0, at_least=0, at_most=MAX_SEED)
 

@@ -8,6 +8,7 @@ import hashlib
 import json
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +18,24 @@ from engine.probes import read_probes, write_probes
 from engine.store import RunFolder, write_atomically
 
 RUN_FORMAT = 1
-# settings that change how fast or where a result is computed, not which
-_FREE = {("model", "device"), ("model", "path"), ("probes", "file"), ("extraction", "memory_gb")}
+# settings that change how fast, where, and how well checked a result is computed, not which
+_FREE = {
+    ("model", "device"),
+    ("model", "path"),
+    ("probes", "file"),
+    ("extraction", "memory_gb"),
+    ("extraction", "check_states"),
+}
 
 
-def run(config: Path, out: Path) -> None:
-    """Train and extract; finished parts are kept."""
+def run(config: Path, out: Path, *, verify: int | None = None) -> None:
+    """Train and extract; finished parts are kept.
+
+    verify: masked states per probe that are scored again, as for `extract`; by default as many as the
+    config asks for now, which may differ from what the run was begun with.
+    """
     train(config, out)
-    extract(out)
+    extract(out, verify=load_settings(config).extraction.check_states if verify is None else verify)
 
 
 def train(config: Path, out: Path) -> None:
@@ -37,8 +48,27 @@ def train(config: Path, out: Path) -> None:
     sft.train(resolved, folder)
 
 
-def extract(out: Path, *, steps: Sequence[int] | None = None) -> None:
-    """Make the step files of a run folder that are not there yet."""
+def extract(out: Path, *, steps: Sequence[int] | None = None, verify: int | None = None) -> None:
+    """Make the step files of a run folder that are not there yet.
+
+    verify: masked states per probe that are scored again, in place of the run's `check_states`.
+    """
+    resolved, folder, identity = _open_run(out, verify)
+    from engine.extraction import extract as extraction
+
+    extraction.extract(resolved, folder, identity=identity, steps=steps)
+
+
+def placebo(out: Path, *, step: int | None = None) -> None:
+    """Extract one extracted step of a run folder a second time, by default the last; see `extraction.placebo`."""
+    resolved, folder, identity = _open_run(out, None)
+    from engine.extraction.placebo import extract_placebo
+
+    extract_placebo(resolved, folder, identity=identity, step=step)
+
+
+def _open_run(out: Path, verify: int | None) -> tuple[RunSettings, RunFolder, str]:
+    """Settings with paths resolved, the folder, and the identity of a run that was begun."""
     folder = RunFolder(out)
     content = folder.read_run()
     try:
@@ -46,10 +76,9 @@ def extract(out: Path, *, steps: Sequence[int] | None = None) -> None:
         origin, identity = content["source"]["config_folder"], content["identity"]
     except (KeyError, TypeError):
         raise SftscopeError(f"{folder.run_file}: expected the tables settings and source and an identity") from None
-    resolved = resolve_paths(settings, out.absolute() / origin, source=str(folder.run_file))
-    from engine.extraction import extract as extraction
-
-    extraction.extract(resolved, folder, identity=identity, steps=steps)
+    if verify is not None:
+        settings = replace(settings, extraction=replace(settings.extraction, check_states=verify))
+    return resolve_paths(settings, out.absolute() / origin, source=str(folder.run_file)), folder, identity
 
 
 def _begin(settings: RunSettings, resolved: RunSettings, folder: RunFolder, config: Path) -> None:
@@ -106,11 +135,21 @@ def _identity(settings: RunSettings, hashes: dict[str, str]) -> str:
     return hashlib.sha256(json.dumps([bound, hashes], sort_keys=True).encode()).hexdigest()
 
 
+def _identity_before(settings: Any, hashes: Any) -> str | None:
+    """The identity that the present rules give to what run.toml holds; None where that makes no sense."""
+    try:
+        return _identity(settings_from_tables(settings), hashes)
+    except (SftscopeError, TypeError, AttributeError):
+        return None
+
+
 def _check_same(folder: RunFolder, settings: RunSettings, hashes: dict[str, str], identity: str, config: Path) -> None:
     content: dict[str, Any] = folder.read_run()
     if content.get("identity") == identity:
         return
     before = content.get("settings", {})
+    if _identity_before(before, content.get("hashes")) == identity:
+        return  # begun by a release that counted a setting which is free now
     for table, values in settings.as_dict().items():
         for key, value in values.items():
             old = before.get(table, {}).get(key)

@@ -12,7 +12,6 @@ from sample_history import ZETA, sample_record, step_grid, write_sample_run
 from engine.analysis import metrics
 from engine.analysis.evolution import Change, Evolution
 from engine.analysis.history import ProbeHistory, RunHistory, load_history
-from engine.analysis.quality import measure_quality
 from engine.analysis.stages import find_boundary
 from engine.analysis.thresholds import RULES, ThresholdRule, default_rules, thresholds
 from engine.analysis.views import Selection, backbone, changes, orders_view, trends
@@ -276,15 +275,6 @@ def test_one_probe_and_all_probes(tmp_path: Path) -> None:
     assert sum(len(part.rows) for part in apart) == len(everything.rows)
     assert {row.probe for row in apart[1].rows} <= {"p01"}
     assert len(orders_view(evolution, Selection(5, probe=2)).classes[Change.EMERGED]) == 2
-
-
-def test_quality_counts_what_noise_can_make() -> None:
-    history = counted_history([[4, 2, 3]])
-    loud = history.probes[0].__class__(**{**history.probes[0].__dict__, "noise": np.array([np.nan, 1e-6, 10.0])})
-    quality = measure_quality(Evolution(RunHistory("x", history.steps, {}, (loud,), {})), Selection(2))
-    assert quality.below_noise == [0, 0, 3]
-    assert np.isnan(quality.noise_max[0])
-    assert quality.mismatch_max <= 1
 
 
 def test_a_history_names_what_it_left_out(tmp_path: Path) -> None:

@@ -1,5 +1,10 @@
 """The sets of Eq. (4)-(6): which interactions SFT removed, preserved, and newly invented.
 
+An interaction is encoded where it is stronger than τ and than the noise floor of its order:
+Ω = {(relation, S): |I(S)| > max(τ, floor(S))}. The floor is part of Ω itself, at the base step and at
+the present one alike, so that the partition laws hold with it: removed ∪ preserved = Ω_base,
+preserved ∪ emerged = Ω_now, and what noise alone can make neither emerges nor is removed.
+
 An interaction's identity is (relation, subset) within a probe; sets are boolean arrays
 (2, 2^n), axis 0 by Relation.
 """
@@ -12,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.analysis.history import RunHistory
+from engine.analysis.noise import noise_floor
 from engine.analysis.thresholds import ThresholdRule, thresholds
 from engine.interactions import Floats
 
@@ -26,22 +32,45 @@ class Change(StrEnum):
     EMERGED = "emerged"
 
 
+def partition(before: Sets, after: Sets, kept: Sets | None = None) -> dict[Change, Sets]:
+    """The three sets between Ω `before` and Ω `after`; `kept` is preserved, by default what is in both."""
+    if kept is None:
+        kept = before & after
+    return {Change.REMOVED: before & ~kept, Change.PRESERVED: kept, Change.EMERGED: after & ~kept}
+
+
 @dataclass(frozen=True, eq=False)
 class Evolution:
-    """A run's history with a threshold rule applied: Ω of every probe at every step."""
+    """A run's history with a threshold rule applied: Ω of every probe at every step.
+
+    tau: per probe (T,). floor: per probe (2^n,), the same at all steps. encoded: per probe (T, 2, 2^n).
+    """
 
     history: RunHistory
     rule: ThresholdRule = field(default_factory=ThresholdRule)
     tau: tuple[Floats, ...] = field(init=False)
-    encoded: tuple[Sets, ...] = field(init=False)  # per probe (T, 2, 2^n)
+    floor: tuple[Floats, ...] = field(init=False)
+    encoded: tuple[Sets, ...] = field(init=False)
 
     def __post_init__(self) -> None:
-        tau = thresholds(self.history, self.rule)
-        object.__setattr__(self, "tau", tau)
-        encoded = tuple(
-            np.abs(probe.effects) > limit[:, None, None] for probe, limit in zip(self.history.probes, tau, strict=True)
-        )
+        probes = self.history.probes
+        object.__setattr__(self, "tau", thresholds(self.history, self.rule))
+        object.__setattr__(self, "floor", tuple(noise_floor(probe.noise, probe.n_variables) for probe in probes))
+        encoded = tuple(np.abs(probe.effects) > self._limit(p) for p, probe in enumerate(probes))
         object.__setattr__(self, "encoded", encoded)
+
+    def _limit(self, probe: int) -> Floats:
+        """max(τ, floor): (T, 1, 2^n)."""
+        return np.maximum(self.tau[probe][:, None, None], self.floor[probe])
+
+    def encodes(self, probe: int, now: int, effects: Floats) -> Sets:
+        """Ω that other effects (2, 2^n) would have in place of those of the step index `now`: (2, 2^n)."""
+        return np.abs(effects) > self._limit(probe)[now]
+
+    def below_floor(self, probe: int) -> Sets:
+        """What is stronger than τ and yet not counted, because noise can make it: (T, 2, 2^n)."""
+        above_tau: Sets = np.abs(self.history.probes[probe].effects) > self.tau[probe][:, None, None]
+        return above_tau & ~self.encoded[probe]
 
     def counts(self) -> NDArray[np.int64]:
         """|Ω_t| by probe and step: (P, T)."""
@@ -56,12 +85,8 @@ class Evolution:
         """
         omega = self.encoded[probe]
         first, last = min(base, now), max(base, now)
-        kept = omega[first : last + 1].all(axis=0) if trajectory else omega[base] & omega[now]
-        return {
-            Change.REMOVED: omega[base] & ~kept,
-            Change.PRESERVED: kept,
-            Change.EMERGED: omega[now] & ~kept,
-        }
+        kept: Sets | None = np.all(omega[first : last + 1], axis=0) if trajectory else None
+        return partition(omega[base], omega[now], kept)
 
     def effects_of(self, probe: int, change: Change, now: int, base: int = 0) -> Floats:
         """The effects that stand for a class: of the base step for removed, of the present step otherwise."""

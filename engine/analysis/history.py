@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.errors import SftscopeError
-from engine.interactions import Floats, Relation
+from engine.interactions import Floats
 from engine.probes import Probe
 from engine.store import RunFolder, StepRecord
 from engine.text import safe_text
@@ -52,6 +52,19 @@ class ProbeHistory:
 
 
 @dataclass(frozen=True, eq=False)
+class Placebo:
+    """One of the run's steps extracted a second time, another way.
+
+    effects: per probe (2, 2^n), as in `ProbeHistory`. noise: (P,), root mean square change of v over
+    all masked states.
+    """
+
+    step: int
+    effects: tuple[Floats, ...]
+    noise: Floats
+
+
+@dataclass(frozen=True, eq=False)
 class RunHistory:
     """A run over its T ≥ 1 extracted steps. `name` and `left_out` are safe to show."""
 
@@ -61,6 +74,7 @@ class RunHistory:
     probes: tuple[ProbeHistory, ...]
     run: Mapping[str, Any]
     left_out: tuple[str, ...] = ()
+    placebos: tuple[Placebo, ...] = ()
 
     def index_of(self, step: int) -> int:
         """Position of `step` in `steps`; SftscopeError where it was not extracted."""
@@ -94,8 +108,7 @@ def load_history(path: Path) -> RunHistory:
     for step in on_disk:
         try:
             record = folder.read_step(step)
-            if record.n_variables.tolist() != sizes:
-                raise SftscopeError(f"{folder.step_file(step)}: its probes are not the probes of this run")
+            _check_sizes(record, sizes, folder.step_file(step))
         except SftscopeError as error:
             left_out.append(safe_text(str(error).replace(f"{path}/", "")))
             continue
@@ -105,6 +118,7 @@ def load_history(path: Path) -> RunHistory:
     if not steps:
         reason = f"; {left_out[0]}" if left_out else ""
         raise SftscopeError(f"{path}: no extracted steps yet; run 'sftscope extract {path}'{reason}")
+    placebos = _read_placebos(folder, steps, sizes, left_out)
     names = sorted({name for part in losses for name in part})
     return RunHistory(
         name=safe_text(path.resolve().name, max_length=100),
@@ -116,7 +130,39 @@ def load_history(path: Path) -> RunHistory:
         ),
         run=run,
         left_out=tuple(left_out),
+        placebos=placebos,
     )
+
+
+def _check_sizes(record: StepRecord, sizes: Sequence[int], file: Path) -> None:
+    if record.n_variables.tolist() != sizes:
+        raise SftscopeError(f"{file}: its probes are not the probes of this run")
+
+
+def _read_placebos(
+    folder: RunFolder, steps: Sequence[int], sizes: Sequence[int], left_out: list[str]
+) -> tuple[Placebo, ...]:
+    """The placebos of `steps`; appends to `left_out` what is damaged, foreign, or of no step that is there."""
+    found = []
+    for step in folder.placebo_steps():
+        file = folder.placebo_file(step)
+        try:
+            record = folder.read_placebo(step)
+            _check_sizes(record, sizes, file)
+            if step not in steps:
+                raise SftscopeError(f"{file}: a placebo of step {step}, which is not among the extracted steps")
+        except SftscopeError as error:
+            left_out.append(safe_text(str(error).replace(f"{folder.path}/", "")))
+            continue
+        found.append(Placebo(step, tuple(_effects(record, index) for index in range(len(sizes))), record.noise))
+    return tuple(found)
+
+
+def _effects(record: StepRecord, index: int) -> Floats:
+    """The effects of one probe: (2, 2^n)."""
+    assert record.effects is not None
+    part = record.probe_slice(index)
+    return np.stack([record.effects.and_effects[part], record.effects.or_effects[part]])
 
 
 @dataclass(frozen=True, eq=False)
@@ -140,8 +186,7 @@ class _Table:
         for index, (scores, effects) in enumerate(zip(self.scores, self.effects, strict=True)):
             part = record.probe_slice(index)
             scores[row] = record.scores[part]
-            effects[row, Relation.AND] = record.effects.and_effects[part]
-            effects[row, Relation.OR] = record.effects.or_effects[part]
+            effects[row] = _effects(record, index)
         self.per_probe[row] = record.effects.zeta, record.effects.gap, record.noise
 
     def probe(self, index: int, steps: int, probe: Probe, target: Mapping[str, Any]) -> ProbeHistory:

@@ -12,7 +12,7 @@ from engine.analysis.evolution import Change, Evolution
 from engine.analysis.stages import Boundary, find_boundary
 from engine.analysis.thresholds import default_rules
 from engine.analysis.views import Selection
-from engine.interactions import Floats, orders
+from engine.interactions import Floats
 
 CERTIFIED_GAP = 1e-3
 
@@ -25,7 +25,8 @@ class Quality:
     was measured. zeta_low, zeta_high: range of ζ over steps and probes, in log-odds. mismatch_max:
     largest |h(x_T) - v(x_T)| / ζ with all interactions; at most 1 is universal matching, Eq. (3).
     uncertified: steps with a gap above `CERTIFIED_GAP`, whose results are not final.
-    below_noise: encoded interactions of all probes weaker than σ 2^(|S|/2), what noise alone can make.
+    below_noise: interactions of all probes that are stronger than τ and not counted as encoded, because
+    noise alone can make them (see `noise`).
     """
 
     steps: list[int]
@@ -56,15 +57,13 @@ class SensitivityRow:
 def measure_quality(evolution: Evolution, selection: Selection) -> Quality:
     """The certificates and the noise of the selected probes at every step."""
     history = evolution.history
-    chosen = [(history.probes[p], evolution.encoded[p]) for p in selection.probes_of(evolution)]
-    zeta = np.stack([part.zeta for part, _ in chosen])
-    noise = np.stack([part.noise for part, _ in chosen])
-    mismatch = [_mismatch_in_zeta(metrics.mismatch(part.scores, part.effects), part.zeta) for part, _ in chosen]
-    below = np.zeros(history.steps.size, dtype=np.int64)
-    for part, encoded in chosen:
-        floor = np.nan_to_num(part.noise)[:, None, None] * 2.0 ** (orders(part.n_variables) / 2)
-        below += (encoded & (np.abs(part.effects) < floor)).sum(axis=(1, 2))
-    gap = np.stack([part.gap for part, _ in chosen]).max(axis=0)
+    probes = selection.probes_of(evolution)
+    chosen = [history.probes[p] for p in probes]
+    zeta = np.stack([part.zeta for part in chosen])
+    noise = np.stack([part.noise for part in chosen])
+    mismatch = [_mismatch_in_zeta(metrics.mismatch(part.scores, part.effects), part.zeta) for part in chosen]
+    below = np.sum([evolution.below_floor(p).sum(axis=(1, 2)) for p in probes], axis=0)
+    gap = np.stack([part.gap for part in chosen]).max(axis=0)
     largest = np.where(np.isnan(noise), -np.inf, noise).max(axis=0)
     return Quality(
         steps=history.steps.tolist(),

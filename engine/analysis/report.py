@@ -11,6 +11,7 @@ from typing import Any
 
 from engine.analysis.evolution import Change, Evolution
 from engine.analysis.history import load_history
+from engine.analysis.placebo import TRUSTED_JACCARD, PlaceboDiff, compare_placebos, sentence
 from engine.analysis.quality import CERTIFIED_GAP, Quality, SensitivityRow, measure_quality, measure_sensitivity
 from engine.analysis.show import describe, model_name
 from engine.analysis.tables import (
@@ -19,6 +20,7 @@ from engine.analysis.tables import (
     backbone_table,
     changes_table,
     orders_table,
+    placebo_table,
     quality_table,
     sensitivity_table,
     spread,
@@ -66,6 +68,7 @@ class Report:
     backbone: Backbone
     sensitivity: list[SensitivityRow]
     quality: Quality
+    placebos: list[PlaceboDiff]
 
 
 def write_report(source: Path | Evolution, out: Path, formats: Sequence[str] = ("md", "json")) -> list[Path]:
@@ -101,6 +104,7 @@ def make_report(evolution: Evolution) -> Report:
         backbone=backbone(evolution, last),
         sensitivity=measure_sensitivity(evolution),
         quality=measure_quality(evolution, last),
+        placebos=compare_placebos(evolution, last),
     )
 
 
@@ -127,6 +131,7 @@ def as_json(report: Report) -> str:
             "backbone": as_plain(report.backbone),
             "sensitivity": [as_plain(row) for row in report.sensitivity],
             "quality": as_plain(report.quality),
+            "placebo": [as_plain(part) for part in report.placebos],
             "provenance": to_plain(history.run),
             "left_out": list(history.left_out),
         }
@@ -159,6 +164,7 @@ def as_text(report: Report) -> str:
         as_markdown(sensitivity_table(report.sensitivity)),
         "## Quality",
         as_markdown(quality_table(report.quality, report.trends)),
+        *_placebo(report),
         "## Provenance",
         as_markdown(_provenance(history.run)),
     ]
@@ -170,6 +176,11 @@ def _warnings(report: Report) -> list[str]:
     if report.quality.uncertified:
         steps = ", ".join(map(str, report.quality.uncertified))
         lines.append(f"Not final, the certified gap is above {CERTIFIED_GAP:g} at the steps {steps}.")
+    lines += [
+        f"Not to be trusted, the sets change by themselves: {sentence(part)} (expected at least {TRUSTED_JACCARD})."
+        for part in report.placebos
+        if part.jaccard < TRUSTED_JACCARD
+    ]
     if report.trends.base_step != 0:
         lines.append(
             f"The first extracted step is {report.trends.base_step}, not 0: removed, preserved and newly "
@@ -233,6 +244,19 @@ def _orders(report: Report) -> list[str]:
     for view in report.orders:
         parts += [f"Step {view.step}, against step {view.base_step}:", as_markdown(orders_table(view))]
     return parts
+
+
+def _placebo(report: Report) -> list[str]:
+    """What changes where nothing was trained, beside what changed."""
+    if not report.placebos:
+        return ["No placebo was extracted; `sftscope extract RUN --placebo` says what noise alone changes."]
+    sentences = "\n".join(f"- {sentence(part)[:1].upper()}{sentence(part)[1:]}." for part in report.placebos)
+    return [
+        "Placebo: a checkpoint extracted a second time in another batch layout. What it removes and invents "
+        "is numerical noise; counts are sums over probes.",
+        sentences,
+        as_markdown(placebo_table(report.placebos)),
+    ]
 
 
 def _provenance(run: Mapping[str, Any]) -> Table:

@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from engine.analysis.evolution import Evolution
+from engine.analysis.noise import FLOOR, largest_noise
+from engine.analysis.placebo import compare_placebos, sentence
 from engine.analysis.quality import measure_quality
 from engine.analysis.stages import Boundary
 from engine.analysis.tables import (
@@ -56,6 +58,7 @@ def show_json(evolution: Evolution, selection: Selection) -> dict[str, Any]:
         "orders": as_plain(orders_view(evolution, selection)),
         "backbone": as_plain(backbone(evolution, selection)),
         "quality": as_plain(measure_quality(evolution, selection)),
+        "placebo": [as_plain(part) for part in compare_placebos(evolution, selection)],
         "left_out": list(history.left_out),
     }
 
@@ -73,6 +76,10 @@ def describe(evolution: Evolution) -> dict[str, Any]:
             "value": rule.value,
             "provisional": is_provisional(evolution),
             "by_probe": to_plain([limit.tolist() for limit in evolution.tau]),
+        },
+        "noise_floor": {
+            "factor": FLOOR,
+            "sigma_by_probe": [largest_noise(part.noise) for part in history.probes],
         },
     }
 
@@ -145,6 +152,7 @@ def _changes(evolution: Evolution, selection: Selection, max_rows: int) -> str:
     diff = changes(evolution, selection)
     counts = "   ".join(f"{diff.counts[change]} {name}" for change, name in NAMES.items())
     lines = [f"Changes: step {diff.base_step} → {diff.step}   {counts}"]
+    lines += [f"placebo: {sentence(part)}" for part in compare_placebos(evolution, selection)]
     if diff.rows:
         lines += ["", as_text(changes_table(diff.rows[:max_rows], diff.base_step, diff.step))]
     if len(diff.rows) > max_rows:

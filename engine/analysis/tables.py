@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from rich.cells import cell_len
 
 from engine.analysis.evolution import Change
+from engine.analysis.placebo import PlaceboDiff
 from engine.analysis.quality import CERTIFIED_GAP, Quality, SensitivityRow
 from engine.analysis.views import Backbone, ChangeRow, Orders, Trends
 from engine.text import markdown_cell, safe_text
@@ -19,6 +20,7 @@ GLYPHS = {Change.REMOVED: "−", Change.PRESERVED: "=", Change.EMERGED: "+"}
 NAMES = {Change.REMOVED: "removed", Change.PRESERVED: "preserved", Change.EMERGED: "newly emerged"}
 UNDEFINED = "–"
 MAX_WIDTH = 100
+MAX_LISTED = 12  # steps in one cell
 
 
 @dataclass(frozen=True)
@@ -163,7 +165,6 @@ def quality_table(quality: Quality, trends: Trends) -> Table:
     noise = max(measured, key=lambda t: quality.noise_max[t], default=None)
     errors = [(error, t) for t, error in enumerate(trends.matching_error_all) if math.isfinite(error)]
     error, at = max(errors, default=(math.nan, 0))
-    weak = sum(quality.below_noise)
     rows = [
         ("largest certified relative gap", small(quality.gap_max[gap]), f"at step {quality.steps[gap]}"),
         ("steps without a certificate", str(len(quality.uncertified)), f"gap above {CERTIFIED_GAP:g}: not final"),
@@ -182,9 +183,31 @@ def quality_table(quality: Quality, trends: Trends) -> Table:
             small(error),
             f"at step {quality.steps[at]}, mean over probes",
         ),
-        ("encoded interactions below the noise floor", str(weak), "over all steps and probes"),
+        ("above τ but below the noise floor", str(sum(quality.below_noise)), _by_step(quality)),
     ]
     return Table(("quality", "value", ""), rows, frozenset([0, 2]))
+
+
+def placebo_table(diffs: Sequence[PlaceboDiff]) -> Table:
+    """Each placebo's counts under those of the same step against the base step."""
+    headers = ("", *(f"{GLYPHS[change]} {name}" for change, name in NAMES.items()), "Jaccard", "noise σ")
+    rows = []
+    for diff in diffs:
+        real = [str(diff.real[change]) for change in Change]
+        again = [str(diff.counts[change]) for change in Change]
+        rows.append((f"step {diff.step} against step {diff.base_step}", *real, number(diff.real_jaccard, 3), ""))
+        title = f"step {diff.step} against itself (placebo)"
+        rows.append((title, *again, number(diff.jaccard, 3), small(diff.noise_max)))
+    return Table(headers, rows, frozenset([0]))
+
+
+def _by_step(quality: Quality) -> str:
+    """At which steps interactions fell below the noise floor, and how many."""
+    found = [f"{count} at step {step}" for step, count in zip(quality.steps, quality.below_noise, strict=True) if count]
+    if not found:
+        return "at every step; not counted as encoded"
+    rest = f", … at {len(found) - MAX_LISTED} more" if len(found) > MAX_LISTED else ""
+    return f"not counted: {', '.join(found[:MAX_LISTED])}{rest}"
 
 
 def sensitivity_table(rows: Sequence[SensitivityRow]) -> Table:

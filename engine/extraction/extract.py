@@ -6,8 +6,9 @@ steps, for which all steps are scored (and kept as drafts) before any is decompo
 """
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ import numpy as np
 from engine.config import RunSettings
 from engine.decomposition import decompose
 from engine.errors import SftscopeError
+from engine.extraction.checks import check_scores, refuse_beyond_tolerance
 from engine.extraction.masking import MaskedPrompt, baseline_vector, mask_probe
 from engine.extraction.scoring import Scorer, can_branch
 from engine.interactions import Floats
@@ -31,7 +33,7 @@ BASE_STEP = 0
 
 
 @dataclass(frozen=True, eq=False)
-class _Work:
+class Work:
     """What stays the same over all steps of a run."""
 
     folder: RunFolder
@@ -39,6 +41,7 @@ class _Work:
     llm: LLM
     slot: AdapterSlot
     scorer: Scorer
+    probe_ids: tuple[str, ...]
     prompts: tuple[MaskedPrompt, ...]
     checkpoints: Mapping[int, Checkpoint]
     provenance: Mapping[str, Any]
@@ -59,11 +62,11 @@ def extract(settings: RunSettings, folder: RunFolder, *, identity: str, steps: S
         known = ", ".join(map(str, available_steps(folder)))
         raise SftscopeError(f"{folder.checkpoints}: no checkpoint of step {min(missing)}; there are {known}")
     folder.sweep()
-    todo = [step for step in wanted if not _is_done(folder, step, identity)]
+    todo = [step for step in wanted if not is_done(folder, step, identity)]
     if not todo:
         say(f"extraction: all {len(wanted)} steps are done")
         return
-    work = _prepare(settings, folder, identity)
+    work = prepare(settings, folder, identity)
     zeta, source = _known_zeta(folder, identity)
     if zeta is None:
         with progress("scoring") as report:
@@ -71,30 +74,35 @@ def extract(settings: RunSettings, folder: RunFolder, *, identity: str, steps: S
     with progress("extraction") as report:
         for index, step in enumerate(todo):
             scored = _scored(work, step, lambda note, index=index: report(index, len(todo), note))
-            folder.write_step(_decomposed(work, scored, zeta, source))
+            folder.write_step(decomposed(work, scored, zeta, source))
             report(index + 1, len(todo), f"step {step}")
 
 
-def _is_done(folder: RunFolder, step: int, identity: str) -> bool:
+def is_done(folder: RunFolder, step: int, identity: str) -> bool:
     """Whether a whole step file of this run is there; a damaged one is made again."""
-    if not folder.step_file(step).exists():
+    return is_result(folder.step_file(step), folder.read_step, step, identity)
+
+
+def is_result(path: Path, read: Callable[[int], StepRecord], step: int, identity: str) -> bool:
+    """Whether `path` holds whole results of a step; SftscopeError where they are those of another run."""
+    if not path.exists():
         return False
     try:
-        record = folder.read_step(step)
+        record = read(step)
     except StepFileError as error:
         say(f"{error}; extracting step {step} again")
         return False
     if record.provenance.get("identity") != identity:
-        raise SftscopeError(
-            f"{folder.step_file(step)}: was made with other settings, model or probes; use another --out folder"
-        )
+        raise SftscopeError(f"{path}: was made with other settings, model or probes; use another --out folder")
     return True
 
 
-def _prepare(settings: RunSettings, folder: RunFolder, identity: str) -> _Work:
+def prepare(settings: RunSettings, folder: RunFolder, identity: str) -> Work:
+    """Load the model and mask the probes."""
     llm = load_llm(settings.model, dtype=settings.extraction.dtype)
     template = resolve_template(llm.tokenizer, settings.model.template)
-    prompts = tuple(mask_probe(probe, llm.tokenizer, template) for probe in folder.read_probes())
+    probes = folder.read_probes()
+    prompts = tuple(mask_probe(probe, llm.tokenizer, template) for probe in probes)
     extraction = settings.extraction
     baseline = baseline_vector(llm.model, extraction.baseline_vector)
     if not can_branch(llm.model):
@@ -111,19 +119,20 @@ def _prepare(settings: RunSettings, folder: RunFolder, identity: str) -> _Work:
         "scoring": "prefix tree" if can_branch(llm.model) else "naive",
         "versions": versions(),
     }
-    return _Work(
+    return Work(
         folder=folder,
         settings=settings,
         llm=llm,
         slot=AdapterSlot(llm.model),
         scorer=Scorer(llm.model, baseline, extraction.memory_gb * 1e9),
+        probe_ids=tuple(probe.id for probe in probes),
         prompts=prompts,
         checkpoints=ready_checkpoints(folder.checkpoints),
         provenance=provenance,
     )
 
 
-def _scored(work: _Work, step: int, report: Any) -> StepRecord:
+def _scored(work: Work, step: int, report: Any) -> StepRecord:
     """The raw scores of a step: from its draft where there is one, else from the model."""
     if work.folder.draft_file(step).exists():
         try:
@@ -131,27 +140,50 @@ def _scored(work: _Work, step: int, report: Any) -> StepRecord:
         except StepFileError as error:
             say(f"{error}; scoring step {step} again")
         else:
-            if draft.step == step and draft.provenance.get("identity") == work.provenance["identity"]:
+            if _is_draft_of(work, draft, step):
                 return draft
-    losses, adapter = _enter_step(work, step)
-    scores, noise = [], []
-    for number, prompt in enumerate(work.prompts):
+    losses, adapter = enter_step(work, step)
+    extraction = work.settings.extraction
+    scores, found = [], []
+    for number, (prompt, probe) in enumerate(zip(work.prompts, work.probe_ids, strict=True)):
         report(f"step {step}, probe {number + 1} of {len(work.prompts)}")
         scores.append(work.scorer.score(prompt))
-        noise.append(_noise(work, prompt, scores[-1], number))
+        difference = check_scores(
+            work.scorer, prompt, scores[-1], states=extraction.check_states, seed=(extraction.seed, number)
+        )
+        refuse_beyond_tolerance(difference, step=step, probe=probe, dtype=work.settings.extraction.dtype)
+        found.append(difference)
     return StepRecord(
         step=step,
         n_variables=np.array([prompt.n_variables for prompt in work.prompts], dtype=np.int32),
         target=np.array([prompt.target for prompt in work.prompts], dtype=np.int64),
         scores=np.concatenate(scores),
-        noise=np.array(noise),
+        noise=np.array([difference.noise for difference in found]),
         effects=None,
         losses=losses,
-        provenance={**work.provenance, "adapter_sha256": adapter},
+        provenance={
+            **work.provenance,
+            "adapter_sha256": adapter,
+            "verify": {
+                "states": extraction.check_states,
+                "largest_difference": [difference.largest for difference in found],
+            },
+        },
     )
 
 
-def _enter_step(work: _Work, step: int) -> tuple[dict[str, float], str]:
+def _is_draft_of(work: Work, draft: StepRecord, step: int) -> bool:
+    """Whether a draft is of this step and run, and its scores were checked as this call asks for."""
+    provenance, verify = draft.provenance, draft.provenance.get("verify")
+    checked = verify.get("states") if isinstance(verify, Mapping) else None
+    return (
+        draft.step == step
+        and provenance.get("identity") == work.provenance["identity"]
+        and checked == work.settings.extraction.check_states
+    )
+
+
+def enter_step(work: Work, step: int) -> tuple[dict[str, float], str]:
     """Make the model that of `step`; returns its losses and the hash of its adapter (empty at step 0)."""
     if step == BASE_STEP:
         work.slot.clear()
@@ -161,28 +193,17 @@ def _enter_step(work: _Work, step: int) -> tuple[dict[str, float], str]:
     return checkpoint.losses(), work.slot.load(checkpoint.path)
 
 
-def _noise(work: _Work, prompt: MaskedPrompt, scores: Floats, number: int) -> float:
-    """Root mean square change of v when some masked states are scored again without the tree; NaN: none were."""
-    count = min(work.settings.extraction.check_states, len(scores))
-    if not count:
-        return float("nan")
-    rng = np.random.default_rng([work.settings.extraction.seed, number])
-    subsets = np.sort(rng.choice(len(scores), size=count, replace=False))
-    again = work.scorer.score_naively(prompt, subsets.tolist())
-    return float(np.sqrt(np.mean((again - scores[subsets]) ** 2)))
-
-
 def _known_zeta(folder: RunFolder, identity: str) -> tuple[Floats | None, list[str]]:
     """ζ and its source as the first finished step of this run has them."""
     for step in folder.steps():
-        if _is_done(folder, step, identity):
+        if is_done(folder, step, identity):
             record = folder.read_step(step)
             assert record.effects is not None
             return record.effects.zeta, list(record.provenance["zeta_source"])
     return None, []
 
 
-def _measure_zeta(work: _Work, wanted: Sequence[int], report: Progress) -> tuple[Floats, list[str]]:
+def _measure_zeta(work: Work, wanted: Sequence[int], report: Progress) -> tuple[Floats, list[str]]:
     """ζ of each probe, (P,), and where it was measured.
 
     Writes a draft for each step that had to be scored, so that a kill loses none.
@@ -208,7 +229,7 @@ def _measure_zeta(work: _Work, wanted: Sequence[int], report: Progress) -> tuple
     return factor * scale, ["median over steps" if s else f"step {BASE_STEP}" for s in silent]
 
 
-def _decomposed(work: _Work, scored: StepRecord, zeta: Floats, source: Sequence[str]) -> StepRecord:
+def decomposed(work: Work, scored: StepRecord, zeta: Floats, source: Sequence[str]) -> StepRecord:
     """The record with its effects; probes with equally many words are decomposed in one batch."""
     columns = {name: np.zeros(len(scored.scores)) for name in ("and_effects", "or_effects")}
     per_probe = {name: np.zeros(len(zeta)) for name in ("gap", "objective")}

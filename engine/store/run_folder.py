@@ -2,7 +2,8 @@
 
 ``run.toml`` settings, hashes, versions · ``probes.jsonl`` probes with target tokens ·
 ``training_log.jsonl`` losses by step · ``steps/step_00000008.h5`` results (``….scores.h5``: a draft
-that is scored, not yet decomposed) · ``checkpoints/checkpoint-8/`` in the Trainer's layout.
+that is scored, not yet decomposed) · ``placebo/step_00000008.h5`` the same checkpoint extracted a
+second time, another way · ``checkpoints/checkpoint-8/`` in the Trainer's layout.
 A step file that verifies *is* the state of the job.
 """
 
@@ -58,11 +59,20 @@ class RunFolder:
 
     def step_file(self, step: int) -> Path:
         """The results of `step`."""
-        return self.steps_folder / f"step_{step:08d}.h5"
+        return self.steps_folder / _step_name(step)
 
     def draft_file(self, step: int) -> Path:
         """The raw scores of `step` while its noise bound is not known yet."""
         return self.steps_folder / f"step_{step:08d}.scores.h5"
+
+    @property
+    def placebo_folder(self) -> Path:
+        """One file per checkpoint that was extracted a second time."""
+        return self.path / "placebo"
+
+    def placebo_file(self, step: int) -> Path:
+        """The second results of `step`."""
+        return self.placebo_folder / _step_name(step)
 
     def exists(self) -> bool:
         """Whether this folder has been begun as a run."""
@@ -70,27 +80,29 @@ class RunFolder:
 
     def steps(self) -> tuple[int, ...]:
         """The steps that have a result file, in order; the files are not opened."""
-        try:
-            names = {entry.name for entry in self.steps_folder.iterdir()}
-        except FileNotFoundError:
-            return ()
-        except OSError as error:
-            raise SftscopeError(f"{self.steps_folder}: cannot be listed: {error.strerror}") from None
-        found = (int(match[1]) for name in names if (match := _STEP_NAME.fullmatch(name)))
-        return tuple(sorted({step for step in found if self.step_file(step).name in names}))
+        return _steps_in(self.steps_folder)
+
+    def placebo_steps(self) -> tuple[int, ...]:
+        """The steps that have a placebo, in order; the files are not opened."""
+        return _steps_in(self.placebo_folder)
 
     def read_step(self, step: int) -> StepRecord:
         """The results of `step`; StepFileError where the file is damaged or holds another step."""
-        record = read_step_file(self.step_file(step))
-        if record.step != step or record.effects is None:
-            raise StepFileError(f"{self.step_file(step)}: does not hold the results of step {step}")
-        return record
+        return _read_result(self.step_file(step), step)
+
+    def read_placebo(self, step: int) -> StepRecord:
+        """The second results of `step`; StepFileError as for `read_step`."""
+        return _read_result(self.placebo_file(step), step)
 
     def write_step(self, record: StepRecord) -> None:
         """Store `record` as the results of its step, then drop its draft."""
         write_atomically(self.step_file(record.step), to_bytes(record))
         with contextlib.suppress(OSError):  # a draft beside its result is only waste
             self.draft_file(record.step).unlink()
+
+    def write_placebo(self, record: StepRecord) -> None:
+        """Store `record` as the second results of its step."""
+        write_atomically(self.placebo_file(record.step), to_bytes(record))
 
     def write_draft(self, record: StepRecord) -> None:
         """Store the raw scores of a step that cannot be decomposed yet."""
@@ -151,12 +163,36 @@ class RunFolder:
 
     def sweep(self) -> int:
         """Remove what killed writers left behind; returns how many files."""
-        return sum(sweep_orphans(folder) for folder in (self.path, self.steps_folder) if folder.is_dir())
+        folders = (self.path, self.steps_folder, self.placebo_folder)
+        return sum(sweep_orphans(folder) for folder in folders if folder.is_dir())
 
     def _check_probes_file(self) -> None:
         """SftscopeError unless the probes are a plain file: a pipe would block, a device never ends."""
         if not self.probes_file.is_file():
             raise SftscopeError(f"{self.probes_file}: no such file; 'sftscope extract' writes it")
+
+
+def _steps_in(folder: Path) -> tuple[int, ...]:
+    """The steps of the result files in a folder, in order; none where there is no such folder."""
+    try:
+        names = {entry.name for entry in folder.iterdir()}
+    except FileNotFoundError:
+        return ()
+    except OSError as error:
+        raise SftscopeError(f"{folder}: cannot be listed: {error.strerror}") from None
+    found = (int(match[1]) for name in names if (match := _STEP_NAME.fullmatch(name)))
+    return tuple(sorted({step for step in found if _step_name(step) in names}))
+
+
+def _step_name(step: int) -> str:
+    return f"step_{step:08d}.h5"
+
+
+def _read_result(path: Path, step: int) -> StepRecord:
+    record = read_step_file(path)
+    if record.step != step or record.effects is None:
+        raise StepFileError(f"{path}: does not hold the results of step {step}")
+    return record
 
 
 def _target_of(row: Any) -> dict[str, Any]:
