@@ -1,7 +1,7 @@
 """A run's step files as arrays over the steps, probe by probe: the input of every analysis.
 
-Reads the store and refuses to judge: a step whose file is damaged, or does not belong to the run's
-probes, is named in `left_out` and not part of the history.
+Reads the store and refuses to judge: a step or a placebo whose file is damaged, or does not belong to
+the run's probes, is named in `left_out` and not part of the history.
 """
 
 from collections.abc import Mapping, Sequence

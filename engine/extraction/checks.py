@@ -15,8 +15,8 @@ from engine.interactions import Floats
 from engine.text import safe_text
 
 # Largest difference of v in log-odds that rounding is believed to make, by the dtype of the weights.
-# 32-bit forwards differ by some 1e-5; 16-bit ones by about 3e-2 (bfloat16), an eighth of that (float16).
-TOLERANCE = {"float32": 1e-3, "float16": 6e-2, "bfloat16": 0.5}
+# On SmolLM2-135M σ is 1e-5 in float32, 1e-2 in float16 and 9e-2 in bfloat16; these are ten times σ and more.
+TOLERANCE = {"float32": 1e-3, "float16": 0.1, "bfloat16": 1.0}
 
 
 @dataclass(frozen=True)
