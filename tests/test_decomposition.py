@@ -1,5 +1,6 @@
 """Decompositions match every masked state within ζ, and their certificates are really certificates."""
 
+import threading
 from itertools import permutations
 
 import numpy as np
@@ -10,7 +11,9 @@ from scipy.optimize import linprog
 
 from engine.decomposition import UncertifiedError, batch, decompose
 from engine.decomposition.certified import Solution
+from engine.decomposition.cholesky import BreakdownError, factor
 from engine.decomposition.lattice_program import effect_weights, lattice_program
+from engine.decomposition.workers import in_order
 from engine.errors import SftscopeError
 from engine.interactions import logical_model, or_model, orders, zeta_transform
 
@@ -231,6 +234,49 @@ def test_a_batch_is_its_vectors_one_by_one_bit_for_bit():
         np.testing.assert_array_equal(all_effects(alone)[0], all_effects(batch)[index])
         assert alone.objective[0] == batch.objective[index]
         assert alone.lower_bound[0] == batch.lower_bound[index]
+
+
+def test_the_number_of_workers_changes_no_bit():
+    scores = np.stack([score_vector(8, seed, KINDS[seed % 2]) for seed in range(4)])
+    zeta = noise_bound(scores)
+    one, three = (decompose(scores, zeta, workers=workers) for workers in (1, 3))
+    np.testing.assert_array_equal(all_effects(one), all_effects(three))
+    np.testing.assert_array_equal(one.lower_bound, three.lower_bound)
+    assert one.solver == three.solver
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_the_first_vector_that_fails_is_the_one_reported(workers):
+    scores = np.stack([score_vector(5, seed) for seed in range(8)])
+    scores[[3, 6]] = np.nan
+    calls = []
+    with pytest.raises(SftscopeError, match="score vector 3"):
+        decompose(scores, 0.1, workers=workers, on_progress=lambda done, _: calls.append(done))
+    assert calls == [1, 2, 3]
+
+
+def test_what_interrupts_the_caller_stops_the_workers():
+    begun, stopped = [], threading.Event()
+
+    def work(item, check):
+        begun.append(item)
+        while not stopped.is_set():
+            check()
+        return item
+
+    def interrupted():
+        for _ in in_order(lambda item, check: item if item == 0 else work(item, check), range(50), 2):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert len(begun) <= 3
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("decompose")]
+
+
+def test_a_matrix_that_is_not_positive_definite_is_a_breakdown():
+    with pytest.raises(BreakdownError):
+        factor(np.diag([1.0, -1.0]))
 
 
 @settings(max_examples=40, deadline=None)

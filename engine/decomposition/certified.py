@@ -5,6 +5,7 @@ HiGHS takes over where that fails. Whatever a stage offers is priced and checked
 no stage is trusted.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -37,11 +38,16 @@ class Solution:
         return (self.cost - self.bound) / self.cost if self.cost > 0.0 else 0.0
 
 
-def certified_solution(program: LatticeProgram, v: Floats, zeta: float, tolerance: float) -> Solution:
-    """The best effects found for a centred v with max|v| in [0.5, 1). Whether the gap will do is the caller's."""
+def certified_solution(
+    program: LatticeProgram, v: Floats, zeta: float, tolerance: float, check: Callable[[], None]
+) -> Solution:
+    """The best effects found for a centred v with max|v| in [0.5, 1). Whether the gap will do is the caller's.
+
+    `check` is called at each step and may raise, to stop early.
+    """
     search = _Search(program, v, zeta)
     with np.errstate(all="ignore"):  # what is not finite is caught where it is offered
-        closest = _follow_interior(search)
+        closest = _follow_interior(search, check)
         if search.gap > EXACT and closest is not None:
             face = face_of(program, closest)
             if face.n_effects > 0 and face.n_active > 0:
@@ -97,11 +103,12 @@ class _Search:
         return Solution(self.x, self.cost, min(self.bound, self.cost), self.stage)
 
 
-def _follow_interior(search: _Search) -> Iterate | None:
+def _follow_interior(search: _Search, check: Callable[[], None]) -> Iterate | None:
     """Interior points until a face gives an exact vertex, or they no longer help; the closest of them."""
     tried: Face | None = None
     closest, least, steps_close = None, np.inf, 0
     for point in interior_points(search.program, search.v, search.zeta):
+        check()
         search.offer_dual(point.u)
         cost = search.program.cost(point.x)
         gap = abs(cost - search.bound) / cost + point.residual

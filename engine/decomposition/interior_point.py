@@ -9,17 +9,17 @@ a matrix that the subset lattice gives by look-up. ζ = 0 has no second pair of 
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
 
 import numpy as np
 
+from engine.decomposition.cholesky import BreakdownError, factor, solve
 from engine.decomposition.lattice_program import LatticeProgram, lattice_program
-from engine.errors import SftscopeError
 from engine.interactions import Floats
 
 MOST_STEPS = 80
 BACK_OFF = 0.995  # share of the way to the boundary
 RIDGE = 0.1  # of the least-squares start
+ACCURATE = 1e-8  # relative error of a linear solve that needs no refinement
 TINY = 1e-300
 
 
@@ -38,31 +38,6 @@ class Iterate:
     step: int
 
 
-def lapack() -> Any:
-    try:
-        from scipy.linalg import lapack as routines
-    except ImportError as error:
-        raise SftscopeError("the decomposition needs scipy: pip install 'sftscope[engine]'") from error
-    return routines
-
-
-class BreakdownError(ArithmeticError):
-    """The normal matrix is no longer positive definite in floating point."""
-
-
-def factor(matrix: Floats) -> Floats:
-    """Cholesky factor from the upper triangle of a C-ordered `matrix`, which is overwritten."""
-    # LAPACK reads columns: in the transposed view the data lie in the lower triangle
-    result, info = lapack().dpotrf(matrix.T, lower=1, overwrite_a=1, clean=0)
-    if info != 0:
-        raise BreakdownError
-    return result
-
-
-def solve(cholesky: Floats, right: Floats) -> Floats:
-    return lapack().dpotrs(cholesky, right, lower=1)[0]
-
-
 @lru_cache(maxsize=4)
 def _start_factor(n: int) -> Floats:
     program = lattice_program(n)
@@ -78,7 +53,7 @@ def _longest_step(values: Floats, change: Floats) -> float:
 class _Newton:
     """Directions at one point for several right-hand sides, with one factorisation."""
 
-    def __init__(self, program: LatticeProgram, primal: Floats, dual: Floats, residual: Floats) -> None:
+    def __init__(self, program: LatticeProgram, primal: Floats, dual: Floats, residual: Floats, matrix: Floats) -> None:
         self.program, self.primal, self.dual, self.residual = program, primal, dual, residual
         m = 2 * program.n_columns
         self.bounded = len(primal) > m
@@ -89,13 +64,15 @@ class _Newton:
         else:
             self.slack = np.zeros(program.n_states)
             self.slack[0] = 1.0  # x_∅ is matched by construction: its row of D is zero
-        self.cholesky = factor(program.normal_matrix(self.theta, self.slack))
+        self.cholesky = factor(program.normal_matrix(self.theta, self.slack, matrix))
 
     def _solve(self, right: Floats) -> Floats:
         du = solve(self.cholesky, right)
+        left = right - (self.program.model(self.theta * self.program.prices(du)) + self.slack * du)
+        if np.max(np.abs(left)) <= ACCURATE * np.max(np.abs(right)):
+            return du
         # refined once: near the optimum θ spans sixteen orders of magnitude
-        product = self.program.model(self.theta * self.program.prices(du)) + self.slack * du
-        return du + solve(self.cholesky, right - product)
+        return du + solve(self.cholesky, left)
 
     def direction(self, target: Floats) -> tuple[Floats, Floats, Floats]:
         """Changes of (primal, dual, u) for which primal·dual moves by `target` to first order."""
@@ -131,6 +108,9 @@ def interior_points(program: LatticeProgram, v: Floats, zeta: float) -> Iterator
         primal = np.concatenate([primal, zeta - r, zeta + r])
         dual = np.concatenate([dual, np.full(2 * program.n_states, centre / zeta)])
     u = np.zeros(program.n_states)
+    matrix = np.empty(
+        (program.n_states, program.n_states)
+    )  # one for all steps: fresh memory costs as much as filling it
 
     for step in range(MOST_STEPS):
         x = primal[:m] - primal[m : 2 * m]
@@ -139,7 +119,7 @@ def interior_points(program: LatticeProgram, v: Floats, zeta: float) -> Iterator
         residual = v + r - program.model(x)
         yield Iterate(primal, dual, u, x, float(np.max(np.abs(residual))), step)
         try:
-            newton = _Newton(program, primal, dual, residual)
+            newton = _Newton(program, primal, dual, residual, matrix)
         except BreakdownError:
             return
         change, along_primal, along_dual = _corrected_direction(newton)
