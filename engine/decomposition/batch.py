@@ -62,13 +62,7 @@ def decompose(
     `workers` vectors are solved at a time (default: as many as there are cores and memory); the result does not
     depend on it, bit for bit. `on_progress(done, total)` is called after each vector.
     """
-    batch = np.atleast_2d(np.asarray(scores, dtype=np.float64))
-    if batch.ndim != 2:
-        raise ValueError(f"expected scores of shape (B, 2^n) or (2^n,), got {batch.shape}")
-    n = n_variables_of(batch.shape[1])
-    bounds = np.broadcast_to(np.asarray(zeta, dtype=np.float64), batch.shape[:1]).copy()
-    if not (np.isfinite(bounds) & (bounds >= 0.0)).all():
-        raise ValueError("expected finite noise bounds ζ ≥ 0")
+    batch, bounds, n = checked_problem(scores, zeta)
     if not 0.0 < tolerance < 1.0:
         raise ValueError(f"expected a tolerance between 0 and 1, got {tolerance}")
 
@@ -107,6 +101,18 @@ def decompose(
         gap=gap,
         solver=tuple(solver),
     )
+
+
+def checked_problem(scores: Floats, zeta: Floats | float) -> tuple[Floats, Floats, int]:
+    """Scores as (B, 2^n), a noise bound for each of them, (B,), and n. ValueError for what is no such thing."""
+    batch = np.atleast_2d(np.asarray(scores, dtype=np.float64))
+    if batch.ndim != 2:
+        raise ValueError(f"expected scores of shape (B, 2^n) or (2^n,), got {batch.shape}")
+    n = n_variables_of(batch.shape[1])
+    bounds = np.broadcast_to(np.asarray(zeta, dtype=np.float64), batch.shape[:1]).copy()
+    if not (np.isfinite(bounds) & (bounds >= 0.0)).all():
+        raise ValueError("expected finite noise bounds ζ ≥ 0")
+    return batch, bounds, n
 
 
 def _workers_for(n: int, wanted: int | None) -> int:

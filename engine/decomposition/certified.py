@@ -23,6 +23,8 @@ NEGLIGIBLE_ZETA = 1e-10  # share of the score's scale below which ζ is taken as
 FIRST_FACE = 1e-5  # interior gap from which on faces are tried
 CLOSE = 1e-6  # interior gap that only needs tidying
 PATIENCE = 9  # interior steps that may pass close to the optimum without an exact vertex
+MOST_EFFECTS_ON_FACE = 4096  # a dense system of 2^n × that many: beyond it the interior point itself is the answer
+LARGEST_N_FOR_HIGHS = 11  # its matrices are dense: 0.1 GiB at 11, 2 GiB at 13
 MOST_EFFECTS_FOR_HIGHS = 400  # a part with more takes HiGHS seconds: asked only if the gap is not yet CLOSE
 
 
@@ -50,13 +52,14 @@ def certified_solution(
         closest = _follow_interior(search, check)
         if search.gap > EXACT and closest is not None:
             face = face_of(program, closest)
-            if face.n_effects > 0 and face.n_active > 0:
+            if 0 < face.n_effects <= MOST_EFFECTS_ON_FACE and face.n_active > 0:
                 search.offer(settle_on_face(program, v, search.zeta, face, closest.x), "interior")
             if search.gap > CLOSE:
                 search.offer(repaired(program, v, zeta, closest.x), "interior")
-            if face.n_effects <= MOST_EFFECTS_FOR_HIGHS or search.gap > CLOSE:
+            wanted = face.n_effects <= MOST_EFFECTS_FOR_HIGHS or search.gap > CLOSE
+            if wanted and program.n <= LARGEST_N_FOR_HIGHS:
                 search.offer_found(_part_at(search, closest))
-        if search.gap > tolerance:
+        if search.gap > tolerance and program.n <= LARGEST_N_FOR_HIGHS:
             search.offer_found(solve_whole(program, v, search.zeta))
     return search.solution()
 
@@ -116,7 +119,11 @@ def _follow_interior(search: _Search, check: Callable[[], None]) -> Iterate | No
             closest, least = point, gap
         if gap < FIRST_FACE:
             face = face_of(search.program, point)
-            if face.n_effects <= face.n_active and not face.same(tried):
+            if face.n_effects > MOST_EFFECTS_ON_FACE:
+                search.offer(point.x, "interior")
+                if search.gap <= CLOSE:
+                    break
+            elif face.n_effects <= face.n_active and not face.same(tried):
                 tried = face
                 search.offer_face(face, "vertex")
         if search.gap <= EXACT:

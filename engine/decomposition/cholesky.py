@@ -51,13 +51,14 @@ _LOWER = ctypes.c_char(b"L")
 def factor(matrix: Floats) -> Floats:
     """Cholesky factor from the upper triangle of a C-ordered `matrix`, in its place; what lies below is not touched.
 
-    BreakdownError where the matrix is not positive definite.
+    BreakdownError where it is not positive definite.
     """
     assert matrix.flags.c_contiguous
     # LAPACK reads columns: to it the data lie in the lower triangle
     size, info = ctypes.c_int(len(matrix)), ctypes.c_int()
     n = ctypes.byref(size)
-    _pointer("dpotrf", 5)(ctypes.byref(_LOWER), n, matrix.ctypes.data, n, ctypes.byref(info))
+    routine = _pointer("dpotrf", 5)
+    routine(ctypes.byref(_LOWER), n, matrix.ctypes.data, n, ctypes.byref(info))
     if info.value != 0:
         raise BreakdownError
     return matrix
@@ -72,3 +73,20 @@ def solve(cholesky: Floats, right: Floats) -> Floats:
     _pointer("dpotrs", 8)(ctypes.byref(_LOWER), *arguments)
     assert info.value == 0
     return out
+
+
+def conjugate_gradients(product: Callable[[Floats], Floats], right: Floats, accuracy: float, most_steps: int) -> Floats:
+    """y with ‖A y − right‖₂ ≤ accuracy · ‖right‖₂, or what `most_steps` reach; A is known by its product."""
+    y, left = np.zeros_like(right), right
+    along, size = right, float(right @ right)
+    aim = accuracy**2 * size
+    for _ in range(most_steps):
+        if size <= aim:
+            break
+        image = product(along)
+        length = size / float(along @ image)
+        y = y + length * along
+        left = left - length * image
+        before, size = size, float(left @ left)
+        along = left + (size / before) * along
+    return y

@@ -8,17 +8,17 @@ a matrix that the subset lattice gives by look-up. ζ = 0 has no second pair of 
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import lru_cache
 
 import numpy as np
 
-from engine.decomposition.cholesky import BreakdownError, factor, solve
-from engine.decomposition.lattice_program import LatticeProgram, lattice_program
+from engine.decomposition.cholesky import BreakdownError, conjugate_gradients, factor, solve
+from engine.decomposition.lattice_program import LatticeProgram
 from engine.interactions import Floats
 
 MOST_STEPS = 80
 BACK_OFF = 0.995  # share of the way to the boundary
 RIDGE = 0.1  # of the least-squares start
+START_ACCURACY, MOST_START_STEPS = 1e-6, 200
 ACCURATE = 1e-8  # relative error of a linear solve that needs no refinement
 TINY = 1e-300
 
@@ -38,11 +38,14 @@ class Iterate:
     step: int
 
 
-@lru_cache(maxsize=4)
-def _start_factor(n: int) -> Floats:
-    program = lattice_program(n)
-    diagonal = np.full(program.n_states, RIDGE)
-    return factor(program.normal_matrix(np.ones(program.n_columns), diagonal))
+def _least_squares_start(program: LatticeProgram, v: Floats) -> Floats:
+    """x = Dᵀ (D Dᵀ + RIDGE)⁻¹ v. Permuting variables leaves that matrix alone: it has few distinct eigenvalues."""
+
+    def product(u: Floats) -> Floats:
+        return program.model(program.prices(u)) + RIDGE * u
+
+    u = conjugate_gradients(product, v, START_ACCURACY, MOST_START_STEPS)
+    return program.prices(u)
 
 
 def _longest_step(values: Floats, change: Floats) -> float:
@@ -66,9 +69,12 @@ class _Newton:
             self.slack[0] = 1.0  # x_∅ is matched by construction: its row of D is zero
         self.cholesky = factor(program.normal_matrix(self.theta, self.slack, matrix))
 
+    def _product(self, u: Floats) -> Floats:
+        return self.program.model(self.theta * self.program.prices(u)) + self.slack * u
+
     def _solve(self, right: Floats) -> Floats:
         du = solve(self.cholesky, right)
-        left = right - (self.program.model(self.theta * self.program.prices(du)) + self.slack * du)
+        left = right - self._product(du)
         if np.max(np.abs(left)) <= ACCURATE * np.max(np.abs(right)):
             return du
         # refined once: near the optimum θ spans sixteen orders of magnitude
@@ -97,7 +103,7 @@ class _Newton:
 def interior_points(program: LatticeProgram, v: Floats, zeta: float) -> Iterator[Iterate]:
     """Ever better points for a centred score v (2^n,), until MOST_STEPS or the arithmetic gives out."""
     m, bounded = program.n_columns, zeta > 0.0
-    least = program.prices(solve(_start_factor(program.n), v))
+    least = _least_squares_start(program, v)
     centre = max(float(np.mean(np.abs(least))), TINY)
     primal = np.concatenate([np.maximum(least, 0.0), np.maximum(-least, 0.0)]) + centre
     dual = np.concatenate([program.weights, program.weights])
@@ -108,9 +114,8 @@ def interior_points(program: LatticeProgram, v: Floats, zeta: float) -> Iterator
         primal = np.concatenate([primal, zeta - r, zeta + r])
         dual = np.concatenate([dual, np.full(2 * program.n_states, centre / zeta)])
     u = np.zeros(program.n_states)
-    matrix = np.empty(
-        (program.n_states, program.n_states)
-    )  # one for all steps: fresh memory costs as much as filling it
+    # one matrix for all steps: fresh memory costs as much as filling it
+    matrix = np.empty((program.n_states, program.n_states))
 
     for step in range(MOST_STEPS):
         x = primal[:m] - primal[m : 2 * m]
