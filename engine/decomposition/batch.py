@@ -80,7 +80,7 @@ def decompose(
     lapack()  # loaded before its threads are limited: a library that is not there yet would not be
     with one_blas_thread():
         for index, solution in enumerate(in_order(solved, range(len(batch)), _workers_for(n, workers))):
-            if solution.gap > tolerance:
+            if not solution.gap <= tolerance:
                 raise UncertifiedError(
                     f"score vector {index} could only be decomposed to a gap of {solution.gap:.1e}, "
                     f"expected ≤ {tolerance:.0e}: check its scores, or allow a larger ζ or tolerance"

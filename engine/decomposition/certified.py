@@ -37,6 +37,9 @@ class Solution:
 
     @property
     def gap(self) -> float:
+        """Relative; 1 where nothing feasible was found."""
+        if not np.isfinite(self.cost):
+            return 1.0
         return (self.cost - self.bound) / self.cost if self.cost > 0.0 else 0.0
 
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from engine.decomposition.batch import Decomposition, checked_problem
 from engine.decomposition.lattice_program import LatticeProgram, lattice_program
-from engine.interactions import Floats, and_effects_of, moebius_transform, or_effects_of, orders
+from engine.interactions import Floats, and_effects_of, moebius_transpose, or_effects_of, orders
 
 ITERATIONS = 20_000
 LEARNING_RATE = 1e-6
@@ -58,12 +58,6 @@ def _effects(v: Floats, gamma: Floats, noise: Floats) -> tuple[Floats, Floats]:
 def _subgradients(and_effects: Floats, or_effects: Floats) -> tuple[Floats, Floats]:
     """Of Σ|I_and| by v_and and of Σ|I_or| by v_or: the transposed transforms of the signs, (B, 2^n) each."""
     return moebius_transpose(np.sign(and_effects)), -moebius_transpose(np.sign(or_effects))[:, ::-1]
-
-
-def moebius_transpose(weights: Floats) -> Floats:
-    """g(T) = Σ_{S ⊇ T} (-1)^{|S|-|T|} weights(S), the transpose of `moebius_transform`."""
-    # complementing subsets turns ⊇ into ⊆, and that reverses the index
-    return moebius_transform(np.ascontiguousarray(weights[..., ::-1]))[..., ::-1]
 
 
 def _priced(
