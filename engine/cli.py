@@ -101,12 +101,16 @@ def extract(
 def decompose(
     scores: Annotated[Path, typer.Argument(help="A .npy file: 2^n scores, or rows of them, in subset order.")],
     zeta: Annotated[float, typer.Option("--zeta", help="Noise bound on |h - v|, in units of the scores.")] = 0.0,
+    solver: Annotated[
+        str,
+        typer.Option("--solver", help="certified, or reference: the plain descent of earlier work, for comparison."),
+    ] = "certified",
     as_json: Annotated[bool, typer.Option("--json", help="JSON on stdout.")] = False,
 ) -> None:
     """AND-OR interactions of any score vector, with their certificate."""
     from engine.decomposition.score_file import decompose_file, render
 
-    results = decompose_file(scores, zeta)
+    results = decompose_file(scores, zeta, solver)
     print(json.dumps(results) if as_json else render(results))
 
 

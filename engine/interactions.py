@@ -73,6 +73,15 @@ def zeta_transpose(weights: Floats) -> Floats:
     return out
 
 
+def moebius_transpose(weights: Floats) -> Floats:
+    """g(T) = Σ_{S ⊇ T} (-1)^{|S|-|T|} weights(S), the transpose of `moebius_transform`."""
+    out = _fresh(weights)
+    for variable in range(n_variables_of(out.shape[-1])):
+        without, with_ = _halves(out, variable)
+        without -= with_
+    return out
+
+
 def or_model(or_effects: Floats) -> Floats:
     """Σ_S or_effects(S) [S ∩ T ≠ ∅] for every T; the empty set is ignored.
 

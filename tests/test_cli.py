@@ -145,6 +145,14 @@ def test_decompose_returns_a_pure_and_game_with_its_certificate(tmp_path):
     assert "certified relative gap" in text
 
 
+def test_decompose_by_the_reference_solver_says_that_it_is_not_optimal(tmp_path):
+    np.save(tmp_path / "scores.npy", np.array([0.0, 1.0, -0.5, 2.0]))
+    text = sftscope("decompose", tmp_path / "scores.npy", "--zeta", "0.1", "--solver", "reference").stdout
+    assert "not optimal: relative gap" in text
+    message = fails_with_one_line("decompose", tmp_path / "scores.npy", "--solver", "best")
+    assert "expected certified or reference" in message
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [

@@ -10,6 +10,7 @@ from engine.interactions import (
     and_effects_of,
     logical_model,
     moebius_transform,
+    moebius_transpose,
     n_variables_of,
     or_effects_of,
     or_model,
@@ -73,6 +74,7 @@ def test_every_centred_score_is_a_pure_and_model_and_a_pure_or_model(shape):
 def test_the_transposes_satisfy_the_inner_product_law(shape):
     n, seed = shape
     x, u = random_scores(n, seed, batch=(2,))
+    assert moebius_transform(x) @ u == pytest.approx(x @ moebius_transpose(u), abs=1e-9)
     assert zeta_transform(x) @ u == pytest.approx(x @ zeta_transpose(u), abs=1e-9)
     assert or_model(x) @ u == pytest.approx(x @ or_transpose(u), abs=1e-9)
 

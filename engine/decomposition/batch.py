@@ -10,19 +10,22 @@ Vectors are solved one by one, so the rest of a batch never changes a result. No
 come from or which effects are salient.
 """
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 
 from engine.decomposition.certified import Solution, certified_solution
+from engine.decomposition.cholesky import lapack
 from engine.decomposition.lattice_program import LatticeProgram, lattice_program
+from engine.decomposition.workers import MOST_WORKERS, in_order, one_blas_thread, usable_cores
 from engine.errors import SftscopeError
 from engine.interactions import Floats, n_variables_of
 
 MOST_VARIABLES: Final = 13  # a matrix of 2^n × 2^n: 0.5 GiB at 13
+FEWEST_VARIABLES_FOR_THREADS: Final = 8
+MOST_MATRIX_BYTES: Final = 2**30  # of all workers together
 
 
 class UncertifiedError(SftscopeError):
@@ -48,6 +51,7 @@ def decompose(
     zeta: Floats | float,
     *,
     tolerance: float = 1e-3,
+    workers: int | None = None,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> Decomposition:
     """The optimal AND-OR effects of each vector, certified to a relative gap of `tolerance`.
@@ -55,15 +59,10 @@ def decompose(
     scores: (B, 2^n) or (2^n,), by subset; zeta: one bound or (B,), in the unit of the scores. The result is
     batched in either case. |h − v| ≤ ζ at every masked state, up to 1e-9 of max|v − v(x_∅)|. Raises
     UncertifiedError where a gap stays above `tolerance`, SftscopeError for scores that are not finite.
-    `on_progress(done, total)` is called after each vector.
+    `workers` vectors are solved at a time (default: as many as there are cores and memory); the result does not
+    depend on it, bit for bit. `on_progress(done, total)` is called after each vector.
     """
-    batch = np.atleast_2d(np.asarray(scores, dtype=np.float64))
-    if batch.ndim != 2:
-        raise ValueError(f"expected scores of shape (B, 2^n) or (2^n,), got {batch.shape}")
-    n = n_variables_of(batch.shape[1])
-    bounds = np.broadcast_to(np.asarray(zeta, dtype=np.float64), batch.shape[:1]).copy()
-    if not (np.isfinite(bounds) & (bounds >= 0.0)).all():
-        raise ValueError("expected finite noise bounds ζ ≥ 0")
+    batch, bounds, n = checked_problem(scores, zeta)
     if not 0.0 < tolerance < 1.0:
         raise ValueError(f"expected a tolerance between 0 and 1, got {tolerance}")
 
@@ -74,10 +73,14 @@ def decompose(
     effects = np.zeros((len(batch), 2, program.n_states))
     objective, lower_bound = np.zeros(len(batch)), np.zeros(len(batch))
     solver: list[str] = []
-    with _one_blas_thread():
-        for index, (vector, bound) in enumerate(zip(batch, bounds, strict=True)):
-            solution = _decompose_one(program, vector, float(bound), tolerance, index)
-            if solution.gap > tolerance:
+
+    def solved(index: int, check: Callable[[], None]) -> Solution:
+        return _decompose_one(program, batch[index], float(bounds[index]), tolerance, index, check)
+
+    lapack()  # loaded before its threads are limited: a library that is not there yet would not be
+    with one_blas_thread():
+        for index, solution in enumerate(in_order(solved, range(len(batch)), _workers_for(n, workers))):
+            if not solution.gap <= tolerance:
                 raise UncertifiedError(
                     f"score vector {index} could only be decomposed to a gap of {solution.gap:.1e}, "
                     f"expected ≤ {tolerance:.0e}: check its scores, or allow a larger ζ or tolerance"
@@ -100,19 +103,30 @@ def decompose(
     )
 
 
-@contextmanager
-def _one_blas_thread() -> Iterator[None]:
-    """Keeps OpenBLAS from spinning on busy cores, where threads make these small matrices 1000 times slower."""
-    try:
-        from threadpoolctl import threadpool_limits  # type: ignore[import-untyped,import-not-found,unused-ignore]
-    except ImportError:
-        yield
-        return
-    with threadpool_limits(1, user_api="blas"):
-        yield
+def checked_problem(scores: Floats, zeta: Floats | float) -> tuple[Floats, Floats, int]:
+    """Scores as (B, 2^n), a noise bound for each of them, (B,), and n. ValueError for what is no such thing."""
+    batch = np.atleast_2d(np.asarray(scores, dtype=np.float64))
+    if batch.ndim != 2:
+        raise ValueError(f"expected scores of shape (B, 2^n) or (2^n,), got {batch.shape}")
+    n = n_variables_of(batch.shape[1])
+    bounds = np.broadcast_to(np.asarray(zeta, dtype=np.float64), batch.shape[:1]).copy()
+    if not (np.isfinite(bounds) & (bounds >= 0.0)).all():
+        raise ValueError("expected finite noise bounds ζ ≥ 0")
+    return batch, bounds, n
 
 
-def _decompose_one(program: LatticeProgram, scores: Floats, zeta: float, tolerance: float, index: int) -> Solution:
+def _workers_for(n: int, wanted: int | None) -> int:
+    """How many vectors to solve at a time: small ones spend their time under Python's lock, large ones fill memory."""
+    if wanted is not None:
+        return wanted
+    if n < FEWEST_VARIABLES_FOR_THREADS:
+        return 1
+    return max(1, min(usable_cores(), MOST_WORKERS, MOST_MATRIX_BYTES // (8 * 4**n)))
+
+
+def _decompose_one(
+    program: LatticeProgram, scores: Floats, zeta: float, tolerance: float, index: int, check: Callable[[], None]
+) -> Solution:
     """Centre and scale one vector (by a power of two, so that nothing is rounded), solve, scale back."""
     if not np.isfinite(scores).all():
         raise SftscopeError(
@@ -128,6 +142,6 @@ def _decompose_one(program: LatticeProgram, scores: Floats, zeta: float, toleran
         return Solution(np.zeros(program.n_columns), 0.0, 0.0, "zero")
     exponent = int(np.frexp(largest)[1])
     v, scaled_zeta = np.ldexp(centred, -exponent), float(np.ldexp(zeta, -exponent))
-    best = certified_solution(program, v, scaled_zeta, tolerance)
+    best = certified_solution(program, v, scaled_zeta, tolerance, check)
     cost, bound = float(np.ldexp(best.cost, exponent)), float(np.ldexp(best.bound, exponent))
     return Solution(np.ldexp(best.x, exponent), cost, bound, best.stage)

@@ -5,6 +5,7 @@ HiGHS takes over where that fails. Whatever a stage offers is priced and checked
 no stage is trusted.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,6 +23,8 @@ NEGLIGIBLE_ZETA = 1e-10  # share of the score's scale below which ζ is taken as
 FIRST_FACE = 1e-5  # interior gap from which on faces are tried
 CLOSE = 1e-6  # interior gap that only needs tidying
 PATIENCE = 9  # interior steps that may pass close to the optimum without an exact vertex
+MOST_EFFECTS_ON_FACE = 4096  # a dense system of 2^n × that many: beyond it the interior point itself is the answer
+LARGEST_N_FOR_HIGHS = 11  # its matrices are dense: 0.1 GiB at 11, 2 GiB at 13
 MOST_EFFECTS_FOR_HIGHS = 400  # a part with more takes HiGHS seconds: asked only if the gap is not yet CLOSE
 
 
@@ -34,23 +37,32 @@ class Solution:
 
     @property
     def gap(self) -> float:
+        """Relative; 1 where nothing feasible was found."""
+        if not np.isfinite(self.cost):
+            return 1.0
         return (self.cost - self.bound) / self.cost if self.cost > 0.0 else 0.0
 
 
-def certified_solution(program: LatticeProgram, v: Floats, zeta: float, tolerance: float) -> Solution:
-    """The best effects found for a centred v with max|v| in [0.5, 1). Whether the gap will do is the caller's."""
+def certified_solution(
+    program: LatticeProgram, v: Floats, zeta: float, tolerance: float, check: Callable[[], None]
+) -> Solution:
+    """The best effects found for a centred v with max|v| in [0.5, 1). Whether the gap will do is the caller's.
+
+    `check` is called at each step and may raise, to stop early.
+    """
     search = _Search(program, v, zeta)
     with np.errstate(all="ignore"):  # what is not finite is caught where it is offered
-        closest = _follow_interior(search)
+        closest = _follow_interior(search, check)
         if search.gap > EXACT and closest is not None:
             face = face_of(program, closest)
-            if face.n_effects > 0 and face.n_active > 0:
+            if 0 < face.n_effects <= MOST_EFFECTS_ON_FACE and face.n_active > 0:
                 search.offer(settle_on_face(program, v, search.zeta, face, closest.x), "interior")
             if search.gap > CLOSE:
                 search.offer(repaired(program, v, zeta, closest.x), "interior")
-            if face.n_effects <= MOST_EFFECTS_FOR_HIGHS or search.gap > CLOSE:
+            wanted = face.n_effects <= MOST_EFFECTS_FOR_HIGHS or search.gap > CLOSE
+            if wanted and program.n <= LARGEST_N_FOR_HIGHS:
                 search.offer_found(_part_at(search, closest))
-        if search.gap > tolerance:
+        if search.gap > tolerance and program.n <= LARGEST_N_FOR_HIGHS:
             search.offer_found(solve_whole(program, v, search.zeta))
     return search.solution()
 
@@ -97,11 +109,12 @@ class _Search:
         return Solution(self.x, self.cost, min(self.bound, self.cost), self.stage)
 
 
-def _follow_interior(search: _Search) -> Iterate | None:
+def _follow_interior(search: _Search, check: Callable[[], None]) -> Iterate | None:
     """Interior points until a face gives an exact vertex, or they no longer help; the closest of them."""
     tried: Face | None = None
     closest, least, steps_close = None, np.inf, 0
     for point in interior_points(search.program, search.v, search.zeta):
+        check()
         search.offer_dual(point.u)
         cost = search.program.cost(point.x)
         gap = abs(cost - search.bound) / cost + point.residual
@@ -109,7 +122,11 @@ def _follow_interior(search: _Search) -> Iterate | None:
             closest, least = point, gap
         if gap < FIRST_FACE:
             face = face_of(search.program, point)
-            if face.n_effects <= face.n_active and not face.same(tried):
+            if face.n_effects > MOST_EFFECTS_ON_FACE:
+                search.offer(point.x, "interior")
+                if search.gap <= CLOSE:
+                    break
+            elif face.n_effects <= face.n_active and not face.same(tried):
                 tried = face
                 search.offer_face(face, "vertex")
         if search.gap <= EXACT:

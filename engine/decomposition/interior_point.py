@@ -8,18 +8,18 @@ a matrix that the subset lattice gives by look-up. ζ = 0 has no second pair of 
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import lru_cache
-from typing import Any
 
 import numpy as np
 
-from engine.decomposition.lattice_program import LatticeProgram, lattice_program
-from engine.errors import SftscopeError
+from engine.decomposition.cholesky import BreakdownError, conjugate_gradients, factor, solve
+from engine.decomposition.lattice_program import LatticeProgram
 from engine.interactions import Floats
 
 MOST_STEPS = 80
 BACK_OFF = 0.995  # share of the way to the boundary
 RIDGE = 0.1  # of the least-squares start
+START_ACCURACY, MOST_START_STEPS = 1e-6, 200
+ACCURATE = 1e-8  # relative error of a linear solve that needs no refinement
 TINY = 1e-300
 
 
@@ -38,36 +38,14 @@ class Iterate:
     step: int
 
 
-def lapack() -> Any:
-    try:
-        from scipy.linalg import lapack as routines
-    except ImportError as error:
-        raise SftscopeError("the decomposition needs scipy: pip install 'sftscope[engine]'") from error
-    return routines
+def _least_squares_start(program: LatticeProgram, v: Floats) -> Floats:
+    """x = Dᵀ (D Dᵀ + RIDGE)⁻¹ v. Permuting variables leaves that matrix alone: it has few distinct eigenvalues."""
 
+    def product(u: Floats) -> Floats:
+        return program.model(program.prices(u)) + RIDGE * u
 
-class BreakdownError(ArithmeticError):
-    """The normal matrix is no longer positive definite in floating point."""
-
-
-def factor(matrix: Floats) -> Floats:
-    """Cholesky factor from the upper triangle of a C-ordered `matrix`, which is overwritten."""
-    # LAPACK reads columns: in the transposed view the data lie in the lower triangle
-    result, info = lapack().dpotrf(matrix.T, lower=1, overwrite_a=1, clean=0)
-    if info != 0:
-        raise BreakdownError
-    return result
-
-
-def solve(cholesky: Floats, right: Floats) -> Floats:
-    return lapack().dpotrs(cholesky, right, lower=1)[0]
-
-
-@lru_cache(maxsize=4)
-def _start_factor(n: int) -> Floats:
-    program = lattice_program(n)
-    diagonal = np.full(program.n_states, RIDGE)
-    return factor(program.normal_matrix(np.ones(program.n_columns), diagonal))
+    u = conjugate_gradients(product, v, START_ACCURACY, MOST_START_STEPS)
+    return program.prices(u)
 
 
 def _longest_step(values: Floats, change: Floats) -> float:
@@ -78,7 +56,7 @@ def _longest_step(values: Floats, change: Floats) -> float:
 class _Newton:
     """Directions at one point for several right-hand sides, with one factorisation."""
 
-    def __init__(self, program: LatticeProgram, primal: Floats, dual: Floats, residual: Floats) -> None:
+    def __init__(self, program: LatticeProgram, primal: Floats, dual: Floats, residual: Floats, matrix: Floats) -> None:
         self.program, self.primal, self.dual, self.residual = program, primal, dual, residual
         m = 2 * program.n_columns
         self.bounded = len(primal) > m
@@ -89,13 +67,18 @@ class _Newton:
         else:
             self.slack = np.zeros(program.n_states)
             self.slack[0] = 1.0  # x_∅ is matched by construction: its row of D is zero
-        self.cholesky = factor(program.normal_matrix(self.theta, self.slack))
+        self.cholesky = factor(program.normal_matrix(self.theta, self.slack, matrix))
+
+    def _product(self, u: Floats) -> Floats:
+        return self.program.model(self.theta * self.program.prices(u)) + self.slack * u
 
     def _solve(self, right: Floats) -> Floats:
         du = solve(self.cholesky, right)
+        left = right - self._product(du)
+        if np.max(np.abs(left)) <= ACCURATE * np.max(np.abs(right)):
+            return du
         # refined once: near the optimum θ spans sixteen orders of magnitude
-        product = self.program.model(self.theta * self.program.prices(du)) + self.slack * du
-        return du + solve(self.cholesky, right - product)
+        return du + solve(self.cholesky, left)
 
     def direction(self, target: Floats) -> tuple[Floats, Floats, Floats]:
         """Changes of (primal, dual, u) for which primal·dual moves by `target` to first order."""
@@ -120,7 +103,7 @@ class _Newton:
 def interior_points(program: LatticeProgram, v: Floats, zeta: float) -> Iterator[Iterate]:
     """Ever better points for a centred score v (2^n,), until MOST_STEPS or the arithmetic gives out."""
     m, bounded = program.n_columns, zeta > 0.0
-    least = program.prices(solve(_start_factor(program.n), v))
+    least = _least_squares_start(program, v)
     centre = max(float(np.mean(np.abs(least))), TINY)
     primal = np.concatenate([np.maximum(least, 0.0), np.maximum(-least, 0.0)]) + centre
     dual = np.concatenate([program.weights, program.weights])
@@ -131,6 +114,8 @@ def interior_points(program: LatticeProgram, v: Floats, zeta: float) -> Iterator
         primal = np.concatenate([primal, zeta - r, zeta + r])
         dual = np.concatenate([dual, np.full(2 * program.n_states, centre / zeta)])
     u = np.zeros(program.n_states)
+    # one matrix for all steps: fresh memory costs as much as filling it
+    matrix = np.empty((program.n_states, program.n_states))
 
     for step in range(MOST_STEPS):
         x = primal[:m] - primal[m : 2 * m]
@@ -139,7 +124,7 @@ def interior_points(program: LatticeProgram, v: Floats, zeta: float) -> Iterator
         residual = v + r - program.model(x)
         yield Iterate(primal, dual, u, x, float(np.max(np.abs(residual))), step)
         try:
-            newton = _Newton(program, primal, dual, residual)
+            newton = _Newton(program, primal, dual, residual, matrix)
         except BreakdownError:
             return
         change, along_primal, along_dual = _corrected_direction(newton)

@@ -8,7 +8,6 @@ set, then every OR but the empty set and the singletons (a singleton's OR is its
 butterflies. Nothing here knows how the program is solved.
 """
 
-from collections.abc import Iterator
 from functools import lru_cache
 
 import numpy as np
@@ -22,9 +21,10 @@ ORDER_WEIGHT = 1e-3  # δ: an effect of order k costs 1 + δ(k − 1)
 OR_WEIGHT = ORDER_WEIGHT / 2  # and an OR a little more than the AND of its set
 # δ alone leaves faces of equal optima (moving effect from AND_ij + OR_ij to AND_ik + OR_ik can be free).
 # A fixed pseudo-random share, far below δ/2, makes the optimum one point, so that it moves continuously with v.
+# It is tied to the labels: among exact ties, other labels may choose another optimum. Weights that all labellings
+# share cannot tell AND_ij from AND_ik; weights that follow the scores would jump where two scores cross.
 TIE_WEIGHT = 1e-5
-ROWS_AT_ONCE = 128  # of the normal matrix
-LARGEST_INDEXED_N = 10  # above it the index blocks of the normal matrix are made anew at every use
+TILE_BITS = 5  # the normal matrix is put together from tiles of 32 × 32: 8 KiB, copied at memory speed
 
 
 def tie_breaks(n: int) -> Floats:
@@ -54,7 +54,9 @@ class LatticeProgram:
         kept[1, orders(n) == 1] = False
         self.columns: Ints = np.flatnonzero(kept).astype(np.int64)
         self.weights: Floats = effect_weights(n).ravel()[self.columns]
-        self._indices = list(self._index_blocks()) if n <= LARGEST_INDEXED_N else None
+        low, high = np.arange(1 << min(n, TILE_BITS)), np.arange(1 << max(0, n - TILE_BITS))
+        self._low_meets, self._low_joins = low[:, None] & low, low[:, None] | low
+        self._high_meets, self._high_joins = high[:, None] & high, high[:, None] | high
 
     @property
     def n_columns(self) -> int:
@@ -81,28 +83,33 @@ class LatticeProgram:
         shared = states[:, None] & subsets
         return np.where(relation == 0, shared == subsets, shared != 0).astype(np.float64)
 
-    def _index_blocks(self) -> Iterator[tuple[slice, Ints, Ints]]:
-        """Rows of the upper triangle with T ∩ T' and T ∪ T' of each entry."""
-        for start in range(0, self.n_states, ROWS_AT_ONCE):
-            stop = min(start + ROWS_AT_ONCE, self.n_states)
-            rows, states = np.arange(start, stop)[:, None], np.arange(start, self.n_states)
-            yield slice(start, stop), rows & states, rows | states
-
-    def normal_matrix(self, theta: Floats, diagonal: Floats) -> Floats:
+    def normal_matrix(self, theta: Floats, diagonal: Floats, out: Floats | None = None) -> Floats:
         """D diag(θ) Dᵀ + diag(diagonal), upper triangle: (2^n, 2^n); what lies below it is not defined.
 
         No product of matrices: with ζ_and, ζ_or the zeta transforms of θ's halves and T̄ = N∖T,
             entry (T, T') = ζ_and(T ∩ T') + ζ_or(N) − ζ_or(T̄) − ζ_or(T̄') + ζ_or(T̄ ∩ T̄').
+        Split into high and low bits, T = (P, p), the entries at (P, ·), (P', ·) are one tile of ζ_and, chosen by
+        P ∩ P', and one of ζ_or, chosen by P ∪ P'. Written into `out` where given.
         """
+        if out is None:
+            out = np.empty((self.n_states, self.n_states))
         below_and, below_or = zeta_transform(self.spread(theta))
-        missing = np.ascontiguousarray(below_or[::-1])  # ζ_or(T̄), so T̄ ∩ T̄' is found at T ∪ T'
-        out = np.empty((self.n_states, self.n_states))
-        for rows, meets, joins in self._indices or self._index_blocks():
-            block = np.take(below_and, meets)
-            block += np.take(missing, joins)
-            block -= missing[rows.start :]
-            np.add(block, (missing[0] - missing[rows])[:, None], out=out[rows, rows.start :])
-        out.flat[:: self.n_states + 1] += diagonal
+        missing = below_or[::-1]  # ζ_or(T̄), so T̄ ∩ T̄' is found at T ∪ T'
+        tiles, width = len(self._high_meets), len(self._low_meets)
+        and_tiles = np.take(below_and.reshape(tiles, width), self._low_meets, axis=1)  # (tiles, width, width)
+        by_tile = missing.reshape(tiles, width)
+        or_tiles = np.take(by_tile, self._low_joins, axis=1)
+        blocks = out.reshape(tiles, width, tiles, width)
+        spare = np.empty((2, tiles, width, width))  # made once: fresh memory costs as much as filling it
+        for row in range(tiles):
+            block, other = spare[:, row:]
+            np.take(and_tiles, self._high_meets[row, row:], axis=0, out=block, mode="clip")  # clip: unbuffered
+            np.take(or_tiles, self._high_joins[row, row:], axis=0, out=other, mode="clip")
+            block += other
+            block -= by_tile[row:, None, :]
+            shift = (missing[0] - by_tile[row])[:, None, None]
+            np.add(block.swapaxes(0, 1), shift, out=blocks[row, :, row:])
+        out.reshape(-1)[:: self.n_states + 1] += diagonal
         return out
 
     def cost(self, x: Floats) -> float:

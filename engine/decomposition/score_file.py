@@ -1,14 +1,18 @@
 """AND-OR interactions of any score vector in a .npy file, with their certificate: `sftscope decompose`."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from engine.decomposition.batch import decompose
+from engine.decomposition.batch import Decomposition, decompose
+from engine.decomposition.reference import decompose_by_descent
 from engine.errors import SftscopeError
 from engine.interactions import Floats, Relation, logical_model
 
+Solver = Callable[[Floats, float], Decomposition]
+SOLVERS: dict[str, Solver] = {"certified": decompose, "reference": decompose_by_descent}
 SHOWN = 20
 MAX_BYTES = 2**30
 
@@ -32,13 +36,18 @@ def read_scores(path: Path) -> Floats:
     return np.atleast_2d(scores).astype(np.float64)
 
 
-def decompose_file(path: Path, zeta: float) -> list[dict[str, Any]]:
-    """One plain record for each score vector of the file: its certificate and its interactions, strongest first."""
+def decompose_file(path: Path, zeta: float, solver: str = "certified") -> list[dict[str, Any]]:
+    """One plain record for each score vector of the file: its certificate and its interactions, strongest first.
+
+    solver: "certified", or "reference" for the plain descent of earlier work, whose gap may be anything.
+    """
+    if solver not in SOLVERS:
+        raise SftscopeError(f"--solver {solver!r}: expected {' or '.join(SOLVERS)}")
     if not zeta >= 0 or zeta == float("inf"):
         raise SftscopeError(f"--zeta: expected a number ≥ 0, got {zeta}")
     scores = read_scores(path)
     try:
-        result = decompose(scores, zeta)
+        result = SOLVERS[solver](scores, zeta)
     except SftscopeError as error:
         raise SftscopeError(f"{path}: {error}") from error
     model = logical_model(result.bias, result.and_effects, result.or_effects)
@@ -63,10 +72,11 @@ def render(results: list[dict[str, Any]]) -> str:
     blocks = []
     for number, result in enumerate(results):
         interactions = result["interactions"]
+        kind = "not optimal:" if result["solver"] == "reference" else "certified"
         lines = [
             f"vector {number}: n = {result['n_variables']}, {len(interactions)} interactions, "
             f"bias {result['bias']:+.6g}, objective {result['objective']:.6g}",
-            f"  certified relative gap {result['gap']:.1e} ({result['solver']}), "
+            f"  {kind} relative gap {result['gap']:.1e} ({result['solver']}), "
             f"largest |h - v| {result['largest_mismatch']:.3g}, allowed {result['zeta']:.3g}",
         ]
         lines += [

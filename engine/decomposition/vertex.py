@@ -11,7 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.decomposition.interior_point import Iterate, lapack
+from engine.decomposition.cholesky import lapack
+from engine.decomposition.interior_point import Iterate
 from engine.decomposition.lattice_program import LatticeProgram
 from engine.interactions import Floats, moebius_transform
 
