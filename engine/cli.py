@@ -48,6 +48,19 @@ def run(config: Config, out: Out) -> None:
 
 
 @app.command()
+def plan(
+    config: Config,
+    as_json: Annotated[bool, typer.Option("--json", help="JSON on stdout.")] = False,
+) -> None:
+    """What a run will take on this machine: masked states, tokens, memory, time; runs nothing."""
+    need_engine()
+    from engine import planner
+
+    made = planner.plan(config)
+    print(json.dumps(made, indent=1) if as_json else planner.render(made))
+
+
+@app.command()
 def train(config: Config, out: Out) -> None:
     """Fine-tune only."""
     need_engine()
