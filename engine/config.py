@@ -100,7 +100,10 @@ class TrainingSettings:
 class ExtractionSettings:
     target: str = _setting("which response tokens are scored: the first content token", "first", choices=("first",))
     baseline_vector: str = _setting(
-        "what masks a word: mean (over the vocabulary) or zero", "mean", choices=("mean", "zero")
+        "what masks a word: mean (over the vocabulary), zero, or token:<text> (the embedding of that one token)",
+        "mean",
+        pattern=r"mean|zero|token:(?s:.+)",
+        form="mean, zero or token:<text>, such as token:<unk>",
     )
     zeta: float = _setting("noise bound as a share of |v0(x_N) - v0(x_∅)| at step 0", 0.02, at_least=0, at_most=0.5)
     tolerance: float = _setting("largest certified relative gap accepted", 1e-3, above=0, at_most=0.1)

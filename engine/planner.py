@@ -136,7 +136,7 @@ def _measure(settings: RunSettings) -> _Plan:
     prompts = [mask_probe(probe, llm.tokenizer, template) for probe in probes]
     rows = training.count_work(settings, llm.tokenizer, template)
     work = scoring.count_work(prompts, llm.model)
-    baseline = baseline_vector(llm.model, settings.extraction.baseline_vector)
+    baseline = baseline_vector(llm.model, settings.extraction.baseline_vector, llm.tokenizer)
     wrapped = new_adapter(
         llm.model,
         rank=settings.training.lora_rank,

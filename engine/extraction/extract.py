@@ -5,7 +5,6 @@ steps: measured at step 0; where the model does not react to the words there, th
 steps, for which all steps are scored (and kept as drafts) before any is decomposed.
 """
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -15,7 +14,8 @@ import numpy as np
 from engine.config import RunSettings
 from engine.decomposition import decompose
 from engine.errors import SftscopeError
-from engine.extraction.masking import MaskedPrompt, baseline_vector, mask_probe
+from engine.extraction.baseline import baseline_hash, fixed_baseline
+from engine.extraction.masking import MaskedPrompt, mask_probe
 from engine.extraction.scoring import Scorer, can_branch
 from engine.interactions import Floats
 from engine.llm.adapters import AdapterSlot
@@ -96,7 +96,7 @@ def _prepare(settings: RunSettings, folder: RunFolder, identity: str) -> _Work:
     template = resolve_template(llm.tokenizer, settings.model.template)
     prompts = tuple(mask_probe(probe, llm.tokenizer, template) for probe in folder.read_probes())
     extraction = settings.extraction
-    baseline = baseline_vector(llm.model, extraction.baseline_vector)
+    baseline = fixed_baseline(folder, llm.model, extraction.baseline_vector, llm.tokenizer)
     if not can_branch(llm.model):
         say(f"{llm.name}: its cache cannot branch; every masked state is scored by a plain batched forward")
     provenance = {
@@ -106,7 +106,7 @@ def _prepare(settings: RunSettings, folder: RunFolder, identity: str) -> _Work:
         "device": device_name(llm.device),
         "baseline_vector": {
             "kind": extraction.baseline_vector,
-            "sha256": hashlib.sha256(baseline.float().cpu().numpy().tobytes()).hexdigest(),
+            "sha256": baseline_hash(baseline),
         },
         "scoring": "prefix tree" if can_branch(llm.model) else "naive",
         "versions": versions(),

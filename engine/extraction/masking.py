@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from engine.errors import SftscopeError
-from engine.llm.prompts import Template, first_content_token, tokenize_prompt, tokenize_response
+from engine.llm.prompts import Template, first_content_token, single_token, tokenize_prompt, tokenize_response
 from engine.probes import Probe
 from engine.text import safe_text
 
@@ -73,16 +73,20 @@ def probe_targets(probes: Sequence[Probe], tokenizer: Any, template: Any) -> lis
 
 
 @torch.inference_mode()
-def baseline_vector(model: Any, kind: str) -> torch.Tensor:
+def baseline_vector(model: Any, kind: str, tokenizer: Any = None) -> torch.Tensor:
     """What masks a word: (d,), in the model's dtype.
 
     `mean` is the mean over the vocabulary of the embedding module's output (Gemma scales inside
-    it), summed in float64.
+    it), summed in float64; `zero` is 0; `token:<text>` is the module's output for that one token,
+    for which the tokenizer is needed.
     """
     embed = model.get_input_embeddings()
     rows, device = embed.weight.shape[0], embed.weight.device
     if kind == "zero":
         return torch.zeros(embed.weight.shape[1], dtype=embed.weight.dtype, device=device)
+    if kind.startswith("token:"):
+        token = single_token(tokenizer, kind.removeprefix("token:"), setting="[extraction] baseline_vector")
+        return embed(torch.tensor([token], device=device))[0].clone()
     total = torch.zeros(embed.weight.shape[1], dtype=torch.float64, device=device)
     for start in range(0, rows, _VOCABULARY_CHUNK):
         ids = torch.arange(start, min(start + _VOCABULARY_CHUNK, rows), device=device)

@@ -132,8 +132,9 @@ def warnings_of(work: ScoringWork, memory_gb: float) -> list[str]:
     share = sum(t << n for t, n in zip(work.tails, work.n_variables, strict=True)) / sum(work.tree_tokens)
     if work.branches and tail > _LONG_TAIL and share > _TAIL_SHARE:
         found.append(
-            f"up to {tail} tokens follow the first token of the last word (instruction, template or response): they run "
-            f"for all {1 << n} masked states and are {share:.0%} of the tokens; put the instruction before the words"
+            f"up to {tail} tokens follow the first token of the last word (instruction, template or response): "
+            f"they run for all {1 << n} masked states and are {share:.0%} of the tokens; "
+            "put the instruction before the words"
         )
     if work.cache_bytes > memory_gb * 1e9:
         found.append(
