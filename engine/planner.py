@@ -16,11 +16,13 @@ from engine.extraction import plan as scoring
 from engine.extraction.masking import MaskedPrompt, baseline_vector, mask_probe
 from engine.extraction.scoring import Scorer
 from engine.llm.adapters import new_adapter
+from engine.llm.collisions import collision_warning
 from engine.llm.loading import LLM, device_name, load_llm
 from engine.llm.prompts import resolve_template
 from engine.probes import read_probes
 from engine.progress import say
 from engine.training import plan as training
+from engine.training.labels import find_collisions
 
 SCHEMA = "sftscope-plan"
 VERSION = 1
@@ -38,6 +40,7 @@ class _Plan:
     rows: training.TrainingWork
     training_speed: training.TrainingSpeed
     load_seconds: float
+    collisions: dict[str, list[str]]
 
     @property
     def checkpoints(self) -> tuple[int, ...]:
@@ -96,6 +99,7 @@ def plan(config: Path) -> dict[str, Any]:
             "seconds_per_decomposition": made.scoring_speed.per_decomposition,
         },
         "seconds": seconds,
+        "collisions": made.collisions,
         "warnings": _warnings(made, seconds),
     }
 
@@ -133,7 +137,7 @@ def _measure(settings: RunSettings) -> _Plan:
     llm = load_llm(settings.model)
     load_seconds = time.perf_counter() - started
     template = resolve_template(llm.tokenizer, settings.model.template)
-    prompts = [mask_probe(probe, llm.tokenizer, template) for probe in probes]
+    prompts = [mask_probe(probe, llm.tokenizer, template, settings.extraction.target) for probe in probes]
     rows = training.count_work(settings, llm.tokenizer, template)
     work = scoring.count_work(prompts, llm.model)
     baseline = baseline_vector(llm.model, settings.extraction.baseline_vector, llm.tokenizer)
@@ -151,6 +155,7 @@ def _measure(settings: RunSettings) -> _Plan:
         rows=rows,
         training_speed=_training_speed(settings, llm, wrapped, rows),
         load_seconds=load_seconds,
+        collisions=find_collisions(settings, [probe.response for probe in probes], llm.tokenizer),
     )
 
 
@@ -180,6 +185,8 @@ def _training_speed(
 
 def _warnings(made: _Plan, seconds: dict[str, float]) -> list[str]:
     found = scoring.warnings_of(made.probes, made.settings.extraction.memory_gb)
+    if line := collision_warning(made.collisions):
+        found.append(line)
     if seconds["total"] > _HOURS:
         dearest = "training" if seconds["training"] > seconds["scoring"] else "scoring"
         found.append(

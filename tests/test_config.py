@@ -94,6 +94,7 @@ def test_whole_numbers_are_taken_for_floats(folder: Path) -> None:
         ("[training]\nmicro_batch_size = 7", 8, "does not divide"),
         ("[extraction]\nzeta = 0.9", 8, "at most 0.5"),
         ('[extraction]\nbaseline_vector = "median"', 8, "expected mean, zero or token:<text>"),
+        ('[extraction]\ntarget = "last"', 8, "expected first, all or token:<text>"),
         ('[extraction]\nbaseline_vector = "token:"', 8, "expected mean, zero or token:<text>"),
     ],
 )

@@ -62,6 +62,14 @@ class RunHistory:
     run: Mapping[str, Any]
     left_out: tuple[str, ...] = ()
 
+    @property
+    def scores_whole_response(self) -> bool:
+        """Whether v sums over the response's tokens (target `all`), so that sigmoid(v) is no probability."""
+        value: Any = self.run
+        for key in ("settings", "extraction", "target"):
+            value = value.get(key) if isinstance(value, Mapping) else None
+        return bool(value == "all")
+
     def index_of(self, step: int) -> int:
         """Position of `step` in `steps`; SftscopeError where it was not extracted."""
         found = np.flatnonzero(self.steps == step)

@@ -94,8 +94,8 @@ def _is_done(folder: RunFolder, step: int, identity: str) -> bool:
 def _prepare(settings: RunSettings, folder: RunFolder, identity: str) -> _Work:
     llm = load_llm(settings.model)
     template = resolve_template(llm.tokenizer, settings.model.template)
-    prompts = tuple(mask_probe(probe, llm.tokenizer, template) for probe in folder.read_probes())
     extraction = settings.extraction
+    prompts = tuple(mask_probe(probe, llm.tokenizer, template, extraction.target) for probe in folder.read_probes())
     baseline = fixed_baseline(folder, llm.model, extraction.baseline_vector, llm.tokenizer)
     if not can_branch(llm.model):
         say(f"{llm.name}: its cache cannot branch; every masked state is scored by a plain batched forward")

@@ -30,9 +30,8 @@ _SMALL_SAVING = 2.0
 class ScoringWork:
     """What one checkpoint costs; tuples have one entry a probe. Tokens are input tokens of forward passes.
 
-    tails: tokens from the last word on, which run for all 2^n masked states. responses: those of
-    them that belong to the response. cache_bytes: keys and values of all masked states of the
-    largest probe at once.
+    tails: tokens from the last word on, which run for all 2^n masked states; with target `all` the
+    response is part of them. cache_bytes: keys and values of all masked states of the largest probe at once.
     """
 
     n_variables: tuple[int, ...]
