@@ -142,6 +142,20 @@ def report(
         print(path)
 
 
+@app.command()
+def bench(
+    model: Annotated[str, typer.Option("--model", help="Hub name, folder or GGUF file; by default a random one.")] = "",
+    words: Annotated[int, typer.Option("--words", min=1, max=13, help="Words of the prompt that is scored.")] = 10,
+    as_json: Annotated[bool, typer.Option("--json", help="JSON on stdout.")] = False,
+) -> None:
+    """The speed of this machine on the reference work, with ratios."""
+    need_engine()
+    from engine import bench as benchmark
+
+    result = benchmark.bench(model, benchmark.Work(words=words))
+    print(json.dumps(result, indent=1) if as_json else benchmark.render(result))
+
+
 def _steps(text: str) -> tuple[int, ...] | None:
     if not text:
         return None
