@@ -3,6 +3,7 @@
 Composes the plans of training and of scoring; writes nothing.
 """
 
+import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -27,6 +28,7 @@ from engine.training.labels import find_collisions
 SCHEMA = "sftscope-plan"
 VERSION = 1
 _HOURS = 3600.0  # a warning from here on
+_BUSY = 1.25  # load per core, ours included
 
 
 @dataclass(frozen=True, eq=False)
@@ -187,6 +189,12 @@ def _warnings(made: _Plan, seconds: dict[str, float]) -> list[str]:
     found = scoring.warnings_of(made.probes, made.settings.extraction.memory_gb)
     if line := collision_warning(made.collisions):
         found.append(line)
+    load, cores = os.getloadavg()[0], os.cpu_count() or 1
+    if made.llm.device.type == "cpu" and load > _BUSY * cores:
+        found.append(
+            f"this machine is busy (load {load:.1f} on {cores} cores): the times hold only while it stays so; "
+            "plan again when it is idle"
+        )
     if seconds["total"] > _HOURS:
         dearest = "training" if seconds["training"] > seconds["scoring"] else "scoring"
         found.append(

@@ -121,6 +121,11 @@ def test_warnings_name_a_long_tail_a_small_saving_and_too_little_memory():
     assert "memory_gb is 1e-06" in memory
 
 
+def test_a_busy_machine_is_a_warning(config, monkeypatch):
+    monkeypatch.setattr(planner.os, "getloadavg", lambda: (1000.0, 1.0, 1.0))
+    assert any("busy (load 1000.0" in line for line in planner.plan(config)["warnings"])
+
+
 def test_a_run_of_hours_is_a_warning(config, monkeypatch):
     from engine.training import plan as training
 

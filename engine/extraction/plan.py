@@ -20,6 +20,7 @@ from engine.interactions import Floats
 
 CALIBRATION_SECONDS = 20.0  # a tree is not tried where it would likely pass this
 _GROWTH = 4.0  # two words more: about four times the work
+_OUTLIER = 1.5  # a token of a larger tree does not cost more
 # warnings
 _LONG_TAIL = 16  # tokens after the first token of the last word
 _TAIL_SHARE = 0.6
@@ -169,6 +170,8 @@ def _grow_trees(scorer: Scorer, prompt: MaskedPrompt) -> tuple[list[MaskedPrompt
             break
         part = last_words_kept(prompt, n)
         took, scores = _timed(partial(scorer.score, part), repeats=1 if seconds and seconds[-1] > 1 else 2)
+        if seconds and took / tree_tokens(part) > _OUTLIER * seconds[-1] / tree_tokens(parts[-1]):
+            took = min(took, _timed(partial(scorer.score, part), repeats=1)[0])  # something else ran beside it
         parts.append(part)
         seconds.append(took)
     return parts, seconds, scores
