@@ -58,6 +58,19 @@ def run(config: Config, out: Out, verify: Verify = None) -> None:
 
 
 @app.command()
+def plan(
+    config: Config,
+    as_json: Annotated[bool, typer.Option("--json", help="JSON on stdout.")] = False,
+) -> None:
+    """What a run will take on this machine: masked states, tokens, memory, time; runs nothing."""
+    need_engine()
+    from engine import planner
+
+    made = planner.plan(config)
+    print(json.dumps(made, indent=1) if as_json else planner.render(made))
+
+
+@app.command()
 def train(config: Config, out: Out) -> None:
     """Fine-tune only."""
     need_engine()
@@ -160,6 +173,20 @@ def report(
     evolution = Evolution(load_history(run), ThresholdRule.parse(tau))
     for path in write_report(evolution, out, tuple(part.strip() for part in formats.split(","))):
         print(path)
+
+
+@app.command()
+def bench(
+    model: Annotated[str, typer.Option("--model", help="Hub name, folder or GGUF file; by default a random one.")] = "",
+    words: Annotated[int, typer.Option("--words", min=1, max=13, help="Words of the prompt that is scored.")] = 10,
+    as_json: Annotated[bool, typer.Option("--json", help="JSON on stdout.")] = False,
+) -> None:
+    """The speed of this machine on the reference work, with ratios."""
+    need_engine()
+    from engine import bench as benchmark
+
+    result = benchmark.bench(model, benchmark.Work(words=words))
+    print(json.dumps(result, indent=1) if as_json else benchmark.render(result))
 
 
 def _steps(text: str) -> tuple[int, ...] | None:

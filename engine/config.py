@@ -98,9 +98,17 @@ class TrainingSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class ExtractionSettings:
-    target: str = _setting("which response tokens are scored: the first content token", "first", choices=("first",))
+    target: str = _setting(
+        "what is scored: first (content token of the response), all (its tokens), or token:<text> (that one token)",
+        "first",
+        pattern=r"first|all|token:(?s:.+)",
+        form="first, all or token:<text>",
+    )
     baseline_vector: str = _setting(
-        "what masks a word: mean (over the vocabulary) or zero", "mean", choices=("mean", "zero")
+        "what masks a word: mean (over the vocabulary), zero, or token:<text> (the embedding of that one token)",
+        "mean",
+        pattern=r"mean|zero|token:(?s:.+)",
+        form="mean, zero or token:<text>, such as token:<unk>",
     )
     dtype: str = _setting(
         "precision of the weights while scoring; a lower one adds noise that imitates removal and emergence",

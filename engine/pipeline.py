@@ -15,6 +15,7 @@ from typing import Any
 from engine.config import RunSettings, load_settings, resolve_paths, settings_from_tables
 from engine.errors import SftscopeError
 from engine.probes import read_probes, write_probes
+from engine.progress import say
 from engine.store import RunFolder, write_atomically
 
 RUN_FORMAT = 1
@@ -84,13 +85,16 @@ def _open_run(out: Path, verify: int | None) -> tuple[RunSettings, RunFolder, st
 def _begin(settings: RunSettings, resolved: RunSettings, folder: RunFolder, config: Path) -> None:
     """Write run.toml and probes.jsonl, or check that those there belong to the same run."""
     from engine.extraction.masking import probe_targets
+    from engine.llm.collisions import collision_warning
     from engine.llm.loading import device_name, load_tokenizer, model_name, resolve_device, versions
     from engine.llm.prompts import resolve_template, template_hash
+    from engine.training.labels import find_collisions
 
     probes = read_probes(Path(resolved.probes.file), n_words=resolved.probes.n_words, seed=resolved.probes.seed)
     tokenizer = load_tokenizer(resolved.model.path)
     template = resolve_template(tokenizer, resolved.model.template)
-    rows = write_probes(probes, probe_targets(probes, tokenizer, template))
+    rows = write_probes(probes, probe_targets(probes, tokenizer, template, resolved.extraction.target))
+    collisions = find_collisions(resolved, [probe.response for probe in probes], tokenizer)
     hashes = {
         "train": _file_hash(resolved.data.train),
         "eval": _file_hash(resolved.data.eval),
@@ -100,6 +104,8 @@ def _begin(settings: RunSettings, resolved: RunSettings, folder: RunFolder, conf
         "model": _model_hash(Path(resolved.model.path)),
     }
     identity = _identity(settings, hashes)
+    if line := collision_warning(collisions):
+        say(f"warning: {line}")
     if folder.exists():
         _check_same(folder, settings, hashes, identity, config)
         return
@@ -116,6 +122,7 @@ def _begin(settings: RunSettings, resolved: RunSettings, folder: RunFolder, conf
                 "config_folder": os.path.relpath(config.absolute().parent, folder.path.absolute()),
             },
             "hashes": hashes,
+            **({"collisions": collisions} if collisions else {}),
             "versions": versions(),
             "settings": settings.as_dict(),
         }

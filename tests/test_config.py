@@ -93,6 +93,9 @@ def test_whole_numbers_are_taken_for_floats(folder: Path) -> None:
         ("[training]\ncheckpoints = [0, -1]", 8, "at least 0"),
         ("[training]\nmicro_batch_size = 7", 8, "does not divide"),
         ("[extraction]\nzeta = 0.9", 8, "at most 0.5"),
+        ('[extraction]\nbaseline_vector = "median"', 8, "expected mean, zero or token:<text>"),
+        ('[extraction]\ntarget = "last"', 8, "expected first, all or token:<text>"),
+        ('[extraction]\nbaseline_vector = "token:"', 8, "expected mean, zero or token:<text>"),
     ],
 )
 def test_a_bad_setting_is_named_with_file_and_line(folder: Path, extra: str, line: int, message: str) -> None:

@@ -169,6 +169,17 @@ async def test_orders_show_effects_and_counts(run: Path, evolution: Evolution) -
         )
 
 
+async def test_backbone_says_where_it_is_undefined(tmp_path: Path) -> None:
+    """A run whose target is the whole response has no cross-entropy of one token: dashes, and the reason."""
+    path = write_sample_run(tmp_path / "run", n_steps=3, n_probes=1)
+    content = RunFolder(path).read_run()
+    content["settings"]["extraction"] = {"target": "all"}
+    RunFolder(path).write_run(content)
+    async with opened(path) as pilot:
+        await press(pilot, "4")
+        assert "undefined: the target is the whole response" in text_of(pilot, BackbonePane)
+
+
 async def test_backbone_shows_the_numbers_of_the_view(run: Path, evolution: Evolution) -> None:
     """Cross-entropy with and without b of every row, and the losses."""
     async with opened(run, step=24) as pilot:

@@ -76,6 +76,14 @@ class RunHistory:
     left_out: tuple[str, ...] = ()
     placebos: tuple[Placebo, ...] = ()
 
+    @property
+    def scores_whole_response(self) -> bool:
+        """Whether v sums over the response's tokens (target `all`), so that sigmoid(v) is no probability."""
+        value: Any = self.run
+        for key in ("settings", "extraction", "target"):
+            value = value.get(key) if isinstance(value, Mapping) else None
+        return bool(value == "all")
+
     def index_of(self, step: int) -> int:
         """Position of `step` in `steps`; SftscopeError where it was not extracted."""
         found = np.flatnonzero(self.steps == step)

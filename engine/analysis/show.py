@@ -174,7 +174,7 @@ def _backbone(evolution: Evolution, selection: Selection, max_rows: int) -> str:
     last = len(view.steps) - 1
     indices = sorted({selection.base, selection.now, last})
     title = "Backbone: cross-entropy (nats, mean over probes) with these interactions only"
-    lines = [title, "", as_text(backbone_table(view, indices))]
+    lines = [title, *([view.note] if view.note else []), "", as_text(backbone_table(view, indices))]
     losses = [
         f"{name} loss at step {view.steps[selection.now]}: {view.losses[name][selection.now]:.3f}"
         for name in ("train", "eval")

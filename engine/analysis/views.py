@@ -117,13 +117,14 @@ class BackboneRow:
 
 @dataclass(frozen=True)
 class Backbone:
-    """Backbone-only cross-entropy, Eq. (11), beside the losses of the run."""
+    """Backbone-only cross-entropy, Eq. (11), beside the losses of the run; `note` says why it is undefined."""
 
     step: int
     base_step: int
     steps: list[int]
     rows: list[BackboneRow]
     losses: dict[str, list[float]]
+    note: str = ""
 
 
 def trends(evolution: Evolution, selection: Selection) -> Trends:
@@ -201,6 +202,7 @@ def backbone(evolution: Evolution, selection: Selection) -> Backbone:
     """Cross-entropy of predicting with one class alone, at every step, and of the full score."""
     history, probes = evolution.history, selection.probes_of(evolution)
     boundary = find_boundary(evolution).index
+    whole_response = history.scores_whole_response
     sums: dict[str, Callable[[int, int], float]] = {"full score": lambda p, t: _full_sum(evolution, p, t)}
     for change in Change:
         sums[change.value] = lambda p, t, change=change: _sum(  # type: ignore[misc]
@@ -215,7 +217,8 @@ def backbone(evolution: Evolution, selection: Selection) -> Backbone:
     for name, total in sums.items():
         with_bias, without = [], []
         for t in range(history.steps.size):
-            values = [(total(p, t), _class_bias(evolution, p, t, name, selection.base)) for p in probes]
+            scored = [] if whole_response else probes
+            values = [(total(p, t), _class_bias(evolution, p, t, name, selection.base)) for p in scored]
             with_bias.append(_mean([metrics.cross_entropy(s + b) for s, b in values]))
             without.append(_mean([metrics.cross_entropy(s) for s, _ in values]))
         rows.append(BackboneRow(name, with_bias, without))
@@ -225,6 +228,7 @@ def backbone(evolution: Evolution, selection: Selection) -> Backbone:
         steps=history.steps.tolist(),
         rows=rows,
         losses={name: values.tolist() for name, values in history.losses.items()},
+        note="undefined: the target is the whole response, not one token" if whole_response else "",
     )
 
 

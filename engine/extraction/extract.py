@@ -5,7 +5,6 @@ steps: measured at step 0; where the model does not react to the words there, th
 steps, for which all steps are scored (and kept as drafts) before any is decomposed.
 """
 
-import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,8 +15,9 @@ import numpy as np
 from engine.config import RunSettings
 from engine.decomposition import decompose
 from engine.errors import SftscopeError
+from engine.extraction.baseline import baseline_hash, fixed_baseline
 from engine.extraction.checks import check_scores, refuse_beyond_tolerance
-from engine.extraction.masking import MaskedPrompt, baseline_vector, mask_probe
+from engine.extraction.masking import MaskedPrompt, mask_probe
 from engine.extraction.scoring import Scorer, can_branch
 from engine.interactions import Floats
 from engine.llm.adapters import AdapterSlot
@@ -102,9 +102,9 @@ def prepare(settings: RunSettings, folder: RunFolder, identity: str) -> Work:
     llm = load_llm(settings.model, dtype=settings.extraction.dtype)
     template = resolve_template(llm.tokenizer, settings.model.template)
     probes = folder.read_probes()
-    prompts = tuple(mask_probe(probe, llm.tokenizer, template) for probe in probes)
     extraction = settings.extraction
-    baseline = baseline_vector(llm.model, extraction.baseline_vector)
+    prompts = tuple(mask_probe(probe, llm.tokenizer, template, extraction.target) for probe in probes)
+    baseline = fixed_baseline(folder, llm.model, extraction.baseline_vector, llm.tokenizer)
     if not can_branch(llm.model):
         say(f"{llm.name}: its cache cannot branch; every masked state is scored by a plain batched forward")
     provenance = {
@@ -114,7 +114,7 @@ def prepare(settings: RunSettings, folder: RunFolder, identity: str) -> Work:
         "device": device_name(llm.device),
         "baseline_vector": {
             "kind": extraction.baseline_vector,
-            "sha256": hashlib.sha256(baseline.float().cpu().numpy().tobytes()).hexdigest(),
+            "sha256": baseline_hash(baseline),
         },
         "scoring": "prefix tree" if can_branch(llm.model) else "naive",
         "versions": versions(),

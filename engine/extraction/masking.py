@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from engine.errors import SftscopeError
-from engine.llm.prompts import Template, first_content_token, tokenize_prompt, tokenize_response
+from engine.llm.prompts import Template, first_content_token, single_token, tokenize_prompt, tokenize_response
 from engine.probes import Probe
 from engine.text import safe_text
 
@@ -23,29 +23,42 @@ _VOCABULARY_CHUNK = 16_384
 class MaskedPrompt:
     """A probe as L tokens of one LLM.
 
-    ids: (L,) the prompt, with the response tokens before the target, if any. owner: (L,) the
-    variable that each token belongs to, -1 for none. target: id of the scored token.
+    ids: (L,) the prompt, with the response tokens before the last target, if any. owner: (L,) the
+    variable that each token belongs to, -1 for none. target: id of the scored token. further: the
+    response tokens that are scored after it, each given those before.
     """
 
     ids: tuple[int, ...]
     owner: tuple[int, ...]
     target: int
     n_variables: int
+    further: tuple[int, ...] = ()
+
+    @property
+    def targets(self) -> tuple[int, ...]:
+        """Ids of the m scored tokens; target i is predicted at the i-th of the last m positions of `ids`."""
+        return (self.target, *self.further)
 
     def starts(self) -> list[int]:
         """Position of the first token of each variable, ascending."""
         return [self.owner.index(variable) for variable in range(self.n_variables)]
 
 
-def mask_probe(probe: Probe, tokenizer: Any, template: Template) -> MaskedPrompt:
-    """The probe's tokens and their owners; SftscopeError where a word has no token of its own."""
+def mask_probe(probe: Probe, tokenizer: Any, template: Template, target: str = "first") -> MaskedPrompt:
+    """The probe's tokens and their owners; SftscopeError where a word has no token of its own.
+
+    target: what is scored: `first`, the first content token of the response; `all`, it and every
+    response token after it, without the end of turn; `token:<text>`, that token in its place.
+    """
+    if target.startswith("token:"):
+        single_token(tokenizer, target.removeprefix("token:"), setting="[extraction] target")
     try:
-        return _mask_probe(probe, tokenizer, template)
+        return _mask_probe(probe, tokenizer, template, target)
     except SftscopeError as error:
         raise SftscopeError(f"probe {safe_text(probe.id)!r}: {error}") from None
 
 
-def _mask_probe(probe: Probe, tokenizer: Any, template: Template) -> MaskedPrompt:
+def _mask_probe(probe: Probe, tokenizer: Any, template: Template, target: str) -> MaskedPrompt:
     prompt = tokenize_prompt(tokenizer, probe.prompt, template)
     response = tokenize_response(tokenizer, probe.response)
     first = first_content_token(tokenizer, response)
@@ -62,27 +75,47 @@ def _mask_probe(probe: Probe, tokenizer: Any, template: Template) -> MaskedPromp
                     f"{safe_text(probe.variables[variable])!r} share a token; choose other spans"
                 )
             owner[token] = variable
-    ids = prompt.ids + response[:first]
-    return MaskedPrompt(ids, tuple(owner) + (-1,) * first, response[first], len(probe.words))
+    targets = _targets(response[first:], tokenizer, target)
+    before = response[: first + len(targets) - 1]
+    ids, owners = prompt.ids + before, tuple(owner) + (-1,) * len(before)
+    return MaskedPrompt(ids, owners, targets[0], len(probe.words), targets[1:])
 
 
-def probe_targets(probes: Sequence[Probe], tokenizer: Any, template: Any) -> list[dict[str, Any]]:
-    """Id and text of the scored token of each probe."""
-    targets = [mask_probe(probe, tokenizer, template).target for probe in probes]
-    return [{"id": target, "text": tokenizer.decode([target])} for target in targets]
+def _targets(response: tuple[int, ...], tokenizer: Any, target: str) -> tuple[int, ...]:
+    """The scored ids; response: its tokens from the first content token on."""
+    if target == "all":
+        return response
+    if target == "first":
+        return response[:1]
+    return (single_token(tokenizer, target.removeprefix("token:"), setting="[extraction] target"),)
+
+
+def probe_targets(
+    probes: Sequence[Probe], tokenizer: Any, template: Any, target: str = "first"
+) -> list[dict[str, Any]]:
+    """Id of the first scored token of each probe and the text of all; `ids` too where there are several."""
+    scored = [mask_probe(probe, tokenizer, template, target).targets for probe in probes]
+    return [
+        {"id": ids[0], "text": tokenizer.decode(list(ids))} | ({"ids": list(ids)} if len(ids) > 1 else {})
+        for ids in scored
+    ]
 
 
 @torch.inference_mode()
-def baseline_vector(model: Any, kind: str) -> torch.Tensor:
+def baseline_vector(model: Any, kind: str, tokenizer: Any = None) -> torch.Tensor:
     """What masks a word: (d,), in the model's dtype.
 
     `mean` is the mean over the vocabulary of the embedding module's output (Gemma scales inside
-    it), summed in float64.
+    it), summed in float64; `zero` is 0; `token:<text>` is the module's output for that one token,
+    for which the tokenizer is needed.
     """
     embed = model.get_input_embeddings()
     rows, device = embed.weight.shape[0], embed.weight.device
     if kind == "zero":
         return torch.zeros(embed.weight.shape[1], dtype=embed.weight.dtype, device=device)
+    if kind.startswith("token:"):
+        token = single_token(tokenizer, kind.removeprefix("token:"), setting="[extraction] baseline_vector")
+        return embed(torch.tensor([token], device=device))[0].clone()
     total = torch.zeros(embed.weight.shape[1], dtype=torch.float64, device=device)
     for start in range(0, rows, _VOCABULARY_CHUNK):
         ids = torch.arange(start, min(start + _VOCABULARY_CHUNK, rows), device=device)

@@ -55,13 +55,14 @@ class Scorer:
     @torch.inference_mode()
     def _naive(self, prompt: MaskedPrompt, subsets: Sequence[int], memory: float) -> Floats:
         length = len(prompt.ids)
-        rows = _rows_that_fit(self.model, length, memory)
+        rows = _rows_that_fit(self.model, length, memory, len(prompt.targets))
         chosen = np.array(subsets, dtype=np.int64)
         parts = []
         for start in range(0, len(chosen), rows):
             embedded = self.embed(prompt, chosen[start : start + rows], 0, length)
-            logits = self.model(inputs_embeds=embedded, use_cache=False, logits_to_keep=1).logits
-            parts.append(log_odds(logits[:, -1], prompt.target))
+            kept = len(prompt.targets)
+            logits = self.model(inputs_embeds=embedded, use_cache=False, logits_to_keep=kept).logits
+            parts.append(response_log_odds(logits, prompt.targets))
         return np.concatenate(parts) if parts else np.zeros(0)
 
     def _with_less_memory(self, work: Any) -> Floats:
@@ -84,8 +85,9 @@ class _Tree:
         self.scorer = scorer
         self.prompt = prompt
         # a depth-first walk holds one cache a level in the worst case, the widest twice
-        levels = 1 if _rows_that_fit(scorer.model, len(prompt.ids), memory) >= 1 << prompt.n_variables else 4
-        self.max_rows = _rows_that_fit(scorer.model, len(prompt.ids), memory / levels)
+        length, kept = len(prompt.ids), len(prompt.targets)
+        levels = 1 if _rows_that_fit(scorer.model, length, memory, kept) >= 1 << prompt.n_variables else 4
+        self.max_rows = _rows_that_fit(scorer.model, length, memory / levels, kept)
         self.edges = [*prompt.starts(), len(prompt.ids)]
         self.result = np.full(1 << prompt.n_variables, np.nan)
 
@@ -125,9 +127,18 @@ class _Tree:
     def _score_leaves(self, subsets: NDArray[np.int64], start: int, stop: int, cache: DynamicCache) -> None:
         embedded = self.scorer.embed(self.prompt, subsets, start, stop)
         logits = self.scorer.model(
-            inputs_embeds=embedded, past_key_values=cache, use_cache=True, logits_to_keep=1
+            inputs_embeds=embedded, past_key_values=cache, use_cache=True, logits_to_keep=len(self.prompt.targets)
         ).logits
-        self.result[subsets] = log_odds(logits[:, -1], self.prompt.target)
+        self.result[subsets] = response_log_odds(logits, self.prompt.targets)
+
+
+def response_log_odds(logits: torch.Tensor, targets: Sequence[int]) -> Floats:
+    """v of Eq. (1): Σ_i log p_i/(1-p_i), target i at the i-th of the last m positions.
+
+    logits: (rows, m, V) → (rows,) float64.
+    """
+    last = logits[:, -len(targets) :]
+    return np.sum([log_odds(last[:, i], target) for i, target in enumerate(targets)], axis=0)
 
 
 def log_odds(logits: torch.Tensor, target: int) -> Floats:
@@ -168,8 +179,8 @@ def _branch(cache: DynamicCache, parents: NDArray[np.int64], device: torch.devic
     return branch
 
 
-def _rows_that_fit(model: Any, length: int, memory: float) -> int:
-    """Rows of `length` tokens whose keys, values, hidden states and logits fit `memory` bytes; at least 1."""
+def _rows_that_fit(model: Any, length: int, memory: float, kept: int) -> int:
+    """Rows of `length` tokens whose keys, values, hidden states and `kept` logits fit `memory` bytes; at least 1."""
     config = model.config.get_text_config()
     size = model.get_input_embeddings().weight.element_size()
     heads = config.num_attention_heads
@@ -177,5 +188,5 @@ def _rows_that_fit(model: Any, length: int, memory: float) -> int:
     head_dim = getattr(config, "head_dim", None) or config.hidden_size // heads
     kv_bytes = 2 * config.num_hidden_layers * kv_heads * head_dim * size * length * _CACHE_COPIES
     hidden_bytes = 8 * config.hidden_size * size * length
-    logit_bytes = 3 * 4 * config.vocab_size
+    logit_bytes = (2 + kept) * 4 * config.vocab_size
     return max(1, int(memory / (kv_bytes + hidden_bytes + logit_bytes)))

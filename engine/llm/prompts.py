@@ -93,6 +93,17 @@ def first_content_token(tokenizer: Any, response_ids: tuple[int, ...]) -> int:
     raise SftscopeError("the response has no token that carries content; write an answer to score")
 
 
+def single_token(tokenizer: Any, text: str, *, setting: str) -> int:
+    """Id of the one token that `text` is; SftscopeError, naming `setting`, where it is none or several."""
+    ids = tokenizer(text, add_special_tokens=False)["input_ids"]
+    unknown = tokenizer.unk_token_id
+    if len(ids) == 1 and (ids[0] != unknown or text.strip() == tokenizer.unk_token):
+        return int(ids[0])
+    shown = safe_text(repr(text), max_length=60)
+    got = "unknown to this tokenizer" if unknown in ids else f"{len(ids)} tokens"
+    raise SftscopeError(f"{setting}: expected exactly one token after 'token:', but {shown} is {got}; choose another")
+
+
 def _templated(tokenizer: Any, message: str) -> tuple[str, int, int]:
     """(prompt text, where the message starts in it, characters of the message cut at its start)."""
     frame = _render(tokenizer, [{"role": "user", "content": _SENTINEL}])

@@ -1,9 +1,10 @@
 """The run folder: where each thing of a run lies, and reading it without ever writing to it.
 
 ``run.toml`` settings, hashes, versions · ``probes.jsonl`` probes with target tokens ·
-``training_log.jsonl`` losses by step · ``steps/step_00000008.h5`` results (``….scores.h5``: a draft
-that is scored, not yet decomposed) · ``placebo/step_00000008.h5`` the same checkpoint extracted a
-second time, another way · ``checkpoints/checkpoint-8/`` in the Trainer's layout.
+``training_log.jsonl`` losses by step · ``baseline_vector.npy`` what masks a word, float32 (d,) ·
+``steps/step_00000008.h5`` results (``….scores.h5``: a draft that is scored, not yet decomposed) ·
+``placebo/step_00000008.h5`` the same checkpoint extracted a second time, another way ·
+``checkpoints/checkpoint-8/`` in the Trainer's layout.
 A step file that verifies *is* the state of the job.
 """
 
@@ -46,6 +47,11 @@ class RunFolder:
     def training_log(self) -> Path:
         """Losses by step, one JSON object a line."""
         return self.path / "training_log.jsonl"
+
+    @property
+    def baseline_file(self) -> Path:
+        """The baseline vector, float32 (d,), as .npy."""
+        return self.path / "baseline_vector.npy"
 
     @property
     def checkpoints(self) -> Path:

@@ -102,7 +102,7 @@ def _make_trainer(
     if training.gradient_checkpointing:
         model.enable_input_require_grads()
     pad = llm.tokenizer.pad_token_id
-    sides = {"train": _sample(train_set, training), "eval": _sample(eval_set, training)}
+    sides = {"train": loss_examples(train_set, training), "eval": loss_examples(eval_set, training)}
     trainer = Trainer(
         model=model,
         args=_arguments(settings, folder, llm, len(train_set)),
@@ -185,7 +185,7 @@ class _Grid(TrainerCallback):
         self._report(state.global_step, self._last, note)
 
 
-def _sample(examples: Sequence[Example], training: TrainingSettings) -> Sequence[Example]:
+def loss_examples(examples: Sequence[Example], training: TrainingSettings) -> Sequence[Example]:
     """The fixed rows that a loss is measured on."""
     if not 0 < training.loss_rows < len(examples):
         return examples

@@ -42,6 +42,8 @@ class BackbonePane(Pane[BackboneSlice]):
         mean = ", mean of probes" if slice.n_probes > 1 else ""
         against = f": against step {backbone.base_step}, at step {backbone.steps[slice.now]}{mean}"
         strips = [self.title([(against, muted)], width)]
+        if backbone.note:
+            strips.append(line([(f" {backbone.note}", muted)], width))
         n_curves = len(backbone.rows) + len(backbone.losses)
         per_curve = (height - 3) // max(n_curves, 1)
         tall = min(max(per_curve - (width - _NAME - 2 * _NUMBER - 3 < _BESIDE), 1), _TALLEST)

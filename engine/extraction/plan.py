@@ -1,0 +1,201 @@
+"""What scoring a set of probes costs: counted in tokens and bytes, and timed on this machine.
+
+The counts are exact. The time is fitted to a few small trees of a real probe, scored by the scorer
+that a run uses, and extrapolated by tokens and forward passes. Knows nothing of training.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+
+from engine.decomposition import decompose
+from engine.extraction.masking import MaskedPrompt
+from engine.extraction.scoring import Scorer, can_branch, tree_tokens
+from engine.interactions import Floats
+
+CALIBRATION_SECONDS = 20.0  # a tree is not tried where it would likely pass this
+_GROWTH = 4.0  # two words more: about four times the work
+_OUTLIER = 1.5  # a token of a larger tree does not cost more
+# warnings
+_LONG_TAIL = 16  # tokens after the first token of the last word
+_TAIL_SHARE = 0.6
+_SMALL_SAVING = 2.0
+
+
+@dataclass(frozen=True)
+class ScoringWork:
+    """What one checkpoint costs; tuples have one entry a probe. Tokens are input tokens of forward passes.
+
+    tails: tokens from the last word on, which run for all 2^n masked states; with target `all` the
+    response is part of them. cache_bytes: keys and values of all masked states of the largest probe at once.
+    """
+
+    n_variables: tuple[int, ...]
+    lengths: tuple[int, ...]
+    tails: tuple[int, ...]
+    naive_tokens: tuple[int, ...]
+    tree_tokens: tuple[int, ...]
+    cache_bytes: int
+    branches: bool
+
+    @property
+    def masked_states(self) -> int:
+        """Σ_p 2^n_p."""
+        return sum(1 << n for n in self.n_variables)
+
+    @property
+    def saving(self) -> float:
+        """Naive tokens for each token of the tree."""
+        return sum(self.naive_tokens) / sum(self.tree_tokens)
+
+    @property
+    def scored_tokens(self) -> tuple[int, ...]:
+        """Tokens that will be forwarded: the tree's, or the naive ones where the model's cache cannot branch."""
+        return self.tree_tokens if self.branches else self.naive_tokens
+
+
+@dataclass(frozen=True)
+class ScoringSpeed:
+    """Seconds, measured: per forward pass, per token of scoring, per token of a plain forward, per decomposition."""
+
+    per_forward: float
+    per_token: float
+    per_plain_token: float
+    per_decomposition: float
+
+
+def count_work(prompts: Sequence[MaskedPrompt], model: Any) -> ScoringWork:
+    """The work of one checkpoint."""
+    lengths = tuple(len(prompt.ids) for prompt in prompts)
+    return ScoringWork(
+        n_variables=tuple(prompt.n_variables for prompt in prompts),
+        lengths=lengths,
+        tails=tuple(len(prompt.ids) - prompt.starts()[-1] for prompt in prompts),
+        naive_tokens=tuple(len(prompt.ids) << prompt.n_variables for prompt in prompts),
+        tree_tokens=tuple(tree_tokens(prompt) for prompt in prompts),
+        cache_bytes=max((len(prompt.ids) << prompt.n_variables) for prompt in prompts) * token_bytes(model),
+        branches=can_branch(model),
+    )
+
+
+def token_bytes(model: Any) -> int:
+    """Bytes of the keys and values of one token: 2 · layers · key-value heads · head size · bytes of a number."""
+    config = model.config.get_text_config()
+    heads = config.num_attention_heads
+    kv_heads = getattr(config, "num_key_value_heads", None) or heads
+    head_dim = getattr(config, "head_dim", None) or config.hidden_size // heads
+    size = model.get_input_embeddings().weight.element_size()
+    return int(2 * config.num_hidden_layers * kv_heads * head_dim * size)
+
+
+def measure_speed(scorer: Scorer, prompts: Sequence[MaskedPrompt], *, zeta: float) -> ScoringSpeed:
+    """Time small trees of the probe with the median work, growing while they stay short; zeta: a share of the scale."""
+    prompt = sorted(prompts, key=tree_tokens)[len(prompts) // 2]
+    plain = _timed(lambda: scorer.score_naively(prompt, range(4)), repeats=2)[0] / (4 * len(prompt.ids))
+    sizes, seconds, scores = _grow_trees(scorer, prompt)
+    branches = can_branch(scorer.model)
+    tokens = [tree_tokens(part) if branches else len(part.ids) << part.n_variables for part in sizes]
+    per_forward, per_token = fit([part.n_variables + 1 for part in sizes], tokens, seconds)
+    return ScoringSpeed(per_forward, per_token, plain, _decomposition_seconds(scores, prompt.n_variables, zeta))
+
+
+def fit(forwards: Sequence[int], tokens: Sequence[int], seconds: Sequence[float]) -> tuple[float, float]:
+    """(a, b) ≥ 0 with seconds = a · forwards + b · tokens at the last two measurements; a = 0 where none fits.
+
+    The largest measurement is always met exactly.
+    """
+    if len(seconds) > 1:
+        matrix = np.array([forwards[-2:], tokens[-2:]], dtype=float).T
+        if abs(np.linalg.det(matrix)) > 0:
+            a, b = np.linalg.solve(matrix, np.array(seconds[-2:])).tolist()
+            if a >= 0 and b >= 0:
+                return a, b
+    return 0.0, seconds[-1] / tokens[-1]
+
+
+def scoring_seconds(work: ScoringWork, speed: ScoringSpeed, *, check_states: int) -> float:
+    """Predicted seconds to score one checkpoint, the states that are checked without the tree included."""
+    forwards = sum(n + 1 for n in work.n_variables)
+    checked = sum(min(check_states, 1 << n) * length for n, length in zip(work.n_variables, work.lengths, strict=True))
+    return speed.per_forward * forwards + speed.per_token * sum(work.scored_tokens) + speed.per_plain_token * checked
+
+
+def warnings_of(work: ScoringWork, memory_gb: float) -> list[str]:
+    """What makes this scoring dear, one line each."""
+    found = []
+    tail, n = max(zip(work.tails, work.n_variables, strict=True))
+    share = sum(t << n for t, n in zip(work.tails, work.n_variables, strict=True)) / sum(work.tree_tokens)
+    if work.branches and tail > _LONG_TAIL and share > _TAIL_SHARE:
+        found.append(
+            f"up to {tail} tokens follow the first token of the last word (instruction, template or response): "
+            f"they run for all {1 << n} masked states and are {share:.0%} of the tokens; "
+            "put the instruction before the words"
+        )
+    if work.cache_bytes > memory_gb * 1e9:
+        found.append(
+            f"all masked states of a probe at once take {work.cache_bytes / 1e9:.1f} GB of keys and values, "
+            f"[extraction] memory_gb is {memory_gb:g}: they are scored in parts; "
+            "raise memory_gb where there is memory, or lower n_words"
+        )
+    if not work.branches:
+        found.append("this model's cache cannot branch: every masked state is a plain forward, nothing is saved")
+    elif work.saving < _SMALL_SAVING:
+        found.append(
+            f"the prefix tree saves little ({work.saving:.1f}×): the words stand early in the prompt, or are few; "
+            "text before the words is shared, text after them is not"
+        )
+    return found
+
+
+def last_words_kept(prompt: MaskedPrompt, n: int) -> MaskedPrompt:
+    """The prompt with its last `n` words as the only variables; the others keep their embeddings."""
+    dropped = prompt.n_variables - n
+    owner = tuple(variable - dropped if variable >= dropped else -1 for variable in prompt.owner)
+    return replace(prompt, owner=owner, n_variables=n)
+
+
+def _grow_trees(scorer: Scorer, prompt: MaskedPrompt) -> tuple[list[MaskedPrompt], list[float], Floats]:
+    """Trees over the last 2, 4, … words, their seconds, and the scores of the largest."""
+    parts: list[MaskedPrompt] = []
+    seconds: list[float] = []
+    scores: Floats = np.zeros(0)
+    sizes = sorted({*range(min(2, prompt.n_variables), prompt.n_variables, 2), prompt.n_variables})
+    for last, n in pairwise([0, *sizes]):
+        if seconds and sum(seconds) + seconds[-1] * _GROWTH ** ((n - last) / 2) > CALIBRATION_SECONDS:
+            break
+        part = last_words_kept(prompt, n)
+        took, scores = _timed(partial(scorer.score, part), repeats=1 if seconds and seconds[-1] > 1 else 2)
+        if seconds and took / tree_tokens(part) > _OUTLIER * seconds[-1] / tree_tokens(parts[-1]):
+            took = min(took, _timed(partial(scorer.score, part), repeats=1)[0])  # something else ran beside it
+        parts.append(part)
+        seconds.append(took)
+    return parts, seconds, scores
+
+
+def _decomposition_seconds(scores: Floats, n: int, zeta: float) -> float:
+    """Seconds to decompose one vector over n words: `scores`, where it has fewer, continued by a copy of itself."""
+    k = len(scores).bit_length() - 1
+    subsets = np.arange(1 << n)
+    vector = scores[subsets & (len(scores) - 1)]
+    if k < n:
+        vector = vector + 0.5 * scores[subsets >> (n - k)]
+    scale = max(abs(float(vector[-1] - vector[0])), 0.5)
+    return _timed(lambda: decompose(vector, zeta * scale), repeats=2)[0]
+
+
+def _timed(work: Callable[[], Any], *, repeats: int) -> tuple[float, Any]:
+    """(seconds of the fastest of `repeats` calls, a result); a long call is not repeated."""
+    result: Any = None
+    fastest = float("inf")
+    for _ in range(repeats):
+        started = time.perf_counter()
+        result = work()
+        fastest = min(fastest, time.perf_counter() - started)
+        if fastest > CALIBRATION_SECONDS / _GROWTH:
+            break
+    return fastest, result

@@ -1,0 +1,220 @@
+"""`sftscope plan`: what a run will take, before anything runs; counts are exact, times are calibrated here.
+
+Composes the plans of training and of scoring; writes nothing.
+"""
+
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from engine.config import RunSettings, load_settings, resolve_paths
+from engine.extraction import plan as scoring
+from engine.extraction.masking import MaskedPrompt, baseline_vector, mask_probe
+from engine.extraction.scoring import Scorer
+from engine.llm.adapters import new_adapter
+from engine.llm.collisions import collision_warning
+from engine.llm.loading import LLM, device_name, load_llm
+from engine.llm.prompts import resolve_template
+from engine.probes import read_probes
+from engine.progress import say
+from engine.training import plan as training
+from engine.training.labels import find_collisions
+
+SCHEMA = "sftscope-plan"
+VERSION = 1
+_HOURS = 3600.0  # a warning from here on
+_BUSY = 1.25  # load per core, ours included
+
+
+@dataclass(frozen=True, eq=False)
+class _Plan:
+    """Everything that was counted and measured."""
+
+    settings: RunSettings
+    llm: LLM
+    probes: scoring.ScoringWork
+    scoring_speed: scoring.ScoringSpeed
+    rows: training.TrainingWork
+    training_speed: training.TrainingSpeed
+    load_seconds: float
+    collisions: dict[str, list[str]]
+
+    @property
+    def checkpoints(self) -> tuple[int, ...]:
+        """The steps that are extracted: 0 and the grid."""
+        return (0, *self.rows.grid)
+
+    def seconds(self) -> dict[str, float]:
+        """Predicted seconds by part of the run, and their total."""
+        count = len(self.checkpoints)
+        check_states = self.settings.extraction.check_states
+        scored = scoring.scoring_seconds(self.probes, self.scoring_speed, check_states=check_states)
+        parts = {
+            "training": training.training_seconds(self.rows, self.training_speed),
+            "scoring": count * scored,
+            "decomposition": count * len(self.probes.lengths) * self.scoring_speed.per_decomposition,
+            "loading": 2 * self.load_seconds,  # once to train, once to extract
+        }
+        return {**parts, "total": sum(parts.values())}
+
+
+def plan(config: Path) -> dict[str, Any]:
+    """The plan of the run that the file `config` describes, as plain values."""
+    made = _measure(resolve_paths(load_settings(config), config.absolute().parent, source=str(config)))
+    seconds, work = made.seconds(), made.probes
+    widest = work.cache_bytes / 1e9
+    return {
+        "schema": SCHEMA,
+        "version": VERSION,
+        "model": made.llm.name,
+        "device": device_name(made.llm.device),
+        "dtype": made.settings.model.dtype,
+        "threads": torch.get_num_threads(),
+        "probes": len(work.lengths),
+        "n_variables": sorted(set(work.n_variables)),
+        "masked_states_per_checkpoint": work.masked_states,
+        "checkpoints": list(made.checkpoints),
+        "prompt_tokens": {"least": min(work.lengths), "most": max(work.lengths)},
+        "tail_tokens": {"least": min(work.tails), "most": max(work.tails)},
+        "tokens_per_checkpoint": {
+            "naive": sum(work.naive_tokens),
+            "tree": sum(work.tree_tokens),
+            "saving": work.saving,
+        },
+        "cache_gb": {"widest_level": widest, "limit": made.settings.extraction.memory_gb},
+        "training": {
+            "rows": made.rows.rows,
+            "steps": made.rows.steps,
+            "padded_tokens": made.rows.tokens,
+            "padded_loss_tokens_per_checkpoint": made.rows.loss_tokens,
+        },
+        "speed": {
+            "scoring_tokens_per_second": sum(work.scored_tokens)
+            * len(made.checkpoints)
+            / max(seconds["scoring"], 1e-9),
+            "training_tokens_per_second": 1 / max(made.training_speed.per_token, 1e-12),
+            "seconds_per_decomposition": made.scoring_speed.per_decomposition,
+        },
+        "seconds": seconds,
+        "collisions": made.collisions,
+        "warnings": _warnings(made, seconds),
+    }
+
+
+def render(plan: dict[str, Any]) -> str:
+    """The plan as text."""
+    tokens, cache, learn = plan["tokens_per_checkpoint"], plan["cache_gb"], plan["training"]
+    variables = "–".join(str(n) for n in dict.fromkeys((plan["n_variables"][0], plan["n_variables"][-1])))
+    rows = [
+        ("model", f"{plan['model']}, {plan['dtype']}, on {plan['device']} ({plan['threads']} threads)"),
+        (
+            "probes",
+            f"{plan['probes']}, n = {variables}: {plan['masked_states_per_checkpoint']:,} masked states a checkpoint",
+        ),
+        ("prompts", f"{_span(plan['prompt_tokens'])} tokens, {_span(plan['tail_tokens'])} from the last word on"),
+        ("checkpoints", f"{len(plan['checkpoints'])}: {', '.join(map(str, plan['checkpoints']))}"),
+        (
+            "tokens a checkpoint",
+            f"{tokens['naive']:,} naive, {tokens['tree']:,} in the prefix tree: {tokens['saving']:.1f}× fewer",
+        ),
+        ("keys and values", f"{cache['widest_level']:.2f} GB at the widest level, limit {cache['limit']:g} GB"),
+        ("training", f"{learn['steps']} steps on {learn['rows']:,} rows, {learn['padded_tokens']:,} tokens"),
+    ]
+    lines = [f"{name:<20} {value}" for name, value in rows]
+    lines += ["", "predicted time on this machine"]
+    lines += [f"  {name:<18} {_duration(value):>10}" for name, value in plan["seconds"].items()]
+    lines += [f"warning: {line}" for line in plan["warnings"]]
+    return "\n".join(lines)
+
+
+def _measure(settings: RunSettings) -> _Plan:
+    probes = read_probes(Path(settings.probes.file), n_words=settings.probes.n_words, seed=settings.probes.seed)
+    say("plan: loading the model, then timing it for some seconds")
+    started = time.perf_counter()
+    llm = load_llm(settings.model)
+    load_seconds = time.perf_counter() - started
+    template = resolve_template(llm.tokenizer, settings.model.template)
+    prompts = [mask_probe(probe, llm.tokenizer, template, settings.extraction.target) for probe in probes]
+    rows = training.count_work(settings, llm.tokenizer, template)
+    work = scoring.count_work(prompts, llm.model)
+    baseline = baseline_vector(llm.model, settings.extraction.baseline_vector, llm.tokenizer)
+    wrapped = new_adapter(
+        llm.model,
+        rank=settings.training.lora_rank,
+        alpha=settings.training.lora_alpha,
+        dropout=settings.training.lora_dropout,
+    )
+    return _Plan(
+        settings=settings,
+        llm=llm,
+        probes=work,
+        scoring_speed=_scoring_speed(settings, wrapped, baseline, prompts),
+        rows=rows,
+        training_speed=_training_speed(settings, llm, wrapped, rows),
+        load_seconds=load_seconds,
+        collisions=find_collisions(settings, [probe.response for probe in probes], llm.tokenizer),
+    )
+
+
+def _scoring_speed(
+    settings: RunSettings, wrapped: Any, baseline: torch.Tensor, prompts: Sequence[MaskedPrompt]
+) -> scoring.ScoringSpeed:
+    """With the adapter in: its layers take time at every checkpoint but step 0."""
+    scorer = Scorer(wrapped.eval().get_base_model(), baseline, settings.extraction.memory_gb * 1e9)
+    return scoring.measure_speed(scorer, prompts, zeta=settings.extraction.zeta)
+
+
+def _training_speed(
+    settings: RunSettings, llm: LLM, wrapped: Any, rows: training.TrainingWork
+) -> training.TrainingSpeed:
+    if settings.training.gradient_checkpointing:
+        wrapped.enable_input_require_grads()
+        wrapped.gradient_checkpointing_enable()
+    half = settings.model.dtype if llm.device.type == "cuda" else "float32"
+    pad = llm.tokenizer.pad_token_id
+    return training.measure_speed(
+        wrapped.train(),
+        rows,
+        0 if pad is None else pad,
+        half=None if half == "float32" else getattr(torch, half),
+    )
+
+
+def _warnings(made: _Plan, seconds: dict[str, float]) -> list[str]:
+    found = scoring.warnings_of(made.probes, made.settings.extraction.memory_gb)
+    if line := collision_warning(made.collisions):
+        found.append(line)
+    load, cores = os.getloadavg()[0], os.cpu_count() or 1
+    if made.llm.device.type == "cpu" and load > _BUSY * cores:
+        found.append(
+            f"this machine is busy (load {load:.1f} on {cores} cores): the times hold only while it stays so; "
+            "plan again when it is idle"
+        )
+    if seconds["total"] > _HOURS:
+        dearest = "training" if seconds["training"] > seconds["scoring"] else "scoring"
+        found.append(
+            f"{len(made.checkpoints)} checkpoints of {len(made.probes.lengths)} probes, with {made.rows.steps} steps "
+            f"of training, take about {_duration(seconds['total'])}, most of it {dearest}; "
+            + (
+                "fewer checkpoints or probes, or one word less (about half the work), shorten it"
+                if dearest == "scoring"
+                else "[training] max_steps shortens it"
+            )
+        )
+    return found
+
+
+def _span(ends: dict[str, int]) -> str:
+    return str(ends["least"]) if ends["least"] == ends["most"] else f"{ends['least']}–{ends['most']}"
+
+
+def _duration(seconds: float) -> str:
+    """Seconds as a reader says them."""
+    if seconds < 90:
+        return f"{seconds:.1f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

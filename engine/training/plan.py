@@ -1,0 +1,115 @@
+"""What a fine-tuning costs: steps and tokens counted, one micro-batch timed. Knows nothing of probes."""
+
+import random
+import time
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from engine.config import RunSettings
+from engine.llm.prompts import Template
+from engine.training.examples import Collator, Example, make_examples
+from engine.training.rows import read_rows
+from engine.training.sft import checkpoint_grid, loss_examples
+
+_LONG = 10.0  # seconds of a micro-batch after which no second one is timed
+_SAMPLED_BATCHES = 64
+
+
+@dataclass(frozen=True, eq=False)
+class TrainingWork:
+    """steps: optimisation steps. grid: those that are kept, without 0. tokens: padded, of the whole training.
+
+    loss_tokens: padded, of the train and eval loss at one checkpoint. batch: a typical micro-batch.
+    """
+
+    rows: int
+    steps: int
+    grid: tuple[int, ...]
+    tokens: int
+    loss_tokens: int
+    batch: Sequence[Example]
+
+
+@dataclass(frozen=True)
+class TrainingSpeed:
+    """Seconds per padded token: forward and backward, and forward alone."""
+
+    per_token: float
+    per_loss_token: float
+
+
+def count_work(settings: RunSettings, tokenizer: Any, template: Template) -> TrainingWork:
+    """The work of the training that `settings` (paths resolved) ask for."""
+    training, data = settings.training, settings.data
+    examples = [
+        make_examples(read_rows(Path(path), data, limit=limit), tokenizer, template, cutoff=training.cutoff)
+        if path
+        else []
+        for path, limit in ((data.train, data.max_train_rows), (data.eval, data.max_eval_rows))
+    ]
+    grid = checkpoint_grid(training, len(examples[0]))
+    micro = training.micro_batch_size
+    rng = random.Random(training.seed)
+    batches = [rng.choices(examples[0], k=min(micro, len(examples[0]))) for _ in range(_SAMPLED_BATCHES)]
+    batches.sort(key=_padded)
+    per_step = sum(map(_padded, batches)) / len(batches) * training.effective_batch_size / micro
+    return TrainingWork(
+        rows=len(examples[0]),
+        steps=grid[-1],
+        grid=grid,
+        tokens=round(grid[-1] * per_step),
+        loss_tokens=sum(_padded_in_order(loss_examples(side, training), micro) for side in examples if side),
+        batch=batches[len(batches) // 2],
+    )
+
+
+def measure_speed(model: Any, work: TrainingWork, pad: int, *, half: torch.dtype | None = None) -> TrainingSpeed:
+    """Time a typical micro-batch on `model`, which has a fresh adapter; half: the precision of autocast."""
+    device = model.get_input_embeddings().weight.device
+    batch = {name: tensor.to(device) for name, tensor in Collator(pad)(work.batch).items()}
+    tokens = batch["input_ids"].numel()
+    casting: AbstractContextManager[Any] = torch.autocast(device.type, half) if half else nullcontext()
+
+    def learn() -> None:
+        with casting:
+            loss = model(**batch).loss
+        loss.backward()
+        model.zero_grad(set_to_none=True)
+
+    def look() -> None:
+        with torch.no_grad(), casting:
+            model(**batch)
+
+    return TrainingSpeed(_seconds(learn, device) / tokens, _seconds(look, device) / tokens)
+
+
+def training_seconds(work: TrainingWork, speed: TrainingSpeed) -> float:
+    """Predicted seconds: every step, and the losses at step 0 and at every checkpoint."""
+    return speed.per_token * work.tokens + speed.per_loss_token * work.loss_tokens * (1 + len(work.grid))
+
+
+def _padded(batch: Sequence[Example]) -> int:
+    return len(batch) * max(len(example.input_ids) for example in batch)
+
+
+def _padded_in_order(examples: Sequence[Example], micro: int) -> int:
+    return sum(_padded(examples[start : start + micro]) for start in range(0, len(examples), micro))
+
+
+def _seconds(work: Any, device: torch.device) -> float:
+    """Seconds of the faster of two calls; of the first where that was long."""
+    fastest = float("inf")
+    for _ in range(2):
+        started = time.perf_counter()
+        work()
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        fastest = min(fastest, time.perf_counter() - started)
+        if fastest > _LONG:
+            break
+    return fastest

@@ -1,0 +1,135 @@
+"""The plan counts what a run then does; its times are fitted to measurements."""
+
+import json
+
+import numpy as np
+import pytest
+from test_cli import sftscope
+from test_pipeline import write_config
+from test_scoring import toy_prompt
+from toy_llm import toy_model
+
+from engine import pipeline, planner
+from engine.extraction.masking import baseline_vector
+from engine.extraction.plan import (
+    count_work,
+    fit,
+    last_words_kept,
+    measure_speed,
+    scoring_seconds,
+    token_bytes,
+    warnings_of,
+)
+from engine.extraction.scoring import Scorer, tree_tokens
+from engine.store import RunFolder
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory):
+    return write_config(tmp_path_factory.mktemp("plan"))
+
+
+def test_the_plan_names_the_checkpoints_and_masked_states_that_the_run_then_has(config):
+    plan = planner.plan(config)
+    pipeline.run(config, config.parent / "run")
+    folder = RunFolder(config.parent / "run")
+    assert tuple(plan["checkpoints"]) == folder.steps()
+    assert plan["masked_states_per_checkpoint"] == folder.read_step(0).scores.size
+    assert plan["training"]["steps"] == folder.steps()[-1]
+    assert plan["seconds"]["total"] == pytest.approx(sum(v for k, v in plan["seconds"].items() if k != "total"))
+    assert all(value >= 0 for value in plan["seconds"].values())
+
+
+def test_a_plan_writes_nothing_and_prints_json_or_text(config):
+    before = sorted(config.parent.rglob("*"))
+    made = json.loads(sftscope("plan", config, "--json").stdout)
+    assert made["schema"] == "sftscope-plan"
+    text = planner.render(made)
+    assert f"{made['tokens_per_checkpoint']['tree']:,} in the prefix tree" in text
+    assert "predicted time" in text
+    assert sorted(config.parent.rglob("*")) == before
+
+
+def test_forwarded_tokens_are_counted_exactly(monkeypatch):
+    model, prompt = toy_model("llama"), toy_prompt()
+    work = count_work([prompt], model)
+    seen = []
+    embed = Scorer.embed
+    monkeypatch.setattr(
+        Scorer, "embed", lambda self, p, s, a, b: seen.append(len(s) * (b - a)) or embed(self, p, s, a, b)
+    )
+    scorer = Scorer(model, baseline_vector(model, "mean"), 1e9)
+    scorer.score(prompt)
+    assert work.tree_tokens == (sum(seen),)
+    seen.clear()
+    scorer.score_naively(prompt, range(64))
+    assert work.naive_tokens == (sum(seen),)
+    assert work.saving == work.naive_tokens[0] / work.tree_tokens[0]
+
+
+def test_cache_bytes_are_those_of_the_cache():
+    from transformers import DynamicCache
+
+    model, prompt = toy_model("gemma3"), toy_prompt()
+    cache = DynamicCache()
+    model(inputs_embeds=toy_embedding(model, prompt), past_key_values=cache, use_cache=True)
+    size = sum(layer.keys.nbytes + layer.values.nbytes for layer in cache.layers)
+    assert token_bytes(model) * len(prompt.ids) == size
+
+
+def toy_embedding(model, prompt):
+    import torch
+
+    return model.get_input_embeddings()(torch.tensor([prompt.ids]))
+
+
+def test_the_last_words_alone_make_a_smaller_tree_of_the_same_prompt():
+    prompt = toy_prompt()
+    part = last_words_kept(prompt, 2)
+    assert part.starts() == prompt.starts()[-2:]
+    assert part.ids == prompt.ids
+    assert tree_tokens(part) < tree_tokens(prompt)
+    assert last_words_kept(prompt, prompt.n_variables).owner == prompt.owner
+
+
+def test_the_fit_recovers_a_cost_per_forward_and_per_token():
+    forwards, tokens = [3, 5, 7], [40, 90, 300]
+    seconds = [0.02 * f + 0.001 * t for f, t in zip(forwards, tokens, strict=True)]
+    assert fit(forwards, tokens, seconds) == pytest.approx((0.02, 0.001))
+    assert fit([3, 5], [10, 100], [0.01, 10.0]) == (0.0, 0.1)  # a negative cost per forward is no cost
+
+
+def test_predicted_seconds_meet_the_measurements_and_grow_with_the_checked_states():
+    model, prompt = toy_model("llama"), toy_prompt()
+    scorer = Scorer(model, baseline_vector(model, "mean"), 1e9)
+    speed = measure_speed(scorer, [prompt], zeta=0.02)
+    work = count_work([prompt], model)
+    assert 0 < scoring_seconds(work, speed, check_states=0) < scoring_seconds(work, speed, check_states=8)
+    assert speed.per_decomposition > 0
+    assert np.isfinite([speed.per_token, speed.per_forward, speed.per_plain_token]).all()
+
+
+def test_warnings_name_a_long_tail_a_small_saving_and_too_little_memory():
+    model = toy_model("llama")
+    early = count_work([toy_prompt(length=60, owners=([2], [3], [4]))], model)
+    (tail, saving) = warnings_of(early, 4.0)
+    assert "56 tokens follow the first token of the last word" in tail
+    assert "saves little" in saving
+    late = count_work([toy_prompt(length=60, owners=([54], [56], [58]))], model)
+    assert warnings_of(late, 4.0) == []
+    (memory,) = warnings_of(late, 1e-6)
+    assert "memory_gb is 1e-06" in memory
+
+
+def test_a_busy_machine_is_a_warning(config, monkeypatch):
+    monkeypatch.setattr(planner.os, "getloadavg", lambda: (1000.0, 1.0, 1.0))
+    assert any("busy (load 1000.0" in line for line in planner.plan(config)["warnings"])
+
+
+def test_a_run_of_hours_is_a_warning(config, monkeypatch):
+    from engine.training import plan as training
+
+    monkeypatch.setattr(training, "training_seconds", lambda work, speed: 4 * 3600.0)
+    (line,) = [line for line in planner.plan(config)["warnings"] if "take about" in line]
+    assert "4.0 h" in line
+    assert "max_steps" in line
