@@ -16,7 +16,7 @@ from engine.config import RunSettings
 from engine.decomposition import decompose
 from engine.errors import SftscopeError
 from engine.extraction.masking import MaskedPrompt, baseline_vector, mask_probe
-from engine.extraction.scoring import Scorer, can_branch
+from engine.extraction.scoring import NAIVE, Scorer
 from engine.interactions import Floats
 from engine.llm.adapters import AdapterSlot
 from engine.llm.loading import LLM, device_name, load_llm, versions
@@ -97,8 +97,9 @@ def _prepare(settings: RunSettings, folder: RunFolder, identity: str) -> _Work:
     prompts = tuple(mask_probe(probe, llm.tokenizer, template) for probe in folder.read_probes())
     extraction = settings.extraction
     baseline = baseline_vector(llm.model, extraction.baseline_vector)
-    if not can_branch(llm.model):
-        say(f"{llm.name}: its cache cannot branch; every masked state is scored by a plain batched forward")
+    scorer = Scorer(llm.model, baseline, extraction.memory_gb * 1e9)
+    if scorer.method == NAIVE:
+        say(f"{llm.name}: no prefix tree is exact on it; every masked state is scored by a plain batched forward")
     provenance = {
         "identity": identity,
         "model": llm.name,
@@ -108,7 +109,7 @@ def _prepare(settings: RunSettings, folder: RunFolder, identity: str) -> _Work:
             "kind": extraction.baseline_vector,
             "sha256": hashlib.sha256(baseline.float().cpu().numpy().tobytes()).hexdigest(),
         },
-        "scoring": "prefix tree" if can_branch(llm.model) else "naive",
+        "scoring": scorer.method,
         "versions": versions(),
     }
     return _Work(
@@ -116,7 +117,7 @@ def _prepare(settings: RunSettings, folder: RunFolder, identity: str) -> _Work:
         settings=settings,
         llm=llm,
         slot=AdapterSlot(llm.model),
-        scorer=Scorer(llm.model, baseline, extraction.memory_gb * 1e9),
+        scorer=scorer,
         prompts=prompts,
         checkpoints=ready_checkpoints(folder.checkpoints),
         provenance=provenance,

@@ -63,7 +63,7 @@ class Scorer:
         """v(x_T) of every masked state: (2^n,), in log-odds, indexed by subset."""
         if self.method == NAIVE:
             return self.score_naively(prompt, range(1 << prompt.n_variables))
-        return self._score_by(self.method, prompt, self.fixed_cost)
+        return self.score_by(self.method, prompt)
 
     def score_naively(self, prompt: MaskedPrompt, subsets: Sequence[int]) -> Floats:
         """v(x_T) of the given subsets by plain batched forwards of the whole prompt: (len(subsets),)."""
@@ -83,7 +83,9 @@ class Scorer:
         kept = self.model.get_input_embeddings()(ids)
         return torch.where(torch.from_numpy(masked).to(device)[..., None], self.baseline, kept)
 
-    def _score_by(self, method: str, prompt: MaskedPrompt, fixed_cost: int | None) -> Floats:
+    def score_by(self, method: str, prompt: MaskedPrompt, fixed_cost: int | None = None) -> Floats:
+        """As `score`, by the tree that `method` names; whether it is exact on this model is the caller's business."""
+
         def embed(subsets: NDArray[np.int64], start: int, stop: int) -> torch.Tensor:
             return self.embed(prompt, subsets, start, stop)
 
@@ -91,8 +93,9 @@ class Scorer:
             return log_odds(logits, prompt.target)
 
         if method == COPY_FREE:
+            cost = self.fixed_cost if fixed_cost is None else fixed_cost
             return self._with_less_memory(
-                lambda memory: plan_walk(self.model, prompt, memory, fixed_cost),
+                lambda memory: plan_walk(self.model, prompt, memory, cost),
                 lambda plan: TreeWalk(self.model, prompt, embed, read, plan).scores(),
             )
         return self._with_less_memory(
@@ -109,7 +112,7 @@ class Scorer:
         prompt = MaskedPrompt(tuple(ids.tolist()), tuple(owner.tolist()), int(ids[0]), 4)
         expected = self.score_naively(prompt, range(16))
         try:
-            scores = self._score_by(method, prompt, 0)
+            scores = self.score_by(method, prompt, 0)
         except torch.OutOfMemoryError:
             raise
         except Exception:  # whatever a foreign forward makes of our cache, the next method is tried
