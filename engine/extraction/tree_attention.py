@@ -153,7 +153,8 @@ def _attend(
     attention_mask: see `_mask`. Softmax in float32.
     """
     cache = _active.get()
-    unknown = [name for name, given in kwargs.items() if given is not None and name not in _HARMLESS | _IN_THE_MASK]
+    known = _HARMLESS | _IN_THE_MASK
+    unknown = [name for name, given in kwargs.items() if given is not None and given is not False and name not in known]
     if cache is None or cache.states is None or unknown or dropout or attention_mask is None:
         raise UnknownAttentionError(f"attention with {', '.join(unknown) or 'no tree'}")
     shared_keys, shared_values, own_keys, own_values = cache.states
