@@ -4,10 +4,13 @@ import numpy as np
 import pytest
 import torch
 from toy_llm import CONFIGS, VOCABULARY, toy_model
+from transformers import AutoModelForCausalLM, MambaConfig
 
 from engine.extraction.masking import MaskedPrompt, baseline_vector
-from engine.extraction.scoring import Scorer, can_branch, log_odds, tree_tokens
-from engine.llm.adapters import new_adapter
+from engine.extraction.prefix_tree import TreeWalk, cut_tree, plan_walk, row_subsets
+from engine.extraction.scoring import COPY_FREE, NAIVE, STOCK, Scorer, can_branch, log_odds, tree_tokens
+from engine.extraction.stock_tree import StockWalk
+from engine.llm.adapters import AdapterSlot, new_adapter
 
 DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)]
 # repeated tokens, a word of three tokens, neighbouring words
@@ -34,32 +37,116 @@ def with_random_adapter(model):
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("adapter", [False, True], ids=["base", "lora"])
 @pytest.mark.parametrize("architecture", CONFIGS)
-def test_tree_equals_naive(architecture, adapter, device):
+def test_trees_equal_naive_under_every_memory_limit(architecture, adapter, device):
     if device == "cuda" and not torch.cuda.is_available():
         pytest.skip("no CUDA device")
     model = toy_model(architecture).to(device)
     if adapter:
         model = with_random_adapter(model)
-    assert can_branch(model)
-    prompt = toy_prompt()
-    scorer = Scorer(model, baseline_vector(model, "mean"), 1e9)
-    naive = scorer.score_naively(prompt, range(64))
+    before = model.config._attn_implementation
+    prompt, baseline = toy_prompt(), baseline_vector(model, "mean")
+    naive = Scorer(model, baseline, 1e9).score_naively(prompt, range(64))
     assert np.ptp(naive) > 1e-2  # the words matter, or the comparison would show nothing
-    np.testing.assert_allclose(scorer.score(prompt), naive, atol=1e-4, rtol=0)
+    plans = set()
+    for memory in (1.0, 1e5, 4e5, 1e9):
+        scorer = Scorer(model, baseline, memory, fixed_cost=0)
+        assert scorer.method == COPY_FREE
+        np.testing.assert_allclose(scorer.score(prompt), naive, atol=1e-4, rtol=0)
+        np.testing.assert_allclose(scorer.score_by(STOCK, prompt), naive, atol=1e-4, rtol=0)
+        plans.add(plan_walk(model, prompt, memory, 0))
+    assert len(plans) >= 3  # the limits did split the walk
+    assert {plan.kept for plan in plans} >= {1, 64}
+    assert model.config._attn_implementation == before
 
 
-@pytest.mark.parametrize("memory", [1.0, 1e5, 4e5])
-def test_chunks_do_not_change_scores(memory):
+@pytest.mark.parametrize("fixed_cost", [2, 8, 24, 100, 10_000])
+def test_where_the_tree_is_cut_does_not_change_scores(fixed_cost):
     model = toy_model("llama")
     prompt, baseline = toy_prompt(), baseline_vector(model, "mean")
-    whole = Scorer(model, baseline, 1e9).score(prompt)
-    np.testing.assert_allclose(Scorer(model, baseline, memory).score(prompt), whole, atol=1e-5, rtol=0)
+    scorer = Scorer(model, baseline, 1e9, fixed_cost)
+    np.testing.assert_allclose(scorer.score(prompt), scorer.score_naively(prompt, range(64)), atol=1e-4, rtol=0)
+
+
+def test_costly_forwards_cut_the_tree_less_often():
+    prompt = toy_prompt()
+    finest = cut_tree(prompt)
+    assert [cut.bits for cut in finest] == list(range(7))
+    assert len(cut_tree(prompt, 24)) < len(finest)
+    assert [cut.bits for cut in cut_tree(prompt, 10_000)] == [6]
+
+
+@pytest.mark.parametrize("window", [1, 2, 7, 100])
+def test_a_sliding_window_hides_the_same_keys_in_the_tree(window):
+    model = toy_model("mistral")
+    model.config.sliding_window = window
+    scorer = Scorer(model, baseline_vector(model, "mean"), 1e9, fixed_cost=0)
+    prompt = toy_prompt()
+    assert scorer.method == COPY_FREE
+    np.testing.assert_allclose(scorer.score(prompt), scorer.score_naively(prompt, range(64)), atol=1e-4, rtol=0)
+
+
+def test_attention_that_the_tree_does_not_know_goes_to_the_stock_tree():
+    model = toy_model("gptoss")
+    scorer = Scorer(model, baseline_vector(model, "mean"), 1e9)
+    assert scorer.method == STOCK
+    prompt = toy_prompt()
+    np.testing.assert_allclose(scorer.score(prompt), scorer.score_naively(prompt, range(64)), atol=1e-4, rtol=0)
+
+
+def test_a_model_that_keeps_more_than_keys_and_values_is_scored_naively():
+    model = AutoModelForCausalLM.from_config(
+        MambaConfig(vocab_size=VOCABULARY, hidden_size=16, num_hidden_layers=1, state_size=4)
+    ).eval()
+    assert not can_branch(model)
+    assert Scorer(model, baseline_vector(model, "mean"), 1e9).method == NAIVE
+
+
+def test_a_tree_that_differs_from_plain_forwards_is_not_used(monkeypatch):
+    model = toy_model("llama")
+    baseline = baseline_vector(model, "mean")
+    right = TreeWalk.scores
+    monkeypatch.setattr(TreeWalk, "scores", lambda walk: right(walk) + 0.01)
+    assert Scorer(model, baseline, 1e9).method == STOCK
+    monkeypatch.setattr(StockWalk, "scores", lambda walk: np.zeros_like(walk.result))
+    assert Scorer(model, baseline, 1e9).method == NAIVE
+
+
+def test_rows_are_subsets_and_an_ancestor_is_a_prefix_of_their_bits():
+    rows = row_subsets(5, 0, 32)
+    assert sorted(rows.tolist()) == list(range(32))
+    np.testing.assert_array_equal(rows & 0b111, row_subsets(3, 0, 8)[np.arange(32) >> 2])
+
+
+def test_folded_adapters_score_as_unfolded_ones_and_leave_no_trace(tmp_path):
+    folders = []
+    for seed in (1, 2):
+        wrapped = new_adapter(toy_model("llama"), rank=4, alpha=8, dropout=0.0)
+        torch.manual_seed(seed)
+        for name, parameter in wrapped.named_parameters():
+            if "lora_B" in name:
+                torch.nn.init.normal_(parameter, std=0.3)
+        folders.append(tmp_path / str(seed))
+        wrapped.save_pretrained(folders[-1])
+        ids = torch.tensor([toy_prompt().ids])
+        unfolded = wrapped.eval()(ids).logits.detach()  # of the second in the end
+    model = toy_model("llama")
+    plain = model(ids).logits
+    slot = AdapterSlot(model)
+    slot.load(folders[1])
+    second = model(ids).logits
+    torch.testing.assert_close(second, unfolded, atol=1e-3, rtol=1e-4)
+    slot.load(folders[0])
+    assert not torch.equal(model(ids).logits, second)
+    slot.clear()
+    assert torch.equal(model(ids).logits, plain)
+    slot.load(folders[1])
+    assert torch.equal(model(ids).logits, second)
 
 
 @pytest.mark.parametrize("owners", [([0], [1]), ([24], [25]), ([0, 1], [25])], ids=["start", "end", "both"])
 def test_words_at_the_very_start_and_end(owners):
     model = toy_model("llama")
-    scorer = Scorer(model, baseline_vector(model, "zero"), 1e9)
+    scorer = Scorer(model, baseline_vector(model, "zero"), 1e9, fixed_cost=0)
     prompt = toy_prompt(owners=owners)
     np.testing.assert_allclose(scorer.score(prompt), scorer.score_naively(prompt, range(4)), atol=1e-4, rtol=0)
 

@@ -6,12 +6,16 @@ import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import (
     AutoModelForCausalLM,
+    Gemma2Config,
     Gemma3TextConfig,
     GPT2Config,
     GPTNeoXConfig,
+    GptOssConfig,
     LlamaConfig,
+    MistralConfig,
     PreTrainedTokenizerFast,
     Qwen2Config,
+    Qwen3Config,
 )
 
 VOCABULARY = 120
@@ -29,6 +33,18 @@ _SHAPE = {
 CONFIGS = {
     "llama": lambda: LlamaConfig(**_SHAPE, num_key_value_heads=2),
     "qwen2": lambda: Qwen2Config(**_SHAPE, num_key_value_heads=2),
+    "qwen3": lambda: Qwen3Config(**_SHAPE, num_key_value_heads=2, head_dim=16),
+    "mistral": lambda: MistralConfig(**_SHAPE, num_key_value_heads=1, sliding_window=4),
+    "gemma2": lambda: Gemma2Config(
+        **_SHAPE,
+        num_key_value_heads=2,
+        head_dim=8,
+        sliding_window=6,
+        attn_logit_softcapping=2.0,  # low enough to bend the scores of a toy
+        final_logit_softcapping=5.0,
+        query_pre_attn_scalar=16,
+        attn_implementation="eager",
+    ),
     "gemma3": lambda: Gemma3TextConfig(
         **_SHAPE,
         num_key_value_heads=2,
@@ -41,6 +57,15 @@ CONFIGS = {
     ),
     "gptneox": lambda: GPTNeoXConfig(**_SHAPE),
 }
+
+
+def sinks_config() -> GptOssConfig:
+    """Attention sinks, which the copy-free tree does not know."""
+    return GptOssConfig(
+        **_SHAPE, num_key_value_heads=2, head_dim=8, sliding_window=5, num_local_experts=2, num_experts_per_tok=1
+    )
+
+
 CHAT_TEMPLATE = (
     "{% for m in messages %}<|{{ m['role'] }}|> {{ m['content'] }} <eos> {% endfor %}"
     "{% if add_generation_prompt %}<|assistant|> {% endif %}"
@@ -51,8 +76,9 @@ old new and but very warm cold good bad how does guest feel ? , . ! a b c d e f 
 
 def toy_model(architecture: str, *, seed: int = 0):
     """A randomly initialised model of an architecture, large enough weights that words matter."""
+    config = sinks_config() if architecture == "gptoss" else CONFIGS[architecture]()
     torch.manual_seed(seed)
-    model = AutoModelForCausalLM.from_config(CONFIGS[architecture]()).eval()
+    model = AutoModelForCausalLM.from_config(config).eval()
     with torch.no_grad():
         for parameter in model.parameters():
             if parameter.ndim > 1:

@@ -18,7 +18,7 @@ from engine.errors import SftscopeError
 from engine.extraction.baseline import baseline_hash, fixed_baseline
 from engine.extraction.checks import check_scores, refuse_beyond_tolerance
 from engine.extraction.masking import MaskedPrompt, mask_probe
-from engine.extraction.scoring import Scorer, can_branch
+from engine.extraction.scoring import NAIVE, Scorer
 from engine.interactions import Floats
 from engine.llm.adapters import AdapterSlot
 from engine.llm.loading import LLM, device_name, load_llm, versions
@@ -105,8 +105,9 @@ def prepare(settings: RunSettings, folder: RunFolder, identity: str) -> Work:
     extraction = settings.extraction
     prompts = tuple(mask_probe(probe, llm.tokenizer, template, extraction.target) for probe in probes)
     baseline = fixed_baseline(folder, llm.model, extraction.baseline_vector, llm.tokenizer)
-    if not can_branch(llm.model):
-        say(f"{llm.name}: its cache cannot branch; every masked state is scored by a plain batched forward")
+    scorer = Scorer(llm.model, baseline, extraction.memory_gb * 1e9)
+    if scorer.method == NAIVE:
+        say(f"{llm.name}: no prefix tree is exact on it; every masked state is scored by a plain batched forward")
     provenance = {
         "identity": identity,
         "model": llm.name,
@@ -116,7 +117,7 @@ def prepare(settings: RunSettings, folder: RunFolder, identity: str) -> Work:
             "kind": extraction.baseline_vector,
             "sha256": baseline_hash(baseline),
         },
-        "scoring": "prefix tree" if can_branch(llm.model) else "naive",
+        "scoring": scorer.method,
         "versions": versions(),
     }
     return Work(
@@ -124,7 +125,7 @@ def prepare(settings: RunSettings, folder: RunFolder, identity: str) -> Work:
         settings=settings,
         llm=llm,
         slot=AdapterSlot(llm.model),
-        scorer=Scorer(llm.model, baseline, extraction.memory_gb * 1e9),
+        scorer=scorer,
         probe_ids=tuple(probe.id for probe in probes),
         prompts=prompts,
         checkpoints=ready_checkpoints(folder.checkpoints),

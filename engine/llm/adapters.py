@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from peft import LoraConfig, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
+from peft.tuners.lora import LoraLayer
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
@@ -46,13 +47,16 @@ def new_adapter(model: Any, *, rank: int, alpha: float, dropout: float) -> Any:
 class AdapterSlot:
     """A base model whose adapter can be exchanged; `model` is the plain causal LM to call.
 
-    The first adapter decides ranks and modules; each next one must have the same.
+    The first adapter decides ranks and modules; each next one must have the same. On a float32 base it
+    is folded into the weights, always from the untouched ones, which are kept beside them: a step's
+    model does not depend on the steps before it. Coarser weights would round a small adapter away.
     """
 
     def __init__(self, base: Any) -> None:
         self._base = base
         self._wrapped: Any = None
         self._config: dict[str, Any] | None = None
+        self._untouched: list[tuple[Any, torch.Tensor, torch.Tensor | None]] = []
 
     @property
     def model(self) -> Any:
@@ -62,6 +66,7 @@ class AdapterSlot:
     def clear(self) -> None:
         """Make the model the plain base again."""
         if self._wrapped is not None:
+            self._unfold()
             self._wrapped.base_model.disable_adapter_layers()
 
     def load(self, folder: Path) -> str:
@@ -82,13 +87,39 @@ class AdapterSlot:
         elif relevant != self._config:
             raise SftscopeError(f"{folder}: its adapter has another configuration than the steps before it")
         state = _read_weights(folder / WEIGHTS)
+        self._unfold()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             _check_fit(get_peft_model_state_dict(self._wrapped), state, folder)
             set_peft_model_state_dict(self._wrapped, state)
         self._wrapped.base_model.enable_adapter_layers()
         self._wrapped.eval()
+        if self._base.dtype == torch.float32:
+            self._fold(folder)
         return hashlib.sha256((folder / WEIGHTS).read_bytes()).hexdigest()
+
+    def _fold(self, folder: Path) -> None:
+        """Add the adapter to new weights; the untouched ones stay as they are."""
+        for module in self._base.modules():
+            if isinstance(module, LoraLayer):
+                layer = module.get_base_layer()
+                bias = getattr(layer, "bias", None)
+                self._untouched.append((module, layer.weight.data, None if bias is None else bias.data))
+        try:
+            self._wrapped.merge_adapter(safe_merge=True)
+        except ValueError as error:
+            self._unfold()
+            raise SftscopeError(f"{folder}: the adapter holds numbers that are not finite") from error
+
+    def _unfold(self) -> None:
+        """Put the untouched weights back."""
+        while self._untouched:
+            module, weight, bias = self._untouched.pop()
+            layer = module.get_base_layer()
+            layer.weight.data = weight
+            if bias is not None:
+                layer.bias.data = bias
+            module.merged_adapters.clear()
 
     def _wrap(self, folder: Path) -> Any:
         try:
