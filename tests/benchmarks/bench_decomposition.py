@@ -15,9 +15,11 @@ from shapiq import ExactComputer
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from test_decomposition import noise_bound, optimum_by_highs, score_vector
+from test_decomposition import noise_bound, score_vector
 
 from engine.decomposition import decompose
+from engine.decomposition.highs import solve_whole
+from engine.decomposition.lattice_program import lattice_program
 from engine.decomposition.workers import usable_cores
 from engine.interactions import moebius_transform
 
@@ -43,10 +45,12 @@ def bench_batch(n: int, vectors: int, repeats: int, highs: int) -> None:
         wall, processor = seconds(lambda workers=workers: decompose(scores, zeta, workers=workers), repeats)
         name = "one worker" if workers == 1 else "default workers"
         print(f"  {name:<16} {wall / vectors:7.3f} s a vector, {processor / vectors:7.3f} s of processor time")
+    program = lattice_program(n)
     times, costs = [], []
     for index in range(min(highs, vectors)):
         begin = time.process_time()
-        costs.append(optimum_by_highs(scores[index], float(zeta[index]))[0])
+        found = solve_whole(program, scores[index] - scores[index, 0], float(zeta[index]))
+        costs.append(program.cost(found[0]) if found else np.nan)
         times.append(time.process_time() - begin)
     if times:
         apart = np.max(np.abs(np.array(costs) / result.objective[: len(costs)] - 1.0))
