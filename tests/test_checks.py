@@ -66,6 +66,7 @@ def test_verify_decides_how_many_states_are_checked_and_changes_no_score(fresh):
 def test_a_scorer_that_is_off_is_refused_and_nothing_is_stored(fresh, monkeypatch, error):
     pipeline.extract(fresh.path, steps=[0])
     before = fresh.step_file(0).read_bytes()
+    monkeypatch.setattr(Scorer, "method", "copy-free tree")  # or the trial of the tree would already choose naive
     monkeypatch.setattr(Scorer, "score_naively", shifted(Scorer.score_naively, error))
     with pytest.raises(SftscopeError) as refused:
         pipeline.extract(fresh.path)
@@ -98,6 +99,7 @@ def test_a_refused_step_is_made_when_the_scorer_is_right_again(fresh, monkeypatc
 
 
 def test_without_a_check_the_noise_is_unknown(fresh, monkeypatch):
+    monkeypatch.setattr(Scorer, "method", "copy-free tree")  # need not be tried out
     monkeypatch.setattr(Scorer, "score_naively", None)  # is not called
     pipeline.extract(fresh.path, steps=[0], verify=0)
     record = fresh.read_step(0)

@@ -58,7 +58,9 @@ def test_forwarded_tokens_are_counted_exactly(monkeypatch):
     monkeypatch.setattr(
         Scorer, "embed", lambda self, p, s, a, b: seen.append(len(s) * (b - a)) or embed(self, p, s, a, b)
     )
-    scorer = Scorer(model, baseline_vector(model, "mean"), 1e9)
+    scorer = Scorer(model, baseline_vector(model, "mean"), 1e9, fixed_cost=0)
+    assert scorer.method != "naive"  # tried out before it is counted
+    seen.clear()
     scorer.score(prompt)
     assert work.tree_tokens == (sum(seen),)
     seen.clear()
