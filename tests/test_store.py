@@ -143,7 +143,7 @@ def soft_link_to_external(file: Any) -> None:
 
 def virtual_dataset(file: Any) -> None:
     layout = h5py.VirtualLayout(shape=(2,), dtype="<f8")
-    layout[:] = h5py.VirtualSource("/tmp/other.h5", "x", shape=(2,))
+    layout[:] = h5py.VirtualSource("other.h5", "x", shape=(2,))
     del file["zeta"]
     file.create_virtual_dataset("zeta", layout)
 
