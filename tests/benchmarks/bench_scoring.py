@@ -68,7 +68,7 @@ def main() -> None:
 
         def work() -> object:
             with torch.inference_mode():
-                return last_logits(model, embedded, use_cache=False).sum().item()
+                return last_logits(model, embedded, 1, use_cache=False).sum().item()
 
         work()
         return work
