@@ -17,9 +17,9 @@ from engine.extraction.plan import (
     last_words_kept,
     measure_speed,
     scoring_seconds,
-    token_bytes,
     warnings_of,
 )
+from engine.extraction.prefix_tree import TokenCost
 from engine.extraction.scoring import Scorer, tree_tokens
 from engine.store import RunFolder
 
@@ -76,7 +76,7 @@ def test_cache_bytes_are_those_of_the_cache():
     cache = DynamicCache()
     model(inputs_embeds=toy_embedding(model, prompt), past_key_values=cache, use_cache=True)
     size = sum(layer.keys.nbytes + layer.values.nbytes for layer in cache.layers)
-    assert token_bytes(model) * len(prompt.ids) == size
+    assert TokenCost.of(model).kv * len(prompt.ids) == size
 
 
 def toy_embedding(model, prompt):

@@ -4,7 +4,9 @@ What a check finds is either numerical noise, whose size σ goes into the step f
 floor, or an error of scoring; above a tolerance it is called the latter and the step is refused.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -54,6 +56,11 @@ def compare(scores: Floats, again: Floats) -> Difference:
     apart = np.abs(again - scores)
     where = int(np.argmax(np.where(np.isnan(apart), np.inf, apart)))
     return Difference(float(np.sqrt(np.mean(apart**2))), float(apart[where]), where)
+
+
+def verify_record(found: Sequence[Difference], states: int) -> dict[str, Any]:
+    """What a step file's provenance keeps of the checks of its probes, `states` masked states each."""
+    return {"states": states, "largest_difference": [difference.largest for difference in found]}
 
 
 def refuse_beyond_tolerance(difference: Difference, *, step: int, probe: str, dtype: str) -> None:

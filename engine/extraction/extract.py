@@ -16,7 +16,7 @@ from engine.config import RunSettings
 from engine.decomposition import decompose
 from engine.errors import SftscopeError
 from engine.extraction.baseline import baseline_hash, fixed_baseline
-from engine.extraction.checks import check_scores, refuse_beyond_tolerance
+from engine.extraction.checks import check_scores, refuse_beyond_tolerance, verify_record
 from engine.extraction.masking import MaskedPrompt, mask_probe
 from engine.extraction.scoring import NAIVE, Scorer
 from engine.interactions import Floats
@@ -165,10 +165,7 @@ def _scored(work: Work, step: int, report: Any) -> StepRecord:
         provenance={
             **work.provenance,
             "adapter_sha256": adapter,
-            "verify": {
-                "states": extraction.check_states,
-                "largest_difference": [difference.largest for difference in found],
-            },
+            "verify": verify_record(found, extraction.check_states),
         },
     )
 

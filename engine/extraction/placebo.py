@@ -12,7 +12,7 @@ import numpy as np
 
 from engine.config import RunSettings
 from engine.errors import SftscopeError
-from engine.extraction.checks import Difference, compare
+from engine.extraction.checks import Difference, compare, verify_record
 from engine.extraction.extract import Work, available_steps, decomposed, enter_step, is_result, prepare
 from engine.extraction.masking import MaskedPrompt
 from engine.extraction.scoring import Scorer, can_branch
@@ -90,10 +90,7 @@ def _scored_again(work: Work, first: StepRecord, report: Progress) -> tuple[Step
             "adapter_sha256": adapter,
             "scoring": "naive",
             "placebo": True,
-            "verify": {
-                "states": max(map(len, scores)),
-                "largest_difference": [difference.largest for difference in found],
-            },
+            "verify": verify_record(found, max(map(len, scores))),
         },
     )
     return record, found

@@ -15,6 +15,7 @@ import numpy as np
 
 from engine.decomposition import decompose
 from engine.extraction.masking import MaskedPrompt
+from engine.extraction.prefix_tree import TokenCost
 from engine.extraction.scoring import Scorer, can_branch, tree_tokens
 from engine.interactions import Floats
 
@@ -78,19 +79,9 @@ def count_work(prompts: Sequence[MaskedPrompt], model: Any) -> ScoringWork:
         tails=tuple(len(prompt.ids) - prompt.starts()[-1] for prompt in prompts),
         naive_tokens=tuple(len(prompt.ids) << prompt.n_variables for prompt in prompts),
         tree_tokens=tuple(tree_tokens(prompt) for prompt in prompts),
-        cache_bytes=max((len(prompt.ids) << prompt.n_variables) for prompt in prompts) * token_bytes(model),
+        cache_bytes=max((len(prompt.ids) << prompt.n_variables) for prompt in prompts) * int(TokenCost.of(model).kv),
         branches=can_branch(model),
     )
-
-
-def token_bytes(model: Any) -> int:
-    """Bytes of the keys and values of one token: 2 · layers · key-value heads · head size · bytes of a number."""
-    config = model.config.get_text_config()
-    heads = config.num_attention_heads
-    kv_heads = getattr(config, "num_key_value_heads", None) or heads
-    head_dim = getattr(config, "head_dim", None) or config.hidden_size // heads
-    size = model.get_input_embeddings().weight.element_size()
-    return int(2 * config.num_hidden_layers * kv_heads * head_dim * size)
 
 
 def measure_speed(scorer: Scorer, prompts: Sequence[MaskedPrompt], *, zeta: float) -> ScoringSpeed:

@@ -24,6 +24,8 @@ from engine.extraction.prefix_tree import (
 )
 from engine.extraction.stock_tree import StockWalk, can_branch, stock_rows
 from engine.interactions import Floats
+from engine.progress import say
+from engine.text import safe_text
 
 __all__ = ["COPY_FREE", "NAIVE", "STOCK", "Scorer", "can_branch", "log_odds", "response_log_odds", "tree_tokens"]
 
@@ -115,10 +117,16 @@ class Scorer:
             scores = self.score_by(method, prompt, 0)
         except torch.OutOfMemoryError:
             raise
-        except Exception:  # whatever a foreign forward makes of our cache, the next method is tried
+        except Exception as error:  # whatever a foreign forward makes of our cache, the next method is tried
+            reason = safe_text(str(error), max_length=200)
+            say(f"the {method} cannot be used on this model ({type(error).__name__}: {reason}); trying the next method")
             return False
         tolerance = _TOLERANCE.get(self.baseline.dtype, _TOLERANCE_REDUCED)
-        return bool(np.all(np.abs(scores - expected) <= tolerance * np.maximum(1, np.abs(expected))))
+        exact = bool(np.all(np.abs(scores - expected) <= tolerance * np.maximum(1, np.abs(expected))))
+        if not exact:
+            off = float(np.abs(scores - expected).max())
+            say(f"the {method} is off by {off:.2g} log-odds on this model; trying the next method")
+        return exact
 
     @torch.inference_mode()
     def _naive(self, prompt: MaskedPrompt, subsets: Sequence[int], rows: int) -> Floats:
