@@ -16,16 +16,18 @@ from typing import Final
 
 import numpy as np
 
-from engine.decomposition.certified import Solution, certified_solution
+from engine.decomposition.certified import certified_solution
 from engine.decomposition.cholesky import lapack
 from engine.decomposition.lattice_program import LatticeProgram, lattice_program
+from engine.decomposition.search import Solution
 from engine.decomposition.workers import MOST_WORKERS, in_order, one_blas_thread, usable_cores
+from engine.decomposition.working_set import MOST_ROWS
 from engine.errors import SftscopeError
 from engine.interactions import Floats, n_variables_of
 
-MOST_VARIABLES: Final = 13  # a matrix of 2^n × 2^n: 0.5 GiB at 13
+MOST_VARIABLES: Final = 16
 FEWEST_VARIABLES_FOR_THREADS: Final = 8
-MOST_MATRIX_BYTES: Final = 2**30  # of all workers together
+MOST_MATRIX_BYTES: Final = 2**31  # of all workers together
 
 
 class UncertifiedError(SftscopeError):
@@ -121,7 +123,7 @@ def _workers_for(n: int, wanted: int | None) -> int:
         return wanted
     if n < FEWEST_VARIABLES_FOR_THREADS:
         return 1
-    return max(1, min(usable_cores(), MOST_WORKERS, MOST_MATRIX_BYTES // (8 * 4**n)))
+    return max(1, min(usable_cores(), MOST_WORKERS, MOST_MATRIX_BYTES // (8 * min(2**n, MOST_ROWS) ** 2)))
 
 
 def _decompose_one(

@@ -19,20 +19,22 @@ MOST_STEPS = 80
 BACK_OFF = 0.995  # share of the way to the boundary
 RIDGE = 0.1  # of the least-squares start
 START_ACCURACY, MOST_START_STEPS = 1e-6, 200
-ACCURATE = 1e-8  # relative error of a linear solve that needs no refinement
+ACCURATE = 1e-9  # relative error of a linear solve that needs no refinement
+MOST_REFINEMENTS = 6
+SHIFTS = (0.0, 1e-13, 1e-11)  # of the diagonal, relative to it, tried until rounding leaves the matrix definite
 TINY = 1e-300
 
 
 @dataclass(frozen=True, eq=False)
 class Iterate:
-    """One interior point. Products primal·dual → 0; columns first, then (where ζ > 0) masked states.
+    """One interior point. Products primal·dual → 0; columns first, then (where ζ > 0) rows.
 
-    `primal` and `dual` are the pairs x⁺, x⁻ (n_columns each) and ζ − r, ζ + r (2^n each) in one vector.
+    `primal` and `dual` are the pairs x⁺, x⁻ (n_columns each) and ζ − r, ζ + r (n_rows each) in one vector.
     """
 
     primal: Floats
     dual: Floats
-    u: Floats  # (2^n,)
+    u: Floats  # (n_rows,)
     x: Floats  # (n_columns,), x⁺ − x⁻
     residual: float  # |v + r − D x|_∞
     step: int
@@ -65,20 +67,36 @@ class _Newton:
         if self.bounded:
             self.slack = 1.0 / (1.0 / ratio[m:]).reshape(2, -1).sum(axis=0)  # 1/H
         else:
-            self.slack = np.zeros(program.n_states)
-            self.slack[0] = 1.0  # x_∅ is matched by construction: its row of D is zero
-        self.cholesky = factor(program.normal_matrix(self.theta, self.slack, matrix))
+            self.slack = np.zeros(program.n_rows)
+            if program.has_empty_row:  # its row of D is zero
+                self.slack[0] = 1.0
+        self.cholesky = self._factored(matrix)
+
+    def _factored(self, matrix: Floats) -> Floats:
+        """The Cholesky factor, in place of `matrix`; what a shift changes, the refinement of solutions takes back."""
+        for shift in SHIFTS:
+            normal = self.program.normal_matrix(self.theta, self.slack, matrix)
+            normal.reshape(-1)[:: len(normal) + 1] *= 1.0 + shift
+            try:
+                return factor(normal)
+            except BreakdownError:
+                continue
+        raise BreakdownError
 
     def _product(self, u: Floats) -> Floats:
         return self.program.model(self.theta * self.program.prices(u)) + self.slack * u
 
     def _solve(self, right: Floats) -> Floats:
         du = solve(self.cholesky, right)
-        left = right - self._product(du)
-        if np.max(np.abs(left)) <= ACCURATE * np.max(np.abs(right)):
-            return du
-        # refined once: near the optimum θ spans sixteen orders of magnitude
-        return du + solve(self.cholesky, left)
+        # near the optimum θ spans sixteen orders of magnitude: refined while that helps
+        aim, before = ACCURATE * float(np.max(np.abs(right))), np.inf
+        for _ in range(MOST_REFINEMENTS):
+            left = right - self._product(du)
+            size = float(np.max(np.abs(left)))
+            if not aim < size < 0.5 * before:
+                break
+            du, before = du + solve(self.cholesky, left), size
+        return du
 
     def direction(self, target: Floats) -> tuple[Floats, Floats, Floats]:
         """Changes of (primal, dual, u) for which primal·dual moves by `target` to first order."""
@@ -101,26 +119,27 @@ class _Newton:
 
 
 def interior_points(program: LatticeProgram, v: Floats, zeta: float) -> Iterator[Iterate]:
-    """Ever better points for a centred score v (2^n,), until MOST_STEPS or the arithmetic gives out."""
+    """Ever better points for a centred score v (n_rows,), until MOST_STEPS or the arithmetic gives out."""
     m, bounded = program.n_columns, zeta > 0.0
     least = _least_squares_start(program, v)
     centre = max(float(np.mean(np.abs(least))), TINY)
     primal = np.concatenate([np.maximum(least, 0.0), np.maximum(-least, 0.0)]) + centre
     dual = np.concatenate([program.weights, program.weights])
-    r = np.zeros(program.n_states)
+    r = np.zeros(program.n_rows)
     if bounded:
         r = np.clip(program.model(least) - v, -0.9 * zeta, 0.9 * zeta)
-        r[0] = 0.0
+        if program.has_empty_row:
+            r[0] = 0.0
         primal = np.concatenate([primal, zeta - r, zeta + r])
-        dual = np.concatenate([dual, np.full(2 * program.n_states, centre / zeta)])
-    u = np.zeros(program.n_states)
+        dual = np.concatenate([dual, np.full(2 * program.n_rows, centre / zeta)])
+    u = np.zeros(program.n_rows)
     # one matrix for all steps: fresh memory costs as much as filling it
-    matrix = np.empty((program.n_states, program.n_states))
+    matrix = np.empty((program.n_rows, program.n_rows))
 
     for step in range(MOST_STEPS):
         x = primal[:m] - primal[m : 2 * m]
         if bounded:
-            r = 0.5 * (primal[2 * m + program.n_states :] - primal[2 * m : 2 * m + program.n_states])
+            r = 0.5 * (primal[2 * m + program.n_rows :] - primal[2 * m : 2 * m + program.n_rows])
         residual = v + r - program.model(x)
         yield Iterate(primal, dual, u, x, float(np.max(np.abs(residual))), step)
         try:

@@ -8,11 +8,13 @@ set, then every OR but the empty set and the singletons (a singleton's OR is its
 butterflies. Nothing here knows how the program is solved.
 """
 
+from copy import copy
 from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 
+from engine.decomposition.normal_matrix import fill_normal_matrix
 from engine.interactions import Floats, or_model, or_transpose, orders, zeta_transform, zeta_transpose
 
 Ints = NDArray[np.int64]
@@ -24,7 +26,6 @@ OR_WEIGHT = ORDER_WEIGHT / 2  # and an OR a little more than the AND of its set
 # It is tied to the labels: among exact ties, other labels may choose another optimum. Weights that all labellings
 # share cannot tell AND_ij from AND_ik; weights that follow the scores would jump where two scores cross.
 TIE_WEIGHT = 1e-5
-TILE_BITS = 5  # the normal matrix is put together from tiles of 32 × 32: 8 KiB, copied at memory speed
 
 
 def tie_breaks(n: int) -> Floats:
@@ -44,7 +45,10 @@ def effect_weights(n: int) -> Floats:
 
 
 class LatticeProgram:
-    """The part of the program that depends on n alone. Vectors: x (n_columns,), v and u (2^n,)."""
+    """What depends on n, and on which masked states are matched: `rows`, all of them or (see `on`) some.
+
+    Vectors: x (n_columns,), an effect a column; u and what is compared with v (n_rows,), a value a row.
+    """
 
     def __init__(self, n: int) -> None:
         self.n = n
@@ -54,13 +58,27 @@ class LatticeProgram:
         kept[1, orders(n) == 1] = False
         self.columns: Ints = np.flatnonzero(kept).astype(np.int64)
         self.weights: Floats = effect_weights(n).ravel()[self.columns]
-        low, high = np.arange(1 << min(n, TILE_BITS)), np.arange(1 << max(0, n - TILE_BITS))
-        self._low_meets, self._low_joins = low[:, None] & low, low[:, None] | low
-        self._high_meets, self._high_joins = high[:, None] & high, high[:, None] | high
+        self.rows: Ints = np.arange(self.n_states)
+        self.is_whole = True
+
+    def on(self, rows: Ints) -> "LatticeProgram":
+        """The same effects, with only the masked states `rows` (not x_∅) to be matched."""
+        part = copy(self)
+        part.rows, part.is_whole = rows, False
+        return part
 
     @property
     def n_columns(self) -> int:
         return len(self.columns)
+
+    @property
+    def n_rows(self) -> int:
+        return len(self.rows)
+
+    @property
+    def has_empty_row(self) -> bool:
+        """Whether x_∅ is among the rows: row 0, matched by construction, as D is zero there."""
+        return self.is_whole
 
     def spread(self, x: Floats) -> Floats:
         """(2, 2^n), AND then OR, zero where there is no column."""
@@ -68,48 +86,39 @@ class LatticeProgram:
         effects[self.columns] = x
         return effects.reshape(2, self.n_states)
 
-    def model(self, x: Floats) -> Floats:
-        """D x."""
+    def model_everywhere(self, x: Floats) -> Floats:
+        """h − b at every masked state: (2^n,)."""
         and_effects, or_effects = self.spread(x)
         return zeta_transform(and_effects) + or_model(or_effects)
 
+    def model(self, x: Floats) -> Floats:
+        """D x."""
+        everywhere = self.model_everywhere(x)
+        return everywhere if self.is_whole else everywhere[self.rows]
+
     def prices(self, u: Floats) -> Floats:
         """Dᵀu."""
+        if not self.is_whole:
+            everywhere = np.zeros(self.n_states)
+            everywhere[self.rows] = u
+            u = everywhere
         return np.concatenate([zeta_transpose(u), or_transpose(u)])[self.columns]
 
-    def entries(self, states: Ints, columns: Ints) -> Floats:
-        """D[states, columns], dense; `columns` counts the kept columns."""
+    def entries(self, rows: Ints, columns: Ints) -> Floats:
+        """D[rows, columns], dense; `rows` counts the rows and `columns` the kept columns."""
         relation, subsets = np.divmod(self.columns[columns], self.n_states)
-        shared = states[:, None] & subsets
+        shared = self.rows[rows][:, None] & subsets
         return np.where(relation == 0, shared == subsets, shared != 0).astype(np.float64)
 
     def normal_matrix(self, theta: Floats, diagonal: Floats, out: Floats | None = None) -> Floats:
-        """D diag(θ) Dᵀ + diag(diagonal), upper triangle: (2^n, 2^n); what lies below it is not defined.
+        """D diag(θ) Dᵀ + diag(diagonal), upper triangle: (n_rows, n_rows); what lies below it is not defined.
 
-        No product of matrices: with ζ_and, ζ_or the zeta transforms of θ's halves and T̄ = N∖T,
-            entry (T, T') = ζ_and(T ∩ T') + ζ_or(N) − ζ_or(T̄) − ζ_or(T̄') + ζ_or(T̄ ∩ T̄').
-        Split into high and low bits, T = (P, p), the entries at (P, ·), (P', ·) are one tile of ζ_and, chosen by
-        P ∩ P', and one of ζ_or, chosen by P ∪ P'. Written into `out` where given.
+        Written into `out` where given.
         """
         if out is None:
-            out = np.empty((self.n_states, self.n_states))
-        below_and, below_or = zeta_transform(self.spread(theta))
-        missing = below_or[::-1]  # ζ_or(T̄), so T̄ ∩ T̄' is found at T ∪ T'
-        tiles, width = len(self._high_meets), len(self._low_meets)
-        and_tiles = np.take(below_and.reshape(tiles, width), self._low_meets, axis=1)  # (tiles, width, width)
-        by_tile = missing.reshape(tiles, width)
-        or_tiles = np.take(by_tile, self._low_joins, axis=1)
-        blocks = out.reshape(tiles, width, tiles, width)
-        spare = np.empty((2, tiles, width, width))  # made once: fresh memory costs as much as filling it
-        for row in range(tiles):
-            block, other = spare[:, row:]
-            np.take(and_tiles, self._high_meets[row, row:], axis=0, out=block, mode="clip")  # clip: unbuffered
-            np.take(or_tiles, self._high_joins[row, row:], axis=0, out=other, mode="clip")
-            block += other
-            block -= by_tile[row:, None, :]
-            shift = (missing[0] - by_tile[row])[:, None, None]
-            np.add(block.swapaxes(0, 1), shift, out=blocks[row, :, row:])
-        out.reshape(-1)[:: self.n_states + 1] += diagonal
+            out = np.empty((self.n_rows, self.n_rows))
+        fill_normal_matrix(out, self.spread(theta), None if self.is_whole else self.rows)
+        out.reshape(-1)[:: self.n_rows + 1] += diagonal
         return out
 
     def cost(self, x: Floats) -> float:

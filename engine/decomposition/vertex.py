@@ -14,14 +14,17 @@ from numpy.typing import NDArray
 from engine.decomposition.cholesky import lapack
 from engine.decomposition.interior_point import Iterate
 from engine.decomposition.lattice_program import LatticeProgram
+from engine.decomposition.schur_weyl import normal_inverse
 from engine.interactions import Floats, moebius_transform
 
 DUST = 1e-10  # effects below this share of the score's scale are rounding
+LEAST_CHANGES = 2
+LEAST_RIDGE = 1e-9  # D Dᵀ is singular, at x_∅ only
 
 
 @dataclass(frozen=True, eq=False)
 class Face:
-    """The guess: `signs` of the effects (n_columns,) and `bounds` of the states (2^n,): +1, −1, or 0.
+    """The guess: `signs` of the effects (n_columns,) and `bounds` of the rows (n_rows,): +1, −1, or 0.
 
     bounds: +1 where D x − v = ζ, −1 where it is −ζ. With ζ = 0 both are one, and any non-zero value will do.
     """
@@ -48,11 +51,12 @@ def face_of(program: LatticeProgram, point: Iterate) -> Face:
     stays = point.primal > point.dual
     m = program.n_columns
     signs = stays[:m].astype(np.int8) - stays[m : 2 * m].astype(np.int8)
-    bounds = np.ones(program.n_states, dtype=np.int8)
+    bounds = np.ones(program.n_rows, dtype=np.int8)
     if len(stays) > 2 * m:
         upper, lower = stays[2 * m :].reshape(2, -1)
         bounds = lower.astype(np.int8) - upper.astype(np.int8)
-    bounds[0] = 0  # x_∅ is matched by construction
+    if program.has_empty_row:
+        bounds[0] = 0
     return Face(signs, bounds)
 
 
@@ -76,7 +80,7 @@ def solve_face(program: LatticeProgram, v: Floats, zeta: float, face: Face) -> t
     square, order = np.asfortranarray(factors[:n]), np.arange(n, dtype=np.int32)
     right = v[states] + zeta * face.bounds[states]
 
-    x, u = np.zeros(program.n_columns), np.zeros(program.n_states)
+    x, u = np.zeros(program.n_columns), np.zeros(program.n_rows)
     x[columns] = lapack().dgetrs(square, order, right)[0]
     x[columns] += lapack().dgetrs(square, order, right - program.model(x)[states])[0]
     price = program.weights[columns] * face.signs[columns]
@@ -111,9 +115,17 @@ def without_dust(program: LatticeProgram, v: Floats, zeta: float, x: Floats, sla
 
 
 def repaired(program: LatticeProgram, v: Floats, zeta: float, x: Floats) -> Floats:
-    """x with the part of its error beyond ±ζ taken back by AND effects, so that it is feasible."""
-    error = program.model(x) - v
-    beyond = error - np.clip(error, -zeta, zeta)
+    """x (of a whole program) with its error beyond ±ζ taken back, so that it is feasible.
+
+    By the least change in the 2-norm first, which is cheap in cost; what rounding leaves by AND effects, exactly.
+    """
+
+    def beyond() -> Floats:
+        error = program.model(x) - v
+        return error - np.clip(error, -zeta, zeta)
+
+    for _ in range(LEAST_CHANGES):
+        x = x - program.prices(normal_inverse(program.n).solve(beyond(), LEAST_RIDGE))
     effects = program.spread(x)
-    effects[0] -= moebius_transform(beyond)
+    effects[0] -= moebius_transform(beyond())
     return effects.ravel()[program.columns]
