@@ -353,12 +353,29 @@ def test_the_number_of_workers_changes_no_bit():
     assert one.solver == three.solver
 
 
-@pytest.mark.parametrize("workers", [1, 3])
-def test_the_first_vector_that_fails_is_the_one_reported(workers):
+def test_the_first_vector_that_is_not_finite_is_reported_before_any_is_solved():
     scores = np.stack([score_vector(5, seed) for seed in range(8)])
     scores[[3, 6]] = np.nan
     calls = []
     with pytest.raises(SftscopeError, match="score vector 3"):
+        decompose(scores, 0.1, on_progress=lambda done, _: calls.append(done))
+    assert calls == []
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_the_first_vector_that_fails_is_the_one_reported(workers, monkeypatch):
+    scores = np.stack([score_vector(5, seed) for seed in range(8)])
+    usual = batch.certified_solution
+
+    def loose(program, v, *rest):
+        solution = usual(program, v, *rest)
+        failing = np.max(np.abs(scores[[3, 6]] - scores[[3, 6], :1]), axis=1)
+        hit = any(np.isclose(float(np.frexp(size)[0]), np.max(np.abs(v)), rtol=1e-12) for size in failing)
+        return Solution(solution.x, cost=1.0, bound=0.5, stage="interior") if hit else solution
+
+    monkeypatch.setattr(batch, "certified_solution", loose)
+    calls = []
+    with pytest.raises(UncertifiedError, match="score vector 3"):
         decompose(scores, 0.1, workers=workers, on_progress=lambda done, _: calls.append(done))
     assert calls == [1, 2, 3]
 

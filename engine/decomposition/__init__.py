@@ -1,5 +1,16 @@
 """The sparsest AND-OR interactions of any score vector, certified. Knows nothing of models, words or files of a run."""
 
-from engine.decomposition.batch import MOST_VARIABLES, Decomposition, UncertifiedError, decompose
+from engine.decomposition.batch import MOST_VARIABLES, Decomposition, Points, UncertifiedError, decompose
+from engine.decomposition.interior_point import Iterate
+from engine.decomposition.lattice_program import LatticeProgram, lattice_program
 
-__all__ = ["MOST_VARIABLES", "Decomposition", "UncertifiedError", "decompose"]
+__all__ = [
+    "MOST_VARIABLES",
+    "Decomposition",
+    "Iterate",
+    "LatticeProgram",
+    "Points",
+    "UncertifiedError",
+    "decompose",
+    "lattice_program",
+]

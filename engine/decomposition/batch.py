@@ -10,7 +10,7 @@ Vectors are solved one by one, so the rest of a batch never changes a result. No
 come from or which effects are salient.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -18,6 +18,7 @@ import numpy as np
 
 from engine.decomposition.certified import certified_solution
 from engine.decomposition.cholesky import lapack
+from engine.decomposition.interior_point import Iterate
 from engine.decomposition.lattice_program import LatticeProgram, lattice_program
 from engine.decomposition.search import Solution
 from engine.decomposition.workers import MOST_WORKERS, in_order, one_blas_thread, usable_cores
@@ -28,6 +29,10 @@ from engine.interactions import Floats, n_variables_of
 MOST_VARIABLES: Final = 16
 FEWEST_VARIABLES_FOR_THREADS: Final = 8
 MOST_MATRIX_BYTES: Final = 2**31  # of all workers together
+
+
+# Points of many problems at once: (v (B, 2^n), ζ (B,)), both scaled → a start for each, or None
+Points = Callable[[Floats, Floats], Sequence[Iterate | None]]
 
 
 class UncertifiedError(SftscopeError):
@@ -54,6 +59,7 @@ def decompose(
     *,
     tolerance: float = 1e-3,
     workers: int | None = None,
+    points: Points | None = None,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> Decomposition:
     """The optimal AND-OR effects of each vector, certified to a relative gap of `tolerance`.
@@ -62,7 +68,8 @@ def decompose(
     batched in either case. |h − v| ≤ ζ at every masked state, up to 1e-9 of max|v − v(x_∅)|. Raises
     UncertifiedError where a gap stays above `tolerance`, SftscopeError for scores that are not finite.
     `workers` vectors are solved at a time (default: as many as there are cores and memory); the result does not
-    depend on it, bit for bit. `on_progress(done, total)` is called after each vector.
+    depend on it, bit for bit. `points` supplies nearly optimal points of the whole batch, from a GPU, say, so that
+    only their vertices are left to solve. `on_progress(done, total)` is called after each vector.
     """
     batch, bounds, n = checked_problem(scores, zeta)
     if not 0.0 < tolerance < 1.0:
@@ -76,8 +83,13 @@ def decompose(
     objective, lower_bound = np.zeros(len(batch)), np.zeros(len(batch))
     solver: list[str] = []
 
+    problems = [_scaled(batch[index], float(bounds[index]), index) for index in range(len(batch))]
+    starts: Sequence[Iterate | None] = [None] * len(batch)
+    if points is not None:
+        starts = points(np.stack([p.v for p in problems]), np.array([p.zeta for p in problems]))
+
     def solved(index: int, check: Callable[[], None]) -> Solution:
-        return _decompose_one(program, batch[index], float(bounds[index]), tolerance, index, check)
+        return problems[index].solved(program, tolerance, check, starts[index])
 
     lapack()  # loaded before its threads are limited: a library that is not there yet would not be
     with one_blas_thread():
@@ -126,10 +138,26 @@ def _workers_for(n: int, wanted: int | None) -> int:
     return max(1, min(usable_cores(), MOST_WORKERS, MOST_MATRIX_BYTES // (8 * min(2**n, MOST_ROWS) ** 2)))
 
 
-def _decompose_one(
-    program: LatticeProgram, scores: Floats, zeta: float, tolerance: float, index: int, check: Callable[[], None]
-) -> Solution:
-    """Centre and scale one vector (by a power of two, so that nothing is rounded), solve, scale back."""
+@dataclass(frozen=True, eq=False)
+class _Problem:
+    """One vector, centred, and scaled by a power of two so that nothing is rounded: max|v| in [0.5, 1), or within ζ."""
+
+    v: Floats
+    zeta: float
+    exponent: int
+
+    def solved(
+        self, program: LatticeProgram, tolerance: float, check: Callable[[], None], start: Iterate | None
+    ) -> Solution:
+        """In the unit of the scores."""
+        if float(np.max(np.abs(self.v))) <= self.zeta:
+            return Solution(np.zeros(program.n_columns), 0.0, 0.0, "zero")
+        best = certified_solution(program, self.v, self.zeta, tolerance, check, start)
+        cost, bound = float(np.ldexp(best.cost, self.exponent)), float(np.ldexp(best.bound, self.exponent))
+        return Solution(np.ldexp(best.x, self.exponent), cost, bound, best.stage)
+
+
+def _scaled(scores: Floats, zeta: float, index: int) -> _Problem:
     if not np.isfinite(scores).all():
         raise SftscopeError(
             f"score vector {index} holds {np.count_nonzero(~np.isfinite(scores))} values that are not finite "
@@ -140,10 +168,5 @@ def _decompose_one(
     largest = float(np.max(np.abs(centred)))
     if not np.isfinite(largest) or 0.0 < largest < 1e-290:
         raise SftscopeError(f"score vector {index} has a range of {largest:.1e}: rescale it")
-    if largest <= zeta:
-        return Solution(np.zeros(program.n_columns), 0.0, 0.0, "zero")
     exponent = int(np.frexp(largest)[1])
-    v, scaled_zeta = np.ldexp(centred, -exponent), float(np.ldexp(zeta, -exponent))
-    best = certified_solution(program, v, scaled_zeta, tolerance, check)
-    cost, bound = float(np.ldexp(best.cost, exponent)), float(np.ldexp(best.bound, exponent))
-    return Solution(np.ldexp(best.x, exponent), cost, bound, best.stage)
+    return _Problem(np.ldexp(centred, -exponent), float(np.ldexp(zeta, -exponent)), exponent)

@@ -29,14 +29,25 @@ MOST_EFFECTS_FOR_HIGHS = 400  # a part with more takes HiGHS seconds: asked only
 
 
 def certified_solution(
-    program: LatticeProgram, v: Floats, zeta: float, tolerance: float, check: Callable[[], None]
+    program: LatticeProgram,
+    v: Floats,
+    zeta: float,
+    tolerance: float,
+    check: Callable[[], None],
+    start: Iterate | None = None,
 ) -> Solution:
     """The best effects found for a centred v with max|v| in [0.5, 1). Whether the gap will do is the caller's.
 
-    `check` is called at each step and may raise, to stop early.
+    `check` is called at each step and may raise, to stop early. start: a nearly optimal point found elsewhere; where
+    a vertex lies beside it that is all.
     """
     search = Search(program, v, zeta)
     with np.errstate(all="ignore"):  # what is not finite is caught where it is offered
+        if start is not None:
+            search.offer_dual(start.u)
+            search.offer_face(face_of(program, start), "vertex")
+            if search.gap <= EXACT:
+                return search.solution()
         splitting = None
         if search.zeta > 0.0 and program.n >= FEWEST_TO_GROW:
             splitting = Splitting(search)

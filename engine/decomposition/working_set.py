@@ -17,7 +17,7 @@ MOST_ROWS = 11_585  # a normal matrix of 1 GiB
 MOST_ROUNDS = 40
 AIMS = (5e-2, 1e-3, 1e-5, 0.0)  # gap of a round: its states must be right before its effects need be; 0: a vertex
 FEW = 0.03  # new states, as a share of those there are, from which on the next aim is taken
-GROWTH = 0.5  # most new states at a time, as a share of those there are
+GROWTH, LEAST_GROWTH = 0.5, 1 / 64  # most new states at a time, as shares of those there are and of all
 # shares of ζ
 ROOM = 0.8  # an error below leaves a state out of the next round, until the last aim
 CLOSE_BY = 0.1  # at the last aim states come in that are as near to the bound as the worst is beyond it, up to this
@@ -42,7 +42,7 @@ def solve_by_growing(search: Search, rows: Ints, check: Callable[[], None]) -> b
         error = np.abs(program.model(point) - search.v)
         worst = float(error.max()) - zeta
         if worst <= FEASIBLE and not AIMS[level]:
-            search.offer(point, part.stage)
+            search.offer(point, part.stage if np.isfinite(part.cost) else "interior")
             return True
         if AIMS[level]:
             new = np.flatnonzero(error > zeta)
@@ -51,7 +51,7 @@ def solve_by_growing(search: Search, rows: Ints, check: Callable[[], None]) -> b
         else:
             there, new = rows, np.flatnonzero(error > zeta - min(worst, CLOSE_BY * zeta))
         new = np.setdiff1d(new, there, assume_unique=True)
-        most = max(64, int(GROWTH * len(rows)))
+        most = int(max(GROWTH * len(rows), LEAST_GROWTH * program.n_states))
         if len(new) > most:
             new = new[np.argpartition(-error[new], most)[:most]]
         if not len(new) and not AIMS[level]:

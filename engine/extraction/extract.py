@@ -7,6 +7,7 @@ steps, for which all steps are scored (and kept as drafts) before any is decompo
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from engine.decomposition import decompose
 from engine.errors import SftscopeError
 from engine.extraction.baseline import baseline_hash, fixed_baseline
 from engine.extraction.checks import check_scores, refuse_beyond_tolerance, verify_record
+from engine.extraction.device_points import points_on
 from engine.extraction.masking import MaskedPrompt, mask_probe
 from engine.extraction.scoring import NAIVE, Scorer
 from engine.interactions import Floats
@@ -229,13 +231,15 @@ def _measure_zeta(work: Work, wanted: Sequence[int], report: Progress) -> tuple[
 
 def decomposed(work: Work, scored: StepRecord, zeta: Floats, source: Sequence[str]) -> StepRecord:
     """The record with its effects; probes with equally many words are decomposed in one batch."""
+    device = work.llm.device
+    points = partial(points_on, device) if device.type == "cuda" else None
     columns = {name: np.zeros(len(scored.scores)) for name in ("and_effects", "or_effects")}
     per_probe = {name: np.zeros(len(zeta)) for name in ("gap", "objective")}
     solvers = [""] * len(zeta)
     for n in np.unique(scored.n_variables):
         members: list[int] = np.flatnonzero(scored.n_variables == n).tolist()
         scores = np.stack([scored.scores[scored.probe_slice(p)] for p in members])
-        result = decompose(scores, zeta[members], tolerance=work.settings.extraction.tolerance)
+        result = decompose(scores, zeta[members], tolerance=work.settings.extraction.tolerance, points=points)
         for row, p in enumerate(members):
             columns["and_effects"][scored.probe_slice(p)] = result.and_effects[row]
             columns["or_effects"][scored.probe_slice(p)] = result.or_effects[row]

@@ -1,0 +1,41 @@
+"""Interior points found in one batch on a device lead to the same certified effects as those found one by one."""
+
+import numpy as np
+import pytest
+import torch
+from test_decomposition import all_effects, noise_bound, scale_of, score_vector
+
+from engine.decomposition import decompose
+from engine.extraction.device_points import points_on
+
+DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)]
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("n", [1, 3, 6, 8])
+def test_points_of_a_batch_lead_to_the_same_vertices(n, device):
+    if device == "cuda" and not torch.cuda.is_available():
+        pytest.skip("no CUDA device")
+    scores = np.stack([score_vector(n, seed, ("mixture", "gaussian")[seed % 2]) for seed in range(4)])
+    zeta = noise_bound(scores)
+    expected = decompose(scores, zeta)
+    result = decompose(scores, zeta, points=lambda v, bounds: points_on(torch.device(device), v, bounds))
+    assert result.gap.max() <= 1e-8
+    np.testing.assert_allclose(all_effects(result), all_effects(expected), atol=1e-6 * scale_of(scores[0]))
+
+
+def test_the_points_alone_determine_most_vertices(monkeypatch):
+    scores = np.stack([score_vector(6, seed) for seed in range(6)])
+    zeta = noise_bound(scores)
+    asked = []
+    monkeypatch.setattr(
+        "engine.decomposition.search.interior_points", lambda *problem: asked.append(problem) or iter(())
+    )
+    monkeypatch.setattr("engine.decomposition.certified.LARGEST_N_FOR_HIGHS", 7)
+    result = decompose(scores, zeta, points=lambda v, bounds: points_on(torch.device("cpu"), v, bounds))
+    assert result.gap.max() <= 1e-8
+    assert len(asked) <= 2
+
+
+def test_without_noise_bound_there_is_no_point():
+    assert points_on(torch.device("cpu"), score_vector(3, 0)[None] / 8, np.zeros(1)) == [None]
