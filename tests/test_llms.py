@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from engine.config import DataSettings, ModelSettings
+from engine.decomposition import decompose
 from engine.extraction.masking import baseline_vector, mask_probe
 from engine.extraction.scoring import Scorer, can_branch, tree_tokens
 from engine.llm.adapters import new_adapter
@@ -78,3 +79,20 @@ def test_tree_equals_naive_on_gemma3(gemma3):
     llm = load_llm(ModelSettings(path=str(gemma3)))
     assert resolve_template(llm.tokenizer, "auto") == "plain"
     assert tree_against_naive(llm, llm.model) <= 1e-4
+
+
+def test_the_same_words_in_another_batch_give_the_same_sets(smol):
+    """Identical under the default τ, but for effects within the rounding of τ; twice the same is identical."""
+    prompt = mask_probe(probe(), smol.tokenizer, resolve_template(smol.tokenizer, "auto"))
+    baseline = baseline_vector(smol.model, "mean")
+    scores = [Scorer(smol.model, baseline, memory).score(prompt) for memory in (2e9, 2e9, 2e7)]
+    assert np.array_equal(scores[0], scores[1])
+    assert 0 < np.abs(scores[2] - scores[0]).max() < 1e-4  # another batch rounds otherwise
+    zeta = 0.02 * abs(scores[0][-1] - scores[0][0])
+    found = [decompose(v, zeta) for v in scores]
+    strengths = [np.abs(np.stack([result.and_effects[0], result.or_effects[0]])) for result in found]
+    np.testing.assert_array_equal(strengths[0], strengths[1])
+    tau = 0.05 * strengths[0].max()
+    changed = (strengths[0] > tau) != (strengths[2] > tau)
+    assert np.all(np.abs(strengths[0][changed] - tau) < 1e-3)
+    assert (strengths[0] > tau).sum() >= 5

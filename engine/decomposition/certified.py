@@ -23,7 +23,7 @@ SCOUT_STEPS = 400  # first-order steps that tell which states these are
 SCOUTED_SHARE = 0.99  # of what the bounds push back; states that are missed come in as they are violated
 MOST_SCOUTED = 0.75  # of MOST_ROWS: with more of them the first-order method goes on
 MOST_FOR_WHOLE = 13  # variables up to which all masked states enter one matrix, 0.5 GiB
-SHARE_OF_TOLERANCE = 0.25  # the gap that the first-order method aims at
+SHARE_OF_TOLERANCE = 0.25  # the gap that will do where no vertex is found
 LARGEST_N_FOR_HIGHS = 11  # its matrices are dense: 0.1 GiB at 11, 2 GiB at 13
 MOST_EFFECTS_FOR_HIGHS = 400  # a part with more takes HiGHS seconds: asked only if the gap is not yet CLOSE
 
@@ -53,7 +53,8 @@ def certified_solution(
             splitting = Splitting(search)
             splitting.advance(SCOUT_STEPS)
             rows = splitting.binding_states(SCOUTED_SHARE)
-            if 0 < len(rows) <= MOST_SCOUTED * MOST_ROWS and solve_by_growing(search, rows, check):
+            enough = SHARE_OF_TOLERANCE * tolerance
+            if 0 < len(rows) <= MOST_SCOUTED * MOST_ROWS and solve_by_growing(search, rows, enough, check):
                 return search.solution()
         if program.n <= MOST_FOR_WHOLE:
             _solve_whole(search, tolerance, check)
