@@ -10,11 +10,10 @@ from test_scoring import toy_prompt
 from toy_llm import toy_model
 
 from engine import pipeline, planner
-from engine.extraction.masking import baseline_vector
+from engine.extraction.masking import baseline_vector, last_words_kept
 from engine.extraction.plan import (
     count_work,
     fit,
-    last_words_kept,
     measure_speed,
     scoring_seconds,
     warnings_of,

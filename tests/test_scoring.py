@@ -1,5 +1,7 @@
 """The prefix tree is exact: every architecture, with and without an adapter, in chunks of any size."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -7,7 +9,7 @@ from toy_llm import CONFIGS, VOCABULARY, toy_model
 from transformers import AutoModelForCausalLM, MambaConfig
 
 from engine.extraction.masking import MaskedPrompt, baseline_vector
-from engine.extraction.prefix_tree import TreeWalk, cut_tree, plan_walk, row_subsets
+from engine.extraction.prefix_tree import TreeWalk, cut_tree, plan_walk, row_subsets, shared_prefix
 from engine.extraction.scoring import COPY_FREE, NAIVE, STOCK, Scorer, can_branch, log_odds, tree_tokens
 from engine.extraction.stock_tree import StockWalk
 from engine.llm.adapters import AdapterSlot, new_adapter
@@ -149,6 +151,45 @@ def test_words_at_the_very_start_and_end(owners):
     scorer = Scorer(model, baseline_vector(model, "zero"), 1e9, fixed_cost=0)
     prompt = toy_prompt(owners=owners)
     np.testing.assert_allclose(scorer.score(prompt), scorer.score_naively(prompt, range(4)), atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("architecture", ["llama", "gemma3", "gpt2"])
+def test_a_shared_prefix_is_forwarded_once_and_changes_no_score(architecture, monkeypatch):
+    model = toy_model(architecture)
+    baseline = baseline_vector(model, "mean")
+    first = toy_prompt(length=40, owners=([12], [20], [31]))
+    second = replace(first, ids=first.ids[:9] + first.ids[10:] + (7,))
+    other = toy_prompt(seed=1)
+    shared = shared_prefix([first, second])
+    assert shared == first.ids[:9]
+    seen = []
+    embed = Scorer.embed
+    monkeypatch.setattr(Scorer, "embed", lambda self, p, s, a, b: seen.append((a, b)) or embed(self, p, s, a, b))
+    for memory in (1.0, 1e9):
+        plain, sharing = Scorer(model, baseline, memory), Scorer(model, baseline, memory, shared=shared)
+        assert plain.method == sharing.method == COPY_FREE
+        expected = [plain.score(prompt) for prompt in (first, second, other)]
+        seen.clear()
+        for prompt, scores in zip((first, second), expected, strict=False):
+            np.testing.assert_allclose(sharing.score(prompt), scores, atol=1e-5, rtol=1e-5)
+        assert [span for span in seen if span[0] < 9] == [(0, 9)]
+        np.testing.assert_array_equal(sharing.score(other), expected[2])  # begins with other tokens
+
+
+def test_a_shared_prefix_ends_before_the_first_word_and_is_made_again_for_other_weights():
+    model = toy_model("llama")
+    prompt, baseline = toy_prompt(), baseline_vector(model, "mean")
+    assert shared_prefix([prompt]) == shared_prefix([prompt, prompt]) == prompt.ids[:3]
+    assert shared_prefix([prompt, toy_prompt(owners=([0], [6]))]) == ()
+    sharing = Scorer(model, baseline, 1e9, shared=prompt.ids[:3])
+    before = sharing.score(prompt)
+    with torch.no_grad():
+        model.model.layers[0].self_attn.k_proj.weight.mul_(1.5)
+    expected = Scorer(model, baseline, 1e9).score(prompt)
+    assert np.abs(sharing.score(prompt) - expected).max() > 1e-3  # of the weights before
+    sharing.weights_changed()
+    np.testing.assert_allclose(sharing.score(prompt), expected, atol=1e-5, rtol=1e-5)
+    assert np.abs(before - expected).max() > 1e-3
 
 
 def test_the_full_state_is_the_plain_prompt():

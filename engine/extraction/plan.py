@@ -6,7 +6,7 @@ that a run uses, and extrapolated by tokens and forward passes. Knows nothing of
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
 from typing import Any
@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from engine.decomposition import decompose
-from engine.extraction.masking import MaskedPrompt
+from engine.extraction.masking import MaskedPrompt, last_words_kept
 from engine.extraction.prefix_tree import TokenCost
 from engine.extraction.scoring import Scorer, can_branch, tree_tokens
 from engine.interactions import Floats
@@ -141,13 +141,6 @@ def warnings_of(work: ScoringWork, memory_gb: float) -> list[str]:
             "text before the words is shared, text after them is not"
         )
     return found
-
-
-def last_words_kept(prompt: MaskedPrompt, n: int) -> MaskedPrompt:
-    """The prompt with its last `n` words as the only variables; the others keep their embeddings."""
-    dropped = prompt.n_variables - n
-    owner = tuple(variable - dropped if variable >= dropped else -1 for variable in prompt.owner)
-    return replace(prompt, owner=owner, n_variables=n)
 
 
 def _grow_trees(scorer: Scorer, prompt: MaskedPrompt) -> tuple[list[MaskedPrompt], list[float], Floats]:
