@@ -51,7 +51,7 @@ def test_a_plan_writes_nothing_and_prints_json_or_text(config):
 
 def test_forwarded_tokens_are_counted_exactly(monkeypatch):
     model, prompt = toy_model("llama"), toy_prompt()
-    work = count_work([prompt], model)
+    work = count_work([prompt], toy_scorer(model))
     seen = []
     embed = Scorer.embed
     monkeypatch.setattr(
@@ -66,6 +66,10 @@ def test_forwarded_tokens_are_counted_exactly(monkeypatch):
     scorer.score_naively(prompt, range(64))
     assert work.naive_tokens == (sum(seen),)
     assert work.saving == work.naive_tokens[0] / work.tree_tokens[0]
+
+
+def toy_scorer(model):
+    return Scorer(model, baseline_vector(model, "mean"), 1e9)
 
 
 def test_cache_bytes_are_those_of_the_cache():
@@ -104,19 +108,19 @@ def test_predicted_seconds_meet_the_measurements_and_grow_with_the_checked_state
     model, prompt = toy_model("llama"), toy_prompt()
     scorer = Scorer(model, baseline_vector(model, "mean"), 1e9)
     speed = measure_speed(scorer, [prompt], zeta=0.02)
-    work = count_work([prompt], model)
+    work = count_work([prompt], scorer)
     assert 0 < scoring_seconds(work, speed, check_states=0) < scoring_seconds(work, speed, check_states=8)
     assert speed.per_decomposition > 0
     assert np.isfinite([speed.per_token, speed.per_forward, speed.per_plain_token]).all()
 
 
 def test_warnings_name_a_long_tail_a_small_saving_and_too_little_memory():
-    model = toy_model("llama")
-    early = count_work([toy_prompt(length=60, owners=([2], [3], [4]))], model)
+    scorer = toy_scorer(toy_model("llama"))
+    early = count_work([toy_prompt(length=60, owners=([2], [3], [4]))], scorer)
     (tail, saving) = warnings_of(early, 4.0)
     assert "56 tokens follow the first token of the last word" in tail
     assert "saves little" in saving
-    late = count_work([toy_prompt(length=60, owners=([54], [56], [58]))], model)
+    late = count_work([toy_prompt(length=60, owners=([54], [56], [58]))], scorer)
     assert warnings_of(late, 4.0) == []
     (memory,) = warnings_of(late, 1e-6)
     assert "memory_gb is 1e-06" in memory

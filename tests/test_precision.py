@@ -61,7 +61,7 @@ def test_three_products_are_as_exact_as_sixteen_bits_and_nothing_is_left_changed
 
     def interrupted():
         with Arithmetic(model, "mixed").active():
-            assert torch.get_float32_matmul_precision() != before
+            assert "forward" in vars(layer)
             assert error(layer(x)) < 1e-5 < 1e-3 < error((x.bfloat16() @ layer.weight.bfloat16().T).float())
             raise KeyError
 

@@ -48,9 +48,9 @@ COPY_FREE, STOCK, NAIVE = "copy-free tree", "prefix tree", "naive"
 # |v(x_N) - v(x_∅)| in log-odds below which a model does not react to the words of a probe
 SCALE_FLOOR = 0.5
 # Largest difference of v in log-odds that rounding is believed to make, by precision. On SmolLM2-135M σ of the
-# layout is 1e-5 in float32, TODO in mixed, 1e-2 in float16 and 9e-2 in bfloat16, so these are 100 times σ in float32
+# layout is 1e-5 in float32, 4e-5 in mixed, 1e-2 in float16 and 9e-2 in bfloat16, so these are 100 times σ in both
 # and about ten times σ in less. TF32 has the digits of float16.
-TOLERANCE = {"float32": 1e-3, "mixed": 1e-2, "tf32": 0.1, "float16": 0.1, "bfloat16": 1.0}
+TOLERANCE = {"float32": 1e-3, "mixed": 5e-3, "tf32": 0.1, "float16": 0.1, "bfloat16": 1.0}
 
 
 @dataclass(eq=False)

@@ -15,7 +15,8 @@ import torch
 FLOAT32 = "float32"
 _HALF = ("bfloat16", "float16")
 _AMPERE = (8, 0)  # the first CUDA devices with TF32 and bfloat16 products
-_INSIDE = {"tf32": "high", "mixed": "medium"}  # torch's names for what products of float32 tensors may be made of
+# torch's names for what products of float32 tensors may be made of: TF32; bfloat16, or TF32 on CUDA
+_TF32, _BFLOAT16 = "high", "medium"
 
 
 def weights_dtype(precision: str) -> str:
@@ -50,12 +51,11 @@ class Arithmetic:
     @contextmanager
     def active(self) -> Iterator[None]:
         """Compute in this precision."""
-        if self._precision not in _INSIDE:
-            yield
+        if self._precision == "tf32":
+            with _products_of(_TF32):
+                yield
             return
-        before = torch.get_float32_matmul_precision()
         split = self._linear_layers() if self._precision == "mixed" else []
-        torch.set_float32_matmul_precision(_INSIDE[self._precision])
         for layer in split:
             layer.forward = lambda x, layer=layer: self._product(layer, x)
         try:
@@ -63,7 +63,6 @@ class Arithmetic:
         finally:
             for layer in split:
                 del layer.forward
-            torch.set_float32_matmul_precision(before)
 
     def _linear_layers(self) -> list[Any]:
         head = self._model.get_output_embeddings()
@@ -75,11 +74,23 @@ class Arithmetic:
             self._parts[layer] = _split(layer.weight)
         high, low = self._parts[layer]
         flat_high, flat_low = _split(x.reshape(-1, x.shape[-1]))
-        out = torch.mm(flat_high, high.T)
-        out.addmm_(flat_low, high.T).addmm_(flat_high, low.T)
+        with _products_of(_BFLOAT16):  # of these three only: attention and head would lose what they gain
+            out = torch.mm(flat_high, high.T)
+            out.addmm_(flat_low, high.T).addmm_(flat_high, low.T)
         if layer.bias is not None:
             out += layer.bias
         return out.view(*x.shape[:-1], -1)
+
+
+@contextmanager
+def _products_of(numbers: str) -> Iterator[None]:
+    """Products of float32 tensors made of these numbers, summed in float32."""
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision(numbers)
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
 
 
 def _split(values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
