@@ -77,11 +77,15 @@ def row_subsets(bits: int, first: int, rows: int) -> NDArray[np.int64]:
 
 @dataclass(frozen=True)
 class Plan:
-    """Where the tree is cut, rows of a level kept at once, and rows of each cut forwarded at once: powers of two."""
+    """Where the tree is cut, rows of a level kept at once, and rows of each cut forwarded at once: powers of two.
+
+    peak: bytes that this takes at once, as estimated: keys and values kept, and the largest batch.
+    """
 
     cuts: tuple[Cut, ...]
     kept: int
     batch: tuple[int, ...]
+    peak: float
 
 
 def forward_tokens(model: Any) -> int:
@@ -120,11 +124,12 @@ def plan_walk(model: Any, prompt: MaskedPrompt, memory: float, fixed_cost: int |
     cost, length = TokenCost.of(model, len(prompt.targets)), len(prompt.ids)
     most_tokens = forward_tokens(model)
 
-    def width(cut: Cut) -> int:
-        tokens = cut.stop - cut.start
+    def row_bytes(cut: Cut) -> float:
         # of one layer: activations, and the keys and values of the path, gathered
-        row = tokens * cost.activation(length) + length * cost.kv / cost.layers + cost.logits
-        return _power_of_two(min(memory / 2 / row, most_tokens / tokens, 1 << cut.bits))
+        return (cut.stop - cut.start) * cost.activation(length) + length * cost.kv / cost.layers + cost.logits
+
+    def width(cut: Cut) -> int:
+        return _power_of_two(min(memory / 2 / row_bytes(cut), most_tokens / (cut.stop - cut.start), 1 << cut.bits))
 
     def kept_bytes(rows: int) -> float:
         # the last level's own keys and values are never kept
@@ -133,7 +138,9 @@ def plan_walk(model: Any, prompt: MaskedPrompt, memory: float, fixed_cost: int |
     kept = 1 << cuts[-1].bits
     while kept > 1 and kept_bytes(kept) > memory / 2:
         kept //= 2
-    return Plan(tuple(cuts), kept, tuple(min(width(cut), kept) for cut in cuts))
+    batch = tuple(min(width(cut), kept) for cut in cuts)
+    largest = max(rows * row_bytes(cut) for rows, cut in zip(batch, cuts, strict=True))
+    return Plan(tuple(cuts), kept, batch, kept_bytes(kept) + largest)
 
 
 def _power_of_two(limit: float) -> int:
