@@ -9,7 +9,8 @@ from test_pipeline import write_config
 from test_scoring import toy_prompt
 from toy_llm import toy_model
 
-from engine import pipeline, planner
+from engine import pipeline, planner, timing
+from engine.extraction import plan as scoring_plan
 from engine.extraction.masking import baseline_vector, last_words_kept
 from engine.extraction.plan import (
     count_work,
@@ -102,6 +103,48 @@ def test_the_fit_recovers_a_cost_per_forward_and_per_token():
     seconds = [0.02 * f + 0.001 * t for f, t in zip(forwards, tokens, strict=True)]
     assert fit(forwards, tokens, seconds) == pytest.approx((0.02, 0.001))
     assert fit([3, 5], [10, 100], [0.01, 10.0]) == (0.0, 0.1)  # a negative cost per forward is no cost
+
+
+def test_a_call_is_timed_once_it_is_warm_and_no_longer_than_the_budget(monkeypatch):
+    def timed(durations, budget):
+        clock, left = [0.0], list(durations)
+        monkeypatch.setattr(timing.time, "perf_counter", lambda: clock[0])
+
+        def work():
+            clock[0] += left.pop(0)
+            return len(left)
+
+        return timing.settled_seconds(work, budget=budget)
+
+    assert timed([12.0, 9.0, 8.0, 6.0, 6.0, 5.9], 100) == (6.0, 1)
+    assert timed([1.0, 1.0, 1.0], 100) == (1.0, 0)
+    assert timed([12.0, 9.0, 8.0], 10) == (12.0, 2)
+
+
+def test_beyond_what_is_timed_decomposition_is_estimated_from_ten_words(monkeypatch):
+    timed = []
+
+    def counting(vectors, zeta):
+        timed.append(vectors.shape)
+        return
+
+    monkeypatch.setattr(scoring_plan, "decompose", counting)
+    monkeypatch.setattr(scoring_plan, "settled_seconds", lambda work, budget: (2.0, work()))
+    rng = np.random.default_rng(0)
+    seconds = [scoring_plan._decomposition_seconds(rng.normal(size=1 << 4), n, 0.02, 2) for n in (8, 12, 13, 16)]
+    assert timed == [(2, 1 << 8), (2, 1 << 12), (2, 1 << 10), (2, 1 << 10)]
+    assert seconds[:2] == [1.0, 1.0]
+    assert 1.0 < seconds[2] < seconds[3]
+    scoring_plan._decomposition_seconds(rng.normal(size=1 << 14), 16, 0.02, 1)  # scores of more words than are timed
+    assert timed[-1] == (1, 1 << 10)
+
+
+def test_auto_is_planned_in_float32_and_says_so(tmp_path):
+    plan = planner.plan(write_config(tmp_path, **{"check_states = 4": 'check_states = 4\ndtype = "auto"'}))
+    assert any("dtype is auto" in line for line in plan["warnings"])
+    half = planner.plan(write_config(tmp_path, **{"check_states = 4": 'check_states = 4\ndtype = "bfloat16"'}))
+    assert half["dtype"] == "bfloat16"
+    assert half["training_dtype"] == "float32"
 
 
 def test_predicted_seconds_meet_the_measurements_and_grow_with_the_checked_states():
