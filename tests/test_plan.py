@@ -169,6 +169,13 @@ def test_warnings_name_a_long_tail_a_small_saving_and_too_little_memory():
     assert "memory_gb is 1e-06" in memory
 
 
+def test_without_a_tree_the_naive_tokens_are_planned_and_the_plan_says_so(monkeypatch):
+    monkeypatch.setattr(Scorer, "method", "naive")
+    work = count_work([toy_prompt()], toy_scorer(toy_model("llama")))
+    assert work.scored_tokens == work.naive_tokens
+    assert any("no prefix tree is exact" in line for line in warnings_of(work, 4.0))
+
+
 def test_a_busy_machine_is_a_warning(config, monkeypatch):
     monkeypatch.setattr(planner.os, "getloadavg", lambda: (1000.0, 1.0, 1.0))
     assert any("busy (load 1000.0" in line for line in planner.plan(config)["warnings"])

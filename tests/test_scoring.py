@@ -117,7 +117,11 @@ def test_attention_that_the_tree_does_not_know_goes_to_the_stock_tree():
 def test_a_model_that_keeps_more_than_keys_and_values_is_scored_naively(config):
     model = AutoModelForCausalLM.from_config(config).eval()
     assert not can_branch(model)
-    assert Scorer(model, baseline_vector(model, "mean"), 1e9).method == NAIVE
+    scorer, prompt = Scorer(model, baseline_vector(model, "mean"), 1e9), toy_prompt(owners=OWNERS[:3])
+    assert scorer.method == NAIVE
+    scores = scorer.score(prompt)
+    assert np.ptp(scores) > 1e-7
+    np.testing.assert_allclose([scorer.score_naively(prompt, [subset])[0] for subset in range(8)], scores, atol=1e-4)
 
 
 def test_a_tree_that_differs_from_plain_forwards_is_not_used(monkeypatch):

@@ -182,6 +182,7 @@ def _is_draft_of(work: Work, draft: StepRecord, step: int) -> bool:
     return (
         draft.step == step
         and provenance.get("identity") == work.provenance["identity"]
+        and provenance.get("dtype") == work.provenance["dtype"]  # auto may have chosen again since
         and checked == work.settings.extraction.check_states
     )
 

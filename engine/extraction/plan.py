@@ -148,7 +148,7 @@ def warnings_of(work: ScoringWork, memory_gb: float) -> list[str]:
             "raise memory_gb where there is memory, or lower n_words"
         )
     if not work.branches:
-        found.append("this model's cache cannot branch: every masked state is a plain forward, nothing is saved")
+        found.append("no prefix tree is exact on this model: every masked state is a plain forward, nothing is saved")
     elif work.saving < _SMALL_SAVING:
         found.append(
             f"the prefix tree saves little ({work.saving:.1f}×): the words stand early in the prompt, or are few; "

@@ -171,7 +171,7 @@ class TokenCost:
         """Of this model, where the logits of the last `kept` positions are read."""
         config = model.config.get_text_config()
         size = model.get_input_embeddings().weight.element_size()
-        heads = config.num_attention_heads
+        heads = getattr(config, "num_attention_heads", None) or 1  # a model without attention has none
         kv_heads = getattr(config, "num_key_value_heads", None) or heads
         head_dim = getattr(config, "head_dim", None) or config.hidden_size // heads
         inner = getattr(config, "intermediate_size", None) or 4 * config.hidden_size
