@@ -1,6 +1,7 @@
 """`sftscope bench`: the speed of this machine on the reference work; every figure with both sides of its ratio.
 
-Scoring: the prefix tree against plain batched forwards of all masked states. Decomposition: against
+Scoring: the prefix tree against plain batched forwards of all masked states, and the memory it takes against
+its limit. Decomposition: against
 HiGHS, given the same program from its definition. Möbius transform: against shapiq's exact computer,
 where that is installed. Times are medians over repeats; slow references run on a sample, which is said.
 """
@@ -18,6 +19,7 @@ import numpy as np
 import torch
 from transformers import AutoModelForCausalLM, LlamaConfig
 
+from engine.bench_memory import peak_bytes
 from engine.config import ModelSettings
 from engine.decomposition import decompose
 from engine.decomposition.lattice_program import effect_weights
@@ -40,7 +42,8 @@ class Work:
     """How much is measured; the defaults are the figures of the documentation.
 
     words, length, tail: a prompt of `length` tokens, `tail` of them from the last word on. sizes: n of
-    the decompositions. vectors, highs_vectors: how many are decomposed, and given to HiGHS.
+    the decompositions. vectors, highs_vectors: how many are decomposed, and given to HiGHS. memory_*: sizes,
+    prompt and limit of the peak memory.
     """
 
     words: int = 10
@@ -53,6 +56,9 @@ class Work:
     highs_vectors: int = 1
     moebius_n: int = 15
     repeats: int = 3
+    memory_sizes: tuple[int, ...] = (10, 12, 14, 16)
+    memory_length: int = 64
+    memory_mb: float = 128.0
 
 
 @dataclass(frozen=True)
@@ -76,6 +82,9 @@ def bench(model_path: str = "", work: Work | None = None) -> dict[str, Any]:
     name, model = _model(model_path, work, device)
     figures = _scoring(model, work)
     del model
+    for n in work.memory_sizes:
+        say(f"bench: peak memory, n = {n}")
+        figures.append(_memory(n, work, device))
     for n in work.sizes:
         say(f"bench: decomposition, n = {n}")
         figures.append(_decomposition(n, work))
@@ -173,6 +182,25 @@ def _scoring(model: Any, work: Work) -> list[Figure]:
             speed / plain_speed,
         ),
     ]
+
+
+def _memory(n: int, work: Work, device: torch.device) -> Figure:
+    """How far the memory of a process grows while it scores a prompt of n words, against the limit it was given."""
+    limit = work.memory_mb * 1e6
+    small, part = replace(work, hidden_size=64, layers=4), replace(work, words=n, length=work.memory_length, tail=4)
+    grown = peak_bytes(partial(_memory_case, small, part, device), limit)
+    note = f"{1 << n:,} masked states of {part.length} tokens"
+    return Figure(
+        f"memory_n{n}", f"peak memory, n = {n}, against its limit", "MB", grown / 1e6, limit / 1e6, limit / grown, note
+    )
+
+
+def _memory_case(shape: Work, work: Work, device: torch.device) -> tuple[Any, MaskedPrompt, MaskedPrompt]:
+    torch.set_num_threads(min(2, torch.get_num_threads()))
+    _, model = _model("", shape, device)
+    vocabulary = model.config.vocab_size
+    warm = replace(work, words=1)
+    return model, reference_prompt(warm, vocabulary), reference_prompt(work, vocabulary)
 
 
 def _naive(scorer: Scorer, prompt: MaskedPrompt, subsets: Sequence[int]) -> tuple[Sequence[int], Floats]:

@@ -178,7 +178,7 @@ def report(
 @app.command()
 def bench(
     model: Annotated[str, typer.Option("--model", help="Hub name, folder or GGUF file; by default a random one.")] = "",
-    words: Annotated[int, typer.Option("--words", min=1, max=13, help="Words of the prompt that is scored.")] = 10,
+    words: Annotated[int, typer.Option("--words", min=1, max=16, help="Words of the prompt that is scored.")] = 10,
     as_json: Annotated[bool, typer.Option("--json", help="JSON on stdout.")] = False,
 ) -> None:
     """The speed of this machine on the reference work, with ratios."""

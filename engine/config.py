@@ -69,7 +69,7 @@ class DataSettings:
 @dataclass(frozen=True, kw_only=True)
 class ProbeSettings:
     file: str = _setting("the probes, JSONL", path="file")
-    n_words: int = _setting("words per probe that become variables", 10, at_least=1, at_most=13)
+    n_words: int = _setting("words per probe that become variables", 10, at_least=1, at_most=16)
     seed: int = _setting("seed of the choice of words", 0, at_least=0, at_most=MAX_SEED)
 
 
@@ -111,9 +111,10 @@ class ExtractionSettings:
         form="mean, zero or token:<text>, such as token:<unk>",
     )
     dtype: str = _setting(
-        "precision of the weights while scoring; a lower one adds noise that imitates removal and emergence",
+        "precision while scoring; a lower one adds noise that imitates removal and emergence: it is measured first, "
+        "and auto takes one only where it leaves the sets as they are",
         "float32",
-        choices=("float32", "bfloat16", "float16"),
+        choices=("float32", "auto", "tf32", "mixed", "bfloat16", "float16"),
     )
     zeta: float = _setting("noise bound as a share of |v0(x_N) - v0(x_∅)| at step 0", 0.02, at_least=0, at_most=0.5)
     tolerance: float = _setting("largest certified relative gap accepted", 1e-3, above=0, at_most=0.1)

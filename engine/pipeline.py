@@ -35,8 +35,12 @@ def run(config: Path, out: Path, *, verify: int | None = None) -> None:
     verify: masked states per probe that are scored again, as for `extract`; by default as many as the
     config asks for now, which may differ from what the run was begun with.
     """
+    from engine.extraction.precision import check_device
+
+    settings = load_settings(config)
+    check_device(settings)
     train(config, out)
-    extract(out, verify=load_settings(config).extraction.check_states if verify is None else verify)
+    extract(out, verify=settings.extraction.check_states if verify is None else verify)
 
 
 def train(config: Path, out: Path) -> None:

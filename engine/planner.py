@@ -3,6 +3,7 @@
 Composes the plans of training and of scoring; writes nothing.
 """
 
+import copy
 import os
 import time
 from collections.abc import Sequence
@@ -15,10 +16,13 @@ import torch
 from engine.config import RunSettings, load_settings, resolve_paths
 from engine.extraction import plan as scoring
 from engine.extraction.masking import MaskedPrompt, baseline_vector, mask_probe
+from engine.extraction.precision import AUTO
+from engine.extraction.prefix_tree import shared_prefix
 from engine.extraction.scoring import Scorer
 from engine.llm.adapters import new_adapter
 from engine.llm.collisions import collision_warning
 from engine.llm.loading import LLM, device_name, load_llm
+from engine.llm.precision import FLOAT32, weights_dtype
 from engine.llm.prompts import resolve_template
 from engine.probes import read_probes
 from engine.progress import say
@@ -41,7 +45,7 @@ class _Plan:
     scoring_speed: scoring.ScoringSpeed
     rows: training.TrainingWork
     training_speed: training.TrainingSpeed
-    load_seconds: float
+    loading_seconds: float
     collisions: dict[str, list[str]]
 
     @property
@@ -58,7 +62,7 @@ class _Plan:
             "training": training.training_seconds(self.rows, self.training_speed),
             "scoring": count * scored,
             "decomposition": count * len(self.probes.lengths) * self.scoring_speed.per_decomposition,
-            "loading": 2 * self.load_seconds,  # once to train, once to extract
+            "loading": self.loading_seconds,
         }
         return {**parts, "total": sum(parts.values())}
 
@@ -73,7 +77,8 @@ def plan(config: Path) -> dict[str, Any]:
         "version": VERSION,
         "model": made.llm.name,
         "device": device_name(made.llm.device),
-        "dtype": made.settings.model.dtype,
+        "dtype": made.settings.extraction.dtype,
+        "training_dtype": made.settings.model.dtype,
         "threads": torch.get_num_threads(),
         "probes": len(work.lengths),
         "n_variables": sorted(set(work.n_variables)),
@@ -135,43 +140,51 @@ def render(plan: dict[str, Any]) -> str:
 def _measure(settings: RunSettings) -> _Plan:
     probes = read_probes(Path(settings.probes.file), n_words=settings.probes.n_words, seed=settings.probes.seed)
     say("plan: loading the model, then timing it for some seconds")
+    startup = time.process_time()  # of the libraries, which a run imports too
     started = time.perf_counter()
     llm = load_llm(settings.model)
     load_seconds = time.perf_counter() - started
     template = resolve_template(llm.tokenizer, settings.model.template)
     prompts = [mask_probe(probe, llm.tokenizer, template, settings.extraction.target) for probe in probes]
     rows = training.count_work(settings, llm.tokenizer, template)
-    work = scoring.count_work(prompts, llm.model)
-    baseline = baseline_vector(llm.model, settings.extraction.baseline_vector, llm.tokenizer)
-    wrapped = new_adapter(
-        llm.model,
-        rank=settings.training.lora_rank,
-        alpha=settings.training.lora_alpha,
-        dropout=settings.training.lora_dropout,
-    )
+    scorer = _scorer(settings, llm, prompts)
+    speed = scoring.measure_speed(scorer, prompts, zeta=settings.extraction.zeta)
     return _Plan(
         settings=settings,
         llm=llm,
-        probes=work,
-        scoring_speed=_scoring_speed(settings, wrapped, baseline, prompts),
+        probes=scoring.count_work(prompts, scorer),
+        scoring_speed=speed,
         rows=rows,
-        training_speed=_training_speed(settings, llm, wrapped, rows),
-        load_seconds=load_seconds,
+        training_speed=_training_speed(settings, llm, rows),
+        loading_seconds=startup + 2 * load_seconds,  # once to train, once to extract
         collisions=find_collisions(settings, [probe.response for probe in probes], llm.tokenizer),
     )
 
 
-def _scoring_speed(
-    settings: RunSettings, wrapped: Any, baseline: torch.Tensor, prompts: Sequence[MaskedPrompt]
-) -> scoring.ScoringSpeed:
-    """With the adapter in: its layers take time at every checkpoint but step 0."""
-    scorer = Scorer(wrapped.eval().get_base_model(), baseline, settings.extraction.memory_gb * 1e9)
-    return scoring.measure_speed(scorer, prompts, zeta=settings.extraction.zeta)
+def _scorer(settings: RunSettings, llm: LLM, prompts: Sequence[MaskedPrompt]) -> Scorer:
+    """As a run has it, in float32 where the precision is yet to be measured.
+
+    A run folds adapters into float32 weights, where they take no time, and keeps them beside 16-bit ones.
+    """
+    extraction = settings.extraction
+    precision = FLOAT32 if extraction.dtype == AUTO else extraction.dtype
+    dtype = weights_dtype(precision)
+    model = llm.model if dtype == settings.model.dtype else load_llm(settings.model, dtype=dtype).model
+    if dtype != FLOAT32:
+        if model is llm.model:
+            model = copy.deepcopy(model)  # which is yet to get the adapter that is trained
+        model = _with_adapter(settings, model).eval().get_base_model()
+    baseline = baseline_vector(model, extraction.baseline_vector, llm.tokenizer)
+    return Scorer(model, baseline, extraction.memory_gb * 1e9, precision=precision, shared=shared_prefix(prompts))
 
 
-def _training_speed(
-    settings: RunSettings, llm: LLM, wrapped: Any, rows: training.TrainingWork
-) -> training.TrainingSpeed:
+def _with_adapter(settings: RunSettings, model: Any) -> Any:
+    training = settings.training
+    return new_adapter(model, rank=training.lora_rank, alpha=training.lora_alpha, dropout=training.lora_dropout)
+
+
+def _training_speed(settings: RunSettings, llm: LLM, rows: training.TrainingWork) -> training.TrainingSpeed:
+    wrapped = _with_adapter(settings, llm.model)
     if settings.training.gradient_checkpointing:
         wrapped.enable_input_require_grads()
         wrapped.gradient_checkpointing_enable()
@@ -187,6 +200,10 @@ def _training_speed(
 
 def _warnings(made: _Plan, seconds: dict[str, float]) -> list[str]:
     found = scoring.warnings_of(made.probes, made.settings.extraction.memory_gb)
+    if made.settings.extraction.dtype == AUTO:
+        found.append("[extraction] dtype is auto: the times are those of float32; a run measures what may be faster")
+    if (n := max(made.probes.n_variables)) > scoring.TIMED_WORDS:
+        found.append(f"decomposing {n} words takes too long to be timed here: that time is an estimate from a table")
     if line := collision_warning(made.collisions):
         found.append(line)
     load, cores = os.getloadavg()[0], os.cpu_count() or 1

@@ -18,7 +18,7 @@ from typing import Any
 from engine.errors import SftscopeError
 from engine.text import safe_text
 
-MAX_VARIABLES = 13  # what the exact decomposition can hold: matrices of 2^n × 2^n
+MAX_VARIABLES = 16  # 65,536 masked states, all of which are scored and decomposed
 Span = tuple[int, int]
 
 # Function words that carry little of their own. Negations are content here: they flip an answer.

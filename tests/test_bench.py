@@ -2,16 +2,29 @@
 
 import json
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
-from engine.bench import Work, bench, highs_objective, reference_prompt, render
+from engine.bench import Work, _memory, bench, highs_objective, reference_prompt, render
 from engine.decomposition import decompose
 from engine.extraction.scoring import tree_tokens
 
-TINY = Work(words=4, length=24, tail=5, hidden_size=32, layers=2, sizes=(4,), vectors=2, moebius_n=5, repeats=1)
-NAMES = ["tree_against_naive", "tree_against_plain_forward", "decomposition_n4", "moebius"]
+TINY = Work(
+    words=4,
+    length=24,
+    tail=5,
+    hidden_size=32,
+    layers=2,
+    sizes=(4,),
+    vectors=2,
+    moebius_n=5,
+    repeats=1,
+    memory_sizes=(6,),
+)
+NAMES = ["tree_against_naive", "tree_against_plain_forward", "memory_n6", "decomposition_n4", "moebius"]
 
 
 @pytest.fixture(scope="module")
@@ -37,13 +50,21 @@ def test_the_table_names_the_device_and_every_figure(result):
     assert all(figure["title"] in text and figure["note"] in text for figure in result["figures"])
 
 
+def test_scoring_stays_below_its_memory_limit():
+    work = Work(memory_mb=24.0)  # it takes 61 MB where it may
+    figure = _memory(12, work, torch.device("cpu"))
+    assert 1 < figure.ours <= figure.reference
+
+
 def test_without_shapiq_the_transform_is_measured_alone(monkeypatch):
     monkeypatch.setitem(sys.modules, "shapiq", None)
-    figure = bench(work=TINY)["figures"][-1]
+    work = replace(TINY, memory_sizes=())
+    result = bench(work=work)
+    figure = result["figures"][-1]
     assert figure["reference"] is None
     assert figure["ratio"] is None
     assert "shapiq is not installed" in figure["note"]
-    assert "—" in render({**bench(work=TINY), "figures": [figure]})
+    assert "—" in render({**result, "figures": [figure]})
 
 
 def test_the_reference_prompt_is_the_documented_case():

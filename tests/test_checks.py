@@ -152,14 +152,14 @@ def test_the_tolerance_is_that_of_the_dtype_and_nan_exceeds_it():
     difference = compare(np.array([0.0, 1.0, 2.0]), np.array([0.0, 1.25, 1.9]))
     assert (difference.largest, difference.subset) == (0.25, 1)
     assert difference.noise == pytest.approx(np.sqrt((0.25**2 + 0.1**2) / 3))
-    refuse_beyond_tolerance(difference, step=1, probe="x", dtype="bfloat16")
+    refuse_beyond_tolerance(difference, step=1, probe="x", precision="bfloat16")
     for dtype in ("float32", "float16"):
         with pytest.raises(SftscopeError, match=f"for {dtype}"):
-            refuse_beyond_tolerance(difference, step=1, probe="x", dtype=dtype)
+            refuse_beyond_tolerance(difference, step=1, probe="x", precision=dtype)
     torn = compare(np.zeros(2), np.array([1.0, np.nan]))
     assert torn.subset == 1
     with pytest.raises(SftscopeError, match="differs by nan"):
-        refuse_beyond_tolerance(torn, step=1, probe="\x1b", dtype="bfloat16")
+        refuse_beyond_tolerance(torn, step=1, probe="\x1b", precision="bfloat16")
 
 
 def test_infinitely_apart_is_the_largest():

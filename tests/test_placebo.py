@@ -20,7 +20,7 @@ from engine.analysis.show import show_json, show_text
 from engine.analysis.views import Selection
 from engine.errors import SftscopeError
 from engine.extraction import placebo as placebo_module
-from engine.extraction.scoring import Scorer
+from engine.extraction.scoring import NAIVE, Scorer
 from engine.store import RunFolder
 from engine.store.step_file import to_bytes
 
@@ -120,11 +120,11 @@ def test_what_cannot_be_extracted_again_is_one_line(fresh):
     assert not fresh.placebo_folder.exists()
 
 
-def test_a_model_that_cannot_branch_is_scored_in_other_batches(extracted, monkeypatch):
+def test_a_model_that_cannot_branch_is_scored_in_other_batches():
     batches = []
 
     class Recording:
-        model = None
+        method = NAIVE
 
         def score_naively(self, prompt, subsets):
             batches.append(list(subsets))
@@ -133,7 +133,6 @@ def test_a_model_that_cannot_branch_is_scored_in_other_batches(extracted, monkey
     class Prompt:
         n_variables = 3
 
-    monkeypatch.setattr(placebo_module, "can_branch", lambda model: False)
     assert placebo_module.score_again(Recording(), Prompt()).tolist() == list(range(8))
     assert [len(batch) for batch in batches] == [3, 3, 2]
     assert batches[0] == [7, 6, 5]

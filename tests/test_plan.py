@@ -9,12 +9,12 @@ from test_pipeline import write_config
 from test_scoring import toy_prompt
 from toy_llm import toy_model
 
-from engine import pipeline, planner
-from engine.extraction.masking import baseline_vector
+from engine import pipeline, planner, timing
+from engine.extraction import plan as scoring_plan
+from engine.extraction.masking import baseline_vector, last_words_kept
 from engine.extraction.plan import (
     count_work,
     fit,
-    last_words_kept,
     measure_speed,
     scoring_seconds,
     warnings_of,
@@ -52,7 +52,7 @@ def test_a_plan_writes_nothing_and_prints_json_or_text(config):
 
 def test_forwarded_tokens_are_counted_exactly(monkeypatch):
     model, prompt = toy_model("llama"), toy_prompt()
-    work = count_work([prompt], model)
+    work = count_work([prompt], toy_scorer(model))
     seen = []
     embed = Scorer.embed
     monkeypatch.setattr(
@@ -67,6 +67,10 @@ def test_forwarded_tokens_are_counted_exactly(monkeypatch):
     scorer.score_naively(prompt, range(64))
     assert work.naive_tokens == (sum(seen),)
     assert work.saving == work.naive_tokens[0] / work.tree_tokens[0]
+
+
+def toy_scorer(model):
+    return Scorer(model, baseline_vector(model, "mean"), 1e9)
 
 
 def test_cache_bytes_are_those_of_the_cache():
@@ -101,26 +105,75 @@ def test_the_fit_recovers_a_cost_per_forward_and_per_token():
     assert fit([3, 5], [10, 100], [0.01, 10.0]) == (0.0, 0.1)  # a negative cost per forward is no cost
 
 
+def test_a_call_is_timed_once_it_is_warm_and_no_longer_than_the_budget(monkeypatch):
+    def timed(durations, budget):
+        clock, left = [0.0], list(durations)
+        monkeypatch.setattr(timing.time, "perf_counter", lambda: clock[0])
+
+        def work():
+            clock[0] += left.pop(0)
+            return len(left)
+
+        return timing.settled_seconds(work, budget=budget)
+
+    assert timed([12.0, 9.0, 8.0, 6.0, 6.0, 5.9], 100) == (6.0, 1)
+    assert timed([1.0, 1.0, 1.0], 100) == (1.0, 0)
+    assert timed([12.0, 9.0, 8.0], 10) == (12.0, 2)
+
+
+def test_beyond_what_is_timed_decomposition_is_estimated_from_ten_words(monkeypatch):
+    timed = []
+
+    def counting(vectors, zeta):
+        timed.append(vectors.shape)
+        return
+
+    monkeypatch.setattr(scoring_plan, "decompose", counting)
+    monkeypatch.setattr(scoring_plan, "settled_seconds", lambda work, budget: (2.0, work()))
+    rng = np.random.default_rng(0)
+    seconds = [scoring_plan._decomposition_seconds(rng.normal(size=1 << 4), n, 0.02, 2) for n in (8, 12, 13, 16)]
+    assert timed == [(2, 1 << 8), (2, 1 << 12), (2, 1 << 10), (2, 1 << 10)]
+    assert seconds[:2] == [1.0, 1.0]
+    assert 1.0 < seconds[2] < seconds[3]
+    scoring_plan._decomposition_seconds(rng.normal(size=1 << 14), 16, 0.02, 1)  # scores of more words than are timed
+    assert timed[-1] == (1, 1 << 10)
+
+
+def test_auto_is_planned_in_float32_and_says_so(tmp_path):
+    plan = planner.plan(write_config(tmp_path, **{"check_states = 4": 'check_states = 4\ndtype = "auto"'}))
+    assert any("dtype is auto" in line for line in plan["warnings"])
+    half = planner.plan(write_config(tmp_path, **{"check_states = 4": 'check_states = 4\ndtype = "bfloat16"'}))
+    assert half["dtype"] == "bfloat16"
+    assert half["training_dtype"] == "float32"
+
+
 def test_predicted_seconds_meet_the_measurements_and_grow_with_the_checked_states():
     model, prompt = toy_model("llama"), toy_prompt()
     scorer = Scorer(model, baseline_vector(model, "mean"), 1e9)
     speed = measure_speed(scorer, [prompt], zeta=0.02)
-    work = count_work([prompt], model)
+    work = count_work([prompt], scorer)
     assert 0 < scoring_seconds(work, speed, check_states=0) < scoring_seconds(work, speed, check_states=8)
     assert speed.per_decomposition > 0
     assert np.isfinite([speed.per_token, speed.per_forward, speed.per_plain_token]).all()
 
 
 def test_warnings_name_a_long_tail_a_small_saving_and_too_little_memory():
-    model = toy_model("llama")
-    early = count_work([toy_prompt(length=60, owners=([2], [3], [4]))], model)
+    scorer = toy_scorer(toy_model("llama"))
+    early = count_work([toy_prompt(length=60, owners=([2], [3], [4]))], scorer)
     (tail, saving) = warnings_of(early, 4.0)
     assert "56 tokens follow the first token of the last word" in tail
     assert "saves little" in saving
-    late = count_work([toy_prompt(length=60, owners=([54], [56], [58]))], model)
+    late = count_work([toy_prompt(length=60, owners=([54], [56], [58]))], scorer)
     assert warnings_of(late, 4.0) == []
     (memory,) = warnings_of(late, 1e-6)
     assert "memory_gb is 1e-06" in memory
+
+
+def test_without_a_tree_the_naive_tokens_are_planned_and_the_plan_says_so(monkeypatch):
+    monkeypatch.setattr(Scorer, "method", "naive")
+    work = count_work([toy_prompt()], toy_scorer(toy_model("llama")))
+    assert work.scored_tokens == work.naive_tokens
+    assert any("no prefix tree is exact" in line for line in warnings_of(work, 4.0))
 
 
 def test_a_busy_machine_is_a_warning(config, monkeypatch):

@@ -138,7 +138,7 @@ def test_the_choice_depends_on_seed_and_id_alone(tmp_path: Path) -> None:
         ({**ROW, "words": [[3, 4]]}, "white space"),
         ({**ROW, "words": "room"}, "pairs"),
         ({**ROW, "words": 0}, "pairs"),
-        ({**ROW, "words": [[i, i + 1] for i in range(14)]}, "at most 13"),
+        ({**ROW, "words": [[i, i + 1] for i in range(17)]}, "at most 16"),
         ({**ROW, "input": "half \ud800 a pair of words here"}, "surrogate"),
     ],
 )

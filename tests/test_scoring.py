@@ -1,13 +1,18 @@
 """The prefix tree is exact: every architecture, with and without an adapter, in chunks of any size."""
 
+from dataclasses import replace
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from toy_llm import CONFIGS, VOCABULARY, toy_model
-from transformers import AutoModelForCausalLM, MambaConfig
+from transformers import AutoModelForCausalLM, Lfm2Config, LlamaConfig, MambaConfig
 
 from engine.extraction.masking import MaskedPrompt, baseline_vector
-from engine.extraction.prefix_tree import TreeWalk, cut_tree, plan_walk, row_subsets
+from engine.extraction.prefix_tree import TreeWalk, cut_tree, plan_walk, row_subsets, shared_prefix
 from engine.extraction.scoring import COPY_FREE, NAIVE, STOCK, Scorer, can_branch, log_odds, tree_tokens
 from engine.extraction.stock_tree import StockWalk
 from engine.llm.adapters import AdapterSlot, new_adapter
@@ -93,12 +98,30 @@ def test_attention_that_the_tree_does_not_know_goes_to_the_stock_tree():
     np.testing.assert_allclose(scorer.score(prompt), scorer.score_naively(prompt, range(64)), atol=1e-4, rtol=0)
 
 
-def test_a_model_that_keeps_more_than_keys_and_values_is_scored_naively():
-    model = AutoModelForCausalLM.from_config(
-        MambaConfig(vocab_size=VOCABULARY, hidden_size=16, num_hidden_layers=1, state_size=4)
-    ).eval()
+@pytest.mark.parametrize(
+    "config",
+    [
+        MambaConfig(vocab_size=VOCABULARY, hidden_size=16, num_hidden_layers=1, state_size=4),
+        Lfm2Config(
+            vocab_size=VOCABULARY,
+            hidden_size=16,
+            intermediate_size=32,
+            num_hidden_layers=2,
+            num_attention_heads=2,
+            num_key_value_heads=1,
+            layer_types=["conv", "full_attention"],
+        ),
+    ],
+    ids=["state-space", "convolution"],
+)
+def test_a_model_that_keeps_more_than_keys_and_values_is_scored_naively(config):
+    model = AutoModelForCausalLM.from_config(config).eval()
     assert not can_branch(model)
-    assert Scorer(model, baseline_vector(model, "mean"), 1e9).method == NAIVE
+    scorer, prompt = Scorer(model, baseline_vector(model, "mean"), 1e9), toy_prompt(owners=OWNERS[:3])
+    assert scorer.method == NAIVE
+    scores = scorer.score(prompt)
+    assert np.ptp(scores) > 1e-7
+    np.testing.assert_allclose([scorer.score_naively(prompt, [subset])[0] for subset in range(8)], scores, atol=1e-4)
 
 
 def test_a_tree_that_differs_from_plain_forwards_is_not_used(monkeypatch):
@@ -151,6 +174,45 @@ def test_words_at_the_very_start_and_end(owners):
     np.testing.assert_allclose(scorer.score(prompt), scorer.score_naively(prompt, range(4)), atol=1e-4, rtol=0)
 
 
+@pytest.mark.parametrize("architecture", ["llama", "gemma3", "gpt2"])
+def test_a_shared_prefix_is_forwarded_once_and_changes_no_score(architecture, monkeypatch):
+    model = toy_model(architecture)
+    baseline = baseline_vector(model, "mean")
+    first = toy_prompt(length=40, owners=([12], [20], [31]))
+    second = replace(first, ids=first.ids[:9] + first.ids[10:] + (7,))
+    other = toy_prompt(seed=1)
+    shared = shared_prefix([first, second])
+    assert shared == first.ids[:9]
+    seen = []
+    embed = Scorer.embed
+    monkeypatch.setattr(Scorer, "embed", lambda self, p, s, a, b: seen.append((a, b)) or embed(self, p, s, a, b))
+    for memory in (1.0, 1e9):
+        plain, sharing = Scorer(model, baseline, memory), Scorer(model, baseline, memory, shared=shared)
+        assert plain.method == sharing.method == COPY_FREE
+        expected = [plain.score(prompt) for prompt in (first, second, other)]
+        seen.clear()
+        for prompt, scores in zip((first, second), expected, strict=False):
+            np.testing.assert_allclose(sharing.score(prompt), scores, atol=1e-5, rtol=1e-5)
+        assert [span for span in seen if span[0] < 9] == [(0, 9)]
+        np.testing.assert_array_equal(sharing.score(other), expected[2])  # begins with other tokens
+
+
+def test_a_shared_prefix_ends_before_the_first_word_and_is_made_again_for_other_weights():
+    model = toy_model("llama")
+    prompt, baseline = toy_prompt(), baseline_vector(model, "mean")
+    assert shared_prefix([prompt]) == shared_prefix([prompt, prompt]) == prompt.ids[:3]
+    assert shared_prefix([prompt, toy_prompt(owners=([0], [6]))]) == ()
+    sharing = Scorer(model, baseline, 1e9, shared=prompt.ids[:3])
+    before = sharing.score(prompt)
+    with torch.no_grad():
+        model.model.layers[0].self_attn.k_proj.weight.mul_(1.5)
+    expected = Scorer(model, baseline, 1e9).score(prompt)
+    assert np.abs(sharing.score(prompt) - expected).max() > 1e-3  # of the weights before
+    sharing.weights_changed()
+    np.testing.assert_allclose(sharing.score(prompt), expected, atol=1e-5, rtol=1e-5)
+    assert np.abs(before - expected).max() > 1e-3
+
+
 def test_the_full_state_is_the_plain_prompt():
     model = toy_model("gemma3")
     prompt = toy_prompt()
@@ -194,3 +256,49 @@ def test_the_mean_baseline_takes_the_output_of_gemmas_scaled_embedding():
     model = toy_model("gemma3")
     expected = model.get_input_embeddings()(torch.arange(VOCABULARY)).mean(dim=0)
     torch.testing.assert_close(baseline_vector(model, "mean"), expected, atol=1e-5, rtol=1e-5)
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    n=st.integers(1, 16),
+    gaps=st.tuples(st.integers(0, 30), st.integers(1, 6), st.integers(1, 40)),
+    shape=st.tuples(st.sampled_from([32, 576, 4096]), st.integers(1, 40), st.sampled_from([100, 49_152, 256_000])),
+    heads=st.sampled_from([(4, 2), (8, 8)]),
+    memory=st.floats(1e3, 1e11),
+    begin=st.booleans(),
+)
+def test_the_planned_peak_stays_below_the_limit_wherever_it_can(n, gaps, shape, heads, memory, begin):
+    before, gap, tail = gaps
+    owner = [-1] * before
+    for variable in range(n):
+        owner += [variable] + [-1] * (gap - 1 if variable < n - 1 else tail - 1)
+    prompt = MaskedPrompt(tuple(range(len(owner))), tuple(owner), 0, n)
+    config = LlamaConfig(
+        hidden_size=shape[0],
+        num_hidden_layers=shape[1],
+        vocab_size=shape[2],
+        num_attention_heads=heads[0],
+        num_key_value_heads=heads[1],
+    )
+    model = SimpleNamespace(config=config, get_input_embeddings=lambda: SimpleNamespace(weight=torch.empty(0)))
+    plan = plan_walk(model, prompt, memory, begin=before if begin else 0)
+    least = plan.kept == 1 or set(plan.batch) == {1}  # it cannot be split further
+    assert plan.peak <= memory or least
+    assert sum(cut.tokens for cut in plan.cuts) >= tree_tokens(prompt) - before
+    assert max(plan.batch) <= plan.kept <= 1 << n
+
+
+@pytest.mark.parametrize("memory", [1e5, 4e5, 2e6])
+def test_what_a_walk_really_keeps_is_within_its_plan(memory, monkeypatch):
+    model, prompt = toy_model("llama"), toy_prompt()
+    plan = plan_walk(model, prompt, memory, 0)
+    kept, forward = [], TreeWalk._forward
+
+    def counting(walk, ancestors, level, first, rows, store):
+        forward(walk, ancestors, level, first, rows, store)
+        segments = [*ancestors, *([store] if store else [])]
+        kept.append(sum(t.nbytes for s in segments for side in (s.keys, s.values) for t in side.values()))
+
+    monkeypatch.setattr(TreeWalk, "_forward", counting)
+    Scorer(model, baseline_vector(model, "mean"), memory, fixed_cost=0).score_by(COPY_FREE, prompt)
+    assert 0 < max(kept) <= plan.peak <= memory

@@ -12,14 +12,9 @@ import numpy as np
 
 from engine.errors import SftscopeError
 from engine.extraction.masking import MaskedPrompt
-from engine.extraction.scoring import Scorer
+from engine.extraction.scoring import TOLERANCE, Scorer
 from engine.interactions import Floats
 from engine.text import safe_text
-
-# Largest difference of v in log-odds that rounding is believed to make, by the dtype of the weights.
-# On SmolLM2-135M σ is 1e-5 in float32, 1e-2 in float16 and 9e-2 in bfloat16,
-# so these are 100 times σ in float32 and about ten times σ in 16 bits.
-TOLERANCE = {"float32": 1e-3, "float16": 0.1, "bfloat16": 1.0}
 
 
 @dataclass(frozen=True)
@@ -63,14 +58,14 @@ def verify_record(found: Sequence[Difference], states: int) -> dict[str, Any]:
     return {"states": states, "largest_difference": [difference.largest for difference in found]}
 
 
-def refuse_beyond_tolerance(difference: Difference, *, step: int, probe: str, dtype: str) -> None:
+def refuse_beyond_tolerance(difference: Difference, *, step: int, probe: str, precision: str) -> None:
     """SftscopeError where two scorings differ by more than rounding can explain."""
-    tolerance = TOLERANCE[dtype]
+    tolerance = TOLERANCE[precision]
     if difference.subset < 0 or difference.largest <= tolerance:
         return
     raise SftscopeError(
-        f"step {step}, probe {safe_text(repr(probe), max_length=80)}: masked state {difference.subset} scored again "
-        f"in another batch layout differs by {difference.largest:.3g} log-odds (at most {tolerance:g} for {dtype}); "
+        f"step {step}, probe {safe_text(repr(probe), max_length=80)}: masked state {difference.subset} scored again in "
+        f"another batch layout differs by {difference.largest:.3g} log-odds (at most {tolerance:g} for {precision}); "
         "this step was not stored: extract on another device or with another release of torch, "
         "or store it unchecked with --verify 0"
     )

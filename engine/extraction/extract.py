@@ -20,17 +20,18 @@ from engine.extraction.baseline import baseline_hash, fixed_baseline
 from engine.extraction.checks import check_scores, refuse_beyond_tolerance, verify_record
 from engine.extraction.device_points import points_on
 from engine.extraction.masking import MaskedPrompt, mask_probe
-from engine.extraction.scoring import NAIVE, Scorer
+from engine.extraction.precision import choose_precision
+from engine.extraction.prefix_tree import shared_prefix
+from engine.extraction.scoring import NAIVE, SCALE_FLOOR, Scorer
 from engine.interactions import Floats
 from engine.llm.adapters import AdapterSlot
 from engine.llm.loading import LLM, device_name, load_llm, versions
+from engine.llm.precision import weights_dtype
 from engine.llm.prompts import resolve_template
 from engine.progress import Progress, progress, say
 from engine.store import Effects, RunFolder, StepFileError, StepRecord
 from engine.store.checkpoints import Checkpoint, ready_checkpoints
 
-# |v(x_N) - v(x_∅)| in log-odds below which a model does not react to the words of a probe
-SCALE_FLOOR = 0.5
 BASE_STEP = 0
 
 
@@ -100,20 +101,24 @@ def is_result(path: Path, read: Callable[[int], StepRecord], step: int, identity
 
 
 def prepare(settings: RunSettings, folder: RunFolder, identity: str) -> Work:
-    """Load the model and mask the probes."""
-    llm = load_llm(settings.model, dtype=settings.extraction.dtype)
+    """Load the model in the precision of the run and mask the probes."""
+    choice = choose_precision(settings, folder, identity)
+    precision = choice["taken"]
+    llm = load_llm(settings.model, dtype=weights_dtype(precision))
     template = resolve_template(llm.tokenizer, settings.model.template)
     probes = folder.read_probes()
     extraction = settings.extraction
     prompts = tuple(mask_probe(probe, llm.tokenizer, template, extraction.target) for probe in probes)
     baseline = fixed_baseline(folder, llm.model, extraction.baseline_vector, llm.tokenizer)
-    scorer = Scorer(llm.model, baseline, extraction.memory_gb * 1e9)
+    memory = extraction.memory_gb * 1e9
+    scorer = Scorer(llm.model, baseline, memory, precision=precision, shared=shared_prefix(prompts))
     if scorer.method == NAIVE:
         say(f"{llm.name}: no prefix tree is exact on it; every masked state is scored by a plain batched forward")
     provenance = {
         "identity": identity,
         "model": llm.name,
-        "dtype": settings.extraction.dtype,
+        "dtype": precision,
+        "precision": choice,
         "device": device_name(llm.device),
         "baseline_vector": {
             "kind": extraction.baseline_vector,
@@ -154,7 +159,7 @@ def _scored(work: Work, step: int, report: Any) -> StepRecord:
         difference = check_scores(
             work.scorer, prompt, scores[-1], states=extraction.check_states, seed=(extraction.seed, number)
         )
-        refuse_beyond_tolerance(difference, step=step, probe=probe, dtype=work.settings.extraction.dtype)
+        refuse_beyond_tolerance(difference, step=step, probe=probe, precision=work.scorer.precision)
         found.append(difference)
     return StepRecord(
         step=step,
@@ -179,12 +184,14 @@ def _is_draft_of(work: Work, draft: StepRecord, step: int) -> bool:
     return (
         draft.step == step
         and provenance.get("identity") == work.provenance["identity"]
+        and provenance.get("dtype") == work.provenance["dtype"]  # auto may have chosen again since
         and checked == work.settings.extraction.check_states
     )
 
 
 def enter_step(work: Work, step: int) -> tuple[dict[str, float], str]:
     """Make the model that of `step`; returns its losses and the hash of its adapter (empty at step 0)."""
+    work.scorer.weights_changed()
     if step == BASE_STEP:
         work.slot.clear()
         rows = [row for row in work.folder.read_log() if row["step"] == step and row.get("kind") == "checkpoint"]

@@ -6,7 +6,7 @@ positions and attention stay as they are.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -42,6 +42,13 @@ class MaskedPrompt:
     def starts(self) -> list[int]:
         """Position of the first token of each variable, ascending."""
         return [self.owner.index(variable) for variable in range(self.n_variables)]
+
+
+def last_words_kept(prompt: MaskedPrompt, n: int) -> MaskedPrompt:
+    """The prompt with its last `n` words as the only variables; the others keep their embeddings."""
+    dropped = prompt.n_variables - n
+    owner = tuple(variable - dropped if variable >= dropped else -1 for variable in prompt.owner)
+    return replace(prompt, owner=owner, n_variables=n)
 
 
 def mask_probe(probe: Probe, tokenizer: Any, template: Template, target: str = "first") -> MaskedPrompt:

@@ -15,7 +15,7 @@ from engine.errors import SftscopeError
 from engine.extraction.checks import Difference, compare, verify_record
 from engine.extraction.extract import Work, available_steps, decomposed, enter_step, is_result, prepare
 from engine.extraction.masking import MaskedPrompt
-from engine.extraction.scoring import Scorer, can_branch
+from engine.extraction.scoring import NAIVE, Scorer
 from engine.interactions import Floats
 from engine.progress import Progress, progress, say
 from engine.store import RunFolder, StepRecord
@@ -99,7 +99,7 @@ def _scored_again(work: Work, first: StepRecord, report: Progress) -> tuple[Step
 def score_again(scorer: Scorer, prompt: MaskedPrompt) -> Floats:
     """v(x_T) of every masked state, (2^n,), in another batch layout than `Scorer.score`."""
     subsets = np.arange(1 << prompt.n_variables)
-    if can_branch(scorer.model):
+    if scorer.method != NAIVE:
         return scorer.score_naively(prompt, subsets.tolist())
     batches = np.array_split(subsets[::-1], _BATCHES)
     backwards = [scorer.score_naively(prompt, batch.tolist()) for batch in batches]

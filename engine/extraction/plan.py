@@ -4,24 +4,28 @@ The counts are exact. The time is fitted to a few small trees of a real probe, s
 that a run uses, and extrapolated by tokens and forward passes. Knows nothing of training.
 """
 
-import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
 
 from engine.decomposition import decompose
-from engine.extraction.masking import MaskedPrompt
+from engine.decomposition.workers import usable_cores
+from engine.extraction.masking import MaskedPrompt, last_words_kept
 from engine.extraction.prefix_tree import TokenCost
-from engine.extraction.scoring import Scorer, can_branch, tree_tokens
+from engine.extraction.scoring import NAIVE, SCALE_FLOOR, Scorer, tree_tokens
 from engine.interactions import Floats
+from engine.timing import settled_seconds
 
 CALIBRATION_SECONDS = 20.0  # a tree is not tried where it would likely pass this
+_CALLS = 3.0  # of each tree, about
 _GROWTH = 4.0  # two words more: about four times the work
-_OUTLIER = 1.5  # a token of a larger tree does not cost more
+# Seconds to decompose a vector over so many words, measured once on one core: beyond TIMED_WORDS only their
+# ratios are used, to that of 10 words on this machine
+TIMED_WORDS = 12
+_DECOMPOSITION = {10: 0.1, 13: 11.0, 14: 35.0, 15: 60.0, 16: 100.0}
 # warnings
 _LONG_TAIL = 16  # tokens after the first token of the last word
 _TAIL_SHARE = 0.6
@@ -34,6 +38,7 @@ class ScoringWork:
 
     tails: tokens from the last word on, which run for all 2^n masked states; with target `all` the
     response is part of them. cache_bytes: keys and values of all masked states of the largest probe at once.
+    method: how the scorer works on this model.
     """
 
     n_variables: tuple[int, ...]
@@ -42,7 +47,12 @@ class ScoringWork:
     naive_tokens: tuple[int, ...]
     tree_tokens: tuple[int, ...]
     cache_bytes: int
-    branches: bool
+    method: str
+
+    @property
+    def branches(self) -> bool:
+        """Whether prefixes are shared between masked states."""
+        return self.method != NAIVE
 
     @property
     def masked_states(self) -> int:
@@ -56,7 +66,7 @@ class ScoringWork:
 
     @property
     def scored_tokens(self) -> tuple[int, ...]:
-        """Tokens that will be forwarded: the tree's, or the naive ones where the model's cache cannot branch."""
+        """Tokens that will be forwarded: the tree's, or the naive ones where no tree is exact on the model."""
         return self.tree_tokens if self.branches else self.naive_tokens
 
 
@@ -70,7 +80,7 @@ class ScoringSpeed:
     per_decomposition: float
 
 
-def count_work(prompts: Sequence[MaskedPrompt], model: Any) -> ScoringWork:
+def count_work(prompts: Sequence[MaskedPrompt], scorer: Scorer) -> ScoringWork:
     """The work of one checkpoint."""
     lengths = tuple(len(prompt.ids) for prompt in prompts)
     return ScoringWork(
@@ -79,20 +89,24 @@ def count_work(prompts: Sequence[MaskedPrompt], model: Any) -> ScoringWork:
         tails=tuple(len(prompt.ids) - prompt.starts()[-1] for prompt in prompts),
         naive_tokens=tuple(len(prompt.ids) << prompt.n_variables for prompt in prompts),
         tree_tokens=tuple(tree_tokens(prompt) for prompt in prompts),
-        cache_bytes=max((len(prompt.ids) << prompt.n_variables) for prompt in prompts) * int(TokenCost.of(model).kv),
-        branches=can_branch(model),
+        cache_bytes=max((len(prompt.ids) << prompt.n_variables) for prompt in prompts)
+        * int(TokenCost.of(scorer.model).kv),
+        method=scorer.method,
     )
 
 
 def measure_speed(scorer: Scorer, prompts: Sequence[MaskedPrompt], *, zeta: float) -> ScoringSpeed:
     """Time small trees of the probe with the median work, growing while they stay short; zeta: a share of the scale."""
     prompt = sorted(prompts, key=tree_tokens)[len(prompts) // 2]
-    plain = _timed(lambda: scorer.score_naively(prompt, range(4)), repeats=2)[0] / (4 * len(prompt.ids))
+    budget = CALIBRATION_SECONDS / 4
+    plain = settled_seconds(lambda: scorer.score_naively(prompt, range(4)), budget=budget)[0] / (4 * len(prompt.ids))
     sizes, seconds, scores = _grow_trees(scorer, prompt)
-    branches = can_branch(scorer.model)
+    branches = scorer.method != NAIVE
     tokens = [tree_tokens(part) if branches else len(part.ids) << part.n_variables for part in sizes]
     per_forward, per_token = fit([part.n_variables + 1 for part in sizes], tokens, seconds)
-    return ScoringSpeed(per_forward, per_token, plain, _decomposition_seconds(scores, prompt.n_variables, zeta))
+    together = min(len(prompts), usable_cores())
+    per_decomposition = _decomposition_seconds(scores, prompt.n_variables, zeta, together)
+    return ScoringSpeed(per_forward, per_token, plain, per_decomposition)
 
 
 def fit(forwards: Sequence[int], tokens: Sequence[int], seconds: Sequence[float]) -> tuple[float, float]:
@@ -134,20 +148,13 @@ def warnings_of(work: ScoringWork, memory_gb: float) -> list[str]:
             "raise memory_gb where there is memory, or lower n_words"
         )
     if not work.branches:
-        found.append("this model's cache cannot branch: every masked state is a plain forward, nothing is saved")
+        found.append("no prefix tree is exact on this model: every masked state is a plain forward, nothing is saved")
     elif work.saving < _SMALL_SAVING:
         found.append(
             f"the prefix tree saves little ({work.saving:.1f}×): the words stand early in the prompt, or are few; "
             "text before the words is shared, text after them is not"
         )
     return found
-
-
-def last_words_kept(prompt: MaskedPrompt, n: int) -> MaskedPrompt:
-    """The prompt with its last `n` words as the only variables; the others keep their embeddings."""
-    dropped = prompt.n_variables - n
-    owner = tuple(variable - dropped if variable >= dropped else -1 for variable in prompt.owner)
-    return replace(prompt, owner=owner, n_variables=n)
 
 
 def _grow_trees(scorer: Scorer, prompt: MaskedPrompt) -> tuple[list[MaskedPrompt], list[float], Floats]:
@@ -157,36 +164,28 @@ def _grow_trees(scorer: Scorer, prompt: MaskedPrompt) -> tuple[list[MaskedPrompt
     scores: Floats = np.zeros(0)
     sizes = sorted({*range(min(2, prompt.n_variables), prompt.n_variables, 2), prompt.n_variables})
     for last, n in pairwise([0, *sizes]):
-        if seconds and sum(seconds) + seconds[-1] * _GROWTH ** ((n - last) / 2) > CALIBRATION_SECONDS:
+        likely = seconds[-1] * _GROWTH ** ((n - last) / 2) if seconds else 0.0
+        if _CALLS * (sum(seconds) + likely) > CALIBRATION_SECONDS and likely > CALIBRATION_SECONDS / 4:
             break
         part = last_words_kept(prompt, n)
-        took, scores = _timed(partial(scorer.score, part), repeats=1 if seconds and seconds[-1] > 1 else 2)
-        if seconds and took / tree_tokens(part) > _OUTLIER * seconds[-1] / tree_tokens(parts[-1]):
-            took = min(took, _timed(partial(scorer.score, part), repeats=1)[0])  # something else ran beside it
+        took, scores = settled_seconds(partial(scorer.score, part), budget=CALIBRATION_SECONDS / 2)
         parts.append(part)
         seconds.append(took)
     return parts, seconds, scores
 
 
-def _decomposition_seconds(scores: Floats, n: int, zeta: float) -> float:
-    """Seconds to decompose one vector over n words: `scores`, where it has fewer, continued by a copy of itself."""
-    k = len(scores).bit_length() - 1
+def _decomposition_seconds(scores: Floats, n: int, zeta: float, together: int) -> float:
+    """Seconds to decompose one vector over n words, of `together` at once: `scores`, continued by a copy of itself.
+
+    Beyond `TIMED_WORDS` an estimate from 10 words.
+    """
+    if n > TIMED_WORDS:
+        return _DECOMPOSITION[n] / _DECOMPOSITION[10] * _decomposition_seconds(scores, 10, zeta, together)
+    k = min(n, len(scores).bit_length() - 1)
     subsets = np.arange(1 << n)
-    vector = scores[subsets & (len(scores) - 1)]
+    vector = scores[-1 << k :][subsets & ((1 << k) - 1)]
     if k < n:
         vector = vector + 0.5 * scores[subsets >> (n - k)]
-    scale = max(abs(float(vector[-1] - vector[0])), 0.5)
-    return _timed(lambda: decompose(vector, zeta * scale), repeats=2)[0]
-
-
-def _timed(work: Callable[[], Any], *, repeats: int) -> tuple[float, Any]:
-    """(seconds of the fastest of `repeats` calls, a result); a long call is not repeated."""
-    result: Any = None
-    fastest = float("inf")
-    for _ in range(repeats):
-        started = time.perf_counter()
-        result = work()
-        fastest = min(fastest, time.perf_counter() - started)
-        if fastest > CALIBRATION_SECONDS / _GROWTH:
-            break
-    return fastest, result
+    zetas = zeta * max(abs(float(vector[-1] - vector[0])), SCALE_FLOOR)
+    vectors = np.stack([vector] * together)
+    return settled_seconds(lambda: decompose(vectors, zetas), budget=CALIBRATION_SECONDS / 4)[0] / together

@@ -6,8 +6,9 @@ that batches stay large, and split depth first where a level's keys and values d
 memory limit.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import Any
 
 import numpy as np
@@ -41,18 +42,19 @@ class Cut:
         return (self.stop - self.start) << self.bits
 
 
-def cut_tree(prompt: MaskedPrompt, fixed_cost: int = 0) -> list[Cut]:
+def cut_tree(prompt: MaskedPrompt, fixed_cost: int = 0, begin: int = 0) -> list[Cut]:
     """The cheapest cuts, counting each forward as `fixed_cost` tokens; with 0 before every word.
 
-    Segments of few rows and tokens are merged with the next: more tokens, one forward less.
+    Segments of few rows and tokens are merged with the next: more tokens, one forward less. begin: the first
+    token to be forwarded; those before it are shared.
     """
-    edges = [0, *prompt.starts(), len(prompt.ids)]
+    edges = [begin, *prompt.starts(), len(prompt.ids)]
     best: list[tuple[int, list[Cut]]] = [(0, [])]
     for end in range(1, len(edges)):
         options = []
-        for begin in range(end):
-            cost, cuts = best[begin]
-            cut = Cut(end - 1, edges[begin], edges[end])
+        for start in range(end):
+            cost, cuts = best[start]
+            cut = Cut(end - 1, edges[start], edges[end])
             options.append((cost + cut.tokens + fixed_cost, [*cuts, cut]) if cut.tokens else (cost, cuts))
         # of equals the finest
         best.append(min(options, key=lambda option: (option[0], -len(option[1]))))
@@ -75,11 +77,15 @@ def row_subsets(bits: int, first: int, rows: int) -> NDArray[np.int64]:
 
 @dataclass(frozen=True)
 class Plan:
-    """Where the tree is cut, rows of a level kept at once, and rows of each cut forwarded at once: powers of two."""
+    """Where the tree is cut, rows of a level kept at once, and rows of each cut forwarded at once: powers of two.
+
+    peak: bytes that this takes at once, as estimated: keys and values kept, and the largest batch.
+    """
 
     cuts: tuple[Cut, ...]
     kept: int
     batch: tuple[int, ...]
+    peak: float
 
 
 def forward_tokens(model: Any) -> int:
@@ -87,19 +93,43 @@ def forward_tokens(model: Any) -> int:
     return _BATCH.get(_device(model), _BATCH["cuda"])
 
 
-def plan_walk(model: Any, prompt: MaskedPrompt, memory: float, fixed_cost: int | None = None) -> Plan:
-    """The widest walk whose keys, values and activations fit `memory` bytes; one row where none does."""
+def shared_prefix(prompts: Sequence[MaskedPrompt]) -> tuple[int, ...]:
+    """The longest run of tokens that all prompts begin with and no word of any stands in; P of several at once."""
+    shared = prompts[0].ids
+    for prompt in prompts:
+        pairs = zip(shared, prompt.ids[: prompt.starts()[0]], strict=False)
+        shared = tuple(token for token, _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
+    return shared
+
+
+@torch.inference_mode()
+def grow_root(model: Any, embed: Embed, length: int) -> Segment:
+    """Keys and values of the first `length` tokens, which no word masks."""
+    root = Segment(0, 0, 1, 0, length)
+    cache = TreeCache([], 0, 0, 1, root)
+    with tree_attention(model, cache):
+        embedded = embed(np.zeros(1, dtype=np.int64), 0, length)
+        model.base_model(inputs_embeds=embedded, past_key_values=cache, use_cache=True)
+    return root
+
+
+def plan_walk(model: Any, prompt: MaskedPrompt, memory: float, fixed_cost: int | None = None, begin: int = 0) -> Plan:
+    """The widest walk whose keys, values and activations fit `memory` bytes; one row where none does.
+
+    begin: the first token to be forwarded.
+    """
     if fixed_cost is None:
         fixed_cost = _FIXED_COST.get(_device(model), _FIXED_COST["cuda"])
-    cuts = cut_tree(prompt, fixed_cost)
+    cuts = cut_tree(prompt, fixed_cost, begin)
     cost, length = TokenCost.of(model, len(prompt.targets)), len(prompt.ids)
     most_tokens = forward_tokens(model)
 
-    def width(cut: Cut) -> int:
-        tokens = cut.stop - cut.start
+    def row_bytes(cut: Cut) -> float:
         # of one layer: activations, and the keys and values of the path, gathered
-        row = tokens * cost.activation(length) + length * cost.kv / cost.layers + cost.logits
-        return _power_of_two(min(memory / 2 / row, most_tokens / tokens, 1 << cut.bits))
+        return (cut.stop - cut.start) * cost.activation(length) + length * cost.kv / cost.layers + cost.logits
+
+    def width(cut: Cut) -> int:
+        return _power_of_two(min(memory / 2 / row_bytes(cut), most_tokens / (cut.stop - cut.start), 1 << cut.bits))
 
     def kept_bytes(rows: int) -> float:
         # the last level's own keys and values are never kept
@@ -108,7 +138,9 @@ def plan_walk(model: Any, prompt: MaskedPrompt, memory: float, fixed_cost: int |
     kept = 1 << cuts[-1].bits
     while kept > 1 and kept_bytes(kept) > memory / 2:
         kept //= 2
-    return Plan(tuple(cuts), kept, tuple(min(width(cut), kept) for cut in cuts))
+    batch = tuple(min(width(cut), kept) for cut in cuts)
+    largest = max(rows * row_bytes(cut) for rows, cut in zip(batch, cuts, strict=True))
+    return Plan(tuple(cuts), kept, batch, kept_bytes(kept) + largest)
 
 
 def _power_of_two(limit: float) -> int:
@@ -139,7 +171,7 @@ class TokenCost:
         """Of this model, where the logits of the last `kept` positions are read."""
         config = model.config.get_text_config()
         size = model.get_input_embeddings().weight.element_size()
-        heads = config.num_attention_heads
+        heads = getattr(config, "num_attention_heads", None) or 1  # a model without attention has none
         kv_heads = getattr(config, "num_key_value_heads", None) or heads
         head_dim = getattr(config, "head_dim", None) or config.hidden_size // heads
         inner = getattr(config, "intermediate_size", None) or 4 * config.hidden_size
@@ -156,20 +188,24 @@ class TreeWalk:
     """One walk of the tree of one prompt.
 
     embed(subsets, start, stop): input embeddings. read(logits): scores from (rows, m, V), the last m positions.
+    root: keys and values of the tokens before those of the plan, if any.
     """
 
-    def __init__(self, model: Any, prompt: MaskedPrompt, embed: Embed, read: Read, plan: Plan) -> None:
+    def __init__(
+        self, model: Any, prompt: MaskedPrompt, embed: Embed, read: Read, plan: Plan, root: Segment | None = None
+    ) -> None:
         self.model = model
         self.embed = embed
         self.read = read
         self.plan = plan
+        self.roots = [root] if root else []
         self.kept = len(prompt.targets)
         self.result = np.full(1 << prompt.n_variables, np.nan)
 
     @torch.inference_mode()
     def scores(self) -> Floats:
         """(2^n,), indexed by subset."""
-        self._grow([], 0, 0, 1 << self.plan.cuts[0].bits)
+        self._grow(self.roots, 0, 0, 1 << self.plan.cuts[0].bits)
         return self.result
 
     def _grow(self, ancestors: list[Segment], level: int, first: int, rows: int) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
 from engine.config import ModelSettings
@@ -75,6 +75,8 @@ def load_llm(settings: ModelSettings, *, dtype: str | None = None) -> LLM:
     device = resolve_device(settings.device)
     tokenizer = load_tokenizer(settings.path)
     with _quiet(), _as_one_line(settings.path, "model"):
+        if not _is_gguf(settings.path):
+            _check_kind(settings.path)
         model = AutoModelForCausalLM.from_pretrained(
             **_location(settings.path),
             dtype=getattr(torch, dtype or settings.dtype),
@@ -85,6 +87,16 @@ def load_llm(settings: ModelSettings, *, dtype: str | None = None) -> LLM:
         _forget_quantisation(model)
     model.requires_grad_(False)
     return LLM(model.to(device).eval(), tokenizer, model_name(settings.path), device)
+
+
+def _check_kind(path: str) -> None:
+    """SftscopeError for a model whose answer is not the continuation of its prompt."""
+    config = AutoConfig.from_pretrained(**_location(path), trust_remote_code=False)
+    if config.is_encoder_decoder:
+        kind = safe_text(str(config.model_type), max_length=60)
+        raise SftscopeError(
+            f"{path}: an encoder-decoder model ({kind}) cannot be scored; expected a causal LM, decoder only"
+        )
 
 
 def _forget_quantisation(model: Any) -> None:
@@ -121,6 +133,11 @@ def _as_one_line(path: str, what: str) -> Iterator[None]:
     except SftscopeError:
         raise
     except (OSError, ValueError, KeyError, ImportError, RuntimeError) as error:
+        if "trust_remote_code" in str(error):
+            raise SftscopeError(
+                f"{path}: the {what} needs code of its own, and code from a model folder is never run; "
+                "use a model that transformers knows"
+            ) from error
         reason = safe_text(str(error).strip().partition("\n")[0], max_length=300)
         raise SftscopeError(f"{path}: cannot load the {what}: {reason}; check the path or name") from error
 

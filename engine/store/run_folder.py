@@ -2,6 +2,7 @@
 
 ``run.toml`` settings, hashes, versions · ``probes.jsonl`` probes with target tokens ·
 ``training_log.jsonl`` losses by step · ``baseline_vector.npy`` what masks a word, float32 (d,) ·
+``precision.json`` what scoring is computed in and what was measured, where float32 was not asked for ·
 ``steps/step_00000008.h5`` results (``….scores.h5``: a draft that is scored, not yet decomposed) ·
 ``placebo/step_00000008.h5`` the same checkpoint extracted a second time, another way ·
 ``checkpoints/checkpoint-8/`` in the Trainer's layout.
@@ -52,6 +53,11 @@ class RunFolder:
     def baseline_file(self) -> Path:
         """The baseline vector, float32 (d,), as .npy."""
         return self.path / "baseline_vector.npy"
+
+    @property
+    def precision_file(self) -> Path:
+        """The choice of precision."""
+        return self.path / "precision.json"
 
     @property
     def checkpoints(self) -> Path:
@@ -138,6 +144,18 @@ class RunFolder:
     def write_run(self, content: dict[str, Any]) -> None:
         """Write run.toml."""
         write_atomically(self.run_file, tomli_w.dumps(content, multiline_strings=False).encode())
+
+    def read_precision(self) -> dict[str, Any] | None:
+        """The choice of precision, a table with `taken`; None where none was made."""
+        try:
+            content = json.loads(self.precision_file.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, RecursionError):
+            content = None
+        if not isinstance(content, dict) or not isinstance(content.get("taken"), str):
+            raise SftscopeError(f"{self.precision_file}: cannot be read; delete it and run the same command again")
+        return content
 
     def read_probes(self) -> tuple[Probe, ...]:
         """The probes with the words that were chosen for this run."""

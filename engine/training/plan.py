@@ -1,8 +1,7 @@
 """What a fine-tuning costs: steps and tokens counted, one micro-batch timed. Knows nothing of probes."""
 
 import random
-import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,11 +11,12 @@ import torch
 
 from engine.config import RunSettings
 from engine.llm.prompts import Template
+from engine.timing import settled_seconds
 from engine.training.examples import Collator, Example, make_examples
 from engine.training.rows import read_rows
 from engine.training.sft import checkpoint_grid, loss_examples
 
-_LONG = 10.0  # seconds of a micro-batch after which no second one is timed
+_BUDGET = 40.0  # seconds of timing after which no further micro-batch is timed
 _SAMPLED_BATCHES = 64
 
 
@@ -101,15 +101,12 @@ def _padded_in_order(examples: Sequence[Example], micro: int) -> int:
     return sum(_padded(examples[start : start + micro]) for start in range(0, len(examples), micro))
 
 
-def _seconds(work: Any, device: torch.device) -> float:
-    """Seconds of the faster of two calls; of the first where that was long."""
-    fastest = float("inf")
-    for _ in range(2):
-        started = time.perf_counter()
+def _seconds(work: Callable[[], None], device: torch.device) -> float:
+    """Seconds of a warm call."""
+
+    def waited_for() -> None:
         work()
         if device.type == "cuda":
             torch.cuda.synchronize(device)
-        fastest = min(fastest, time.perf_counter() - started)
-        if fastest > _LONG:
-            break
-    return fastest
+
+    return settled_seconds(waited_for, budget=_BUDGET)[0]

@@ -21,6 +21,7 @@ from engine.extraction.masking import MaskedPrompt, baseline_vector
 from engine.extraction.prefix_tree import last_logits
 from engine.extraction.scoring import STOCK, Scorer, tree_tokens
 from engine.llm.loading import load_llm
+from engine.llm.precision import Arithmetic, weights_dtype
 
 NAIVE_ROWS = (4, 8, 16, 32)
 
@@ -50,14 +51,16 @@ def main() -> None:
     parser.add_argument("--tail", type=int, default=17)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument("--dtype", default="float32")
+    parser.add_argument("--precision", default="float32", help="float32, tf32, mixed, bfloat16 or float16")
     parser.add_argument("--memory-gb", type=float, default=4.0)
     parser.add_argument("--stock", action="store_true", help="time the tree on the stock cache too")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
 
-    model = load_llm(ModelSettings(path=options.model), dtype=options.dtype).model
-    scorer = Scorer(model, baseline_vector(model, "mean"), options.memory_gb * 1e9)
+    model = load_llm(ModelSettings(path=options.model), dtype=weights_dtype(options.precision)).model
+    memory = options.memory_gb * 1e9
+    scorer = Scorer(model, baseline_vector(model, "mean"), memory, precision=options.precision)
+    arithmetic = Arithmetic(model, options.precision)
     prompt = random_prompt(options.words, options.before, options.tail, model.config.get_text_config().vocab_size)
     states, length = 1 << options.words, len(prompt.ids)
     tree, naive = tree_tokens(prompt), states * length
@@ -67,7 +70,7 @@ def main() -> None:
         embedded = scorer.embed(prompt, np.arange(rows), 0, length)
 
         def work() -> object:
-            with torch.inference_mode():
+            with torch.inference_mode(), arithmetic.active():
                 return last_logits(model, embedded, 1, use_cache=False).sum().item()
 
         work()
