@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from sample_history import ZETA, sample_record, step_grid, write_sample_run
 
 from engine.analysis import metrics
+from engine.analysis.effect_table import EffectTable
 from engine.analysis.evolution import Change, Evolution
 from engine.analysis.history import ProbeHistory, RunHistory, load_history
 from engine.analysis.stages import find_boundary
@@ -36,7 +37,7 @@ def history_of(effects: Sequence[np.ndarray], *, seed: int = 0) -> RunHistory:
                 probe=Probe(f"p{index:02d}", "", "a b c d e f g h"[: 2 * n - 1], "x", spans),
                 target={},
                 scores=np.stack([record.scores[record.probe_slice(index)] for record in records]),
-                effects=part,
+                table=EffectTable.of_dense(part),
                 zeta=np.full(steps, ZETA),
                 gap=np.zeros(steps),
                 noise=np.full(steps, np.nan),
@@ -143,7 +144,7 @@ def test_all_interactions_match_the_score_within_zeta(seed: int) -> None:
     history = random_history(seed)
     for part in history.probes:
         scale = np.abs(part.output - part.bias)
-        errors = metrics.matching_errors(part.scores, part.effects)
+        errors = metrics.matching_error(part.scores, part.effects)
         assert np.all(errors[scale > 0] <= ZETA / scale[scale > 0])
         assert np.abs(metrics.mismatch(part.scores, part.effects)).max() <= ZETA
         for t in range(history.steps.size):

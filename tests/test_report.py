@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from sample_history import step_grid, write_sample_run
 
+from engine.analysis.effect_table import EffectTable
 from engine.analysis.evolution import Change, Evolution
 from engine.analysis.history import load_history
 from engine.analysis.report import make_report, write_report
@@ -183,7 +184,9 @@ def test_the_shortest_runs_have_a_report(n_steps: int, tmp_path: Path) -> None:
 def test_a_run_without_losses_or_interactions_has_a_report(tmp_path: Path) -> None:
     path = write_sample_run(tmp_path / "run", n_steps=5, n_probes=2, n=3)
     history = load_history(path)
-    bare = replace(history, losses={}, probes=tuple(replace(p, effects=0 * p.effects) for p in history.probes))
+    bare = replace(
+        history, losses={}, probes=tuple(replace(p, table=EffectTable.of_dense(0 * p.effects)) for p in history.probes)
+    )
     report = make_report(Evolution(bare))
     assert report.verdict.agreement is Agreement.NOT_ENOUGH
     assert report.verdict.held_out is None

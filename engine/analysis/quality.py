@@ -12,7 +12,6 @@ from engine.analysis.evolution import Change, Evolution
 from engine.analysis.stages import Boundary, find_boundary
 from engine.analysis.thresholds import default_rules
 from engine.analysis.views import Selection
-from engine.interactions import Floats
 
 CERTIFIED_GAP = 1e-3
 
@@ -61,7 +60,7 @@ def measure_quality(evolution: Evolution, selection: Selection) -> Quality:
     chosen = [history.probes[p] for p in probes]
     zeta = np.stack([part.zeta for part in chosen])
     noise = np.stack([part.noise for part in chosen])
-    mismatch = [_mismatch_in_zeta(metrics.mismatch(part.scores, part.effects), part.zeta) for part in chosen]
+    mismatch = [float((part.mismatch.largest / np.maximum(part.zeta, 1e-9)).max()) for part in chosen]  # ζ may be 0
     below = np.sum([evolution.below_floor(p).sum(axis=(1, 2)) for p in probes], axis=0)
     gap = np.stack([part.gap for part in chosen]).max(axis=0)
     largest = np.where(np.isnan(noise), -np.inf, noise).max(axis=0)
@@ -100,11 +99,5 @@ def measure_sensitivity(evolution: Evolution, *, base: int = 0) -> list[Sensitiv
 
 
 def _mean_counts(evolution: Evolution, now: int, base: int) -> dict[Change, float]:
-    parts = [evolution.partition(p, now, base) for p in range(len(evolution.encoded))]
+    parts = [evolution.partition(p, now, base) for p in range(len(evolution.history.probes))]
     return {change: float(np.mean([part[change].sum() for part in parts])) for change in Change}
-
-
-def _mismatch_in_zeta(mismatch: Floats, zeta: Floats) -> float:
-    """Largest |mismatch| / ζ over steps (T, 2^n), (T,); where ζ is 0, in units of the rounding of v."""
-    bound = np.maximum(zeta, 1e-9)
-    return float((np.abs(mismatch).max(axis=1) / bound).max())
