@@ -176,6 +176,25 @@ def report(
 
 
 @app.command()
+def compare(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN_A RUN_B [RUN ...]", help="Run folders, the same probes.")],
+    tau: Tau = "max-run",
+    as_json: Annotated[bool, typer.Option("--json", help="JSON on stdout.")] = False,
+) -> None:
+    """Two or more runs on the same probes: their sets, generalizable ratios both ways, and a ranking."""
+    from engine.analysis.compare import compare as compare_runs
+    from engine.analysis.compare import compare_json, compare_text
+    from engine.analysis.evolution import Evolution
+    from engine.analysis.history import load_history
+    from engine.analysis.thresholds import ThresholdRule
+    from engine.analysis.views import to_json
+
+    rule = ThresholdRule.parse(tau)
+    comparison = compare_runs([Evolution(load_history(run), rule) for run in runs])
+    print(to_json(compare_json(comparison)) if as_json else compare_text(comparison), end="")
+
+
+@app.command()
 def bench(
     model: Annotated[str, typer.Option("--model", help="Hub name, folder or GGUF file; by default a random one.")] = "",
     words: Annotated[int, typer.Option("--words", min=1, max=13, help="Words of the prompt that is scored.")] = 10,

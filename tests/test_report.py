@@ -38,7 +38,7 @@ HOSTILE = [
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_sample_run(tmp_path_factory.mktemp("runs") / "sample", n_steps=9, n_probes=3, n=4)
+    return write_sample_run(tmp_path_factory.mktemp("runs") / "sample", n_steps=14, n_probes=3, n=4)
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +65,7 @@ def test_show_json_is_the_views(evolution: Evolution) -> None:
 def test_report_json_has_the_numbers_of_show(evolution: Evolution, tmp_path: Path) -> None:
     write_report(evolution, tmp_path)
     report = json.loads((tmp_path / "report.json").read_text())
-    shown = show_json(evolution, Selection(8))
+    shown = show_json(evolution, Selection(13))
     assert report["schema"] == "sftscope-report"
     assert report["version"] == 1
     for key in ("run", "model", "steps", "tau", "boundary", "trends", "backbone", "quality", "left_out"):
@@ -74,7 +74,7 @@ def test_report_json_has_the_numbers_of_show(evolution: Evolution, tmp_path: Pat
     assert report["changes"][-1]["counts"] == shown["changes"]["counts"]
     without_series = [{k: v for k, v in row.items() if k != "series"} for row in shown["changes"]["rows"]]
     assert report["changes"][-1]["rows"] == without_series
-    assert report["chosen_steps"] == [0, report["boundary"]["step"], 24]
+    assert report["chosen_steps"] == [0, report["boundary"]["step"], 128]
     assert [row["rule"].partition(":")[0] for row in report["sensitivity"]] == list(RULES)
     chosen = next(row for row in report["sensitivity"] if row["chosen"])
     last = {change: point["count_mean"][-1] for change, point in shown["trends"]["classes"].items()}
@@ -104,7 +104,7 @@ def test_a_report_answers_first(run: Path, tmp_path: Path) -> None:
         "Provenance",
     ):
         assert any(wanted in heading for heading in headings)
-    assert "End of denoising: step 3" in text
+    assert "End of denoising: step 8" in text
     assert "Held-out loss alone: lowest at step" in text
 
 
@@ -217,7 +217,7 @@ def test_an_uncertified_step_is_not_called_final(run: Path, tmp_path: Path) -> N
 
 @pytest.mark.parametrize(
     ("max_steps", "rule", "expected"),
-    [(24, "max-run", False), (99, "max-run", True), (0, "max-run", None), (99, "max-step", False)],
+    [(24, "max-run", False), (199, "max-run", True), (0, "max-run", None), (99, "max-step", False)],
 )
 def test_tau_is_provisional_until_the_last_step(run: Path, max_steps: int, rule: str, expected: bool | None) -> None:
     history = replace(load_history(run), run={"settings": {"training": {"max_steps": max_steps}}})

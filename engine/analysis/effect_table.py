@@ -78,6 +78,11 @@ class EffectTable:
             out[filled] = function.reduceat(values, self.start[:-1][filled])
         return out
 
+    def until(self, step: int) -> "EffectTable":
+        """The steps up to the index `step`; shares memory."""
+        start = self.start[: step + 2]
+        return EffectTable(self.n_variables, start, self.column[: start[-1]], self.effect[: start[-1]])
+
     def within(self, step: int) -> slice:
         """Where a step lies in the columns."""
         return slice(int(self.start[step]), int(self.start[step + 1]))

@@ -5,7 +5,7 @@ the run's probes, is named in `left_out` and not part of the history.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -67,6 +67,12 @@ class ProbeHistory:
         """|v - h| with all interactions; at most ζ at every masked state, Eq. (3)."""
         return measure_mismatch(self.scores, self.table)
 
+    def until(self, step: int) -> "ProbeHistory":
+        """The steps up to the index `step`; shares memory."""
+        past = slice(step + 1)
+        per_step = (self.zeta[past], self.gap[past], self.noise[past])
+        return ProbeHistory(self.probe, self.target, self.scores[past], self.table.until(step), *per_step)
+
     def words_of(self, subset: int) -> tuple[str, ...]:
         """The words of a subset, in text order."""
         return tuple(word for i, word in enumerate(self.probe.variables) if subset >> i & 1)
@@ -104,6 +110,16 @@ class RunHistory:
         for key in ("settings", "extraction", "target"):
             value = value.get(key) if isinstance(value, Mapping) else None
         return bool(value == "all")
+
+    def until(self, step: int) -> "RunHistory":
+        """The run as it was when the step index `step` was its last; shares memory."""
+        return replace(
+            self,
+            steps=self.steps[: step + 1],
+            losses={name: values[: step + 1] for name, values in self.losses.items()},
+            probes=tuple(part.until(step) for part in self.probes),
+            placebos=(),
+        )
 
     def index_of(self, step: int) -> int:
         """Position of `step` in `steps`; SftscopeError where it was not extracted."""

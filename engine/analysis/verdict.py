@@ -124,7 +124,7 @@ def _about_boundary(trends: Trends) -> str:
     if boundary.step is None:
         return f"End of denoising: none; {boundary.reason}."
     return (
-        f"End of denoising: step {boundary.step}, 90 % bootstrap interval over probes "
+        f"End of denoising: step {boundary.step}, 95 % bootstrap interval "
         f"{boundary.low}–{boundary.high}; {boundary.reason}."
     )
 
