@@ -161,17 +161,27 @@ def show(
 def report(
     run: Run,
     out: Annotated[Path, typer.Option("--out", help="Folder for the report.")],
-    formats: Annotated[str, typer.Option("--format", help="Comma-joined: md, json.")] = "md,json",
+    formats: Annotated[str, typer.Option("--format", help="Comma-joined: md, json, csv, html, figures.")] = "md,json",
     tau: Tau = "max-run",
+    baseline: Annotated[
+        Path | None, typer.Option("--baseline", help="Run of the baseline LLM, for the generalizable ratio.")
+    ] = None,
+    zeta: Annotated[bool, typer.Option("--zeta", help="Decompose again under other noise bounds; slow.")] = False,
 ) -> None:
     """Write the report of a run."""
     from engine.analysis.evolution import Evolution
     from engine.analysis.history import load_history
     from engine.analysis.report import write_report
     from engine.analysis.thresholds import ThresholdRule
+    from engine.progress import progress
 
-    evolution = Evolution(load_history(run), ThresholdRule.parse(tau))
-    for path in write_report(evolution, out, tuple(part.strip() for part in formats.split(","))):
+    rule = ThresholdRule.parse(tau)
+    evolution = Evolution(load_history(run), rule)
+    reference = None if baseline is None else Evolution(load_history(baseline), rule)
+    wanted = tuple(part.strip() for part in formats.split(","))
+    with progress("report") as shown:
+        written = write_report(evolution, out, wanted, reference=reference, zeta=zeta, progress=shown)
+    for path in written:
         print(path)
 
 

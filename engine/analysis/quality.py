@@ -1,4 +1,4 @@
-"""How far the numbers of a run can be trusted: certificates, noise, universal matching, and τ.
+"""How far the numbers of a run can be trusted: certificates, noise, universal matching.
 
 Knows effects and scores, not how they were made; judges nothing, it only measures.
 """
@@ -8,9 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from engine.analysis import metrics
-from engine.analysis.evolution import Change, Evolution
-from engine.analysis.stages import Boundary, find_boundary
-from engine.analysis.thresholds import default_rules
+from engine.analysis.evolution import Evolution
 from engine.analysis.views import Selection
 
 CERTIFIED_GAP = 1e-3
@@ -38,21 +36,6 @@ class Quality:
     below_noise: list[int]
 
 
-@dataclass(frozen=True)
-class SensitivityRow:
-    """The headline under one threshold rule; counts are means over probes by class.
-
-    at_boundary: at the denoising stage's end of the rule looked at, not of this rule, so that all
-    rows speak of one step; empty where there are not two stages. chosen: whether this is that rule.
-    """
-
-    rule: str
-    chosen: bool
-    boundary: Boundary
-    at_boundary: dict[Change, float]
-    at_last: dict[Change, float]
-
-
 def measure_quality(evolution: Evolution, selection: Selection) -> Quality:
     """The certificates and the noise of the selected probes at every step."""
     history = evolution.history
@@ -74,30 +57,3 @@ def measure_quality(evolution: Evolution, selection: Selection) -> Quality:
         mismatch_max=max(mismatch),
         below_noise=below.tolist(),
     )
-
-
-def measure_sensitivity(evolution: Evolution, *, base: int = 0) -> list[SensitivityRow]:
-    """The headline counts under the rule of `evolution` and every default rule."""
-    last = evolution.history.steps.size - 1
-    index = find_boundary(evolution).index
-    rules = list(default_rules())
-    if evolution.rule not in rules:
-        rules.insert(0, evolution.rule)
-    rows = []
-    for rule in rules:
-        other = Evolution(evolution.history, rule)
-        rows.append(
-            SensitivityRow(
-                rule=str(rule),
-                chosen=rule == evolution.rule,
-                boundary=find_boundary(other),
-                at_boundary={} if index is None else _mean_counts(other, index, base),
-                at_last=_mean_counts(other, last, base),
-            )
-        )
-    return rows
-
-
-def _mean_counts(evolution: Evolution, now: int, base: int) -> dict[Change, float]:
-    parts = [evolution.partition(p, now, base) for p in range(len(evolution.history.probes))]
-    return {change: float(np.mean([part[change].sum() for part in parts])) for change in Change}

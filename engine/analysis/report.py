@@ -1,30 +1,38 @@
-"""The report of a run: the answer in words, then tables, as Markdown and as JSON.
+"""The report of a run: the answer in words, then tables, as Markdown and as JSON; HTML is made by `page`.
 
 Headless; reads a run and never writes into it. Equal runs give equal bytes: there is no clock and no
 path in a report. The numbers are those of `views`, which `show` and the explorer use too.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from engine.analysis.evolution import Change, Evolution
+from engine.analysis.figures import FORMATS as FIGURE_FORMATS
+from engine.analysis.figures import draw, figures, need_matplotlib
+from engine.analysis.findings import Finding, measure_findings
 from engine.analysis.history import load_history
 from engine.analysis.placebo import TRUSTED_JACCARD, PlaceboDiff, compare_placebos, sentence
-from engine.analysis.quality import CERTIFIED_GAP, Quality, SensitivityRow, measure_quality, measure_sensitivity
+from engine.analysis.quality import CERTIFIED_GAP, Quality, measure_quality
+from engine.analysis.reference import reference_signs
+from engine.analysis.run_csv import as_csv
+from engine.analysis.sensitivity import SensitivityRow, ZetaRow, measure_sensitivity, measure_zeta, what_survives
 from engine.analysis.show import describe, model_name
 from engine.analysis.tables import (
     Table,
     as_markdown,
     backbone_table,
     changes_table,
+    findings_table,
     orders_table,
     placebo_table,
     quality_table,
     sensitivity_table,
     spread,
     trends_table,
+    zeta_table,
 )
 from engine.analysis.verdict import Verdict, judge
 from engine.analysis.views import (
@@ -43,11 +51,13 @@ from engine.analysis.views import (
     trends,
 )
 from engine.errors import SftscopeError
+from engine.progress import Progress
 from engine.store import write_atomically
 from engine.text import markdown_cell, safe_text
 
 SCHEMA = "sftscope-report"
 VERSION = 1
+FORMATS = ("md", "json", "csv", "html", "figures")
 MAX_STEPS = 40
 STRONGEST = 5
 
@@ -69,31 +79,80 @@ class Report:
     sensitivity: list[SensitivityRow]
     quality: Quality
     placebos: list[PlaceboDiff]
+    findings: list[Finding]
+    survives: str
+    zeta: list[ZetaRow]
+    reference: str  # name of the baseline LLM's run, safe to show; empty where there is none
 
 
-def write_report(source: Path | Evolution, out: Path, formats: Sequence[str] = ("md", "json")) -> list[Path]:
-    """Write `report.md` and `report.json`, those asked for, into the folder `out`; returns their paths."""
-    writers: dict[str, Callable[[Report], str]] = {"md": as_text, "json": as_json}
+def write_report(
+    source: Path | Evolution,
+    out: Path,
+    formats: Sequence[str] = ("md", "json"),
+    *,
+    reference: Evolution | None = None,
+    zeta: bool = False,
+    progress: Progress | None = None,
+) -> list[Path]:
+    """Write the report into the folder `out`, in the formats asked for; returns the paths of its files.
+
+    formats: of `FORMATS`. reference: the run of the baseline LLM, for the generalizable ratio. zeta:
+    whether to decompose again under other ζ.
+    """
     for name in formats:
-        if name not in writers:
+        if name not in FORMATS:
             shown = safe_text(repr(name), max_length=40)
-            raise SftscopeError(f"report format {shown}: not one of {', '.join(writers)}")
+            raise SftscopeError(f"report format {shown}: not one of {', '.join(FORMATS)}")
+    if "html" in formats or "figures" in formats:
+        need_matplotlib()
     evolution = source if isinstance(source, Evolution) else Evolution(load_history(source))
-    report = make_report(evolution)
+    report = make_report(evolution, reference=reference, zeta=zeta, progress=progress)
     written = []
     for name in dict.fromkeys(formats):
-        path = out / f"report.{name}"
-        write_atomically(path, writers[name](report).encode("utf-8"))
-        written.append(path)
+        for path, content in _files(report, name, progress):
+            write_atomically(out / path, content)
+            written.append(out / path)
     return written
 
 
-def make_report(evolution: Evolution) -> Report:
+def _files(report: Report, kind: str, progress: Progress | None) -> Iterator[tuple[str, bytes]]:
+    """The files of one format: their names and bytes."""
+    match kind:
+        case "md":
+            yield "report.md", as_text(report).encode()
+        case "json":
+            yield "report.json", as_json(report).encode()
+        case "csv":
+            yield "interactions.csv", as_csv(report.evolution).encode()
+        case "html":
+            from engine.analysis.page import as_html  # it is made of reports
+
+            yield "report.html", as_html(report, progress).encode()
+        case _:
+            drawings = figures(report)
+            for done, (name, (_, drawing)) in enumerate(drawings.items()):
+                for extension in FIGURE_FORMATS:
+                    yield f"figures/{name}.{extension}", draw(name, drawing, extension)
+                if progress is not None:
+                    progress(done + 1, len(drawings), name)
+
+
+def make_report(
+    evolution: Evolution,
+    *,
+    reference: Evolution | None = None,
+    zeta: bool = False,
+    progress: Progress | None = None,
+) -> Report:
     """All views of a run at the steps that its story turns on, against the first extracted step."""
     last = Selection(evolution.history.steps.size - 1)
-    over_time = trends(evolution, last)
+    signs = None if reference is None else reference_signs(evolution.history, reference)
+    over_time = trends(evolution, last, references=signs)
     boundary = over_time.boundary.index
     chosen = tuple(sorted({0, last.now, *([] if boundary is None else [boundary])}))
+    findings = measure_findings(evolution, over_time.boundary, references=signs)
+    sensitivity = measure_sensitivity(evolution, progress=progress)
+    placebos = compare_placebos(evolution, last)
     return Report(
         evolution=evolution,
         chosen=chosen,
@@ -102,9 +161,13 @@ def make_report(evolution: Evolution) -> Report:
         changes=tuple(changes(evolution, replace(last, now=now)) for now in chosen),
         orders=tuple(orders_view(evolution, replace(last, now=now)) for now in chosen),
         backbone=backbone(evolution, last),
-        sensitivity=measure_sensitivity(evolution),
+        sensitivity=sensitivity,
         quality=measure_quality(evolution, last),
-        placebos=compare_placebos(evolution, last),
+        placebos=placebos,
+        findings=findings,
+        survives=what_survives(over_time.boundary, findings, sensitivity, placebos),
+        zeta=measure_zeta(evolution, chosen) if zeta else [],
+        reference="" if reference is None else reference.history.name,
     )
 
 
@@ -132,6 +195,10 @@ def as_json(report: Report) -> str:
             "sensitivity": [as_plain(row) for row in report.sensitivity],
             "quality": as_plain(report.quality),
             "placebo": [as_plain(part) for part in report.placebos],
+            "findings": [as_plain(found) for found in report.findings],
+            "survives": report.survives,
+            "zeta": [as_plain(row) for row in report.zeta],
+            "baseline_llm": report.reference or None,
             "provenance": to_plain(history.run),
             "left_out": list(history.left_out),
         }
@@ -142,6 +209,7 @@ def as_text(report: Report) -> str:
     """The report as Markdown."""
     history = report.evolution.history
     model = model_name(history.run)
+    listed = [f"- {markdown_cell(line)}" for line in warnings(report)]
     parts = [
         f"# What fine-tuning changed: {markdown_cell(history.name)}",
         f"{f'{markdown_cell(model)}, ' if model else ''}{len(history.probes)} probes, "
@@ -150,7 +218,10 @@ def as_text(report: Report) -> str:
         "## When should it have stopped?",
         f"**{report.verdict.sentence}**",
         "\n".join(f"- {line}" for line in report.verdict.evidence),
-        *_warnings(report),
+        *(["\n".join(listed)] if listed else []),
+        report.survives,
+        "## The paper's findings on this run",
+        as_markdown(findings_table(report.findings)),
         *_over_the_steps(report),
         *_strongest(report),
         *_orders(report),
@@ -159,19 +230,29 @@ def as_text(report: Report) -> str:
         "mean over probes; then without b.",
         as_markdown(backbone_table(report.backbone, report.chosen)),
         "## How much depends on the threshold τ",
-        "Mean counts a probe under every rule. The end of denoising in the columns of counts is that of the "
+        "Mean counts a probe under every rule; findings 1 to 5: ✓ holds, ✗ does not, ? undecided. "
+        "The end of denoising in the columns of counts is that of the "
         "chosen rule, so that a row differs from the next by its τ alone.",
         as_markdown(sensitivity_table(report.sensitivity)),
+        *(["With other noise bounds ζ, τ as it was:", as_markdown(zeta_table(report.zeta))] if report.zeta else []),
         "## Quality",
         as_markdown(quality_table(report.quality, report.trends)),
         *_placebo(report),
         "## Provenance",
-        as_markdown(_provenance(history.run)),
+        as_markdown(provenance(history.run)),
     ]
     return "\n\n".join(parts) + "\n"
 
 
-def _warnings(report: Report) -> list[str]:
+def title(report: Report) -> str:
+    """The run and what it is of, as it came."""
+    history = report.evolution.history
+    model = model_name(history.run)
+    return f"{history.name}{f', {model}' if model else ''}, {len(history.probes)} probes, τ {report.evolution.rule}"
+
+
+def warnings(report: Report) -> list[str]:
+    """What a reader must know before trusting the rest, as it came."""
     lines = [f"Left out, damaged or foreign: {reason}" for reason in report.evolution.history.left_out]
     if report.quality.uncertified:
         steps = ", ".join(map(str, report.quality.uncertified))
@@ -186,7 +267,7 @@ def _warnings(report: Report) -> list[str]:
             f"The first extracted step is {report.trends.base_step}, not 0: removed, preserved and newly "
             "emerged are told against an LLM that is already fine-tuned."
         )
-    return ["\n".join(f"- {markdown_cell(line)}" for line in lines)] if lines else []
+    return lines
 
 
 def _over_the_steps(report: Report) -> list[str]:
@@ -203,14 +284,20 @@ def _over_the_steps(report: Report) -> list[str]:
     ]
 
 
+def strongest_rows(report: Report, probe: str) -> Iterator[tuple[Changes, Change, Sequence[ChangeRow], int]]:
+    """The strongest preserved and emerged of a probe at the end of denoising, and emerged at the last step.
+
+    Each with the diff it is of, its class, and the number of all rows of that class.
+    """
+    index = report.trends.boundary.index
+    first = report.changes[-1] if index is None else report.changes[report.chosen.index(index)]
+    wanted = [(first, Change.PRESERVED), (first, Change.EMERGED), (report.changes[-1], Change.EMERGED)]
+    for diff, change in wanted if first is not report.changes[-1] else wanted[:2]:
+        rows = [row for row in diff.rows if row.probe == probe and row.change is change]
+        yield diff, change, rows[:STRONGEST], len(rows)
+
+
 def _strongest(report: Report) -> list[str]:
-    """Per probe the strongest preserved and emerged at the end of denoising, and emerged at the last step."""
-    wanted = [(report.changes[-1], Change.EMERGED)]
-    if report.trends.boundary.index is not None:
-        at_boundary = report.changes[report.chosen.index(report.trends.boundary.index)]
-        wanted = [(at_boundary, Change.PRESERVED), (at_boundary, Change.EMERGED), *wanted]
-    else:
-        wanted = [(report.changes[-1], Change.PRESERVED), *wanted]
     parts = [
         "## The strongest interactions",
         "Effects are log-odds of the target token; words in text order.",
@@ -221,18 +308,13 @@ def _strongest(report: Report) -> list[str]:
         target = part.target.get("text")
         if isinstance(target, str):
             parts.append(f"Target token: {markdown_cell(repr(safe_text(target, max_length=60)))}")
-        for diff, change in wanted:
-            rows = [row for row in diff.rows if row.probe == part.probe.id and row.change is change]
-            parts.append(_strongest_table(rows, diff, change))
+        for diff, change, rows, total in strongest_rows(report, part.probe.id):
+            if rows:
+                parts.append(f"Step {diff.step}, {change.value}, {len(rows)} of {total}:")
+                parts.append(as_markdown(changes_table(rows, diff.base_step, diff.step, with_probe=False)))
+            else:
+                parts.append(f"Step {diff.step}: nothing {change.value}.")
     return parts
-
-
-def _strongest_table(rows: Sequence[ChangeRow], diff: Changes, change: Change) -> str:
-    if not rows:
-        return f"Step {diff.step}: nothing {change.value}."
-    shown = changes_table(rows[:STRONGEST], diff.base_step, diff.step, with_probe=False)
-    count = f"{min(STRONGEST, len(rows))} of {len(rows)}"
-    return f"Step {diff.step}, {change.value}, {count}:\n\n{as_markdown(shown)}"
 
 
 def _orders(report: Report) -> list[str]:
@@ -259,7 +341,8 @@ def _placebo(report: Report) -> list[str]:
     ]
 
 
-def _provenance(run: Mapping[str, Any]) -> Table:
+def provenance(run: Mapping[str, Any]) -> Table:
+    """Every field of run.toml."""
     rows = [(key, safe_text(value, max_length=200)) for key, value in _flat(run, "")]
     return Table(("field of run.toml", "value"), rows, frozenset([0, 1]))
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from engine.analysis.evolution import Change
+from engine.analysis.stages import Boundary
 from engine.analysis.views import Trends
 
 CLEAR_LOSS = 0.02  # a smaller relative change of held-out loss is not called an improvement
@@ -65,6 +66,24 @@ def judge(trends: Trends) -> Verdict:
         held_out = HeldOut(best_step, best_loss, *measured[-1], patience_step(measured), improves)
     stop = trends.boundary.step if agreement is Agreement.AGREE else None
     return Verdict(agreement, sentence, tuple(evidence), stop, held_out)
+
+
+def in_plain_words(verdict: Verdict, boundary: Boundary) -> str:
+    """Where to stop, why, how sure that is, and what held-out loss alone would have said: one paragraph."""
+    held_out = verdict.held_out
+    if held_out is None:
+        beside = "No held-out loss was recorded to compare with."
+    elif held_out.patience_step is not None:
+        beside = f"Held-out loss alone would have stopped at step {held_out.patience_step}, best {held_out.best_step}"
+        beside += "." if boundary.step is None else f"; interactions say {boundary.step}."
+    else:
+        beside = f"Held-out loss alone would not have stopped; it is lowest at step {held_out.best_step}"
+        beside += "." if boundary.step is None else f"; interactions say {boundary.step}."
+    sure = ""
+    if boundary.step is not None:
+        sure = f" The end of denoising lies in steps {boundary.low} to {boundary.high} with 95 % confidence: "
+        sure += f"{boundary.reason}."
+    return f"{verdict.sentence}{sure} {beside}"
 
 
 def patience_step(measured: Sequence[tuple[int, float]], patience: int = PATIENCE) -> int | None:
