@@ -161,7 +161,9 @@ def show(
 def report(
     run: Run,
     out: Annotated[Path, typer.Option("--out", help="Folder for the report.")],
-    formats: Annotated[str, typer.Option("--format", help="Comma-joined: md, json, csv, html, figures.")] = "md,json",
+    formats: Annotated[
+        str, typer.Option("--format", help="Comma-joined: md, json, csv, html, figures, shapiq.")
+    ] = "md,json",
     tau: Tau = "max-run",
     baseline: Annotated[
         Path | None, typer.Option("--baseline", help="Run of the baseline LLM, for the generalizable ratio.")

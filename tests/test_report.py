@@ -14,6 +14,7 @@ from engine.analysis.effect_table import EffectTable
 from engine.analysis.evolution import Change, Evolution
 from engine.analysis.history import load_history
 from engine.analysis.report import make_report, write_report
+from engine.analysis.sensitivity import TAU_FACTORS
 from engine.analysis.show import is_provisional, model_name, show_json, show_text
 from engine.analysis.stages import Boundary
 from engine.analysis.tables import Table, as_markdown, as_text, spread
@@ -75,7 +76,7 @@ def test_report_json_has_the_numbers_of_show(evolution: Evolution, tmp_path: Pat
     without_series = [{k: v for k, v in row.items() if k != "series"} for row in shown["changes"]["rows"]]
     assert report["changes"][-1]["rows"] == without_series
     assert report["chosen_steps"] == [0, report["boundary"]["step"], 128]
-    assert [row["rule"].partition(":")[0] for row in report["sensitivity"]] == list(RULES)
+    assert [row["rule"].partition(":")[0] for row in report["sensitivity"]][: len(RULES)] == list(RULES)
     chosen = next(row for row in report["sensitivity"] if row["chosen"])
     last = {change: point["count_mean"][-1] for change, point in shown["trends"]["classes"].items()}
     assert chosen["at_last"] == pytest.approx(last)
@@ -109,8 +110,8 @@ def test_a_report_answers_first(run: Path, tmp_path: Path) -> None:
 
 
 def test_unknown_formats_and_views_are_named(evolution: Evolution, tmp_path: Path) -> None:
-    with pytest.raises(SftscopeError, match="'html': not one of md, json"):
-        write_report(evolution, tmp_path / "out", ["md", "html"])
+    with pytest.raises(SftscopeError, match="'docx': not one of md, json, csv, html"):
+        write_report(evolution, tmp_path / "out", ["md", "docx"])
     assert not (tmp_path / "out").exists()
     with pytest.raises(SftscopeError, match="unknown view"):
         show_text(evolution, Selection(0), view="\x1b")
@@ -227,7 +228,7 @@ def test_tau_is_provisional_until_the_last_step(run: Path, max_steps: int, rule:
 def test_another_rule_is_a_row_of_its_own(run: Path) -> None:
     rows = make_report(Evolution(load_history(run), ThresholdRule("absolute", 0.25))).sensitivity
     assert [row.rule for row in rows if row.chosen] == ["absolute:0.25"]
-    assert len(rows) == len(RULES) + 1
+    assert len(rows) == 1 + len(RULES) + len(TAU_FACTORS)
 
 
 # The verdict.

@@ -8,7 +8,7 @@ from html import escape
 
 from engine.analysis.figures import draw, figures, inline_svg, need_matplotlib
 from engine.analysis.placebo import sentence
-from engine.analysis.report import Report, provenance, strongest_rows, title, warnings
+from engine.analysis.report_content import Report, provenance, strongest_rows, title, warnings
 from engine.analysis.tables import (
     Table,
     backbone_table,

@@ -2,10 +2,12 @@
 
 import csv
 import io
+from collections.abc import Sequence
 
 import numpy as np
 
 from engine.analysis.evolution import Evolution
+from engine.analysis.read_outs import banzhaf_values, shapley_values
 from engine.interactions import Relation
 from engine.text import safe_text
 
@@ -44,6 +46,22 @@ def as_csv(evolution: Evolution, *, base: int = 0) -> str:
                     "preserved" if omega[column] else "emerged",
                 )
             )
+    return out.getvalue()
+
+
+def word_values_csv(evolution: Evolution, steps: Sequence[int]) -> str:
+    """Shapley and Banzhaf values of every word at the step indices `steps`, in log-odds."""
+    out = io.StringIO(newline="")
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(("run", "probe", "step", "variable", "word", "shapley", "banzhaf"))
+    history = evolution.history
+    for part in history.probes:
+        for now in steps:
+            scores = part.scores[now].astype(np.float64)
+            values = zip(part.probe.variables, shapley_values(scores), banzhaf_values(scores), strict=True)
+            for variable, (word, shapley, banzhaf) in enumerate(values):
+                place = (_cell(history.name), _cell(part.probe.id), int(history.steps[now]), variable, _cell(word))
+                writer.writerow((*place, repr(float(shapley)), repr(float(banzhaf))))
     return out.getvalue()
 
 
