@@ -135,6 +135,9 @@ def show(
     probe: Annotated[str, typer.Option("--probe", help="Only this probe; all by default.")] = "",
     tau: Tau = "max-run",
     view: Annotated[str, typer.Option("--view", help="all, trends, changes, orders or backbone.")] = "all",
+    trajectory: Annotated[
+        bool, typer.Option("--trajectory", help="Preserved means encoded at every step since the base step.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="JSON on stdout.")] = False,
 ) -> None:
     """The explorer's content as text or JSON."""
@@ -150,6 +153,7 @@ def show(
         now=history.steps.size - 1 if step is None else history.index_of(step),
         base=0 if base is None else history.index_of(base),
         probe=history.probe_index(probe) if probe else None,
+        trajectory=trajectory,
     )
     if as_json:
         print(to_json(show_json(evolution, selection)), end="")

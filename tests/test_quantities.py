@@ -14,11 +14,12 @@ from engine.analysis.class_sums import class_sums, emerged_sums, jaccard_of_neig
 from engine.analysis.effect_table import EffectTable, measure_mismatch
 from engine.analysis.evolution import Change, Evolution
 from engine.analysis.history import RunHistory
+from engine.analysis.life_line import life_line
 from engine.analysis.reference import match_probes, reference_signs
 from engine.analysis.thresholds import RULES, ThresholdRule
-from engine.analysis.views import Selection, backbone, trends
+from engine.analysis.views import Selection, backbone, changes, orders_view, trends
 from engine.errors import SftscopeError
-from engine.interactions import logical_model
+from engine.interactions import Relation, logical_model
 
 
 def by_hand() -> RunHistory:
@@ -246,3 +247,26 @@ def test_one_checkpoint_and_empty_classes_are_gaps() -> None:
     assert over_time.classes[Change.EMERGED].count_mean == [0.0]
     assert np.isnan(over_time.classes[Change.EMERGED].contribution_mean).all()
     assert np.isnan(over_time.jaccard_neighbours).all()
+
+
+def test_the_life_line_of_an_interaction_by_hand() -> None:
+    line = life_line(Evolution(by_hand(), TAU), 0, Relation.AND, 3)
+    assert line.words == ("a", "b")
+    assert line.effect == [0.5, 0, 0.05]
+    assert line.encoded == [True, False, False]
+    with pytest.raises(SftscopeError, match="expected a subset of 2 words"):
+        life_line(Evolution(by_hand(), TAU), 0, Relation.OR, 4)
+
+
+def test_the_views_follow_the_trajectory_option() -> None:
+    evolution, selection = Evolution(by_hand(), TAU), Selection(2, trajectory=True)
+    expected = {Change.REMOVED: 2, Change.PRESERVED: 1, Change.EMERGED: 2}
+    assert changes(evolution, selection).counts == expected
+    assert {change: part.count_mean[2] for change, part in trends(evolution, selection).classes.items()} == expected
+    counted = {
+        change: sum(row.count_mean for row in rows)
+        for change, rows in orders_view(evolution, selection).classes.items()
+    }
+    assert counted == expected
+    rows = {row.name: row for row in backbone(evolution, selection).rows}
+    assert rows["preserved"].cross_entropy_without_bias[2] == pytest.approx(np.log(1 + np.exp(-4)))

@@ -231,7 +231,7 @@ def _matching(figure: "Figure", report: "Report") -> None:
         axes.plot(scores[order], color="#0072b2", linewidth=2.4, alpha=0.5, label="LLM, v")
         model = scores - metrics.mismatch(scores, effects)
         axes.plot(model[order], color=INK, linewidth=0.8, linestyle="--", label="logical model, h")
-        axes.set(title=safe_text(part.probe.id, max_length=20), xlabel="masked states, sorted by v")
+        axes.set(title=safe_text(part.probe.id, max_length=20), xlabel="states, sorted by v")
     panels[0].set_ylabel("score, log-odds")
     errors = [
         metrics.matching_errors(part.scores[last].astype(np.float64), part.table.at(last)) for part in history.probes
@@ -239,7 +239,7 @@ def _matching(figure: "Figure", report: "Report") -> None:
     pooled = np.concatenate(errors)
     pooled = pooled[np.isfinite(pooled)]
     panels[-1].hist(pooled, bins=30, color="#0072b2")
-    panels[-1].set(title=f"Errors, n = {pooled.size}", xlabel="|v − h| / |v(N) − v(∅)|", ylabel="masked states")
+    panels[-1].set(title=f"Errors, n = {pooled.size}", xlabel="|v − h| / |v(N) − v(∅)|", ylabel="number of states")
     handles, labels = panels[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=2)
 
@@ -267,12 +267,14 @@ def _prompt(figure: "Figure", report: "Report") -> None:
         joined = " ∧ " if relation is Relation.AND else " ∨ "
         names = [safe_text(joined.join(part.words_of(subset)), max_length=34) for subset in subsets]
         values = [float(row[subset]) for subset in subsets]
-        colours = ["#0072b2" if value > 0 else "#d55e00" for value in values]
-        bars = axes.barh(range(len(values)), values, color=colours)
+        fill = ["#0072b2" if value > 0 else "none" for value in values]  # negative effects are hatched
+        hatch = ["" if value > 0 else "///" for value in values]
+        bars = axes.barh(range(len(values)), values, color=fill, edgecolor="#0072b2", hatch=hatch, linewidth=0.8)
         axes.bar_label(bars, [f"{value:+.2f}" for value in values], padding=2, fontsize=8)
         axes.set_yticks(range(len(values)), names, fontsize=8)
         axes.axvline(0, color=INK, linewidth=0.6)
-        axes.margins(x=0.25)
+        axes.margins(x=0.35)
+        axes.spines["left"].set_visible(False)
         axes.invert_yaxis()
         count = f"{len(values)} of {int((row != 0).sum())}"
         axes.set(title=f"{relation.name}, strongest {count}", xlabel="effect, log-odds")

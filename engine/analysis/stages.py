@@ -14,7 +14,7 @@ from engine.analysis.evolution import Evolution
 from engine.analysis.turning_point import MIN_STEPS, TurningPoint, find_turning_point
 
 CLEAR_CHANGE = 0.15  # of log(1 + count), smoothed; less is not called a fall or a growth
-LEVEL = 0.03  # of the test of the fall, and of that of the growth
+LEVEL = 0.025  # of the test of the fall, and of that of the growth
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from engine.interactions import Floats
 
 RESAMPLES = 1000
 COVERAGE = 0.95
+ALIKE = 0.25  # of the noise of a checkpoint
 MIN_STEPS = 5  # fewer have no noise to measure
 
 
@@ -36,7 +37,7 @@ class TurningPoint:
 def find_turning_point(counts: NDArray[Any], rng: np.random.Generator) -> TurningPoint:
     """The turning point of counts (P, T), T ≥ `MIN_STEPS`."""
     mean = np.log1p(counts.mean(axis=0))
-    index = int(smooth(mean).argmin())
+    index = _end_of_fall(smooth(mean), float(_noise(mean)))
     low, high = _interval(counts.astype(np.float64), rng)
     level = smooth(mean)
     return TurningPoint(
@@ -60,6 +61,16 @@ def smooth(curves: Floats) -> Floats:
     for shift, weight in enumerate(weights):
         out += weight * padded[..., shift : shift + curves.shape[-1]]
     return out
+
+
+def _end_of_fall(level: Floats, noise: float) -> int:
+    """The minimum of a smoothed curve (T,), or the checkpoint after it where noise cannot tell the two apart.
+
+    A fall flattens before the curve turns: with straight and curved falls alike this is nearest to the turn.
+    """
+    index = int(level.argmin())
+    later = index + 1
+    return later if later < level.size and level[later] <= level[index] + ALIKE * noise else index
 
 
 def _interval(counts: Floats, rng: np.random.Generator) -> tuple[int, int]:

@@ -24,11 +24,15 @@ FULL = "full score"
 
 @dataclass(frozen=True)
 class Selection:
-    """What a view looks at: indices into the run's steps, and probe indices (None: all probes)."""
+    """What a view looks at: indices into the run's steps, and probe indices (None: all probes).
+
+    trajectory: preserved asks that an interaction be encoded at every step in between.
+    """
 
     now: int
     base: int = 0
     probe: int | None = None
+    trajectory: bool = False
 
     def probes_of(self, evolution: Evolution) -> Sequence[int]:
         """The probe indices that are looked at."""
@@ -139,18 +143,21 @@ def trends(
     evolution: Evolution,
     selection: Selection,
     *,
-    trajectory: bool = False,
     references: Sequence[Signs] | None = None,
 ) -> Trends:
     """Every class at every step, against the base step of `selection`.
 
-    trajectory: preserved asks for every step in between. references: per probe of the run what a
-    baseline LLM encodes (see `generalizable`), for the generalizable ratio.
+    references: per probe of the run what a baseline LLM encodes (see `reference`), for the
+    generalizable ratio.
     """
     history, probes = evolution.history, selection.probes_of(evolution)
     parts = [
         class_sums(
-            evolution, p, selection.base, trajectory=trajectory, reference=None if references is None else references[p]
+            evolution,
+            p,
+            selection.base,
+            trajectory=selection.trajectory,
+            reference=None if references is None else references[p],
         )
         for p in probes
     ]
@@ -174,7 +181,9 @@ def changes(evolution: Evolution, selection: Selection) -> Changes:
     rows = []
     for p in selection.probes_of(evolution):
         probe = history.probes[p]
-        for change, members in evolution.partition(p, selection.now, selection.base).items():
+        for change, members in evolution.partition(
+            p, selection.now, selection.base, trajectory=selection.trajectory
+        ).items():
             for relation, subset in np.argwhere(members):
                 series = probe.table.series(int(relation), int(subset))
                 rows.append(
@@ -225,7 +234,7 @@ def backbone(evolution: Evolution, selection: Selection) -> Backbone:
     without: dict[str, list[Floats]] = {name: [] for name in names}
     for p in [] if whole_response else probes:
         bias = history.probes[p].bias
-        for name, total in _class_totals(evolution, p, selection.base, boundary).items():
+        for name, total in _class_totals(evolution, p, selection, boundary).items():
             own_bias = bias[selection.base] if name == Change.REMOVED else bias  # of the step its effects are of
             with_bias[name].append(np.logaddexp(0.0, -(total + own_bias)))
             without[name].append(np.logaddexp(0.0, -total))
@@ -265,7 +274,8 @@ def to_json(plain: Any) -> str:
 
 
 def _members(evolution: Evolution, probe: int, selection: Selection, change: Change) -> tuple[Sets, Floats]:
-    members = evolution.partition(probe, selection.now, selection.base)[change]
+    sets = evolution.partition(probe, selection.now, selection.base, trajectory=selection.trajectory)
+    members = sets[change]
     return members, evolution.effects_of(probe, change, selection.now, selection.base)
 
 
@@ -293,12 +303,13 @@ def _matching_errors(evolution: Evolution, probe: int) -> tuple[Floats, Floats]:
     return metrics.relative(part.mismatch.mean, part.scale), metrics.relative(encoded.mean, part.scale)
 
 
-def _class_totals(evolution: Evolution, probe: int, base: int, boundary: int | None) -> dict[str, Floats]:
+def _class_totals(evolution: Evolution, probe: int, selection: Selection, boundary: int | None) -> dict[str, Floats]:
     """Σ I of every class at every step, and of the full score: (T,) each."""
     part = evolution.history.probes[probe]
-    sums: dict[str, ClassSums] = {change.value: found for change, found in class_sums(evolution, probe, base).items()}
+    classes = class_sums(evolution, probe, selection.base, trajectory=selection.trajectory)
+    sums: dict[str, ClassSums] = {change.value: found for change, found in classes.items()}
     if boundary is not None:
-        sums |= emerged_sums(evolution, probe, base, boundary)
+        sums |= emerged_sums(evolution, probe, selection.base, boundary)
     return {FULL: part.output - part.bias} | {name: found.effect for name, found in sums.items()}
 
 
