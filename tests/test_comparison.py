@@ -235,6 +235,14 @@ def test_the_page_fetches_nothing_and_hostile_text_stays_text(tmp_path: Path) ->
     assert text.count("<figure>") == 7
 
 
+def test_the_report_says_when_it_could_have_been_told(evolution: Evolution) -> None:
+    told = make_report(evolution).online
+    step = int(re.search(r"first be told at step (\d+): denoising over since (\d+)", told)[1])
+    assert 8 < step <= 128
+    still = make_report(Evolution(counted_history([[4] * 8] * 4)))
+    assert "could not have been told" in still.online
+
+
 def test_the_page_answers_first(run: Path, tmp_path: Path) -> None:
     text = write_report(run, tmp_path, ["html"])[0].read_text(encoding="utf-8")
     answer = text[text.index('class="answer"') : text.index("<h2>")]

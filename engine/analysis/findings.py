@@ -63,20 +63,26 @@ def measure_findings(
         staged = _by_stage(evolution, classes, base, boundary.index)
     removed, preserved, emerged = (classes[change] for change in Change)
     noise_like = [
-        _Comparison.of("order", _at(removed, "mean_order", last), _at(preserved, "mean_order", last)),
-        _Comparison.of("γu", _at(preserved, "uncancelled", last), _at(removed, "uncancelled", last)),
+        _Comparison.of("order of removed", _at(removed, "mean_order", last), _at(preserved, "mean_order", last)),
+        _Comparison.of(
+            "γu of preserved", _at(preserved, "uncancelled", last), _at(removed, "uncancelled", last), "removed"
+        ),
     ]
     backbone = [
         _Comparison.of("n of Ω at base", _base_count(evolution, base), 2 * _at(preserved, "count", last), "2·n kept"),
         _Comparison.of("order of removed", _at(removed, "mean_order", last), _at(preserved, "mean_order", last)),
         _Comparison.of("order of emerged", _at(emerged, "mean_order", last), _at(preserved, "mean_order", last)),
-        _Comparison.of("γu", _at(preserved, "uncancelled", last), _at(removed, "uncancelled", last), "removed"),
-        _Comparison.of("γu", _at(preserved, "uncancelled", last), _at(emerged, "uncancelled", last), "emerged"),
+        _Comparison.of(
+            "γu of preserved", _at(preserved, "uncancelled", last), _at(removed, "uncancelled", last), "removed"
+        ),
+        _Comparison.of(
+            "γu of preserved", _at(preserved, "uncancelled", last), _at(emerged, "uncancelled", last), "emerged"
+        ),
     ]
     if references is not None:
         shared = _at(preserved, "generalizable", last)
-        noise_like.append(_Comparison.of("ρ", shared, _at(removed, "generalizable", last), "removed"))
-        backbone.append(_Comparison.of("ρ", shared, np.full(shared.shape, 0.5), "one half"))
+        noise_like.append(_Comparison.of("ρ of preserved", shared, _at(removed, "generalizable", last), "removed"))
+        backbone.append(_Comparison.of("ρ of preserved", shared, np.full(shared.shape, 0.5), "one half"))
     by_number = {found.number: found for found in staged}
     by_number[4] = _finding(4, noise_like)
     by_number[5] = _finding(5, backbone)

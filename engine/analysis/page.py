@@ -50,7 +50,7 @@ def as_html(report: Report, progress: Progress | None = None) -> str:
     parts = [
         f"<h1>{_text(f'What fine-tuning changed: {title(report)}')}</h1>",
         f'<p class="answer">{_text(in_plain_words(report.verdict, report.trends.boundary))}</p>',
-        _list(report.verdict.evidence),
+        _list([*report.verdict.evidence, report.online]),
         _list(warnings(report)),
         f"<p>{_text(report.survives)}</p>",
         "<h2>Figures</h2>",
@@ -67,11 +67,11 @@ def as_html(report: Report, progress: Progress | None = None) -> str:
         f"<p>Mean counts a probe under every τ rule; findings 1 to 5: ✓ holds, ✗ does not, ? undecided. "
         f"{_text(report.survives)}</p>",
         _table(sensitivity_table(report.sensitivity)),
-        *([_table(zeta_table(report.zeta))] if report.zeta else []),
+        _table(zeta_table(report.zeta)) if report.zeta else "",
         "<h2>Quality</h2>",
         _table(quality_table(report.quality, report.trends)),
-        *([_list([sentence(part) for part in report.placebos]), _table(placebo_table(report.placebos))])
-        * bool(report.placebos),
+        _list([sentence(part) for part in report.placebos]),
+        _table(placebo_table(report.placebos)) if report.placebos else "",
         "<h2>Provenance</h2>",
         _table(provenance(report.evolution.history.run)),
     ]

@@ -21,6 +21,7 @@ backbone       over the steps: cross-entropy of each class alone with and withou
 sensitivity    per τ rule: boundary, counts at the end of denoising and the last step, findings 1-5
 zeta           with --zeta: counts with ζ times factor
 findings       number, claim, holds, numbers
+online         one line: when the end of denoising could first be told from the past alone
 survives       one line: the conclusions that hold under every rule and beyond the placebo
 baseline_llm   name of the run given with --baseline, or null
 quality, placebo, provenance, left_out
@@ -156,6 +157,7 @@ def as_json(report: Report) -> str:
             "placebo": [as_plain(part) for part in report.placebos],
             "findings": [as_plain(found) for found in report.findings],
             "survives": report.survives,
+            "online": report.online,
             "zeta": [as_plain(row) for row in report.zeta],
             "baseline_llm": report.reference or None,
             "provenance": to_plain(history.run),
@@ -176,7 +178,7 @@ def as_text(report: Report) -> str:
         f"τ {report.evolution.rule}.",
         "## When should it have stopped?",
         f"**{report.verdict.sentence}**",
-        "\n".join(f"- {line}" for line in report.verdict.evidence),
+        "\n".join(f"- {line}" for line in (*report.verdict.evidence, report.online)),
         *(["\n".join(listed)] if listed else []),
         report.survives,
         "## The paper's findings on this run",

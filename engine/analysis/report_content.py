@@ -14,6 +14,7 @@ from engine.analysis.quality import CERTIFIED_GAP, Quality, measure_quality
 from engine.analysis.reference import reference_signs
 from engine.analysis.sensitivity import SensitivityRow, ZetaRow, measure_sensitivity, measure_zeta, what_survives
 from engine.analysis.show import model_name
+from engine.analysis.stages import first_claim, watch_boundary
 from engine.analysis.tables import Table
 from engine.analysis.verdict import Verdict, judge
 from engine.analysis.views import (
@@ -32,6 +33,7 @@ from engine.progress import Progress
 from engine.text import safe_text
 
 STRONGEST = 5
+MAX_WATCHED = 64
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,6 +56,7 @@ class Report:
     findings: list[Finding]
     survives: str
     zeta: list[ZetaRow]
+    online: str
     reference: str  # name of the baseline LLM's run, safe to show; empty where there is none
 
 
@@ -87,7 +90,22 @@ def make_report(
         findings=findings,
         survives=what_survives(over_time.boundary, findings, sensitivity, placebos),
         zeta=measure_zeta(evolution, chosen) if zeta else [],
+        online=_online(evolution),
         reference="" if reference is None else reference.history.name,
+    )
+
+
+def _online(evolution: Evolution) -> str:
+    """When the end of denoising could first be told, from the steps up to then."""
+    if evolution.history.steps.size > MAX_WATCHED:
+        return f"When it could first be told is measured for runs of at most {MAX_WATCHED} checkpoints."
+    spoken = watch_boundary(evolution)
+    first = first_claim(spoken)
+    if first is None:
+        return "While the run was going on, an end of denoising could not have been told at any step."
+    at = int(evolution.history.steps[first])
+    return (
+        f"While the run was going on, it could first be told at step {at}: denoising over since {spoken[first].step}."
     )
 
 
