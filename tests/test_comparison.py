@@ -105,7 +105,10 @@ def test_a_planted_run_shows_the_findings() -> None:
     found = {part.number: part for part in measure_findings(evolution, find_boundary(evolution))}
     assert sorted(found) == [1, 2, 3, 4, 5]
     assert [found[n].holds for n in (1, 3, 4, 5)] == [Holds.YES] * 4
-    assert "order 3.00 against 1.00 (preserved)" in found[4].numbers
+    assert (
+        "order of removed 3.00 against 1.00 (preserved); γu of preserved 1.00 against 0.00 (removed)"
+        in found[4].numbers
+    )
 
 
 def test_with_one_probe_or_without_two_stages_the_findings_are_undecided() -> None:

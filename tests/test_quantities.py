@@ -2,18 +2,20 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sample_history import write_sample_run
 from test_evolution import counted_history, history_of, random_history, seeds
 
 from engine.analysis import metrics
 from engine.analysis.class_sums import class_sums, emerged_sums, jaccard_of_neighbours
 from engine.analysis.effect_table import EffectTable, measure_mismatch
 from engine.analysis.evolution import Change, Evolution
-from engine.analysis.history import RunHistory
+from engine.analysis.history import RunHistory, load_history
 from engine.analysis.life_line import life_line
 from engine.analysis.reference import match_probes, reference_signs
 from engine.analysis.thresholds import RULES, ThresholdRule
@@ -204,16 +206,19 @@ def test_a_step_without_any_interaction_is_a_gap_in_the_table() -> None:
     assert EffectTable.of_dense(np.zeros((3, 2, 4))).strongest.tolist() == [0, 0, 0]
 
 
-def test_a_large_run_in_float32_has_the_same_curves() -> None:
-    history = random_history(5)
-    parts = []
-    for part in history.probes:
-        table = replace(part.table, effect=part.table.effect.astype(np.float32))
-        parts.append(replace(part, scores=part.scores.astype(np.float32), table=table))
-    small = replace(history, probes=tuple(parts))
-    first, second = (trends(Evolution(run), Selection(4)) for run in (history, small))
-    assert second.matching_error_all == pytest.approx(first.matching_error_all, rel=1e-3, abs=1e-5)
-    assert second.classes[Change.EMERGED].count_mean == first.classes[Change.EMERGED].count_mean
+def test_a_large_run_is_held_in_float32_with_the_same_curves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write_sample_run(tmp_path / "run", n_steps=6, n_probes=2, n=5)
+    whole = load_history(path)
+    monkeypatch.setattr("engine.analysis.history.LARGE", 100)
+    small = load_history(path)
+    assert whole.probes[0].table.effect.dtype == whole.probes[0].scores.dtype == np.float64
+    assert small.probes[0].table.effect.dtype == small.probes[0].scores.dtype == np.float32
+    first, second = (trends(Evolution(run), Selection(5)) for run in (whole, small))
+    assert second.matching_error_all == pytest.approx(first.matching_error_all, rel=1e-3)
+    for change in Change:
+        assert second.classes[change].count_mean == first.classes[change].count_mean
+        strengths = second.classes[change].strength_mean, first.classes[change].strength_mean
+        assert strengths[0] == pytest.approx(strengths[1], rel=1e-6)
 
 
 @pytest.mark.parametrize(

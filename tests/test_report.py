@@ -275,6 +275,16 @@ def test_verdict(losses: list[float], agreement: Agreement, words: str) -> None:
     assert ("stop at" in verdict.sentence) is (agreement is Agreement.AGREE)
 
 
+@pytest.mark.parametrize(
+    ("later", "agreement"), [(0.53, Agreement.CONFLICT), (0.51, Agreement.AGREE), (NAN, Agreement.AGREE)]
+)
+def test_never_says_stop_while_held_out_accuracy_clearly_improves(later: float, agreement: Agreement) -> None:
+    made = made_trends([2.0, 1.8, 1.6, 1.4, 1.2, 1.0, 1.1, 1.2, 1.3])
+    verdict = judge(replace(made, losses={**made.losses, "accuracy": [0.1] * 4 + [0.5, 0.5, later, 0.4, 0.4]}))
+    assert verdict.agreement is agreement
+    assert ("accuracy does (0.500 → 0.530)" in verdict.sentence) is (agreement is Agreement.CONFLICT)
+
+
 def test_without_a_boundary_there_is_not_enough_evidence() -> None:
     verdict = judge(made_trends(FALLING, low=None, step=None, high=None))
     assert verdict.agreement is Agreement.NOT_ENOUGH

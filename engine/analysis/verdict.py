@@ -14,6 +14,8 @@ from engine.analysis.stages import Boundary
 from engine.analysis.views import Trends
 
 CLEAR_LOSS = 0.02  # a smaller relative change of held-out loss is not called an improvement
+CLEAR_ACCURACY = 0.02  # a smaller difference of held-out accuracy (a share of 1) is not called one
+ACCURACY = "accuracy"  # its name among the losses of a checkpoint, where a run has it
 PATIENCE = 3  # checkpoints without a new minimum after which early stopping gives up
 CANCELLING = 1 / 3  # below this uncancelled ratio a class is called noise-like
 
@@ -56,8 +58,7 @@ class Verdict:
 
 def judge(trends: Trends) -> Verdict:
     """The verdict on a run from its trends against the first step."""
-    losses = trends.losses.get("eval", [])
-    measured = [(step, loss) for step, loss in zip(trends.steps, losses, strict=False) if math.isfinite(loss)]
+    measured = _measured(trends, "eval")
     evidence = [_about_boundary(trends), _about_loss(measured), *_about_emerged(trends)]
     agreement, sentence, improves = _compare(trends, measured)
     held_out = None
@@ -119,6 +120,13 @@ def _compare(trends: Trends, measured: Sequence[tuple[int, float]]) -> tuple[Agr
             "interactions alone are no reason to end the training here."
         )
         return Agreement.CONFLICT, sentence, True
+    accuracies = [pair for pair in _measured(trends, ACCURACY) if pair[0] >= low]
+    if better := _more_accurate(accuracies, high):
+        sentence = (
+            f"Conflict: {over} and held-out loss does not clearly improve after it, but held-out accuracy does "
+            f"({better[0]:.3f} → {better[1]:.3f}); interactions alone are no reason to end the training here."
+        )
+        return Agreement.CONFLICT, sentence, False
     if before and _clearly_below(_lowest(before)[1], here):
         earlier_step, earlier = _lowest(before)
         sentence = (
@@ -128,6 +136,20 @@ def _compare(trends: Trends, measured: Sequence[tuple[int, float]]) -> tuple[Agr
         return Agreement.CONFLICT, sentence, False
     sentence = f"Agree: stop at step {boundary.step}; {over}, and held-out loss does not clearly improve after it."
     return Agreement.AGREE, sentence, False
+
+
+def _measured(trends: Trends, name: str) -> list[tuple[int, float]]:
+    """Step and value of what was measured under this name at the checkpoints."""
+    values = trends.losses.get(name, [])
+    return [(step, value) for step, value in zip(trends.steps, values, strict=False) if math.isfinite(value)]
+
+
+def _more_accurate(accuracies: Sequence[tuple[int, float]], high: int) -> tuple[float, float] | None:
+    """The best accuracy up to the step `high` and after it, where the latter is clearly larger."""
+    here = [value for step, value in accuracies if step <= high]
+    later = [value for step, value in accuracies if step > high]
+    clear = here and later and max(later) >= max(here) + CLEAR_ACCURACY
+    return (max(here), max(later)) if clear else None
 
 
 def _lowest(measured: Sequence[tuple[int, float]]) -> tuple[int, float]:
