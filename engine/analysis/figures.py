@@ -275,6 +275,7 @@ def _prompt(figure: "Figure", report: "Report") -> None:
         axes.axvline(0, color=INK, linewidth=0.6)
         axes.margins(x=0.35)
         axes.spines["left"].set_visible(False)
+        axes.tick_params(axis="y", length=0)
         axes.invert_yaxis()
         count = f"{len(values)} of {int((row != 0).sum())}"
         axes.set(title=f"{relation.name}, strongest {count}", xlabel="effect, log-odds")
