@@ -135,6 +135,9 @@ def show(
     probe: Annotated[str, typer.Option("--probe", help="Only this probe; all by default.")] = "",
     tau: Tau = "max-run",
     view: Annotated[str, typer.Option("--view", help="all, trends, changes, orders or backbone.")] = "all",
+    trajectory: Annotated[
+        bool, typer.Option("--trajectory", help="Preserved means encoded at every step since the base step.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="JSON on stdout.")] = False,
 ) -> None:
     """The explorer's content as text or JSON."""
@@ -150,6 +153,7 @@ def show(
         now=history.steps.size - 1 if step is None else history.index_of(step),
         base=0 if base is None else history.index_of(base),
         probe=history.probe_index(probe) if probe else None,
+        trajectory=trajectory,
     )
     if as_json:
         print(to_json(show_json(evolution, selection)), end="")
@@ -161,18 +165,49 @@ def show(
 def report(
     run: Run,
     out: Annotated[Path, typer.Option("--out", help="Folder for the report.")],
-    formats: Annotated[str, typer.Option("--format", help="Comma-joined: md, json.")] = "md,json",
+    formats: Annotated[
+        str, typer.Option("--format", help="Comma-joined: md, json, csv, html, figures, shapiq.")
+    ] = "md,json",
     tau: Tau = "max-run",
+    baseline: Annotated[
+        Path | None, typer.Option("--baseline", help="Run of the baseline LLM, for the generalizable ratio.")
+    ] = None,
+    zeta: Annotated[bool, typer.Option("--zeta", help="Decompose again under other noise bounds; slow.")] = False,
 ) -> None:
     """Write the report of a run."""
     from engine.analysis.evolution import Evolution
     from engine.analysis.history import load_history
     from engine.analysis.report import write_report
     from engine.analysis.thresholds import ThresholdRule
+    from engine.progress import progress
 
-    evolution = Evolution(load_history(run), ThresholdRule.parse(tau))
-    for path in write_report(evolution, out, tuple(part.strip() for part in formats.split(","))):
+    rule = ThresholdRule.parse(tau)
+    evolution = Evolution(load_history(run), rule)
+    reference = None if baseline is None else Evolution(load_history(baseline), rule)
+    wanted = tuple(part.strip() for part in formats.split(","))
+    with progress("report") as shown:
+        written = write_report(evolution, out, wanted, reference=reference, zeta=zeta, progress=shown)
+    for path in written:
         print(path)
+
+
+@app.command()
+def compare(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN_A RUN_B [RUN ...]", help="Run folders, the same probes.")],
+    tau: Tau = "max-run",
+    as_json: Annotated[bool, typer.Option("--json", help="JSON on stdout.")] = False,
+) -> None:
+    """Two or more runs on the same probes: their sets, generalizable ratios both ways, and a ranking."""
+    from engine.analysis.compare import compare as compare_runs
+    from engine.analysis.compare import compare_json, compare_text
+    from engine.analysis.evolution import Evolution
+    from engine.analysis.history import load_history
+    from engine.analysis.thresholds import ThresholdRule
+    from engine.analysis.views import to_json
+
+    rule = ThresholdRule.parse(tau)
+    comparison = compare_runs([Evolution(load_history(run), rule) for run in runs])
+    print(to_json(compare_json(comparison)) if as_json else compare_text(comparison), end="")
 
 
 @app.command()

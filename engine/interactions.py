@@ -55,6 +55,14 @@ def zeta_transform(effects: Floats) -> Floats:
     return out
 
 
+def zeta_columns(effects: Floats) -> Floats:
+    """`zeta_transform` along the first axis, (2^n, ...), in place: fast where there are many columns."""
+    for variable in range(n_variables_of(effects.shape[0])):
+        paired = effects.reshape(-1, 2, 1 << variable, *effects.shape[1:])
+        paired[:, 1] += paired[:, 0]
+    return effects
+
+
 def moebius_transform(scores: Floats) -> Floats:
     """I(S) = Σ_{T ⊆ S} (-1)^{|S|-|T|} scores(T), the inverse of `zeta_transform`."""
     out = _fresh(scores)

@@ -61,11 +61,13 @@ def write_sample_run(
     early = [_sparse_effects(rng, size, share=0.25) for size in sizes]
     late = [0.8 * _sparse_effects(rng, size, share=0.35) for size in sizes]
     kept = [rng.random(part.shape) < 0.25 for part in early]
+    ends = [rng.uniform(0.1, 1, part.shape) for part in early]  # each at its own time, so that counts slope
     turn = max(1, n_steps // 3)
     for index, step in enumerate(step_grid(n_steps)):
-        fade = float(np.clip(1 - index / turn, 0, 1)) if two_stages else 1.0
-        grow = float(np.clip((index - turn) / max(1, n_steps - 1 - turn), 0, 1)) if two_stages else 0.0
-        effects = [e * np.where(k, 1.0, fade) + grow * g for e, g, k in zip(early, late, kept, strict=True)]
+        later = (index - turn) / max(1, n_steps - 1 - turn)
+        fade = [np.clip(1 - index / turn / end, 0, 1) if two_stages else 1.0 for end in ends]
+        grow = [np.clip(later * 2 - end, 0, 1) if two_stages else 0.0 for end in ends]
+        effects = [e * np.where(k, 1.0, f) + b * g for e, g, k, f, b in zip(early, late, kept, fade, grow, strict=True)]
         held_out = 2 * np.exp(-index / turn) + 0.2 + 0.05 * max(0, index - turn)
         losses = {"train": float(2 * np.exp(-index / turn) + 0.1), "eval": float(held_out)}
         # plain writes: a test needs no fsync, which is slow on a busy disk

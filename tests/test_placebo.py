@@ -12,6 +12,7 @@ from test_cli import fails_with_one_line, sftscope
 from test_pipeline import write_config
 
 from engine import pipeline
+from engine.analysis.effect_table import EffectTable
 from engine.analysis.evolution import Change, Evolution
 from engine.analysis.history import load_history
 from engine.analysis.placebo import TRUSTED_JACCARD, compare_placebos, sentence
@@ -186,7 +187,7 @@ def test_without_a_placebo_the_report_says_how_to_make_one(tmp_path):
 
 def test_a_placebo_without_any_interaction_has_no_jaccard(tmp_path):
     history = load_history(planted(tmp_path / "run", step=3, noise=0.0).path)
-    bare = replace(history, probes=tuple(replace(p, effects=0 * p.effects) for p in history.probes))
+    bare = replace(history, probes=tuple(replace(p, table=EffectTable.of_dense(0 * p.effects)) for p in history.probes))
     nothing = replace(history.placebos[0], effects=tuple(0 * part for part in history.placebos[0].effects))
     (diff,) = compare_placebos(Evolution(replace(bare, placebos=(nothing,))), Selection(3))
     assert np.isnan(diff.jaccard)

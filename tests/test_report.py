@@ -10,9 +10,11 @@ import numpy as np
 import pytest
 from sample_history import step_grid, write_sample_run
 
+from engine.analysis.effect_table import EffectTable
 from engine.analysis.evolution import Change, Evolution
 from engine.analysis.history import load_history
 from engine.analysis.report import make_report, write_report
+from engine.analysis.sensitivity import TAU_FACTORS
 from engine.analysis.show import is_provisional, model_name, show_json, show_text
 from engine.analysis.stages import Boundary
 from engine.analysis.tables import Table, as_markdown, as_text, spread
@@ -37,7 +39,7 @@ HOSTILE = [
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_sample_run(tmp_path_factory.mktemp("runs") / "sample", n_steps=9, n_probes=3, n=4)
+    return write_sample_run(tmp_path_factory.mktemp("runs") / "sample", n_steps=14, n_probes=3, n=4)
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +66,7 @@ def test_show_json_is_the_views(evolution: Evolution) -> None:
 def test_report_json_has_the_numbers_of_show(evolution: Evolution, tmp_path: Path) -> None:
     write_report(evolution, tmp_path)
     report = json.loads((tmp_path / "report.json").read_text())
-    shown = show_json(evolution, Selection(8))
+    shown = show_json(evolution, Selection(13))
     assert report["schema"] == "sftscope-report"
     assert report["version"] == 1
     for key in ("run", "model", "steps", "tau", "boundary", "trends", "backbone", "quality", "left_out"):
@@ -73,8 +75,8 @@ def test_report_json_has_the_numbers_of_show(evolution: Evolution, tmp_path: Pat
     assert report["changes"][-1]["counts"] == shown["changes"]["counts"]
     without_series = [{k: v for k, v in row.items() if k != "series"} for row in shown["changes"]["rows"]]
     assert report["changes"][-1]["rows"] == without_series
-    assert report["chosen_steps"] == [0, report["boundary"]["step"], 24]
-    assert [row["rule"].partition(":")[0] for row in report["sensitivity"]] == list(RULES)
+    assert report["chosen_steps"] == [0, report["boundary"]["step"], 128]
+    assert [row["rule"].partition(":")[0] for row in report["sensitivity"]][: len(RULES)] == list(RULES)
     chosen = next(row for row in report["sensitivity"] if row["chosen"])
     last = {change: point["count_mean"][-1] for change, point in shown["trends"]["classes"].items()}
     assert chosen["at_last"] == pytest.approx(last)
@@ -103,13 +105,13 @@ def test_a_report_answers_first(run: Path, tmp_path: Path) -> None:
         "Provenance",
     ):
         assert any(wanted in heading for heading in headings)
-    assert "End of denoising: step 3" in text
+    assert "End of denoising: step 8" in text
     assert "Held-out loss alone: lowest at step" in text
 
 
 def test_unknown_formats_and_views_are_named(evolution: Evolution, tmp_path: Path) -> None:
-    with pytest.raises(SftscopeError, match="'html': not one of md, json"):
-        write_report(evolution, tmp_path / "out", ["md", "html"])
+    with pytest.raises(SftscopeError, match="'docx': not one of md, json, csv, html"):
+        write_report(evolution, tmp_path / "out", ["md", "docx"])
     assert not (tmp_path / "out").exists()
     with pytest.raises(SftscopeError, match="unknown view"):
         show_text(evolution, Selection(0), view="\x1b")
@@ -183,7 +185,9 @@ def test_the_shortest_runs_have_a_report(n_steps: int, tmp_path: Path) -> None:
 def test_a_run_without_losses_or_interactions_has_a_report(tmp_path: Path) -> None:
     path = write_sample_run(tmp_path / "run", n_steps=5, n_probes=2, n=3)
     history = load_history(path)
-    bare = replace(history, losses={}, probes=tuple(replace(p, effects=0 * p.effects) for p in history.probes))
+    bare = replace(
+        history, losses={}, probes=tuple(replace(p, table=EffectTable.of_dense(0 * p.effects)) for p in history.probes)
+    )
     report = make_report(Evolution(bare))
     assert report.verdict.agreement is Agreement.NOT_ENOUGH
     assert report.verdict.held_out is None
@@ -214,7 +218,7 @@ def test_an_uncertified_step_is_not_called_final(run: Path, tmp_path: Path) -> N
 
 @pytest.mark.parametrize(
     ("max_steps", "rule", "expected"),
-    [(24, "max-run", False), (99, "max-run", True), (0, "max-run", None), (99, "max-step", False)],
+    [(24, "max-run", False), (199, "max-run", True), (0, "max-run", None), (99, "max-step", False)],
 )
 def test_tau_is_provisional_until_the_last_step(run: Path, max_steps: int, rule: str, expected: bool | None) -> None:
     history = replace(load_history(run), run={"settings": {"training": {"max_steps": max_steps}}})
@@ -224,7 +228,7 @@ def test_tau_is_provisional_until_the_last_step(run: Path, max_steps: int, rule:
 def test_another_rule_is_a_row_of_its_own(run: Path) -> None:
     rows = make_report(Evolution(load_history(run), ThresholdRule("absolute", 0.25))).sensitivity
     assert [row.rule for row in rows if row.chosen] == ["absolute:0.25"]
-    assert len(rows) == len(RULES) + 1
+    assert len(rows) == 1 + len(RULES) + len(TAU_FACTORS)
 
 
 # The verdict.
@@ -269,6 +273,16 @@ def test_verdict(losses: list[float], agreement: Agreement, words: str) -> None:
     assert words in verdict.sentence
     assert verdict.stop_step == (5 if agreement is Agreement.AGREE else None)
     assert ("stop at" in verdict.sentence) is (agreement is Agreement.AGREE)
+
+
+@pytest.mark.parametrize(
+    ("later", "agreement"), [(0.53, Agreement.CONFLICT), (0.51, Agreement.AGREE), (NAN, Agreement.AGREE)]
+)
+def test_never_says_stop_while_held_out_accuracy_clearly_improves(later: float, agreement: Agreement) -> None:
+    made = made_trends([2.0, 1.8, 1.6, 1.4, 1.2, 1.0, 1.1, 1.2, 1.3])
+    verdict = judge(replace(made, losses={**made.losses, "accuracy": [0.1] * 4 + [0.5, 0.5, later, 0.4, 0.4]}))
+    assert verdict.agreement is agreement
+    assert ("accuracy does (0.500 → 0.530)" in verdict.sentence) is (agreement is Agreement.CONFLICT)
 
 
 def test_without_a_boundary_there_is_not_enough_evidence() -> None:

@@ -52,7 +52,7 @@ class ChangeTable:
 
     def series(self, row: int) -> Floats:
         """The effect of a row at every step: (T,)."""
-        return self.probes[int(self.probe[row])].effects[:, int(self.relation[row]), int(self.subset[row])]
+        return self.probes[int(self.probe[row])].table.series(int(self.relation[row]), int(self.subset[row]))
 
     def identity(self, row: int) -> Identity:
         """What makes a row the same interaction at another step."""
@@ -73,12 +73,13 @@ def build_table(evolution: Evolution, selection: Selection) -> ChangeTable:
     effects: list[tuple[Floats, Floats]] = []
     for p in selection.probes_of(evolution):
         part = history.probes[p]
+        at_base, at_now = part.table.at(selection.base), part.table.at(selection.now)
         order_of = orders(part.n_variables)
         for number, members in enumerate(evolution.partition(p, selection.now, selection.base).values()):
             relations, subsets = np.nonzero(members)
             filled = np.full_like(subsets, p), np.full_like(subsets, number)
             parts.append((*filled, relations, subsets, order_of[subsets]))
-            effects.append((part.effects[selection.base][members], part.effects[selection.now][members]))
+            effects.append((at_base[members], at_now[members]))
     probe, change, relation, subset, order = (np.concatenate(column) for column in zip(*parts, strict=True))
     base, now = (np.concatenate(column) for column in zip(*effects, strict=True))
     return ChangeTable(

@@ -9,9 +9,10 @@ An interaction's identity is (relation, subset) within a probe; sets are boolean
 (2, 2^n), axis 0 by Relation.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +23,7 @@ from engine.analysis.thresholds import ThresholdRule, thresholds
 from engine.interactions import Floats
 
 Sets = NDArray[np.bool_]
+EARLY, LATE = "emerged early", "emerged late"
 
 
 class Change(StrEnum):
@@ -39,42 +41,80 @@ def partition(before: Sets, after: Sets, kept: Sets | None = None) -> dict[Chang
     return {Change.REMOVED: before & ~kept, Change.PRESERVED: kept, Change.EMERGED: after & ~kept}
 
 
+class _OnDemand(Sequence[Sets]):
+    """Ω of each probe as (T, 2, 2^n), made when it is asked for: together they would be as large as the run."""
+
+    def __init__(self, length: int, make: Callable[[int], Sets]) -> None:
+        self._length, self._make = length, make
+
+    def __len__(self) -> int:
+        return self._length
+
+    @overload
+    def __getitem__(self, index: int) -> Sets: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Sets]: ...
+    def __getitem__(self, index: int | slice) -> Sets | Sequence[Sets]:
+        if isinstance(index, slice):
+            return [self._make(i) for i in range(*index.indices(self._length))]
+        return self._make(range(self._length)[index])
+
+
 @dataclass(frozen=True, eq=False)
 class Evolution:
     """A run's history with a threshold rule applied: Ω of every probe at every step.
 
-    tau: per probe (T,). floor: per probe (2^n,), the same at all steps. encoded: per probe (T, 2, 2^n).
+    tau: per probe (T,). floor: per probe (2^n,), the same at all steps.
     """
 
     history: RunHistory
     rule: ThresholdRule = field(default_factory=ThresholdRule)
     tau: tuple[Floats, ...] = field(init=False)
     floor: tuple[Floats, ...] = field(init=False)
-    encoded: tuple[Sets, ...] = field(init=False)
+    _kept: dict[int, NDArray[np.bool_]] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
         probes = self.history.probes
         object.__setattr__(self, "tau", thresholds(self.history, self.rule))
         object.__setattr__(self, "floor", tuple(noise_floor(probe.noise, probe.n_variables) for probe in probes))
-        encoded = tuple(np.abs(probe.effects) > self._limit(p) for p, probe in enumerate(probes))
-        object.__setattr__(self, "encoded", encoded)
 
-    def _limit(self, probe: int) -> Floats:
-        """max(τ, floor): (T, 1, 2^n)."""
-        return np.maximum(self.tau[probe][:, None, None], self.floor[probe])
+    def kept(self, probe: int) -> NDArray[np.bool_]:
+        """Which pairs of the probe's effect table are encoded: (E,)."""
+        if probe not in self._kept:
+            table = self.history.probes[probe].table
+            limit = np.repeat(self.tau[probe], np.diff(table.start))
+            if self.floor[probe].any():
+                limit = np.maximum(limit, np.tile(self.floor[probe], 2)[table.column])
+            self._kept[probe] = np.abs(table.effect) > limit
+        return self._kept[probe]
+
+    @property
+    def encoded(self) -> Sequence[Sets]:
+        """Ω of each probe at all steps, (T, 2, 2^n), made anew whenever it is asked for."""
+        probes = self.history.probes
+        return _OnDemand(len(probes), lambda p: probes[p].table.dense(self.kept(p), np.bool_))
+
+    def omega(self, probe: int, now: int) -> Sets:
+        """Ω of one probe at one step index: (2, 2^n)."""
+        return self.encodes(probe, now, self.history.probes[probe].table.at(now))
 
     def encodes(self, probe: int, now: int, effects: Floats) -> Sets:
         """Ω that other effects (2, 2^n) would have in place of those of the step index `now`: (2, 2^n)."""
-        return np.abs(effects) > self._limit(probe)[now]
+        encoded: Sets = np.abs(effects) > np.maximum(self.tau[probe][now], self.floor[probe])
+        return encoded
 
     def below_floor(self, probe: int) -> Sets:
         """What is stronger than τ and yet not counted, because noise can make it: (T, 2, 2^n)."""
-        above_tau: Sets = np.abs(self.history.probes[probe].effects) > self.tau[probe][:, None, None]
-        return above_tau & ~self.encoded[probe]
+        table = self.history.probes[probe].table
+        above = np.abs(table.effect) > np.repeat(self.tau[probe], np.diff(table.start))
+        below: Sets = table.dense(above & ~self.kept(probe), np.bool_)
+        return below
 
     def counts(self) -> NDArray[np.int64]:
         """|Ω_t| by probe and step: (P, T)."""
-        return np.array([omega.sum(axis=(1, 2)) for omega in self.encoded])
+        tables = [probe.table for probe in self.history.probes]
+        kept = [table.sums_at_steps(np.add, self.kept(p).astype(np.int64)) for p, table in enumerate(tables)]
+        return np.array(kept).astype(np.int64)
 
     def partition(self, probe: int, now: int, base: int = 0, *, trajectory: bool = False) -> dict[Change, Sets]:
         """The three sets of a probe between the step indices `base` and `now`, each (2, 2^n).
@@ -83,15 +123,23 @@ class Evolution:
         `trajectory`, preserved asks that the interaction be encoded at every step in between; one that
         left Ω and came back is then both removed and emerged.
         """
-        omega = self.encoded[probe]
-        first, last = min(base, now), max(base, now)
-        kept: Sets | None = np.all(omega[first : last + 1], axis=0) if trajectory else None
-        return partition(omega[base], omega[now], kept)
+        kept: Sets | None = None
+        if trajectory:
+            between = range(min(base, now), max(base, now) + 1)
+            kept = np.logical_and.reduce([self.omega(probe, step) for step in between])
+        return partition(self.omega(probe, base), self.omega(probe, now), kept)
 
     def effects_of(self, probe: int, change: Change, now: int, base: int = 0) -> Floats:
         """The effects that stand for a class: of the base step for removed, of the present step otherwise."""
-        effects: Floats = self.history.probes[probe].effects[base if change is Change.REMOVED else now]
-        return effects
+        return self.history.probes[probe].table.at(base if change is Change.REMOVED else now)
+
+    def seen_by(self, probe: int, boundary: int) -> Sets:
+        """What was encoded at any step index up to `boundary`: (2, 2^n)."""
+        table = self.history.probes[probe].table
+        end = int(table.start[boundary + 1])
+        seen = np.zeros(2 << table.n_variables, dtype=bool)
+        seen[table.column[:end][self.kept(probe)[:end]]] = True
+        return seen.reshape(2, -1)
 
     def emerged_by(self, probe: int, now: int, base: int, boundary: int) -> Mapping[str, Sets]:
         """The emerged set split by when its interactions were first seen: up to `boundary`, or later.
@@ -99,5 +147,5 @@ class Evolution:
         Both are subsets of the two-point emerged set at `now`; all arguments are step indices.
         """
         emerged = self.partition(probe, now, base)[Change.EMERGED]
-        early = self.encoded[probe][: boundary + 1].any(axis=0)
-        return {"emerged early": emerged & early, "emerged late": emerged & ~early}
+        early = self.seen_by(probe, boundary)
+        return {EARLY: emerged & early, LATE: emerged & ~early}

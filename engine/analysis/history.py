@@ -5,18 +5,22 @@ the run's probes, is named in `left_out` and not part of the history.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from engine.analysis.effect_table import EffectTable, Mismatch, Pairs, measure_mismatch
 from engine.errors import SftscopeError
 from engine.interactions import Floats
 from engine.probes import Probe
 from engine.store import RunFolder, StepRecord
 from engine.text import safe_text
+
+LARGE = 1 << 24  # masked states of a run from which on it is held in float32 (rounded by 6·10⁻⁸ of a value)
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,8 +29,8 @@ class ProbeHistory:
 
     probe: Probe
     target: Mapping[str, Any]
-    scores: Floats  # (T, 2^n), v(x_T)
-    effects: Floats  # (T, 2, 2^n), axis 1 by Relation
+    scores: Floats  # (T, 2^n), v(x_T); float32 in a large run
+    table: EffectTable  # I(S) at T steps
     zeta: Floats  # (T,)
     gap: Floats  # (T,)
     noise: Floats  # (T,), NaN where it was not measured
@@ -39,12 +43,35 @@ class ProbeHistory:
     @property
     def bias(self) -> Floats:
         """b = v(x_∅) at every step: (T,)."""
-        return self.scores[:, 0]
+        return self.scores[:, 0].astype(np.float64)
 
     @property
     def output(self) -> Floats:
         """v(x_N), the score of the whole prompt, at every step: (T,)."""
-        return self.scores[:, -1]
+        return self.scores[:, -1].astype(np.float64)
+
+    @property
+    def scale(self) -> Floats:
+        """|v(x_N) - v(x_∅)| at every step: (T,)."""
+        scale: Floats = np.abs(self.output - self.bias)
+        return scale
+
+    @cached_property
+    def effects(self) -> Floats:
+        """All effects at all steps, (T, 2, 2^n), axis 1 by Relation. Large: `table` is what analyses use."""
+        dense: Floats = self.table.dense()
+        return dense
+
+    @cached_property
+    def mismatch(self) -> Mismatch:
+        """|v - h| with all interactions; at most ζ at every masked state, Eq. (3)."""
+        return measure_mismatch(self.scores, self.table)
+
+    def until(self, step: int) -> "ProbeHistory":
+        """The steps up to the index `step`; shares memory."""
+        past = slice(step + 1)
+        per_step = (self.zeta[past], self.gap[past], self.noise[past])
+        return ProbeHistory(self.probe, self.target, self.scores[past], self.table.until(step), *per_step)
 
     def words_of(self, subset: int) -> tuple[str, ...]:
         """The words of a subset, in text order."""
@@ -83,6 +110,16 @@ class RunHistory:
         for key in ("settings", "extraction", "target"):
             value = value.get(key) if isinstance(value, Mapping) else None
         return bool(value == "all")
+
+    def until(self, step: int) -> "RunHistory":
+        """The run as it was when the step index `step` was its last; shares memory."""
+        return replace(
+            self,
+            steps=self.steps[: step + 1],
+            losses={name: values[: step + 1] for name, values in self.losses.items()},
+            probes=tuple(part.until(step) for part in self.probes),
+            placebos=(),
+        )
 
     def index_of(self, step: int) -> int:
         """Position of `step` in `steps`; SftscopeError where it was not extracted."""
@@ -178,31 +215,37 @@ class _Table:
     """The arrays of all probes, filled step by step, so that a run is held in memory once."""
 
     scores: list[Floats]  # per probe (T, 2^n)
-    effects: list[Floats]  # per probe (T, 2, 2^n)
+    pairs: list[list[Pairs]]  # per probe and step: columns and effects
     per_probe: Floats  # (T, 3, P): ζ, gap, noise
 
     @classmethod
     def of(cls, steps: int, sizes: Sequence[int]) -> "_Table":
+        large = steps * sum(1 << n for n in sizes) > LARGE
+        dtype = np.float32 if large else np.float64
         return cls(
-            scores=[np.empty((steps, 1 << n)) for n in sizes],
-            effects=[np.empty((steps, 2, 1 << n)) for n in sizes],
+            scores=[np.empty((steps, 1 << n), dtype=dtype) for n in sizes],
+            pairs=[[] for _ in sizes],
             per_probe=np.empty((steps, 3, len(sizes))),
         )
 
     def put(self, row: int, record: StepRecord) -> None:
         assert record.effects is not None
-        for index, (scores, effects) in enumerate(zip(self.scores, self.effects, strict=True)):
-            part = record.probe_slice(index)
-            scores[row] = record.scores[part]
-            effects[row] = _effects(record, index)
+        for index, scores in enumerate(self.scores):
+            scores[row] = record.scores[record.probe_slice(index)]
+            effects = _effects(record, index).ravel()
+            found = np.flatnonzero(effects)
+            narrow = np.uint16 if effects.size <= 1 << 16 else np.uint32
+            self.pairs[index].append((found.astype(narrow), effects[found].astype(scores.dtype)))
         self.per_probe[row] = record.effects.zeta, record.effects.gap, record.noise
 
     def probe(self, index: int, steps: int, probe: Probe, target: Mapping[str, Any]) -> ProbeHistory:
+        scores = self.scores[index][:steps]
+        pairs, self.pairs[index] = self.pairs[index], []  # freed as it goes: a run is held once
         return ProbeHistory(
             probe=probe,
             target=target,
-            scores=self.scores[index][:steps],
-            effects=self.effects[index][:steps],
+            scores=scores,
+            table=EffectTable.of_steps(len(probe.words), pairs, scores.dtype),
             zeta=self.per_probe[:steps, 0, index],
             gap=self.per_probe[:steps, 1, index],
             noise=self.per_probe[:steps, 2, index],

@@ -4,6 +4,9 @@
 is NaN: undefined is not 0 and not 1.
 """
 
+from collections.abc import Sequence
+from typing import Literal
+
 import numpy as np
 
 from engine.analysis.evolution import Sets
@@ -60,6 +63,12 @@ def backbone_cross_entropy(members: Sets, effects: Floats, bias: float) -> float
     return cross_entropy(float(effects[members].sum()) + bias)
 
 
+def relative(error: Floats, scale: Floats) -> Floats:
+    """error / scale; NaN where there is no scale."""
+    ratio: Floats = np.divide(error, scale, out=np.full(np.shape(scale), NAN), where=scale > 0)
+    return ratio
+
+
 def mismatch(scores: Floats, effects: Floats, members: Sets | None = None) -> Floats:
     """v(x_T) - h(x_T) at every masked state, h of the members only where given: (..., 2^n).
 
@@ -70,17 +79,34 @@ def mismatch(scores: Floats, effects: Floats, members: Sets | None = None) -> Fl
     return difference
 
 
-def matching_errors(scores: Floats, effects: Floats, members: Sets | None = None) -> Floats:
-    """Eq. (14): mean over all masked states of |v - h| / |v(x_N) - v(x_∅)|: (...).
+def matching_errors(
+    scores: Floats, effects: Floats, members: Sets | None = None, *, scale: Literal["gap", "range"] = "gap"
+) -> Floats:
+    """Eq. (14): |v - h| / scale at every masked state: (..., 2^n).
 
-    Shapes as for `mismatch`. NaN where the whole prompt scores as the empty one: there is no scale.
+    Shapes as for `mismatch`. scale: `gap` is |v(x_N) - v(x_∅)|, `range` is max v - min v; NaN where it is 0.
     """
-    scale = np.abs(scores[..., -1] - scores[..., 0])
-    error = np.abs(mismatch(scores, effects, members)).mean(axis=-1)
-    ratio: Floats = np.divide(error, scale, out=np.full(np.shape(scale), NAN), where=scale > 0)
-    return ratio
+    size = np.abs(scores[..., -1] - scores[..., 0]) if scale == "gap" else np.ptp(scores, axis=-1)
+    error = np.abs(mismatch(scores, effects, members))
+    return relative(error, np.broadcast_to(np.asarray(size)[..., None], error.shape))
 
 
-def matching_error(scores: Floats, effects: Floats, members: Sets | None = None) -> float:
-    """`matching_errors` of one probe at one step: scores (2^n,), effects and members (2, 2^n)."""
-    return float(matching_errors(scores, effects, members))
+def matching_error(scores: Floats, effects: Floats, members: Sets | None = None) -> Floats:
+    """The mean of `matching_errors` over all masked states: (...)."""
+    mean: Floats = matching_errors(scores, effects, members).mean(axis=-1)
+    return mean
+
+
+def sparsity_curve(effects: Sequence[Floats], points: int = 200) -> Floats:
+    """Strengths in descending order, each probe's relative to its strongest, pooled over probes: (points,).
+
+    effects: (2, 2^n) a probe. Point i is the strength at the share i / (points - 1) of all 2^(n+1) - 2
+    interactions that the probes could have.
+    """
+    pooled = []
+    for part in effects:
+        strengths = np.abs(part[:, 1:]).ravel()
+        pooled.append(strengths / max(strengths.max(initial=0.0), np.finfo(float).tiny))
+    ordered = np.sort(np.concatenate(pooled))[::-1]
+    curve: Floats = ordered[np.linspace(0, ordered.size - 1, points).round().astype(int)]
+    return curve

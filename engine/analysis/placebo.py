@@ -41,7 +41,7 @@ def compare_placebos(evolution: Evolution, selection: Selection) -> list[Placebo
         counts, real = dict.fromkeys(Change, 0), dict.fromkeys(Change, 0)
         for p in probes:
             again = evolution.encodes(p, now, placebo.effects[p])
-            for change, members in partition(evolution.encoded[p][now], again).items():
+            for change, members in partition(evolution.omega(p, now), again).items():
                 counts[change] += int(members.sum())
             for change, members in evolution.partition(p, now, selection.base).items():
                 real[change] += int(members.sum())

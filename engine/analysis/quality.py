@@ -1,4 +1,4 @@
-"""How far the numbers of a run can be trusted: certificates, noise, universal matching, and τ.
+"""How far the numbers of a run can be trusted: certificates, noise, universal matching.
 
 Knows effects and scores, not how they were made; judges nothing, it only measures.
 """
@@ -8,11 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from engine.analysis import metrics
-from engine.analysis.evolution import Change, Evolution
-from engine.analysis.stages import Boundary, find_boundary
-from engine.analysis.thresholds import default_rules
+from engine.analysis.evolution import Evolution
+from engine.analysis.sensitivity import SensitivityRow as SensitivityRow  # where the explorer looks for them
+from engine.analysis.sensitivity import measure_sensitivity as measure_sensitivity
 from engine.analysis.views import Selection
-from engine.interactions import Floats
 
 CERTIFIED_GAP = 1e-3
 
@@ -39,21 +38,6 @@ class Quality:
     below_noise: list[int]
 
 
-@dataclass(frozen=True)
-class SensitivityRow:
-    """The headline under one threshold rule; counts are means over probes by class.
-
-    at_boundary: at the denoising stage's end of the rule looked at, not of this rule, so that all
-    rows speak of one step; empty where there are not two stages. chosen: whether this is that rule.
-    """
-
-    rule: str
-    chosen: bool
-    boundary: Boundary
-    at_boundary: dict[Change, float]
-    at_last: dict[Change, float]
-
-
 def measure_quality(evolution: Evolution, selection: Selection) -> Quality:
     """The certificates and the noise of the selected probes at every step."""
     history = evolution.history
@@ -61,7 +45,7 @@ def measure_quality(evolution: Evolution, selection: Selection) -> Quality:
     chosen = [history.probes[p] for p in probes]
     zeta = np.stack([part.zeta for part in chosen])
     noise = np.stack([part.noise for part in chosen])
-    mismatch = [_mismatch_in_zeta(metrics.mismatch(part.scores, part.effects), part.zeta) for part in chosen]
+    mismatch = [float((part.mismatch.largest / np.maximum(part.zeta, 1e-9)).max()) for part in chosen]  # ζ may be 0
     below = np.sum([evolution.below_floor(p).sum(axis=(1, 2)) for p in probes], axis=0)
     gap = np.stack([part.gap for part in chosen]).max(axis=0)
     largest = np.where(np.isnan(noise), -np.inf, noise).max(axis=0)
@@ -75,36 +59,3 @@ def measure_quality(evolution: Evolution, selection: Selection) -> Quality:
         mismatch_max=max(mismatch),
         below_noise=below.tolist(),
     )
-
-
-def measure_sensitivity(evolution: Evolution, *, base: int = 0) -> list[SensitivityRow]:
-    """The headline counts under the rule of `evolution` and every default rule."""
-    last = evolution.history.steps.size - 1
-    index = find_boundary(evolution).index
-    rules = list(default_rules())
-    if evolution.rule not in rules:
-        rules.insert(0, evolution.rule)
-    rows = []
-    for rule in rules:
-        other = Evolution(evolution.history, rule)
-        rows.append(
-            SensitivityRow(
-                rule=str(rule),
-                chosen=rule == evolution.rule,
-                boundary=find_boundary(other),
-                at_boundary={} if index is None else _mean_counts(other, index, base),
-                at_last=_mean_counts(other, last, base),
-            )
-        )
-    return rows
-
-
-def _mean_counts(evolution: Evolution, now: int, base: int) -> dict[Change, float]:
-    parts = [evolution.partition(p, now, base) for p in range(len(evolution.encoded))]
-    return {change: float(np.mean([part[change].sum() for part in parts])) for change in Change}
-
-
-def _mismatch_in_zeta(mismatch: Floats, zeta: Floats) -> float:
-    """Largest |mismatch| / ζ over steps (T, 2^n), (T,); where ζ is 0, in units of the rounding of v."""
-    bound = np.maximum(zeta, 1e-9)
-    return float((np.abs(mismatch).max(axis=1) / bound).max())

@@ -1,111 +1,134 @@
-"""The report of a run: the answer in words, then tables, as Markdown and as JSON.
+"""The report of a run as files: Markdown and JSON are written here, HTML by `page`, CSV by `run_csv`.
 
 Headless; reads a run and never writes into it. Equal runs give equal bytes: there is no clock and no
 path in a report. The numbers are those of `views`, which `show` and the explorer use too.
+
+report.json, schema `sftscope-report`, version 1; keys are only added within a version. Lists "over the
+steps" are as long as `steps`; an undefined number is null; effects, τ and strengths are log-odds.
+
+============== ==============================================================================
+key            content
+============== ==============================================================================
+run, model     names; `steps`, `probes` (ids), `base_step`, `chosen_steps`
+tau            rule, value, provisional (can still move), by_probe: τ over the steps
+noise_floor    factor, sigma_by_probe
+verdict        agreement, sentence, evidence, stop_step, held_out
+boundary       index, step, low, high (95 % interval, steps), reason; nulls where there are not two stages
+trends         over the steps: counts, strengths, ratios of each class, matching errors, Jaccard, losses
+changes        at each chosen step: counts, and rows (probe, change, relation, subset, words, effects)
+orders         at each chosen step and class: per order Σ of positive and negative effects, count
+backbone       over the steps: cross-entropy of each class alone with and without b, nats
+sensitivity    per τ rule: boundary, counts at the end of denoising and the last step, findings 1-5
+zeta           with --zeta: counts with ζ times factor
+findings       number, claim, holds, numbers
+online         one line: when the end of denoising could first be told from the past alone
+survives       one line: the conclusions that hold under every rule and beyond the placebo
+baseline_llm   name of the run given with --baseline, or null
+quality, placebo, provenance, left_out
+============== ==============================================================================
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-from engine.analysis.evolution import Change, Evolution
+import numpy as np
+
+from engine.analysis.evolution import Evolution
+from engine.analysis.figures import FORMATS as FIGURE_FORMATS
+from engine.analysis.figures import draw, figures, need_matplotlib
 from engine.analysis.history import load_history
-from engine.analysis.placebo import TRUSTED_JACCARD, PlaceboDiff, compare_placebos, sentence
-from engine.analysis.quality import CERTIFIED_GAP, Quality, SensitivityRow, measure_quality, measure_sensitivity
+from engine.analysis.page import as_html
+from engine.analysis.placebo import sentence
+from engine.analysis.read_outs import moebius_values, to_shapiq
+from engine.analysis.report_content import Report, make_report, provenance, strongest_rows, warnings
+from engine.analysis.run_csv import as_csv, word_values_csv
 from engine.analysis.show import describe, model_name
 from engine.analysis.tables import (
-    Table,
     as_markdown,
     backbone_table,
     changes_table,
+    findings_table,
     orders_table,
     placebo_table,
     quality_table,
     sensitivity_table,
     spread,
     trends_table,
+    zeta_table,
 )
-from engine.analysis.verdict import Verdict, judge
 from engine.analysis.views import (
-    Backbone,
-    ChangeRow,
-    Changes,
-    Orders,
-    Selection,
-    Trends,
     as_plain,
-    backbone,
-    changes,
-    orders_view,
     to_json,
     to_plain,
-    trends,
 )
 from engine.errors import SftscopeError
+from engine.progress import Progress
 from engine.store import write_atomically
 from engine.text import markdown_cell, safe_text
 
 SCHEMA = "sftscope-report"
 VERSION = 1
+FORMATS = ("md", "json", "csv", "html", "figures", "shapiq")
 MAX_STEPS = 40
-STRONGEST = 5
 
 
-@dataclass(frozen=True, eq=False)
-class Report:
-    """Everything a report says, before it has a form; `changes` and `orders` go with `chosen`.
+def write_report(
+    source: Path | Evolution,
+    out: Path,
+    formats: Sequence[str] = ("md", "json"),
+    *,
+    reference: Evolution | None = None,
+    zeta: bool = False,
+    progress: Progress | None = None,
+) -> list[Path]:
+    """Write the report into the folder `out`, in the formats asked for; returns the paths of its files.
 
-    chosen: indices of the steps looked at closely: base, end of denoising where there is one, last.
+    formats: of `FORMATS`. reference: the run of the baseline LLM, for the generalizable ratio. zeta:
+    whether to decompose again under other ζ.
     """
-
-    evolution: Evolution
-    chosen: tuple[int, ...]
-    trends: Trends
-    verdict: Verdict
-    changes: tuple[Changes, ...]
-    orders: tuple[Orders, ...]
-    backbone: Backbone
-    sensitivity: list[SensitivityRow]
-    quality: Quality
-    placebos: list[PlaceboDiff]
-
-
-def write_report(source: Path | Evolution, out: Path, formats: Sequence[str] = ("md", "json")) -> list[Path]:
-    """Write `report.md` and `report.json`, those asked for, into the folder `out`; returns their paths."""
-    writers: dict[str, Callable[[Report], str]] = {"md": as_text, "json": as_json}
     for name in formats:
-        if name not in writers:
+        if name not in FORMATS:
             shown = safe_text(repr(name), max_length=40)
-            raise SftscopeError(f"report format {shown}: not one of {', '.join(writers)}")
+            raise SftscopeError(f"report format {shown}: not one of {', '.join(FORMATS)}")
+    if "html" in formats or "figures" in formats:
+        need_matplotlib()
     evolution = source if isinstance(source, Evolution) else Evolution(load_history(source))
-    report = make_report(evolution)
+    report = make_report(evolution, reference=reference, zeta=zeta, progress=progress)
     written = []
     for name in dict.fromkeys(formats):
-        path = out / f"report.{name}"
-        write_atomically(path, writers[name](report).encode("utf-8"))
-        written.append(path)
+        for path, content in _files(report, name, progress):
+            write_atomically(out / path, content)
+            written.append(out / path)
     return written
 
 
-def make_report(evolution: Evolution) -> Report:
-    """All views of a run at the steps that its story turns on, against the first extracted step."""
-    last = Selection(evolution.history.steps.size - 1)
-    over_time = trends(evolution, last)
-    boundary = over_time.boundary.index
-    chosen = tuple(sorted({0, last.now, *([] if boundary is None else [boundary])}))
-    return Report(
-        evolution=evolution,
-        chosen=chosen,
-        trends=over_time,
-        verdict=judge(over_time),
-        changes=tuple(changes(evolution, replace(last, now=now)) for now in chosen),
-        orders=tuple(orders_view(evolution, replace(last, now=now)) for now in chosen),
-        backbone=backbone(evolution, last),
-        sensitivity=measure_sensitivity(evolution),
-        quality=measure_quality(evolution, last),
-        placebos=compare_placebos(evolution, last),
-    )
+def _files(report: Report, kind: str, progress: Progress | None) -> Iterator[tuple[str, bytes]]:
+    """The files of one format: their names and bytes."""
+    match kind:
+        case "md":
+            yield "report.md", as_text(report).encode()
+        case "json":
+            yield "report.json", as_json(report).encode()
+        case "csv":
+            yield "interactions.csv", as_csv(report.evolution).encode()
+            yield "word_values.csv", word_values_csv(report.evolution, report.chosen).encode()
+        case "shapiq":
+            last = report.evolution.history.steps.size - 1
+            for number, part in enumerate(report.evolution.history.probes):
+                scores = part.scores[last].astype(np.float64)
+                values, n = moebius_values(scores), part.n_variables
+                content = to_shapiq(values, index="Moebius", max_order=n, bias=float(scores[0]))
+                yield f"shapiq/probe_{number:04d}.json", to_json(content).encode()
+        case "html":
+            yield "report.html", as_html(report, progress).encode()
+        case _:
+            drawings = figures(report)
+            for done, (name, (_, drawing)) in enumerate(drawings.items()):
+                for extension in FIGURE_FORMATS:
+                    yield f"figures/{name}.{extension}", draw(name, drawing, extension)
+                if progress is not None:
+                    progress(done + 1, len(drawings), name)
 
 
 def as_json(report: Report) -> str:
@@ -132,6 +155,11 @@ def as_json(report: Report) -> str:
             "sensitivity": [as_plain(row) for row in report.sensitivity],
             "quality": as_plain(report.quality),
             "placebo": [as_plain(part) for part in report.placebos],
+            "findings": [as_plain(found) for found in report.findings],
+            "survives": report.survives,
+            "online": report.online,
+            "zeta": [as_plain(row) for row in report.zeta],
+            "baseline_llm": report.reference or None,
             "provenance": to_plain(history.run),
             "left_out": list(history.left_out),
         }
@@ -142,6 +170,7 @@ def as_text(report: Report) -> str:
     """The report as Markdown."""
     history = report.evolution.history
     model = model_name(history.run)
+    listed = [f"- {markdown_cell(line)}" for line in warnings(report)]
     parts = [
         f"# What fine-tuning changed: {markdown_cell(history.name)}",
         f"{f'{markdown_cell(model)}, ' if model else ''}{len(history.probes)} probes, "
@@ -149,8 +178,11 @@ def as_text(report: Report) -> str:
         f"τ {report.evolution.rule}.",
         "## When should it have stopped?",
         f"**{report.verdict.sentence}**",
-        "\n".join(f"- {line}" for line in report.verdict.evidence),
-        *_warnings(report),
+        "\n".join(f"- {line}" for line in (*report.verdict.evidence, report.online)),
+        *(["\n".join(listed)] if listed else []),
+        report.survives,
+        "## The paper's findings on this run",
+        as_markdown(findings_table(report.findings)),
         *_over_the_steps(report),
         *_strongest(report),
         *_orders(report),
@@ -159,34 +191,18 @@ def as_text(report: Report) -> str:
         "mean over probes; then without b.",
         as_markdown(backbone_table(report.backbone, report.chosen)),
         "## How much depends on the threshold τ",
-        "Mean counts a probe under every rule. The end of denoising in the columns of counts is that of the "
+        "Mean counts a probe under every rule; findings 1 to 5: ✓ holds, ✗ does not, ? undecided. "
+        "The end of denoising in the columns of counts is that of the "
         "chosen rule, so that a row differs from the next by its τ alone.",
         as_markdown(sensitivity_table(report.sensitivity)),
+        *(["With other noise bounds ζ, τ as it was:", as_markdown(zeta_table(report.zeta))] if report.zeta else []),
         "## Quality",
         as_markdown(quality_table(report.quality, report.trends)),
         *_placebo(report),
         "## Provenance",
-        as_markdown(_provenance(history.run)),
+        as_markdown(provenance(history.run)),
     ]
     return "\n\n".join(parts) + "\n"
-
-
-def _warnings(report: Report) -> list[str]:
-    lines = [f"Left out, damaged or foreign: {reason}" for reason in report.evolution.history.left_out]
-    if report.quality.uncertified:
-        steps = ", ".join(map(str, report.quality.uncertified))
-        lines.append(f"Not final, the certified gap is above {CERTIFIED_GAP:g} at the steps {steps}.")
-    lines += [
-        f"Not to be trusted, the sets change by themselves: {sentence(part)} (expected at least {TRUSTED_JACCARD})."
-        for part in report.placebos
-        if part.jaccard < TRUSTED_JACCARD
-    ]
-    if report.trends.base_step != 0:
-        lines.append(
-            f"The first extracted step is {report.trends.base_step}, not 0: removed, preserved and newly "
-            "emerged are told against an LLM that is already fine-tuned."
-        )
-    return ["\n".join(f"- {markdown_cell(line)}" for line in lines)] if lines else []
 
 
 def _over_the_steps(report: Report) -> list[str]:
@@ -204,13 +220,6 @@ def _over_the_steps(report: Report) -> list[str]:
 
 
 def _strongest(report: Report) -> list[str]:
-    """Per probe the strongest preserved and emerged at the end of denoising, and emerged at the last step."""
-    wanted = [(report.changes[-1], Change.EMERGED)]
-    if report.trends.boundary.index is not None:
-        at_boundary = report.changes[report.chosen.index(report.trends.boundary.index)]
-        wanted = [(at_boundary, Change.PRESERVED), (at_boundary, Change.EMERGED), *wanted]
-    else:
-        wanted = [(report.changes[-1], Change.PRESERVED), *wanted]
     parts = [
         "## The strongest interactions",
         "Effects are log-odds of the target token; words in text order.",
@@ -221,18 +230,13 @@ def _strongest(report: Report) -> list[str]:
         target = part.target.get("text")
         if isinstance(target, str):
             parts.append(f"Target token: {markdown_cell(repr(safe_text(target, max_length=60)))}")
-        for diff, change in wanted:
-            rows = [row for row in diff.rows if row.probe == part.probe.id and row.change is change]
-            parts.append(_strongest_table(rows, diff, change))
+        for diff, change, rows, total in strongest_rows(report, part.probe.id):
+            if rows:
+                parts.append(f"Step {diff.step}, {change.value}, {len(rows)} of {total}:")
+                parts.append(as_markdown(changes_table(rows, diff.base_step, diff.step, with_probe=False)))
+            else:
+                parts.append(f"Step {diff.step}: nothing {change.value}.")
     return parts
-
-
-def _strongest_table(rows: Sequence[ChangeRow], diff: Changes, change: Change) -> str:
-    if not rows:
-        return f"Step {diff.step}: nothing {change.value}."
-    shown = changes_table(rows[:STRONGEST], diff.base_step, diff.step, with_probe=False)
-    count = f"{min(STRONGEST, len(rows))} of {len(rows)}"
-    return f"Step {diff.step}, {change.value}, {count}:\n\n{as_markdown(shown)}"
 
 
 def _orders(report: Report) -> list[str]:
@@ -257,19 +261,3 @@ def _placebo(report: Report) -> list[str]:
         sentences,
         as_markdown(placebo_table(report.placebos)),
     ]
-
-
-def _provenance(run: Mapping[str, Any]) -> Table:
-    rows = [(key, safe_text(value, max_length=200)) for key, value in _flat(run, "")]
-    return Table(("field of run.toml", "value"), rows, frozenset([0, 1]))
-
-
-def _flat(value: Mapping[str, Any], prefix: str) -> list[tuple[str, str]]:
-    """Nested tables as (dotted key, text) pairs in their order."""
-    pairs = []
-    for key, item in value.items():
-        if isinstance(item, Mapping):
-            pairs += _flat(item, f"{prefix}{key}.")
-        else:
-            pairs.append((f"{prefix}{key}", str(item)))
-    return pairs

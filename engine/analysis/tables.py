@@ -11,13 +11,16 @@ from dataclasses import dataclass
 from rich.cells import cell_len
 
 from engine.analysis.evolution import Change
+from engine.analysis.findings import Finding, Holds
 from engine.analysis.placebo import PlaceboDiff
-from engine.analysis.quality import CERTIFIED_GAP, Quality, SensitivityRow
+from engine.analysis.quality import CERTIFIED_GAP, Quality
+from engine.analysis.sensitivity import SensitivityRow, ZetaRow
 from engine.analysis.views import Backbone, ChangeRow, Orders, Trends
 from engine.text import markdown_cell, safe_text
 
 GLYPHS = {Change.REMOVED: "−", Change.PRESERVED: "=", Change.EMERGED: "+"}
 NAMES = {Change.REMOVED: "removed", Change.PRESERVED: "preserved", Change.EMERGED: "newly emerged"}
+_HOLDS = {Holds.YES: "✓", Holds.NO: "✗", Holds.UNDECIDED: "?"}
 UNDEFINED = "–"
 MAX_WIDTH = 100
 MAX_LISTED = 12  # steps in one cell
@@ -212,19 +215,35 @@ def _by_step(quality: Quality) -> str:
 
 def sensitivity_table(rows: Sequence[SensitivityRow]) -> Table:
     """The headline counts under every threshold rule."""
-    headers = ["rule", "denoising ends"]
+    headers = ["rule", "denoising ends", "findings"]
     for place in ("end of denoising", "last step"):
         headers += [f"{GLYPHS[change]} n, {place}" for change in Change]
     cells = [
         (
             f"{row.rule} (chosen)" if row.chosen else row.rule,
             UNDEFINED if row.boundary.step is None else f"step {row.boundary.step}",
+            " ".join(_HOLDS[found] for found in row.findings),
             *(number(row.at_boundary.get(change), 1) for change in Change),
             *(number(row.at_last[change], 1) for change in Change),
         )
         for row in rows
     ]
-    return Table(tuple(headers), cells, frozenset([0, 1]))
+    return Table(tuple(headers), cells, frozenset([0, 1, 2]))
+
+
+def findings_table(findings: Sequence[Finding]) -> Table:
+    """The paper's findings with the numbers of this run."""
+    rows = [(str(found.number), found.claim, found.holds.value, found.numbers) for found in findings]
+    return Table(("", "finding of the paper", "this run", "numbers, means over probes"), rows, frozenset([0, 1, 2, 3]))
+
+
+def zeta_table(rows: Sequence[ZetaRow]) -> Table:
+    """Counts a probe under other noise bounds ζ."""
+    headers = ("ζ", "step", *(f"{GLYPHS[change]} n" for change in Change))
+    cells = [
+        (f"× {row.factor:g}", str(row.step), *(number(row.counts[change], 1) for change in Change)) for row in rows
+    ]
+    return Table(headers, cells, frozenset([0]))
 
 
 def _undefined_first(value: float) -> float:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from engine.analysis.effect_table import EffectTable
 from engine.analysis.history import RunHistory
 from engine.errors import SftscopeError
 from engine.interactions import Floats
@@ -63,7 +64,7 @@ def default_rules() -> tuple[ThresholdRule, ...]:
 
 def thresholds(history: RunHistory, rule: ThresholdRule) -> tuple[Floats, ...]:
     """τ of each probe at each step: one (T,) array a probe, in log-odds."""
-    strengths = [np.abs(probe.effects).max(axis=(1, 2)) for probe in history.probes]
+    strengths = [probe.table.strongest for probe in history.probes]
     steps = history.steps.size
     match rule.name:
         case "max-run":
@@ -76,15 +77,19 @@ def thresholds(history: RunHistory, rule: ThresholdRule) -> tuple[Floats, ...]:
             pooled = rule.value * np.max(strengths, axis=0)
             return tuple(pooled for _ in strengths)
         case "gap":
-            gaps = np.mean([np.abs(probe.output - probe.bias) for probe in history.probes], axis=0)
+            gaps = np.mean([probe.scale for probe in history.probes], axis=0)
             return tuple(rule.value * gaps for _ in strengths)
         case "top-k":
-            return tuple(_kth_strength(probe.effects, int(rule.value)) for probe in history.probes)
+            return tuple(_kth_strength(probe.table, int(rule.value)) for probe in history.probes)
         case _:
             return tuple(np.full(steps, rule.value) for _ in strengths)
 
 
-def _kth_strength(effects: Floats, k: int) -> Floats:
+def _kth_strength(table: EffectTable, k: int) -> Floats:
     """The (k+1)-th largest strength at each step, so that at most k lie above it: (T,)."""
-    flat = np.sort(np.abs(effects).reshape(effects.shape[0], -1), axis=1)
-    return flat[:, -k - 1] if k < flat.shape[1] else np.zeros(effects.shape[0])
+    limit = np.zeros(table.n_steps)
+    strengths = np.abs(table.effect)
+    for step in np.flatnonzero(np.diff(table.start) > k).tolist():
+        inside = strengths[table.within(step)]
+        limit[step] = np.partition(inside, inside.size - k - 1)[inside.size - k - 1]
+    return limit

@@ -10,9 +10,12 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from engine.analysis.evolution import Change
+from engine.analysis.stages import Boundary
 from engine.analysis.views import Trends
 
 CLEAR_LOSS = 0.02  # a smaller relative change of held-out loss is not called an improvement
+CLEAR_ACCURACY = 0.02  # a smaller difference of held-out accuracy (a share of 1) is not called one
+ACCURACY = "accuracy"  # its name among the losses of a checkpoint, where a run has it
 PATIENCE = 3  # checkpoints without a new minimum after which early stopping gives up
 CANCELLING = 1 / 3  # below this uncancelled ratio a class is called noise-like
 
@@ -55,8 +58,7 @@ class Verdict:
 
 def judge(trends: Trends) -> Verdict:
     """The verdict on a run from its trends against the first step."""
-    losses = trends.losses.get("eval", [])
-    measured = [(step, loss) for step, loss in zip(trends.steps, losses, strict=False) if math.isfinite(loss)]
+    measured = _measured(trends, "eval")
     evidence = [_about_boundary(trends), _about_loss(measured), *_about_emerged(trends)]
     agreement, sentence, improves = _compare(trends, measured)
     held_out = None
@@ -65,6 +67,24 @@ def judge(trends: Trends) -> Verdict:
         held_out = HeldOut(best_step, best_loss, *measured[-1], patience_step(measured), improves)
     stop = trends.boundary.step if agreement is Agreement.AGREE else None
     return Verdict(agreement, sentence, tuple(evidence), stop, held_out)
+
+
+def in_plain_words(verdict: Verdict, boundary: Boundary) -> str:
+    """Where to stop, why, how sure that is, and what held-out loss alone would have said: one paragraph."""
+    held_out = verdict.held_out
+    if held_out is None:
+        beside = "No held-out loss was recorded to compare with."
+    elif held_out.patience_step is not None:
+        beside = f"Held-out loss alone would have stopped at step {held_out.patience_step}, best {held_out.best_step}"
+        beside += "." if boundary.step is None else f"; interactions say {boundary.step}."
+    else:
+        beside = f"Held-out loss alone would not have stopped; it is lowest at step {held_out.best_step}"
+        beside += "." if boundary.step is None else f"; interactions say {boundary.step}."
+    sure = ""
+    if boundary.step is not None:
+        sure = f" The end of denoising lies in steps {boundary.low} to {boundary.high} with 95 % confidence: "
+        sure += f"{boundary.reason}."
+    return f"{verdict.sentence}{sure} {beside}"
 
 
 def patience_step(measured: Sequence[tuple[int, float]], patience: int = PATIENCE) -> int | None:
@@ -100,6 +120,13 @@ def _compare(trends: Trends, measured: Sequence[tuple[int, float]]) -> tuple[Agr
             "interactions alone are no reason to end the training here."
         )
         return Agreement.CONFLICT, sentence, True
+    accuracies = [pair for pair in _measured(trends, ACCURACY) if pair[0] >= low]
+    if better := _more_accurate(accuracies, high):
+        sentence = (
+            f"Conflict: {over} and held-out loss does not clearly improve after it, but held-out accuracy does "
+            f"({better[0]:.3f} → {better[1]:.3f}); interactions alone are no reason to end the training here."
+        )
+        return Agreement.CONFLICT, sentence, False
     if before and _clearly_below(_lowest(before)[1], here):
         earlier_step, earlier = _lowest(before)
         sentence = (
@@ -109,6 +136,20 @@ def _compare(trends: Trends, measured: Sequence[tuple[int, float]]) -> tuple[Agr
         return Agreement.CONFLICT, sentence, False
     sentence = f"Agree: stop at step {boundary.step}; {over}, and held-out loss does not clearly improve after it."
     return Agreement.AGREE, sentence, False
+
+
+def _measured(trends: Trends, name: str) -> list[tuple[int, float]]:
+    """Step and value of what was measured under this name at the checkpoints."""
+    values = trends.losses.get(name, [])
+    return [(step, value) for step, value in zip(trends.steps, values, strict=False) if math.isfinite(value)]
+
+
+def _more_accurate(accuracies: Sequence[tuple[int, float]], high: int) -> tuple[float, float] | None:
+    """The best accuracy up to the step `high` and after it, where the latter is clearly larger."""
+    here = [value for step, value in accuracies if step <= high]
+    later = [value for step, value in accuracies if step > high]
+    clear = here and later and max(later) >= max(here) + CLEAR_ACCURACY
+    return (max(here), max(later)) if clear else None
 
 
 def _lowest(measured: Sequence[tuple[int, float]]) -> tuple[int, float]:
@@ -124,7 +165,7 @@ def _about_boundary(trends: Trends) -> str:
     if boundary.step is None:
         return f"End of denoising: none; {boundary.reason}."
     return (
-        f"End of denoising: step {boundary.step}, 90 % bootstrap interval over probes "
+        f"End of denoising: step {boundary.step}, 95 % bootstrap interval "
         f"{boundary.low}–{boundary.high}; {boundary.reason}."
     )
 

@@ -6,25 +6,33 @@ a number is a mean over probes its name says so (`_mean`); `pooled` sums over pr
 
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
 
 from engine.analysis import metrics
-from engine.analysis.evolution import Change, Evolution, Sets
+from engine.analysis.class_sums import ClassSums, Signs, class_sums, emerged_sums, jaccard_of_neighbours
+from engine.analysis.effect_table import measure_mismatch
+from engine.analysis.evolution import EARLY, LATE, Change, Evolution, Sets
 from engine.analysis.stages import Boundary, find_boundary
 from engine.interactions import Floats, Relation
+
+FULL = "full score"
 
 
 @dataclass(frozen=True)
 class Selection:
-    """What a view looks at: indices into the run's steps, and probe indices (None: all probes)."""
+    """What a view looks at: indices into the run's steps, and probe indices (None: all probes).
+
+    trajectory: preserved asks that an interaction be encoded at every step in between.
+    """
 
     now: int
     base: int = 0
     probe: int | None = None
+    trajectory: bool = False
 
     def probes_of(self, evolution: Evolution) -> Sequence[int]:
         """The probe indices that are looked at."""
@@ -41,6 +49,9 @@ class ClassTrend:
     uncancelled_mean: list[float]
     uncancelled_pooled: list[float]
     contribution_mean: list[float]
+    contribution_absolute_mean: list[float] = field(default_factory=list)
+    contribution_strength_mean: list[float] = field(default_factory=list)
+    generalizable_mean: list[float] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -55,6 +66,7 @@ class Trends:
     matching_error_all: list[float]
     matching_error_encoded: list[float]
     boundary: Boundary
+    jaccard_neighbours: list[float] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -127,27 +139,39 @@ class Backbone:
     note: str = ""
 
 
-def trends(evolution: Evolution, selection: Selection) -> Trends:
-    """Every class at every step, against the base step of `selection`."""
+def trends(
+    evolution: Evolution,
+    selection: Selection,
+    *,
+    references: Sequence[Signs] | None = None,
+) -> Trends:
+    """Every class at every step, against the base step of `selection`.
+
+    references: per probe of the run what a baseline LLM encodes (see `reference`), for the
+    generalizable ratio.
+    """
     history, probes = evolution.history, selection.probes_of(evolution)
-    points = [
-        {change: _class_point(evolution, replace(selection, now=now), change) for change in Change}
-        for now in range(history.steps.size)
+    parts = [
+        class_sums(
+            evolution,
+            p,
+            selection.base,
+            trajectory=selection.trajectory,
+            reference=None if references is None else references[p],
+        )
+        for p in probes
     ]
-    chosen = [(history.probes[p], evolution.encoded[p]) for p in probes]
-    all_errors = [metrics.matching_errors(part.scores, part.effects) for part, _ in chosen]
-    encoded_errors = [metrics.matching_errors(part.scores, part.effects, omega) for part, omega in chosen]
+    errors = [_matching_errors(evolution, p) for p in probes]
     return Trends(
         steps=history.steps.tolist(),
         base_step=int(history.steps[selection.base]),
         encoded_mean=evolution.counts()[list(probes)].mean(axis=0).tolist(),
-        classes={
-            change: ClassTrend(*map(list, zip(*(point[change] for point in points), strict=True))) for change in Change
-        },
+        classes={change: _class_trend([part[change] for part in parts]) for change in Change},
         losses={name: values.tolist() for name, values in history.losses.items()},
-        matching_error_all=[_mean(at_step) for at_step in zip(*all_errors, strict=True)],
-        matching_error_encoded=[_mean(at_step) for at_step in zip(*encoded_errors, strict=True)],
+        matching_error_all=_mean_over_probes([both[0] for both in errors]),
+        matching_error_encoded=_mean_over_probes([both[1] for both in errors]),
         boundary=find_boundary(evolution),
+        jaccard_neighbours=_mean_over_probes([jaccard_of_neighbours(evolution, p) for p in probes]),
     )
 
 
@@ -157,9 +181,11 @@ def changes(evolution: Evolution, selection: Selection) -> Changes:
     rows = []
     for p in selection.probes_of(evolution):
         probe = history.probes[p]
-        for change, members in evolution.partition(p, selection.now, selection.base).items():
+        for change, members in evolution.partition(
+            p, selection.now, selection.base, trajectory=selection.trajectory
+        ).items():
             for relation, subset in np.argwhere(members):
-                series = probe.effects[:, relation, subset]
+                series = probe.table.series(int(relation), int(subset))
                 rows.append(
                     ChangeRow(
                         probe=probe.probe.id,
@@ -203,30 +229,24 @@ def backbone(evolution: Evolution, selection: Selection) -> Backbone:
     history, probes = evolution.history, selection.probes_of(evolution)
     boundary = find_boundary(evolution).index
     whole_response = history.scores_whole_response
-    sums: dict[str, Callable[[int, int], float]] = {"full score": lambda p, t: _full_sum(evolution, p, t)}
-    for change in Change:
-        sums[change.value] = lambda p, t, change=change: _sum(  # type: ignore[misc]
-            *_members(evolution, p, replace(selection, now=t), change)
-        )
-    if boundary is not None:
-        for name in ("emerged early", "emerged late"):
-            sums[name] = lambda p, t, name=name: _sum(  # type: ignore[misc]
-                evolution.emerged_by(p, t, selection.base, boundary)[name], history.probes[p].effects[t]
-            )
-    rows = []
-    for name, total in sums.items():
-        with_bias, without = [], []
-        for t in range(history.steps.size):
-            scored = [] if whole_response else probes
-            values = [(total(p, t), _class_bias(evolution, p, t, name, selection.base)) for p in scored]
-            with_bias.append(_mean([metrics.cross_entropy(s + b) for s, b in values]))
-            without.append(_mean([metrics.cross_entropy(s) for s, _ in values]))
-        rows.append(BackboneRow(name, with_bias, without))
+    names = [FULL, *(change.value for change in Change), *(() if boundary is None else (EARLY, LATE))]
+    with_bias: dict[str, list[Floats]] = {name: [] for name in names}
+    without: dict[str, list[Floats]] = {name: [] for name in names}
+    for p in [] if whole_response else probes:
+        bias = history.probes[p].bias
+        for name, total in _class_totals(evolution, p, selection, boundary).items():
+            own_bias = bias[selection.base] if name == Change.REMOVED else bias  # of the step its effects are of
+            with_bias[name].append(np.logaddexp(0.0, -(total + own_bias)))
+            without[name].append(np.logaddexp(0.0, -total))
+    nothing = [metrics.NAN] * history.steps.size
     return Backbone(
         step=int(history.steps[selection.now]),
         base_step=int(history.steps[selection.base]),
         steps=history.steps.tolist(),
-        rows=rows,
+        rows=[
+            BackboneRow(name, *((_mean_over_probes(kind[name]) or nothing) for kind in (with_bias, without)))
+            for name in names
+        ],
         losses={name: values.tolist() for name, values in history.losses.items()},
         note="undefined: the target is the whole response, not one token" if whole_response else "",
     )
@@ -254,44 +274,56 @@ def to_json(plain: Any) -> str:
 
 
 def _members(evolution: Evolution, probe: int, selection: Selection, change: Change) -> tuple[Sets, Floats]:
-    members = evolution.partition(probe, selection.now, selection.base)[change]
+    sets = evolution.partition(probe, selection.now, selection.base, trajectory=selection.trajectory)
+    members = sets[change]
     return members, evolution.effects_of(probe, change, selection.now, selection.base)
 
 
-def _class_point(evolution: Evolution, selection: Selection, change: Change) -> tuple[float, ...]:
-    """The fields of `ClassTrend` at one step."""
-    parts = [_members(evolution, p, selection, change) for p in selection.probes_of(evolution)]
-    inside = np.concatenate([effects[members] for members, effects in parts])
-    total = float(np.abs(inside).sum())
-    return (
-        _mean([float(members.sum()) for members, _ in parts]),
-        _mean([metrics.strength(members, effects) for members, effects in parts]),
-        _mean([metrics.mean_order(members) for members, _ in parts]),
-        _mean([metrics.uncancelled_ratio(members, effects) for members, effects in parts]),
-        abs(float(inside.sum())) / total if total > 0 else metrics.NAN,
-        _mean([metrics.average_contribution(members, effects) for members, effects in parts]),
+def _class_trend(parts: Sequence[ClassSums]) -> ClassTrend:
+    """One class of several probes as curves."""
+    effect, strength = sum(part.effect for part in parts), sum(part.strength for part in parts)
+    pooled = np.divide(np.abs(effect), strength, out=np.full(np.shape(strength), metrics.NAN), where=strength > 0)
+    return ClassTrend(
+        count_mean=_mean_over_probes([part.count for part in parts]),
+        strength_mean=_mean_over_probes([part.strength for part in parts]),
+        order_mean=_mean_over_probes([part.mean_order for part in parts]),
+        uncancelled_mean=_mean_over_probes([part.uncancelled for part in parts]),
+        uncancelled_pooled=np.minimum(pooled, 1.0).tolist(),
+        contribution_mean=_mean_over_probes([part.contribution for part in parts]),
+        contribution_absolute_mean=_mean_over_probes([part.contribution_absolute for part in parts]),
+        contribution_strength_mean=_mean_over_probes([part.contribution_strength for part in parts]),
+        generalizable_mean=_mean_over_probes([part.generalizable for part in parts]),
     )
+
+
+def _matching_errors(evolution: Evolution, probe: int) -> tuple[Floats, Floats]:
+    """Eq. (14) at every step, with all interactions and with Ω only: two of (T,)."""
+    part = evolution.history.probes[probe]
+    encoded = measure_mismatch(part.scores, part.table, evolution.kept(probe))
+    return metrics.relative(part.mismatch.mean, part.scale), metrics.relative(encoded.mean, part.scale)
+
+
+def _class_totals(evolution: Evolution, probe: int, selection: Selection, boundary: int | None) -> dict[str, Floats]:
+    """Σ I of every class at every step, and of the full score: (T,) each."""
+    part = evolution.history.probes[probe]
+    classes = class_sums(evolution, probe, selection.base, trajectory=selection.trajectory)
+    sums: dict[str, ClassSums] = {change.value: found for change, found in classes.items()}
+    if boundary is not None:
+        sums |= emerged_sums(evolution, probe, selection.base, boundary)
+    return {FULL: part.output - part.bias} | {name: found.effect for name, found in sums.items()}
 
 
 def _strongest_first(row: ChangeRow) -> tuple[float, str, str, int]:
     return -max(abs(row.effect_base), abs(row.effect_now)), row.probe, row.relation, row.subset
 
 
-def _sum(members: Sets, effects: Floats) -> float:
-    return float(effects[members].sum())
-
-
-def _full_sum(evolution: Evolution, probe: int, now: int) -> float:
-    part = evolution.history.probes[probe]
-    return float(part.output[now] - part.bias[now])
-
-
-def _class_bias(evolution: Evolution, probe: int, now: int, name: str, base: int) -> float:
-    """b of the step whose effects stand for the class."""
-    return float(evolution.history.probes[probe].bias[base if name == Change.REMOVED else now])
-
-
-def _mean(values: Sequence[float]) -> float:
-    """Mean over the values that are defined; NaN where none is."""
-    defined = [value for value in values if not math.isnan(value)]
-    return float(np.mean(defined)) if defined else metrics.NAN
+def _mean_over_probes(values: Sequence[Floats]) -> list[float]:
+    """Mean over the probes (P, T) whose value is defined, NaN where none is: T long; empty without probes."""
+    if not values:
+        return []
+    table = np.array(values)
+    defined = ~np.isnan(table)
+    count = defined.sum(axis=0)
+    total = np.where(defined, table, 0.0).sum(axis=0)
+    mean: list[float] = np.divide(total, count, out=np.full(count.shape, metrics.NAN), where=count > 0).tolist()
+    return mean

@@ -1,0 +1,64 @@
+"""A second run beside the first: are its probes the same, and what does it encode at its last checkpoint.
+
+The baseline LLM of Eq. (7), (9) is such a run: another LLM fine-tuned on the same data, with its own τ
+by the same rule. An interaction of the first run generalizes where the second one encodes the same
+(relation, words) with the same sign of effect.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from engine.analysis.class_sums import Signs
+from engine.analysis.evolution import Evolution
+from engine.analysis.history import RunHistory
+from engine.errors import SftscopeError
+from engine.probes import Probe
+from engine.text import safe_text
+
+
+def match_probes(history: RunHistory, other: RunHistory) -> list[int]:
+    """For each probe of `history` the index of the same probe in `other`.
+
+    SftscopeError unless both runs have the same probes: ids, instruction, input and chosen words; the
+    order, the response and the LLM may differ.
+    """
+    places = {part.probe.id: index for index, part in enumerate(other.probes)}
+    own = [part.probe for part in history.probes]
+    for probe in own:
+        shown = safe_text(repr(probe.id), max_length=60)
+        if probe.id not in places:
+            raise SftscopeError(
+                f"{other.name}: has no probe {shown}, which {history.name} has; both runs need the same probes"
+            )
+        if difference := _difference(probe, other.probes[places[probe.id]].probe):
+            raise SftscopeError(
+                f"{other.name}: {difference} of probe {shown} differ from those in {history.name}; "
+                "both runs need the same probes: extract one with the probes.jsonl of the other"
+            )
+    if len(places) > len(own):
+        extra = next(name for name in places if name not in {probe.id for probe in own})
+        shown = safe_text(repr(extra), max_length=60)
+        raise SftscopeError(
+            f"{history.name}: has no probe {shown}, which {other.name} has; both runs need the same probes"
+        )
+    return [places[probe.id] for probe in own]
+
+
+def reference_signs(history: RunHistory, reference: Evolution) -> Sequence[Signs]:
+    """Per probe of `history` the sign of each effect that the reference encodes at its last step, 0 elsewhere."""
+    last = reference.history.steps.size - 1
+    signs = []
+    for index in match_probes(history, reference.history):
+        effects = reference.history.probes[index].table.at(last)
+        signs.append(np.where(reference.omega(index, last), np.sign(effects), 0).astype(np.int8))
+    return signs
+
+
+def _difference(first: Probe, second: Probe) -> str:
+    """What differs between two probes of one id; empty where nothing does that an interaction depends on."""
+    if first.instruction != second.instruction:
+        return "the instruction"
+    if first.input != second.input:
+        return "the text"
+    return "" if first.words == second.words else "the chosen words"

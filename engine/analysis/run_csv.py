@@ -1,0 +1,70 @@
+"""A run as tidy CSV: one row an interaction that is encoded at a step, columns ready for any data frame."""
+
+import csv
+import io
+from collections.abc import Sequence
+
+import numpy as np
+
+from engine.analysis.evolution import Evolution
+from engine.analysis.read_outs import banzhaf_values, shapley_values
+from engine.interactions import Relation
+from engine.text import safe_text
+
+HEADER = ("run", "probe", "step", "relation", "subset", "order", "words", "effect", "tau", "change")
+
+
+def as_csv(evolution: Evolution, *, base: int = 0) -> str:
+    """All encoded interactions by probe, step, relation and subset; effect and τ in log-odds.
+
+    change: preserved or emerged against the base step. What is removed at a step is what the base step
+    has and that step has not. Words are joined by a space; a cell that a spreadsheet would take for a
+    formula begins with an apostrophe.
+    """
+    out = io.StringIO(newline="")
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(HEADER)
+    history = evolution.history
+    for p, part in enumerate(history.probes):
+        table, kept = part.table, evolution.kept(p)
+        omega = evolution.omega(p, base).ravel()
+        steps, mask = table.step, (1 << part.n_variables) - 1
+        for pair in np.flatnonzero(kept).tolist():
+            column, now = int(table.column[pair]), int(steps[pair])
+            subset = column & mask
+            writer.writerow(
+                (
+                    _cell(history.name),
+                    _cell(part.probe.id),
+                    int(history.steps[now]),
+                    Relation(column >> part.n_variables).name,
+                    subset,
+                    subset.bit_count(),
+                    _cell(" ".join(part.words_of(subset))),
+                    repr(float(table.effect[pair])),
+                    repr(float(evolution.tau[p][now])),
+                    "preserved" if omega[column] else "emerged",
+                )
+            )
+    return out.getvalue()
+
+
+def word_values_csv(evolution: Evolution, steps: Sequence[int]) -> str:
+    """Shapley and Banzhaf values of every word at the step indices `steps`, in log-odds."""
+    out = io.StringIO(newline="")
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(("run", "probe", "step", "variable", "word", "shapley", "banzhaf"))
+    history = evolution.history
+    for part in history.probes:
+        for now in steps:
+            scores = part.scores[now].astype(np.float64)
+            values = zip(part.probe.variables, shapley_values(scores), banzhaf_values(scores), strict=True)
+            for variable, (word, shapley, banzhaf) in enumerate(values):
+                place = (_cell(history.name), _cell(part.probe.id), int(history.steps[now]), variable, _cell(word))
+                writer.writerow((*place, repr(float(shapley)), repr(float(banzhaf))))
+    return out.getvalue()
+
+
+def _cell(text: str) -> str:
+    shown = safe_text(text)
+    return f"'{shown}" if shown[:1] in ("=", "+", "-", "@") else shown
