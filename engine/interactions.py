@@ -5,6 +5,7 @@ the first variable of the text. All transforms act on the last axis and broadcas
 each is n passes over the array, O(n 2^n). Nothing here knows of models, files or thresholds.
 """
 
+from collections.abc import Sequence
 from enum import IntEnum
 from functools import lru_cache
 
@@ -34,6 +35,15 @@ def orders(n: int) -> NDArray[np.int64]:
     result = np.bitwise_count(np.arange(1 << n, dtype=np.uint64)).astype(np.int64)
     result.setflags(write=False)
     return result
+
+
+def relabelled(order: Sequence[int]) -> NDArray[np.int64]:
+    """The subset that each subset stands for when variable k is what was variable order[k]: (2^n,)."""
+    subsets = np.arange(1 << len(order), dtype=np.int64)
+    stands_for = np.zeros_like(subsets)
+    for new, old in enumerate(order):
+        stands_for |= (subsets >> new & 1) << old
+    return stands_for
 
 
 def _halves(values: Floats, variable: int) -> tuple[Floats, Floats]:

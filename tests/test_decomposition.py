@@ -223,6 +223,24 @@ def relabel(n, order):
     return np.array([sum((t >> i & 1) << int(j) for i, j in enumerate(order)) for t in range(1 << n)])
 
 
+@settings(max_examples=25, deadline=None)
+@given(st.integers(1, 6).flatmap(lambda n: st.permutations(range(n))), st.integers(0, 1000), st.sampled_from(KINDS))
+def test_permuted_words_have_permuted_effects(order, seed, kind):
+    """Exactly, ties included: the tie-break goes with the words."""
+    n = len(order)
+    scores = score_vector(n, seed, kind)
+    zeta = float(noise_bound(scores)[0])
+    words = [f"word{i * 7 % 10}" for i in range(n)]
+    moved = relabel(n, order)
+    permuted, permuted_words = np.empty_like(scores), [""] * n
+    permuted[moved] = scores
+    for i, place in enumerate(order):
+        permuted_words[place] = words[i]
+    plain = decompose(scores, zeta, names=[words])
+    turned = decompose(permuted, zeta, names=[permuted_words])
+    np.testing.assert_array_equal(all_effects(turned)[0][:, moved], all_effects(plain)[0])
+
+
 def has_one_plain_optimum(scores, zeta):
     """Whether the weights without the tie-breaking term leave no choice, nor nearly so.
 

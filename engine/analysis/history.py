@@ -5,7 +5,7 @@ the run's probes, is named in `left_out` and not part of the history.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -102,6 +102,7 @@ class RunHistory:
     run: Mapping[str, Any]
     left_out: tuple[str, ...] = ()
     placebos: tuple[Placebo, ...] = ()
+    precision: Mapping[str, Any] = field(default_factory=dict)  # of the scores: asked, taken, candidates measured
 
     @property
     def scores_whole_response(self) -> bool:
@@ -150,6 +151,7 @@ def load_history(path: Path) -> RunHistory:
     steps: list[int] = []
     losses: list[Mapping[str, float]] = []
     left_out: list[str] = []
+    precision: Mapping[str, Any] = {}
     for step in on_disk:
         try:
             record = folder.read_step(step)
@@ -160,6 +162,8 @@ def load_history(path: Path) -> RunHistory:
         table.put(len(steps), record)
         steps.append(step)
         losses.append(record.losses)
+        chosen = record.provenance.get("precision")
+        precision = chosen if isinstance(chosen, Mapping) else precision
     if not steps:
         reason = f"; {left_out[0]}" if left_out else ""
         raise SftscopeError(f"{path}: no extracted steps yet; run 'sftscope extract {path}'{reason}")
@@ -176,6 +180,7 @@ def load_history(path: Path) -> RunHistory:
         run=run,
         left_out=tuple(left_out),
         placebos=placebos,
+        precision=precision,
     )
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from engine.analysis.caveats import caveats
 from engine.analysis.evolution import Change, Evolution
 from engine.analysis.findings import Finding, measure_findings
 from engine.analysis.placebo import TRUSTED_JACCARD, PlaceboDiff, compare_placebos, sentence
@@ -118,7 +119,8 @@ def title(report: Report) -> str:
 
 def warnings(report: Report) -> list[str]:
     """What a reader must know before trusting the rest, as it came."""
-    lines = [f"Left out, damaged or foreign: {reason}" for reason in report.evolution.history.left_out]
+    history = report.evolution.history
+    lines = [f"Left out, damaged or foreign: {reason}" for reason in history.left_out] + caveats(history)
     if report.quality.uncertified:
         steps = ", ".join(map(str, report.quality.uncertified))
         lines.append(f"Not final, the certified gap is above {CERTIFIED_GAP:g} at the steps {steps}.")

@@ -86,7 +86,11 @@ def measure_zeta(evolution: Evolution, steps: Sequence[int], *, base: int = 0) -
     for factor in ZETA_FACTORS:
         counts = np.zeros((len(later), len(Change)))
         for p, part in enumerate(evolution.history.probes):
-            result = decompose(part.scores[wanted].astype(np.float64), factor * part.zeta[wanted])
+            result = decompose(
+                part.scores[wanted].astype(np.float64),
+                factor * part.zeta[wanted],
+                names=[part.probe.variables] * len(wanted),
+            )
             effects = np.stack([result.and_effects, result.or_effects], axis=1)
             omega = [evolution.encodes(p, step, effects[i]) for i, step in enumerate(wanted)]
             counts += [[sets.sum() for sets in partition(omega[0], now).values()] for now in omega[1:]]

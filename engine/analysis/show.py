@@ -7,6 +7,7 @@ the explorer and the report use too; all text from the run is made safe to show.
 from collections.abc import Mapping
 from typing import Any
 
+from engine.analysis.caveats import caveats
 from engine.analysis.evolution import Evolution
 from engine.analysis.noise import FLOOR, largest_noise
 from engine.analysis.placebo import compare_placebos, sentence
@@ -60,6 +61,7 @@ def show_json(evolution: Evolution, selection: Selection) -> dict[str, Any]:
         "quality": as_plain(measure_quality(evolution, selection)),
         "placebo": [as_plain(part) for part in compare_placebos(evolution, selection)],
         "left_out": list(history.left_out),
+        "caveats": caveats(history),
     }
 
 
@@ -126,7 +128,7 @@ def _head(evolution: Evolution, selection: Selection) -> str:
         f"step {now} of {int(history.steps[-1])} against step {base} · {probe} · τ {evolution.rule}"
         + (" (provisional)" if is_provisional(evolution) else ""),
     ]
-    lines += [f"left out: {reason}" for reason in history.left_out]
+    lines += [f"left out: {reason}" for reason in history.left_out] + caveats(history)
     return "\n".join(lines)
 
 

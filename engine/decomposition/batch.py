@@ -19,12 +19,12 @@ import numpy as np
 from engine.decomposition.certified import certified_solution
 from engine.decomposition.cholesky import lapack
 from engine.decomposition.interior_point import Iterate
-from engine.decomposition.lattice_program import LatticeProgram, lattice_program
+from engine.decomposition.lattice_program import Ints, LatticeProgram, lattice_program
 from engine.decomposition.search import Solution
 from engine.decomposition.workers import MOST_WORKERS, in_order, one_blas_thread, usable_cores
 from engine.decomposition.working_set import MOST_ROWS
 from engine.errors import SftscopeError
-from engine.interactions import Floats, n_variables_of
+from engine.interactions import Floats, n_variables_of, relabelled
 
 MOST_VARIABLES: Final = 16
 FEWEST_VARIABLES_FOR_THREADS: Final = 8
@@ -58,6 +58,7 @@ def decompose(
     zeta: Floats | float,
     *,
     tolerance: float = 1e-3,
+    names: Sequence[Sequence[str]] | None = None,
     workers: int | None = None,
     points: Points | None = None,
     on_progress: Callable[[int, int], None] | None = None,
@@ -67,9 +68,12 @@ def decompose(
     scores: (B, 2^n) or (2^n,), by subset; zeta: one bound or (B,), in the unit of the scores. The result is
     batched in either case. |h − v| ≤ ζ at every masked state, up to 1e-9 of max|v − v(x_∅)|. Raises
     UncertifiedError where a gap stays above `tolerance`, SftscopeError for scores that are not finite.
-    `workers` vectors are solved at a time (default: as many as there are cores and memory); the result does not
-    depend on it, bit for bit. `points` supplies nearly optimal points of the whole batch, from a GPU, say, so that
-    only their vertices are left to solve. `on_progress(done, total)` is called after each vector.
+
+    names: the n variables of each vector. The choice among equal optima then follows the names, not the places:
+    variables in another order have the same effects (equal names keep their order). `workers` vectors are solved
+    at a time (default: as many as there are cores and memory); the result does not depend on it, bit for bit.
+    `points` supplies nearly optimal points of the whole batch, from a GPU, say, so that only their vertices are
+    left to solve. `on_progress(done, total)` is called after each vector.
     """
     batch, bounds, n = checked_problem(scores, zeta)
     if not 0.0 < tolerance < 1.0:
@@ -83,7 +87,11 @@ def decompose(
     objective, lower_bound = np.zeros(len(batch)), np.zeros(len(batch))
     solver: list[str] = []
 
-    problems = [_scaled(batch[index], float(bounds[index]), index) for index in range(len(batch))]
+    places = [np.arange(program.n_states)] * len(batch) if names is None else [_by_name(n, given) for given in names]
+    problems = [
+        _scaled(vector[place], float(bound), index)
+        for index, (vector, place, bound) in enumerate(zip(batch, places, bounds, strict=True))
+    ]
     starts: Sequence[Iterate | None] = [None] * len(batch)
     if points is not None:
         starts = points(np.stack([p.v for p in problems]), np.array([p.zeta for p in problems]))
@@ -99,7 +107,7 @@ def decompose(
                     f"score vector {index} could only be decomposed to a gap of {solution.gap:.1e}, "
                     f"expected ≤ {tolerance:.0e}: check its scores, or allow a larger ζ or tolerance"
                 )
-            effects[index] = program.spread(solution.x)
+            effects[index][:, places[index]] = program.spread(solution.x)
             objective[index], lower_bound[index] = solution.cost, solution.bound
             solver.append(solution.stage)
             if on_progress is not None:
@@ -136,6 +144,13 @@ def _workers_for(n: int, wanted: int | None) -> int:
     if n < FEWEST_VARIABLES_FOR_THREADS:
         return 1
     return max(1, min(usable_cores(), MOST_WORKERS, MOST_MATRIX_BYTES // (8 * min(2**n, MOST_ROWS) ** 2)))
+
+
+def _by_name(n: int, names: Sequence[str]) -> Ints:
+    """Where each subset of the variables in the order of their names lies in the order given: (2^n,)."""
+    if len(names) != n:
+        raise ValueError(f"expected {n} names, got {len(names)}")
+    return relabelled(sorted(range(n), key=lambda variable: (names[variable], variable)))
 
 
 @dataclass(frozen=True, eq=False)

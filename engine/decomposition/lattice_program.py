@@ -23,8 +23,8 @@ ORDER_WEIGHT = 1e-3  # δ: an effect of order k costs 1 + δ(k − 1)
 OR_WEIGHT = ORDER_WEIGHT / 2  # and an OR a little more than the AND of its set
 # δ alone leaves faces of equal optima (moving effect from AND_ij + OR_ij to AND_ik + OR_ik can be free).
 # A fixed pseudo-random share, far below δ/2, makes the optimum one point, so that it moves continuously with v.
-# It is tied to the labels: among exact ties, other labels may choose another optimum. Weights that all labellings
-# share cannot tell AND_ij from AND_ik; weights that follow the scores would jump where two scores cross.
+# It is tied to the labels: `decompose` gives the variables the order of their words. Weights that all labellings
+# share could not tell AND_ij from AND_ik; weights that follow the scores would jump where two scores cross.
 TIE_WEIGHT = 1e-5
 
 

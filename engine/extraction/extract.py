@@ -45,6 +45,7 @@ class Work:
     slot: AdapterSlot
     scorer: Scorer
     probe_ids: tuple[str, ...]
+    words: tuple[tuple[str, ...], ...]  # of each probe
     prompts: tuple[MaskedPrompt, ...]
     checkpoints: Mapping[int, Checkpoint]
     provenance: Mapping[str, Any]
@@ -134,6 +135,7 @@ def prepare(settings: RunSettings, folder: RunFolder, identity: str) -> Work:
         slot=AdapterSlot(llm.model),
         scorer=scorer,
         probe_ids=tuple(probe.id for probe in probes),
+        words=tuple(probe.variables for probe in probes),
         prompts=prompts,
         checkpoints=ready_checkpoints(folder.checkpoints),
         provenance=provenance,
@@ -246,7 +248,13 @@ def decomposed(work: Work, scored: StepRecord, zeta: Floats, source: Sequence[st
     for n in np.unique(scored.n_variables):
         members: list[int] = np.flatnonzero(scored.n_variables == n).tolist()
         scores = np.stack([scored.scores[scored.probe_slice(p)] for p in members])
-        result = decompose(scores, zeta[members], tolerance=work.settings.extraction.tolerance, points=points)
+        result = decompose(
+            scores,
+            zeta[members],
+            tolerance=work.settings.extraction.tolerance,
+            names=[work.words[p] for p in members],
+            points=points,
+        )
         for row, p in enumerate(members):
             columns["and_effects"][scored.probe_slice(p)] = result.and_effects[row]
             columns["or_effects"][scored.probe_slice(p)] = result.or_effects[row]
