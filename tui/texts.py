@@ -8,6 +8,9 @@ from rich.style import Style
 from rich.text import Text
 
 from engine.analysis.evolution import Evolution
+from engine.analysis.quality import SensitivityRow
+from engine.analysis.tables import as_text, sensitivity_table
+from engine.analysis.verdict import Verdict
 from engine.interactions import Relation
 from tui.change_table import CHANGES, ChangeTable
 from tui.keys import FILTER_HELP, KEYS
@@ -44,6 +47,19 @@ def problems_text(left_out: Sequence[str], inks: Inks) -> Text:
     for reason in left_out:
         text.append(f"\n{shown(reason)}\n", inks.error)
     return text
+
+
+def verdict_text(verdict: Verdict, inks: Inks) -> Text:
+    """When to stop, and why."""
+    text = Text(f"{shown(verdict.sentence)}\n", inks.strong)
+    for line in verdict.evidence:
+        text.append(f"\n• {shown(line)}\n")
+    return text
+
+
+def sensitivity_text(rows: Sequence[SensitivityRow]) -> Text:
+    """The headline counts under every threshold rule."""
+    return Text(as_text(sensitivity_table(rows), width=140), no_wrap=True)
 
 
 def full_row_text(
