@@ -40,13 +40,12 @@ def explore(
     glyphs: Glyphs = "",
 ) -> None:
     """Scrub through a run in the terminal."""
+    if not runs and not (sys.stdin.isatty() and sys.stdout.isatty()):
+        list_runs()
+        return
     found = runs or [*find_runs(Path()), *sample_runs()]
     if not found:
-        print("No run here; make one with 'sftscope demo' or 'sftscope run CONFIG --out RUN'.")
-        return
-    if not runs and not (sys.stdin.isatty() and sys.stdout.isatty()):
-        for path in dict.fromkeys(run.resolve() for run in found):
-            print(f"sftscope explore {shlex.quote(safe_text(str(path)))}")
+        list_runs()
         return
     from tui.launch import explore as open_explorer
     from tui.start import Start
@@ -80,6 +79,19 @@ def demo(
     from tui.launch import explore as open_explorer
 
     open_explorer([out])
+
+
+def list_runs() -> None:
+    """The runs that are found, as the commands that open them."""
+    found = find_runs(Path())
+    print("Runs here:" if found else "No run here; make one with 'sftscope demo' or 'sftscope run CONFIG --out RUN'.")
+    for path in found:
+        print(f"  sftscope explore {shlex.quote(safe_text(str(path)))}")
+    samples = [path for path in sample_runs() if path.resolve() not in {run.resolve() for run in found}]
+    if samples:
+        print("Sample runs:")
+        for path in samples:
+            print(f"  sftscope explore {shlex.quote(safe_text(str(path)))}")
 
 
 def main() -> None:

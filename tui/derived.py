@@ -83,9 +83,13 @@ class Derived:
     """What is derived from one run. Curves over all steps come from the loader, None until they are there;
     what belongs to one step is computed when it is first looked at."""
 
-    def __init__(self, history: RunHistory, loader: Loader, generation: int = 0) -> None:
+    def __init__(
+        self, history: RunHistory, loader: Loader, generation: int = 0, before: "Derived | None" = None
+    ) -> None:
         self.history = history
         self.generation = generation
+        self._before = before._over if before is not None else {}
+        self._over: dict[str, Any] = {}  # the newest curves by name, to be shown until newer ones are computed
         self._loader = loader
         self._slow = Recent(48)
         self._tables = Recent(24)  # of up to some megabytes
@@ -219,7 +223,10 @@ class Derived:
         """A view that does not depend on the present step, against the base of the curves."""
         selection = Selection(now=state.trend_base, base=state.trend_base, probe=state.probe)
         key = (name, reading.evolution.rule, selection)
-        return self._asked(key, lambda: view(reading.evolution, selection))
+        found = self._asked(key, lambda: view(reading.evolution, selection))
+        if found is not None:
+            self._over[name] = found
+        return found if found is not None else self._over.get(name, self._before.get(name))
 
     def _asked(self, key: tuple[Hashable, ...], job: Callable[[], Any]) -> Any:
         if (value := self._slow.get(key)) is None:

@@ -23,7 +23,7 @@ from tui.panes.trends import TrendsSlice
 from tui.safe_lines import shown
 from tui.screen import Frame
 from tui.session import Session
-from tui.state import View, ViewState
+from tui.state import View, ViewState, nearest_index
 from tui.widgets.step_bar import StepBarContent
 
 
@@ -111,7 +111,7 @@ def _slice(view: View, scene: Scene) -> Any:
     match view:
         case View.TRENDS:
             trends = derived.trends(reading, state)
-            return trends and TrendsSlice(trends, state.step, n_probes)
+            return trends and TrendsSlice(trends, nearest_index(trends.steps, state.step_number), n_probes)
         case View.CHANGES:
             table, rows = derived.table(reading, state), derived.arrangement(reading, state)
             return ChangesSlice(table, rows, state.row, state.sort, state.filter, state.probe is None)
@@ -119,7 +119,10 @@ def _slice(view: View, scene: Scene) -> Any:
             return OrdersSlice(derived.orders(reading, state), state.order_counts, n_probes)
         case View.BACKBONE:
             backbone = derived.backbone(reading, state)
-            return backbone and BackboneSlice(backbone, state.step, reading.boundary.index, n_probes)
+            if backbone is None:
+                return None
+            now = nearest_index(backbone.steps, state.step_number)
+            return BackboneSlice(backbone, now, reading.boundary.index, n_probes)
         case View.PROBE:
             return _probe(scene)
         case View.COMPARE:

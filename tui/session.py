@@ -24,8 +24,6 @@ from tui.loader import Done, Loader, Urgency
 from tui.safe_lines import shown
 
 SLICE_SECONDS = 0.1  # of reading, after which urgent work may go first
-_FIRST_LOOK = 32  # steps, spread over the run, that are shown while the others are read
-_NEXT_LOOK = 8  # and again when there are so many times more
 _generations = count()
 
 
@@ -34,7 +32,6 @@ class Grown:
     """What one slice of reading brought; reading is None where there is nothing new to show yet."""
 
     reading: Reading | None
-    loaded: int
     total: int
     pending: int
     left_out: tuple[str, ...]
@@ -50,12 +47,11 @@ class Session:
         self.rule = rule
         self.derived: Derived | None = None
         self.reading: Reading | None = None
-        self.last = Grown(None, 0, 0, 0, (), None)
+        self.last = Grown(None, 0, 0, (), None)
         self._loader = loader
         self._key: Hashable = ("run", next(_generations))
         self._growing: GrowingHistory | None = None
-        self._published = 0
-        self._changed = False
+        self._failure = ""  # stands until a history can be read again
 
     @property
     def name(self) -> str:
@@ -85,7 +81,7 @@ class Session:
         self.last = grown
         if grown.reading is not None:
             generation = next(_generations)
-            self.derived = Derived(grown.reading.evolution.history, self._loader, generation)
+            self.derived = Derived(grown.reading.evolution.history, self._loader, generation, self.derived)
             self.derived.adopt(grown.reading)
             self.reading = grown.reading
         if grown.pending:
@@ -111,29 +107,23 @@ class Session:
     def _slice(self) -> Grown:
         growing = self._growing = self._growing or GrowingHistory(self.path)
         if not growing.pending:
-            self._changed = growing.look() or self._changed
-        read = growing.read(SLICE_SECONDS)
-        self._changed = self._changed or read > 0
-        enough = _FIRST_LOOK if not self._published else self._published * _NEXT_LOOK
-        reading = None
-        if self._changed and growing.loaded and (not growing.pending or growing.loaded >= enough):
-            reading = read_history(growing.history(), self.rule)
-            self._published, self._changed = growing.loaded, False
-        failure = ""
-        if not growing.loaded and not growing.pending:
-            try:
-                growing.history()
-            except SftscopeError as error:
-                failure = shown(error)
+            growing.look()
+        history, failure = None, ""
+        try:
+            history = growing.read(SLICE_SECONDS)
+        except SftscopeError as error:
+            failure = shown(error)
+        reading = read_history(history, self.rule) if history is not None else None
         writer = writer_progress(growing.folder) if not growing.pending else None
-        return Grown(reading, growing.loaded, growing.total, growing.pending, growing.refused, writer, failure)
+        self._failure = failure if reading is None and failure else "" if reading is not None else self._failure
+        return Grown(reading, growing.total, growing.pending, growing.refused, writer, self._failure)
 
     def _failed(self, why: str) -> Grown:
         try:
             writer = writer_progress(RunFolder(self.path)) if self.path.is_dir() else None
         except (SftscopeError, OSError):  # the folder cannot even be listed, which `why` says
             writer = None
-        return Grown(None, 0, 0, 0, (), writer, why)
+        return Grown(None, 0, 0, (), writer, why)
 
 
 def headline_of(path: Path, rule: ThresholdRule) -> str:

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.analysis import metrics
-from engine.analysis.evolution import Evolution, Sets
+from engine.analysis.evolution import Change, Evolution, Sets
 from engine.interactions import Floats, Relation
 
 
@@ -50,13 +50,13 @@ def masked_state(evolution: Evolution, probe: int, now: int, subset: int) -> Mas
     if not 0 <= subset < 1 << part.n_variables:
         raise ValueError(f"expected a subset of {part.n_variables} words, got {subset}")
     on = triggered(part.n_variables, subset)
-    effects: Floats = part.effects[now]
+    effects, omega = _at_step(evolution, probe, now)
     bias, score = float(part.bias[now]), float(part.scores[now, subset])
     return MaskedState(
         subset=subset,
         score=score,
         model=bias + float(effects[on].sum()),
-        model_encoded=bias + float(effects[on & evolution.encoded[probe][now]].sum()),
+        model_encoded=bias + float(effects[on & omega].sum()),
         probability=math.exp(-metrics.cross_entropy(score)),
         zeta=float(part.zeta[now]),
     )
@@ -64,8 +64,8 @@ def masked_state(evolution: Evolution, probe: int, now: int, subset: int) -> Mas
 
 def matching(evolution: Evolution, probe: int, now: int) -> Matching:
     """How well the interactions explain the scores of all masked states of a probe at a step."""
-    part, omega = evolution.history.probes[probe], evolution.encoded[probe][now]
-    scores, effects = part.scores[now], part.effects[now]
+    effects, omega = _at_step(evolution, probe, now)
+    scores = evolution.history.probes[probe].scores[now].astype(np.float64)
     return Matching(
         metrics.matching_error(scores, effects), metrics.matching_error(scores, effects, omega), int(omega.sum())
     )
@@ -74,3 +74,9 @@ def matching(evolution: Evolution, probe: int, now: int) -> Matching:
 def is_triggered(relation: Relation, interaction: int, subset: int) -> bool:
     """Whether the masked state `subset` triggers one interaction."""
     return interaction & ~subset == 0 if relation is Relation.AND else interaction & subset != 0
+
+
+def _at_step(evolution: Evolution, probe: int, now: int) -> tuple[Floats, Sets]:
+    """The effects of a probe at one step and which of them are encoded: both (2, 2^n)."""
+    omega = evolution.partition(probe, now, now)[Change.PRESERVED]
+    return evolution.effects_of(probe, Change.PRESERVED, now), omega

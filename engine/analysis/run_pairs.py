@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.analysis import metrics
-from engine.analysis.evolution import Evolution
+from engine.analysis.evolution import Change, Evolution, Sets
 from engine.analysis.history import ProbeHistory, RunHistory
 from engine.interactions import Floats
 
@@ -65,12 +65,12 @@ def compare_steps(first: Evolution, now: int, second: Evolution, other: int, pai
     """The sets of two runs at the step indices `now` and `other`, over the shared probes `pairs`."""
     columns: list[tuple[NDArray[np.int64] | Floats, ...]] = []
     for here, there in pairs:
-        ours, theirs = first.encoded[here][now], second.encoded[there][other]
+        ours, theirs = _omega(first, here, now), _omega(second, there, other)
         relations, subsets = np.nonzero(ours | theirs)
         in_first, in_second = ours[relations, subsets], theirs[relations, subsets]
         side = np.where(in_first & in_second, 1, np.where(in_first, 0, 2))
-        effect = first.history.probes[here].effects[now][relations, subsets]
-        other_effect = second.history.probes[there].effects[other][relations, subsets]
+        effect = first.effects_of(here, Change.PRESERVED, now)[relations, subsets]
+        other_effect = second.effects_of(there, Change.PRESERVED, other)[relations, subsets]
         columns.append((np.full(side.size, here), side, relations, subsets, effect, other_effect))
     empty: tuple[NDArray[np.int64] | Floats, ...] = (
         *(np.zeros(0, dtype=np.int64) for _ in range(4)),
@@ -105,11 +105,16 @@ def jaccard_over_steps(first: Evolution, second: Evolution, pairs: Sequence[Pair
         other = linked_step(second.history.steps, number)
         shared = union = 0
         for here, there in pairs:
-            ours, theirs = first.encoded[here][now], second.encoded[there][other]
+            ours, theirs = _omega(first, here, now), _omega(second, there, other)
             shared += int((ours & theirs).sum())
             union += int((ours | theirs).sum())
         values.append(shared / union if union else metrics.NAN)
     return values
+
+
+def _omega(evolution: Evolution, probe: int, now: int) -> Sets:
+    """Ω of a probe at one step: (2, 2^n)."""
+    return evolution.partition(probe, now, now)[Change.PRESERVED]
 
 
 def _key(part: ProbeHistory) -> tuple[str, tuple[tuple[int, int], ...]]:

@@ -86,7 +86,7 @@ class ProbePane(Pane[ProbeSlice]):
         inks, state, n = self.look.inks, slice.state, slice.part.n_variables
         kept = n - slice.masked.bit_count()
         known: list[Piece] = [
-            (f" {kept} of {n} words in  ", inks.strong),
+            (f"{kept} of {n} words in  ", inks.strong),
             ("v ", inks.muted),
             (f"{signed(state.score)} ", inks.strong),
             (f"(p {small(state.probability)})  ", inks.muted),
@@ -98,10 +98,11 @@ class ProbePane(Pane[ProbeSlice]):
         ]
         both = slice.matching
         context = (
-            f" all words v {signed(slice.whole.score)}, none b {signed(float(slice.part.bias[slice.now]))}; "
+            f"all words v {signed(slice.whole.score)}, none b {signed(float(slice.part.bias[slice.now]))}; "
             f"matching error {small(both.all)}, of Ω {small(both.encoded)} (|Ω| {both.n_encoded})"
         )
-        return [line(known, width), line([(context, inks.muted)], width)]
+        lines = [*wrapped(known, width - 1, 2), *wrapped([(context, inks.muted)], width - 1, 2)]
+        return [line([(" ", inks.plain), *pieces], width) for pieces in lines]
 
     def _list(self, slice: ProbeSlice, width: int, height: int) -> list[Strip]:
         if height < 2:
