@@ -205,7 +205,7 @@ class ExplorerApp(ExplorerBase):
             return
         rows = self.derived.sensitivity(self.reading)
         if self._is_there(rows, "app.sensitivity") and rows is not None:
-            self.push_screen(TextDialog("how much depends on τ", sensitivity_text(rows)))
+            self.push_screen(TextDialog("how much depends on τ", sensitivity_text(rows, self.inks)))
 
     def action_verdict(self) -> None:
         """The verdict with its evidence."""

@@ -132,7 +132,7 @@ def headline_of(path: Path, rule: ThresholdRule) -> str:
         evolution = Evolution(load_history(path), rule)
         verdict = judge(views.trends(evolution, Selection(0)))
     except (SftscopeError, OSError) as error:
-        return f"! {shown(error)}"
+        return f"! {shown(str(error).removeprefix(f'{path}: '))}"
     history = evolution.history
     left_out = f", {len(history.left_out)} files left out" if history.left_out else ""
     return shown(f"{history.steps.size} steps, {len(history.probes)} probes{left_out}. {verdict.sentence}")

@@ -9,12 +9,11 @@ from rich.text import Text
 
 from engine.analysis.evolution import Evolution
 from engine.analysis.quality import SensitivityRow
-from engine.analysis.tables import as_text, sensitivity_table
 from engine.analysis.verdict import Verdict
 from engine.interactions import Relation
 from tui.change_table import CHANGES, ChangeTable
 from tui.keys import FILTER_HELP, KEYS
-from tui.number_text import signed, small
+from tui.number_text import plain, signed, small
 from tui.palette import CLASS_GLYPHS, CLASS_WORDS, Glyphs, Inks
 from tui.safe_lines import shown
 from tui.widgets.mirrored_bars import mirrored_bar
@@ -57,9 +56,18 @@ def verdict_text(verdict: Verdict, inks: Inks) -> Text:
     return text
 
 
-def sensitivity_text(rows: Sequence[SensitivityRow]) -> Text:
-    """The headline counts under every threshold rule."""
-    return Text(as_text(sensitivity_table(rows), width=140), no_wrap=True)
+def sensitivity_text(rows: Sequence[SensitivityRow], inks: Inks) -> Text:
+    """Where denoising ends under every threshold rule, and the mean counts a probe at the last step."""
+    text = Text(f"{'':<24}{'denoising ends':>15}   {'a probe, at the last step':>25}\n", inks.muted)
+    for row in rows:
+        name = f"{row.rule}{' (chosen)' if row.chosen else ''}"
+        text.append(f"{name:<24}", inks.strong if row.chosen else inks.plain)
+        text.append(f"{f'step {row.boundary.step}' if row.boundary.step is not None else '–':>15}   ")
+        for change in CHANGES:
+            text.append(f" {CLASS_GLYPHS[change]}{plain(row.at_last[change]):>7}", inks.of(change))
+        text.append("\n")
+    text.append("\nt changes the rule and its value; a headline that holds under one rule only is none.", inks.muted)
+    return text
 
 
 def full_row_text(

@@ -18,7 +18,7 @@ from engine.errors import SftscopeError
 from engine.store import RunFolder
 from engine.text import safe_text
 
-FIRST_PASSES = (32, 512)  # steps, spread over a run, that are shown while all of them are read
+FIRST_PASSES = (16, 256)  # steps, spread over a run, that are shown while all of them are read
 Mark = tuple[int, int]  # size in bytes and time of the last change in ns: what tells two versions of a file apart
 
 
@@ -45,6 +45,7 @@ class GrowingHistory:
         self._probes, self._targets = self.folder.read_probes(), self.folder.read_targets()
         self._sizes = [len(probe.words) for probe in self._probes]
         self._marks: dict[int, Mark] = {}
+        self._looked = False
         self._refused: dict[int, str] = {}
         self._passes: list[list[int]] = []
         self._now: _Pass | None = None
@@ -67,16 +68,16 @@ class GrowingHistory:
         return tuple(self._refused[step] for step in sorted(self._refused))
 
     def look(self) -> bool:
-        """List the step files; whether one is new, changed or gone since the last look. Then all are read again."""
+        """List the step files; whether one is new, changed or gone since the last look, so that all are read again."""
         found = {step: mark for step in self.folder.steps() if (mark := _mark(self.folder.step_file(step))) is not None}
-        if found == self._marks:
+        if self._looked and found == self._marks:
             return False
+        is_first, self._looked = not self._looked, True
         for step, mark in found.items():
             if self._marks.get(step) != mark:
                 self._refused.pop(step, None)
         for step in self._marks.keys() - found.keys():
             self._refused[step] = f"{self.folder.step_file(step).name}: was deleted while the run was open"
-        is_first = not self._marks
         self._marks, self._now = found, None
         steps = sorted(step for step in found if step not in self._refused)
         early = [_spread(steps, count) for count in FIRST_PASSES if is_first and 2 * count < len(steps)]

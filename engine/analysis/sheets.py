@@ -55,6 +55,14 @@ def view_sheet(
     return builders[view]()
 
 
+def plain_text(
+    evolution: Evolution, selection: Selection, *, view: str = "all", record: StepRecord | None = None
+) -> str:
+    """One view, or all of them, a value after its name, for screen readers: what `show --plain` prints."""
+    views = SHEETS if view == "all" else (view,)
+    return "\n".join(sheet_lines(view_sheet(evolution, selection, name, record=record)) for name in views)
+
+
 def compare_sheet(evolution: Evolution, diff: RunDiff, other: str) -> Sheet:
     """The sets of two runs, a row an interaction."""
     rows = []

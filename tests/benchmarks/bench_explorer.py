@@ -22,7 +22,7 @@ import sys
 import tempfile
 import termios
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -60,7 +60,9 @@ class Terminal:
                 LINES=str(size[1]),
                 COLUMNS=str(size[0]),
             )
-            os.environ.pop("COLORTERM", None)
+            for name in ("COLORTERM", "PYTHONDONTWRITEBYTECODE"):
+                os.environ.pop(name, None)
+            os.environ["PYTHONPYCACHEPREFIX"] = str(state / "pycache")  # compiled once, as an installation is
             os.chdir(ROOT)
             os.execv(sys.executable, [sys.executable, "-c", code, "explore", *arguments])
         self.resize(*size)
@@ -99,7 +101,7 @@ class Terminal:
         begin, before, first = time.perf_counter(), self.bytes, 0.0
         os.write(self._fd, keys.encode())
         last = begin
-        while self.read(QUIET if first else 2.0):
+        while self.read(QUIET if first else 1.0):
             last = self.bursts[-1]
             first = first or last - begin
         return first, last - begin, self.bytes - before
@@ -219,7 +221,8 @@ def scrubbing(terminal: Terminal) -> list[Row]:
         ),
     ]
     terminal.press("2")
-    jumps = [terminal.press("H")[1] for _ in range(15)]
+    terminal.press("G")
+    jumps = [terminal.press("H")[1] for _ in range(9)]
     rows.append(Row("key → paint, uncached step", "p95 ≤ 150 ms", milliseconds(jumps)))
     terminal.press("g")
     terminal.bursts.clear()
@@ -266,8 +269,10 @@ def resizes(terminal: Terminal, count: int) -> Row:
 
 def big_table(folder: Path, state: Path) -> Row:
     """100,000 interactions in Changes."""
-    run = write_sample_run(folder / "wide", n_steps=4, n_probes=64, n=11)
-    terminal = Terminal([str(run), "--view", "changes"], state)
+    run = folder / "wide"
+    if not run.exists():
+        write_sample_run(run, n_steps=4, n_probes=64, n=11)
+    terminal = Terminal([str(run), "--view", "changes"], state, (99, 30))
     terminal.until(lambda text: "newly emerged" in text)
     terminal.settle()
     counts = [int(number) for number in re.findall(r"[−=+] (\d+) (?:removed|preserved|newly)", terminal.text)]
@@ -299,6 +304,28 @@ def export(run: Path, folder: Path) -> Row:
     return Row("export of the report", "≤ 5 s, byte-identical", f"{seconds:.1f} s, {same}")
 
 
+def measure(run: Path, many: Path, folder: Path, state: Path, scale: int) -> Iterator[Row]:
+    """Every row of the table, as it is measured."""
+    terminal, cold = launch(run, state, f"launch, {1000 // scale} steps, first time", "")
+    yield cold
+    yield Row("all of it read and computed", "in the background", f"{loaded(terminal):.1f} s")
+    yield from scrubbing(terminal)
+    memory = terminal.memory()
+    parts = f"{memory['VmRSS']:.0f} MB, {memory['RssAnon']:.0f} without mapped files, peak {memory['VmHWM']:.0f}"
+    yield Row("memory", "≤ 150 MB", parts)
+    yield resizes(terminal, 500 // scale)
+    terminal.close()
+    terminal, warm = launch(run, state, f"launch, {1000 // scale} steps, warm", "≤ 600 ms, ≤ 30 kB")
+    yield warm
+    terminal.close()
+    terminal, cold = launch(many, state, f"{10_000 // scale} checkpoints, cold", "paint ≤ 1 s")
+    yield cold
+    yield Row("all of them read", "in the background", f"{loaded(terminal):.1f} s")
+    terminal.close()
+    yield big_table(folder, state)
+    yield export(run, folder)
+
+
 def main() -> None:
     """Make the runs, measure, print the table."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
@@ -314,30 +341,8 @@ def main() -> None:
     if not many.exists():
         small_checkpoints(many, 10_000 // scale)
     print(f"{1000 // scale} steps × 100 probes of 5 words, {10_000 // scale} small checkpoints; 80×24, 256 colours")
-    terminal, cold = launch(run, state, f"launch, {1000 // scale} steps, first time", "")
-    terminal.until(lambda text: "boundary" in text or "two stages" in text)
-    rows = [cold, Row("all of it read and computed", "in the background", f"{loaded(terminal):.1f} s")]
-    rows += scrubbing(terminal)
-    memory = terminal.memory()
-    rows.append(
-        Row(
-            "memory",
-            "≤ 150 MB",
-            f"{memory['VmRSS']:.0f} MB, {memory['RssAnon']:.0f} without mapped files, peak {memory['VmHWM']:.0f}",
-        )
-    )
-    rows.append(resizes(terminal, 500 // scale))
-    terminal.close()
-    terminal, warm = launch(run, state, f"launch, {1000 // scale} steps, warm", "≤ 600 ms, ≤ 30 kB")
-    rows.append(warm)
-    terminal.close()
-    terminal, cold = launch(many, state, f"{10_000 // scale} checkpoints, cold", "paint ≤ 1 s")
-    rows += [cold, Row("all of them read", "in the background", f"{loaded(terminal):.1f} s")]
-    terminal.close()
-    rows += [big_table(folder, state), export(run, folder)]
-    width = max(len(row.what) for row in rows), max(len(row.figure) for row in rows)
-    for row in rows:
-        print(f"{row.what:<{width[0]}}  {row.figure:<{width[1]}}  {row.measured}")
+    for row in measure(run, many, folder, state, scale):
+        print(f"{row.what:<36}  {row.figure:<36}  {row.measured}", flush=True)
     if not options.keep:
         shutil.rmtree(folder)
 
