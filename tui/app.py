@@ -218,8 +218,7 @@ class ExplorerApp(ExplorerBase):
     def _is_there(self, content: object, action: str) -> bool:
         """Whether a dialog's content is computed; where not, `action` is tried again when it may be."""
         self._awaited = "" if content is not None else action
-        if content is None:
-            self.tell("computing; it opens by itself")
+        self.tell("" if content is not None else "computing; it opens by itself")
         return content is not None
 
     def action_problems(self) -> None:

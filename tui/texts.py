@@ -58,13 +58,13 @@ def verdict_text(verdict: Verdict, inks: Inks) -> Text:
 
 def sensitivity_text(rows: Sequence[SensitivityRow], inks: Inks) -> Text:
     """Where denoising ends under every threshold rule, and the mean counts a probe at the last step."""
-    text = Text(f"{'':<24}{'denoising ends':>15}   {'a probe, at the last step':>25}\n", inks.muted)
+    text = Text(f"{'rule':<23}{'denoising':>10}   a probe, at the last step\n", inks.muted)
     for row in rows:
         name = f"{row.rule}{' (chosen)' if row.chosen else ''}"
-        text.append(f"{name:<24}", inks.strong if row.chosen else inks.plain)
-        text.append(f"{f'step {row.boundary.step}' if row.boundary.step is not None else '–':>15}   ")
+        text.append(f"{name:<23}", inks.strong if row.chosen else inks.plain)
+        text.append(f"{f'to {row.boundary.step}' if row.boundary.step is not None else '–':>10}  ")
         for change in CHANGES:
-            text.append(f" {CLASS_GLYPHS[change]}{plain(row.at_last[change]):>7}", inks.of(change))
+            text.append(f" {CLASS_GLYPHS[change]}{plain(row.at_last[change]):>6}", inks.of(change))
         text.append("\n")
     text.append("\nt changes the rule and its value; a headline that holds under one rule only is none.", inks.muted)
     return text
