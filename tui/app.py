@@ -287,6 +287,7 @@ class ExplorerApp(ExplorerBase):
 
     def _set_rule(self, rule: ThresholdRule | None) -> None:
         if rule is not None:
+            self.forget_headlines()
             self.become(with_rule(self.state, rule))
 
     def _run_row(self) -> int:

@@ -110,6 +110,7 @@ def arrange(table: ChangeTable, sort: Sort, filter_text: str) -> Ints:
     strength = -np.maximum(np.abs(base), np.abs(now))
     leading: dict[Sort, tuple[NDArray[np.int64] | Floats, ...]] = {
         Sort.STRENGTH: (),
+        Sort.NOW: (-np.abs(now),),
         Sort.ORDER: (table.order[kept],),
         Sort.DELTA: (-np.abs(now - base),),
         Sort.CLASS: (table.change[kept],),

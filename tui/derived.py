@@ -92,13 +92,15 @@ class Derived:
         self._over: dict[str, Any] = {}  # the newest curves by name, to be shown until newer ones are computed
         self._loader = loader
         self._slow = Recent(48)
+        self._records = Recent(2)  # step files, of up to some hundred megabytes
         self._tables = Recent(24)  # of up to some megabytes
         self._small = Recent(128)
 
     def keep(self, done: Done) -> None:
         """Store a result of the loader, unless it belongs to another history."""
         if isinstance(done.key, tuple) and done.key[0] == self.generation:
-            self._slow.put(done.key[1:], done.value)
+            key = done.key[1:]
+            (self._records if key[0] == "record" else self._slow).put(key, done.value)
 
     def adopt(self, reading: Reading) -> None:
         """Take over a reading that came with the history."""
@@ -148,7 +150,7 @@ class Derived:
             except SftscopeError as error:
                 return error
 
-        found: StepRecord | Exception | None = self._asked(("record", step), read)
+        found: StepRecord | Exception | None = self._asked(("record", step), read, self._records)
         return found
 
     def diff(self, reading: Reading, state: ViewState, other: Reading) -> RunDiff:
@@ -190,8 +192,8 @@ class Derived:
 
     def arrangement(self, reading: Reading, state: ViewState) -> Ints:
         """The rows of `table` that are listed, in order."""
-        key = ("rows", reading.evolution.rule, selection_of(state), state.sort, state.filter)
-        rows: Ints = self._small.made(key, lambda: arrange(self.table(reading, state), state.sort, state.filter))
+        key = ("rows", reading.evolution.rule, selection_of(state), state.row_sort, state.filter)
+        rows: Ints = self._small.made(key, lambda: arrange(self.table(reading, state), state.row_sort, state.filter))
         return rows
 
     def under_cursor(self, reading: Reading, state: ViewState) -> Identity | None:
@@ -228,8 +230,8 @@ class Derived:
             self._over[name] = found
         return found if found is not None else self._over.get(name, self._before.get(name))
 
-    def _asked(self, key: tuple[Hashable, ...], job: Callable[[], Any]) -> Any:
-        if (value := self._slow.get(key)) is None:
+    def _asked(self, key: tuple[Hashable, ...], job: Callable[[], Any], kept: Recent | None = None) -> Any:
+        if (value := (kept or self._slow).get(key)) is None:
             self._loader.request((self.generation, *key), job)
         return value
 

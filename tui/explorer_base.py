@@ -263,11 +263,15 @@ class ExplorerBase(App[None]):
                 self.background.request(("headline", path), partial(headline_of, path, self.state.rule), Urgency.SPARE)
         return [run_line(path, self.session, self.other, self._headlines.get(path)) for path in self.run_paths]
 
+    def forget_headlines(self) -> None:
+        """They are told under one threshold, which has changed."""
+        self._headlines.clear()
+
     def _settle(self, scene: Scene, views: Sequence[View]) -> ViewState:
         """The state with its cursor on the row that it was put on, and with a probe where the view needs one."""
         state = scene.state
         if state.view is View.PROBE and state.probe is None:
-            found = scene.derived.under_cursor(scene.reading, state)
+            found = scene.derived.under_cursor(scene.reading, replace(state, view=View.CHANGES))
             self._identity = found
             state = replace(state, probe=found[0] if found else 0)
         if View.CHANGES in views or View.PROBE in views:

@@ -61,7 +61,14 @@ def build_frame(scene: Scene, views: Sequence[View]) -> Frame:
         place=f"step {state.step_number} ({state.step + 1}/{len(state.steps)})" + _following(scene),
         probe=_probe_name(state, scene.history),
         rule=f"{state.rule.name} {state.rule.value:g}{provisional}" + (" …" if stale else ""),
-        steps=StepBarContent(state.steps, state.step, state.pinned, reading.boundary, scene.derived.verdict(reading)),
+        steps=StepBarContent(
+            state.steps,
+            state.step,
+            state.pinned,
+            reading.boundary,
+            scene.derived.verdict(reading),
+            partial=scene.session.last.pending > 0,
+        ),
         losses=_losses(state, scene.history),
         view=state.view,
         focus=state.focus,
@@ -114,7 +121,7 @@ def _slice(view: View, scene: Scene) -> Any:
             return trends and TrendsSlice(trends, nearest_index(trends.steps, state.step_number), n_probes)
         case View.CHANGES:
             table, rows = derived.table(reading, state), derived.arrangement(reading, state)
-            return ChangesSlice(table, rows, state.row, state.sort, state.filter, state.probe is None)
+            return ChangesSlice(table, rows, state.row, state.row_sort, state.filter, state.probe is None)
         case View.ORDERS:
             return OrdersSlice(derived.orders(reading, state), state.order_counts, n_probes)
         case View.BACKBONE:

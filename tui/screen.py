@@ -131,7 +131,7 @@ class ExplorerScreen(Screen[None]):
         alert = self.query_one("#alert", Bar)
         alert.display = bool(frame.alert)
         alert.show([(frame.alert, inks.error)])
-        self.query_one(FooterBar).show(footer_items(), inks, frame.note)
+        self.query_one(FooterBar).show(footer_items(frame.view), inks, frame.note)
         self._show_panes(frame, inks, glyphs)
 
     def _show_panes(self, frame: Frame, inks: Inks, glyphs: Glyphs) -> None:

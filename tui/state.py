@@ -46,6 +46,7 @@ class Sort(StrEnum):
     CLASS = "class"
     RELATION = "relation"
     WORDS = "words"
+    NOW = "effect now"
 
 
 NARROW, WIDE = 100, 160
@@ -119,6 +120,11 @@ class ViewState:
     def step_number(self) -> int:
         """The present step as a number of optimizer steps."""
         return self.steps[self.step]
+
+    @property
+    def row_sort(self) -> Sort:
+        """The order of the rows: a logical model is of the present step, so there the strongest now are first."""
+        return Sort.NOW if self.view is View.PROBE and self.sort is Sort.STRENGTH else self.sort
 
     def masked_words(self, probe: int) -> int:
         """The words of `probe` that are taken out, as a subset."""

@@ -66,9 +66,8 @@ def matching(evolution: Evolution, probe: int, now: int) -> Matching:
     """How well the interactions explain the scores of all masked states of a probe at a step."""
     effects, omega = _at_step(evolution, probe, now)
     scores = evolution.history.probes[probe].scores[now].astype(np.float64)
-    return Matching(
-        metrics.matching_error(scores, effects), metrics.matching_error(scores, effects, omega), int(omega.sum())
-    )
+    everything = float(metrics.matching_error(scores, effects))
+    return Matching(everything, float(metrics.matching_error(scores, effects, omega)), int(omega.sum()))
 
 
 def is_triggered(relation: Relation, interaction: int, subset: int) -> bool:

@@ -71,7 +71,7 @@ class ProbePane(Pane[ProbeSlice]):
     def _title(self, slice: ProbeSlice, width: int) -> Strip:
         target = shown(slice.part.target.get("text", slice.part.probe.response), 40)
         name = f": {shown(slice.part.probe.id, 40)} → {target}, at step {slice.steps[slice.now]}"
-        return self.title([(name, Style()), ("   space takes a word out, w/b the next", self.look.inks.muted)], width)
+        return self.title([(name, Style())], width)
 
     def _prompt(self, slice: ProbeSlice, width: int, height: int) -> list[Strip]:
         probe, row = slice.part.probe, slice.under_cursor

@@ -21,13 +21,17 @@ from tui.widgets.lines import Lines, Piece, ends, line
 
 @dataclass(frozen=True)
 class StepBarContent:
-    """The steps, where we are, and what is known of the stages (None: not computed yet)."""
+    """The steps, where we are, and what is known of the stages (None: not computed yet).
+
+    partial: whether steps are still to be read, so that the verdict is one on those that are.
+    """
 
     steps: tuple[int, ...]
     now: int
     pinned: int | None = None
     boundary: Boundary | None = None
     verdict: Verdict | None = None
+    partial: bool = False
 
 
 def pages(steps: Sequence[int], width: int, boundary: int | None) -> list[range]:
@@ -96,7 +100,8 @@ def verdict_pieces(content: StepBarContent, inks: Inks) -> list[Piece]:
             Agreement.NOT_ENOUGH: ("NOT ENOUGH EVIDENCE", inks.muted),
         }
         text, ink = named[verdict.agreement]
-        pieces = [(text, ink + Style(bold=True)), ("  ", inks.plain)]
+        so_far = "so far " if content.partial else ""
+        pieces = [(so_far, inks.muted), (text, ink + Style(bold=True)), ("  ", inks.plain)]
     if boundary.index is None:
         pieces.append(("no two stages  ", inks.strong))
     else:
