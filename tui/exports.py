@@ -8,7 +8,6 @@ from functools import partial
 from pathlib import Path
 
 from engine.analysis.evolution import Evolution
-from engine.analysis.report import write_report
 from engine.analysis.sheets import FORMATS, Sheet, compare_sheet, view_sheet
 from engine.errors import SftscopeError
 from engine.interactions import Relation
@@ -58,6 +57,8 @@ def export_job(wish: ExportWish, evolution: Evolution, sheet: Callable[[], Sheet
 
     def write() -> str:
         if wish.form == "report":
+            from engine.analysis.report import write_report  # here, so that the explorer starts without it
+
             written = write_report(evolution, wish.path)
             return f"written: {', '.join(map(str, written))}"
         write_atomically(wish.path, FORMATS[wish.form](sheet()).encode("utf-8"))

@@ -4,7 +4,8 @@
 
 Makes runs of 1,000 steps × 100 probes and of 10,000 small checkpoints in a temporary folder (5 words a
 probe; some minutes on two cores), starts the explorer on them as a user would, presses keys, counts what
-the driver writes, and reads the screen back with pyte. `--quick` takes a tenth of everything.
+the driver writes, and reads the screen back with pyte (which has to be installed for it). `--quick` takes
+a tenth of everything.
 """
 
 import argparse
