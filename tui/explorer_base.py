@@ -139,7 +139,7 @@ class ExplorerBase(App[None]):
 
     def _grown(self, session: Session, grown: Grown) -> None:
         """More of a run is read; or it was looked at again, and will be in a while."""
-        complete = session.derived is not None and not session.last.pending
+        complete = session.is_complete
         if session.take(grown) and session is self.session and session.derived is not None:
             before = len(self.state.steps)
             history = session.derived.history

@@ -47,6 +47,7 @@ class Session:
         self.rule = rule
         self.derived: Derived | None = None
         self.reading: Reading | None = None
+        self.is_complete = False  # whether all files that were there at first have been read
         self.last = Grown(None, 0, 0, (), None)
         self._loader = loader
         self._key: Hashable = ("run", next(_generations))
@@ -84,6 +85,7 @@ class Session:
             self.derived = Derived(grown.reading.evolution.history, self._loader, generation, self.derived)
             self.derived.adopt(grown.reading)
             self.reading = grown.reading
+        self.is_complete = self.is_complete or not grown.pending
         if grown.pending:
             self.look()
         return grown.reading is not None

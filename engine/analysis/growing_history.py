@@ -13,6 +13,7 @@ from time import monotonic
 
 import numpy as np
 
+# The parts that `load_history` is made of, so that both give the same history
 from engine.analysis.history import RunHistory, _check_sizes, _read_placebos, _Table
 from engine.errors import SftscopeError
 from engine.store import RunFolder
