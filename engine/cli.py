@@ -134,18 +134,25 @@ def show(
     base: Annotated[int | None, typer.Option("--base", help="Step to compare with; the first by default.")] = None,
     probe: Annotated[str, typer.Option("--probe", help="Only this probe; all by default.")] = "",
     tau: Tau = "max-run",
-    view: Annotated[str, typer.Option("--view", help="all, trends, changes, orders or backbone.")] = "all",
+    view: Annotated[
+        str, typer.Option("--view", help="all, trends, changes, orders or backbone; with --plain also probe or raw.")
+    ] = "all",
     trajectory: Annotated[
         bool, typer.Option("--trajectory", help="Preserved means encoded at every step since the base step.")
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="JSON on stdout.")] = False,
+    plain: Annotated[
+        bool, typer.Option("--plain", help="Each value after its name, no columns: for screen readers and pipes.")
+    ] = False,
 ) -> None:
     """The explorer's content as text or JSON."""
     from engine.analysis.evolution import Evolution
-    from engine.analysis.history import load_history
+    from engine.analysis.reading import load_history
+    from engine.analysis.sheets import plain_text
     from engine.analysis.show import show_json, show_text
     from engine.analysis.thresholds import ThresholdRule
     from engine.analysis.views import Selection, to_json
+    from engine.store import RunFolder
 
     evolution = Evolution(load_history(run), ThresholdRule.parse(tau))
     history = evolution.history
@@ -157,6 +164,9 @@ def show(
     )
     if as_json:
         print(to_json(show_json(evolution, selection)), end="")
+    elif plain:
+        record = RunFolder(run).read_step(int(history.steps[selection.now]))
+        print(plain_text(evolution, selection, view=view, record=record), end="")
     else:
         print(show_text(evolution, selection, view=view))
 
@@ -176,7 +186,7 @@ def report(
 ) -> None:
     """Write the report of a run."""
     from engine.analysis.evolution import Evolution
-    from engine.analysis.history import load_history
+    from engine.analysis.reading import load_history
     from engine.analysis.report import write_report
     from engine.analysis.thresholds import ThresholdRule
     from engine.progress import progress
@@ -201,7 +211,7 @@ def compare(
     from engine.analysis.compare import compare as compare_runs
     from engine.analysis.compare import compare_json, compare_text
     from engine.analysis.evolution import Evolution
-    from engine.analysis.history import load_history
+    from engine.analysis.reading import load_history
     from engine.analysis.thresholds import ThresholdRule
     from engine.analysis.views import to_json
 

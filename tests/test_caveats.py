@@ -6,7 +6,7 @@ import pytest
 from sample_history import write_sample_run
 
 from engine.analysis.caveats import caveats
-from engine.analysis.history import load_history
+from engine.analysis.reading import load_history
 
 
 @pytest.fixture(scope="module")

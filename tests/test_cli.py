@@ -171,6 +171,21 @@ def test_decompose_unpickles_nothing(tmp_path):
     assert "not a .npy file of numbers" in fails_with_one_line("decompose", tmp_path / "scores.npy")
 
 
+def test_show_plain_has_every_view_for_screen_readers(tmp_path):
+    run = write_sample_run(tmp_path / "run", n_steps=4, n_probes=2)
+    text = sftscope("show", run, "--plain").stdout
+    for title in ("Trends", "Changes", "Orders", "Backbone", "Probe p00", "step file of step 3"):
+        assert title in text
+    probe = sftscope("show", run, "--plain", "--view", "probe", "--probe", "p01").stdout
+    assert probe.startswith("Probe p01: step 3 against step 0")
+    assert "unknown view" in fails_with_one_line("show", run, "--plain", "--view", "nonsense")
+
+
+def test_explore_refuses_what_it_does_not_know(tmp_path):
+    for option in ("--view", "--sort", "--glyphs", "--base"):
+        assert option in fails_with_one_line("explore", tmp_path, option, "nonsense")
+
+
 def test_explore_without_a_run_lists_the_runs_it_finds_and_the_sample_runs(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     alone = sftscope("explore").stdout

@@ -21,7 +21,7 @@ from engine.analysis import figures
 from engine.analysis.compare import compare, compare_text
 from engine.analysis.evolution import Change, Evolution
 from engine.analysis.findings import Holds, clear_sign, measure_findings
-from engine.analysis.history import load_history
+from engine.analysis.reading import load_history
 from engine.analysis.report import FORMATS, make_report, write_report
 from engine.analysis.sensitivity import ZETA_FACTORS, measure_sensitivity, measure_zeta, what_survives
 from engine.analysis.stages import find_boundary

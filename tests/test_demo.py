@@ -8,7 +8,7 @@ import pytest
 
 from engine import demo
 from engine.analysis.evolution import Change, Evolution
-from engine.analysis.history import load_history
+from engine.analysis.reading import load_history
 from engine.analysis.stages import find_boundary
 from engine.interactions import Relation, logical_model
 

@@ -12,7 +12,8 @@ from sample_history import ZETA, sample_record, step_grid, write_sample_run
 from engine.analysis import metrics
 from engine.analysis.effect_table import EffectTable
 from engine.analysis.evolution import Change, Evolution
-from engine.analysis.history import ProbeHistory, RunHistory, load_history
+from engine.analysis.history import ProbeHistory, RunHistory
+from engine.analysis.reading import load_history
 from engine.analysis.stages import find_boundary
 from engine.analysis.thresholds import RULES, ThresholdRule, default_rules, thresholds
 from engine.analysis.views import Selection, backbone, changes, orders_view, trends

@@ -13,7 +13,7 @@ from textual.widgets import Input, Static
 
 from engine.analysis import views
 from engine.analysis.evolution import Evolution
-from engine.analysis.history import load_history
+from engine.analysis.reading import load_history
 from engine.analysis.views import Selection
 from engine.store import RunFolder
 from tui.app import ExplorerApp
@@ -24,6 +24,7 @@ from tui.panes.changes import ChangesPane
 from tui.panes.orders import OrdersPane
 from tui.panes.pane import Pane
 from tui.panes.trends import TrendsPane
+from tui.start import Start
 from tui.state import BaseMode, Sort, View
 from tui.widgets.lines import Lines
 
@@ -38,6 +39,12 @@ HOSTILE = (
     "[NAME]",
     "a\tb\nc",
 )
+
+
+@pytest.fixture(autouse=True)
+def _own_state_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the explorer remembers stays within a test."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +76,7 @@ async def settle(pilot: Pilot[None]) -> None:
 @asynccontextmanager
 async def opened(path: Path, size: tuple[int, int] = (80, 24), **options: object) -> AsyncIterator[Pilot[None]]:
     """The explorer on a run, with everything loaded."""
-    app = ExplorerApp(path, **options)  # type: ignore[arg-type]
+    app = ExplorerApp(path, start=Start.parse(**options))  # type: ignore[arg-type]
     async with app.run_test(size=size) as pilot:
         await settle(pilot)
         yield pilot

@@ -12,9 +12,10 @@ from sample_history import write_sample_run
 from test_evolution import counted_history, history_of, random_history, seeds
 
 from engine.analysis.evolution import Change, Evolution
-from engine.analysis.history import RunHistory, load_history
+from engine.analysis.history import RunHistory
 from engine.analysis.noise import FLOOR, noise_floor
 from engine.analysis.quality import measure_quality
+from engine.analysis.reading import load_history
 from engine.analysis.report import as_text as report_text
 from engine.analysis.report import make_report
 from engine.analysis.show import show_json, show_text

@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from toy_llm import save_toy_llm
 
 from engine import pipeline
-from engine.analysis.history import load_history
+from engine.analysis.reading import load_history
 from engine.errors import SftscopeError
 from engine.interactions import logical_model
 from engine.store import RunFolder

@@ -14,8 +14,8 @@ from test_pipeline import write_config
 from engine import pipeline
 from engine.analysis.effect_table import EffectTable
 from engine.analysis.evolution import Change, Evolution
-from engine.analysis.history import load_history
 from engine.analysis.placebo import TRUSTED_JACCARD, compare_placebos, sentence
+from engine.analysis.reading import load_history
 from engine.analysis.report import as_text, make_report, write_report
 from engine.analysis.show import show_json, show_text
 from engine.analysis.views import Selection

@@ -15,8 +15,9 @@ from engine.analysis import metrics
 from engine.analysis.class_sums import class_sums, emerged_sums, jaccard_of_neighbours
 from engine.analysis.effect_table import EffectTable, measure_mismatch
 from engine.analysis.evolution import Change, Evolution
-from engine.analysis.history import RunHistory, load_history
+from engine.analysis.history import RunHistory
 from engine.analysis.life_line import life_line
+from engine.analysis.reading import load_history
 from engine.analysis.reference import match_probes, reference_signs
 from engine.analysis.thresholds import RULES, ThresholdRule
 from engine.analysis.views import Selection, backbone, changes, orders_view, trends

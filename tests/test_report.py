@@ -12,7 +12,7 @@ from sample_history import step_grid, write_sample_run
 
 from engine.analysis.effect_table import EffectTable
 from engine.analysis.evolution import Change, Evolution
-from engine.analysis.history import load_history
+from engine.analysis.reading import load_history
 from engine.analysis.report import make_report, write_report
 from engine.analysis.sensitivity import TAU_FACTORS
 from engine.analysis.show import is_provisional, model_name, show_json, show_text

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from engine.analysis.evolution import Evolution
-from engine.analysis.history import load_history
+from engine.analysis.reading import load_history
 from engine.analysis.stages import find_boundary
 from engine.decomposition import decompose
 from engine.interactions import logical_model

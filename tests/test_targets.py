@@ -14,7 +14,7 @@ from toy_llm import CONFIGS, toy_model, toy_tokenizer
 
 from engine import pipeline, planner
 from engine.analysis.evolution import Evolution
-from engine.analysis.history import load_history
+from engine.analysis.reading import load_history
 from engine.analysis.show import show_text
 from engine.analysis.thresholds import ThresholdRule
 from engine.analysis.views import Selection, backbone

@@ -1,185 +1,55 @@
 """The explorer: scrub through the steps of a run and see what fine-tuning removed, kept and invented.
 
-Holds the view state, turns it by keys, and has it painted: at once where there is time, at most so many
-times a second where a key is held. Reads no file itself and never imports PyTorch.
+What each key does; the life of the app and its painting are in `explorer_base`.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import replace
-from pathlib import Path
-from time import monotonic
+from functools import partial
 from typing import Any
 
-from rich.console import RenderableType
-from textual._compositor import ChopsUpdate
-from textual.app import App, SystemCommand
-from textual.filter import LineFilter
+from textual.app import SystemCommand
 from textual.screen import Screen
 
-from engine.analysis.history import RunHistory
+from engine.analysis.run_pairs import linked_step
 from engine.analysis.thresholds import ThresholdRule
 from engine.errors import SftscopeError
-from tui.change_table import Identity
-from tui.derived import Derived, Reading
-from tui.dialogs import TextDialog, ThresholdDialog
-from tui.frame import build_frame
+from tui.command_line import command_for
+from tui.dialogs import ExportDialog, ExportWish, TextDialog, ThresholdDialog
+from tui.explorer_base import ExplorerBase
+from tui.exports import copy_file, default_paths, export_job, sheet_of
+from tui.frame import n_rows
 from tui.keys import FILTER_HELP, KEYS
-from tui.loader import Done, Loader, load_job
-from tui.narrow_update import NarrowUpdate
-from tui.palette import ON_DARK, ON_LIGHT, Glyphs, Inks
-from tui.panes.changes import ChangesPane
+from tui.loader import Urgency
+from tui.panes.pane import Pane
+from tui.panes.raw import DATASETS
 from tui.prompt import Prompt
-from tui.safe_lines import ControlFilter, shown
-from tui.screen import ExplorerScreen
 from tui.state import (
+    ROWS_OF_CHANGES,
     TURNS,
     View,
-    ViewState,
+    at_step,
     go_to,
+    mask_words,
     move_row,
+    move_word,
     next_change,
     next_pane,
+    toggle_link,
     with_filter,
     with_rule,
 )
-from tui.texts import full_row_text, help_text, problems_text
+from tui.texts import full_row_text, help_text, problems_text, sensitivity_text, verdict_text
 
-PAINTS_A_SECOND = 15
-_HISTORY = "history"
+MOST_COPIED = 3_000  # bytes that go through OSC 52: some terminals drop more, some drop the connection
 
 
-class ExplorerApp(App[None]):
-    """The app. path: the run folder. step: the step number to begin at, the last where None."""
-
-    CSS_PATH = "sftscope.tcss"
-    TITLE = "sftscope"
-    COMMAND_PALETTE_BINDING = "ctrl+p"
-
-    def __init__(self, path: Path, *, step: int | None = None, glyphs: str = "braille") -> None:
-        super().__init__()
-        self.path = path
-        self.state = ViewState(run=path.absolute().name)
-        self.glyphs = Glyphs(glyphs)
-        self.loader = Loader(self)
-        self.derived: Derived | None = None
-        self.reading: Reading | None = None
-        self._first_step = step
-        self._failure = ""
-        self._note = ""
-        self._identity: Identity | None = None
-        self._control_filter = ControlFilter()
-        self._painted_at = 0.0
-        self._paint_waits = False
-
-    # ---------------------------------------------------------------- the life of the app
-
-    def get_default_screen(self) -> Screen[Any]:
-        """The explorer's screen."""
-        return ExplorerScreen()
-
-    def get_line_filters(self) -> Sequence[LineFilter]:
-        """The second gate against control characters stands before the terminal's own filters."""
-        return [self._control_filter, *super().get_line_filters()]
-
-    def _display(self, screen: Screen[Any], renderable: RenderableType | None) -> None:
-        """Partial updates are narrowed on their way to the terminal."""
-        narrow = NarrowUpdate.of(renderable) if isinstance(renderable, ChopsUpdate) else renderable
-        super()._display(screen, narrow)
-
-    def on_mount(self) -> None:
-        """Show that something is coming, then read."""
-        self.theme_changed_signal.subscribe(self, lambda _theme: self.paint())
-        self.loader.request(_HISTORY, lambda: load_job(self.path))
-
-    def on_unmount(self) -> None:
-        """Let the thread end."""
-        self.loader.stop()
-
-    def on_done(self, done: Done) -> None:
-        """A result of the loader: the run, a reading of it, or curves over the steps."""
-        self.loader.received(done)
-        if isinstance(done.error, SftscopeError):
-            self._failure = shown(done.error)
-        elif done.error is not None:
-            raise done.error
-        elif done.key == _HISTORY:
-            self._begin(done.value)
-        elif self.derived is not None:
-            self.derived.keep(done)
-        self.paint()
-
-    def _begin(self, history: RunHistory) -> None:
-        self.derived = Derived(history, self.loader)
-        self.state = replace(
-            self.state,
-            run=history.name,
-            steps=tuple(int(step) for step in history.steps),
-            probes=tuple(probe.probe.id for probe in history.probes),
-        )
-        self.state = TURNS["last_step"](self.state)
-        if self._first_step is not None:
-            self._to_step(self._first_step)
-
-    # ---------------------------------------------------------------- painting
-
-    @property
-    def inks(self) -> Inks:
-        """The styles for the present theme."""
-        return ON_DARK if self.current_theme.dark else ON_LIGHT
-
-    @property
-    def settled(self) -> bool:
-        """Whether everything that was asked for is computed and painted."""
-        return not self.loader.busy and not self._paint_waits
-
-    def become(self, state: ViewState) -> None:
-        """Take on another state, and have it painted."""
-        if state == self.state:
-            return
-        self.state, self._note = state, ""
-        wait = self._painted_at + 1 / PAINTS_A_SECOND - monotonic()
-        if wait <= 0:
-            self.paint()
-        elif not self._paint_waits:
-            self._paint_waits = True
-            self.set_timer(wait, self.paint)
-
-    def paint(self) -> None:
-        """Show the present state."""
-        self._paint_waits = False
-        screen = self.explorer
-        if screen is None or not screen.is_mounted:
-            return
-        if self._failure:
-            screen.show_notice(self._failure, self.inks, error=True)
-            return
-        if self.derived is not None:
-            self.reading = self.derived.reading(self.state.rule) or self.reading
-        if self.derived is None or self.reading is None:
-            screen.show_notice(f"loading {shown(self.path.absolute().name)} …", self.inks)
-            return
-        views = screen.panes_for(self.state.view)
-        if View.CHANGES in views:
-            self.state = self.derived.follow(self.reading, self.state, self._identity)
-        frame = build_frame(self.state, self.derived, self.reading, views, self._note)
-        screen.show(frame, self.inks, self.glyphs)
-        self._painted_at = monotonic()
-
-    @property
-    def explorer(self) -> ExplorerScreen | None:
-        """The explorer's screen, also while a dialog lies over it."""
-        found = [screen for screen in self.screen_stack if isinstance(screen, ExplorerScreen)]
-        return found[0] if found else None
-
-    def on_explorer_screen_resized(self) -> None:
-        """A new size may show other panes."""
-        self.paint()
-
-    # ---------------------------------------------------------------- what keys do
+class ExplorerApp(ExplorerBase):
+    """The app. The first path is the run folder, the second one to compare with."""
 
     def action_turn(self, name: str) -> None:
         """A pure turn of the state, by its name in the table of turns."""
-        if self.derived is None:
+        if self.derived is None and name != "runs":
             return
         turned = TURNS[name](self.state)
         if turned.sort is not self.state.sort:
@@ -195,23 +65,45 @@ class ExplorerApp(App[None]):
         if self.state == before:
             self.tell("the sets do not change any more in this direction")
 
+    def action_boundary(self) -> None:
+        """The last step of the denoising stage."""
+        if self.reading is None:
+            return
+        boundary = self.reading.boundary
+        if boundary.index is None:
+            self.tell(f"no boundary: {boundary.reason}")
+            return
+        self.become(at_step(self.state, boundary.index))
+        self.tell(f"denoising ends at step {boundary.step} ({boundary.low}–{boundary.high}): {boundary.reason}")
+
     def action_next_pane(self) -> None:
         """Move the focus."""
         if self.explorer is not None and self.derived is not None:
-            self.become(next_pane(self.state, self.explorer.panes_for(self.state.view)))
+            self.become(next_pane(self.state, self.explorer.panes_for(self.state.view, self.state.zoom)))
+
+    @property
+    def _listed(self) -> View:
+        """The view whose rows the keys move: the one with the focus that has a cursor of its own."""
+        own = (View.COMPARE, View.RUNS, View.RAW)
+        return next((view for view in (self.state.focus, self.state.view) if view in own), View.CHANGES)
 
     def action_rows(self, by: int) -> None:
-        """Move the cursor in Changes."""
-        if self.reading is not None and self.derived is not None:
-            n_rows = self.derived.arrangement(self.reading, self.state).size
-            moved = move_row(self.state, by, n_rows)
-            self._identity = self.derived.under_cursor(self.reading, moved)
+        """Move the cursor."""
+        scene, view = self.scene(), self._listed
+        if view is View.RUNS:
+            self.become(move_row(self.state, by, len(self.runs()), view))
+        elif scene is not None:
+            moved = move_row(self.state, by, n_rows(view, scene), view)
+            if view in ROWS_OF_CHANGES:
+                self._identity = scene.derived.under_cursor(scene.reading, moved)
             self.become(moved)
 
     def action_pages(self, by: int) -> None:
         """Move the cursor by what is visible."""
         if self.explorer is not None:
-            self.action_rows(by * self.explorer.query_one(ChangesPane).page)
+            panes = [pane for pane in self.explorer.query(Pane) if pane.display and hasattr(pane, "page")]
+            wanted = [pane for pane in panes if pane.view is self._listed] or panes
+            self.action_rows(by * (wanted[0].page if wanted else 10))
 
     def action_go_to(self) -> None:
         """Ask for a step number."""
@@ -221,8 +113,9 @@ class ExplorerApp(App[None]):
 
     def action_filter(self) -> None:
         """Ask for a filter of the rows; it takes effect while it is typed."""
-        if self.derived is not None:
-            if self.explorer is not None and View.CHANGES not in self.explorer.panes_for(self.state.view):
+        if self.derived is not None and self.explorer is not None:
+            shown = self.explorer.panes_for(self.state.view, self.state.zoom)
+            if View.CHANGES not in shown and View.PROBE not in shown:
                 self.action_turn("changes")
             self._open_prompt("filter", self.state.filter, FILTER_HELP)
 
@@ -236,6 +129,58 @@ class ExplorerApp(App[None]):
             self._to_step(int(typed.text))
         if typed.final:
             self.paint()
+
+    # ---------------------------------------------------------------- rows, words, runs
+
+    def action_enter(self) -> None:
+        """Open the run under the cursor, or show the row in full."""
+        if self.state.view is not View.RUNS:
+            self.action_full_row()
+        elif self.runs():
+            self.open_run(self.run_paths[self._run_row()])
+
+    def action_space(self) -> None:
+        """Take a word out or put it back, compare with a run, or show the row in full."""
+        scene = self.scene()
+        if self.state.view is View.RUNS and self.runs():
+            path = self.run_paths[self._run_row()]
+            again = self.other is not None and self.other.path.absolute() == path.absolute()
+            self.compare_with(None if again else path)
+        elif self.state.view is View.PROBE and scene is not None:
+            part = scene.history.probes[scene.probe]
+            word = 1 << min(self.state.word, part.n_variables - 1)
+            masked = self.state.masked_words(scene.probe)
+            self.become(mask_words(self.state, scene.probe, masked ^ word))
+        else:
+            self.action_full_row()
+
+    def action_mask(self, how: str) -> None:
+        """Put all words back, or swap those that are in with those that are out."""
+        scene = self.scene()
+        if scene is not None and self.state.view is View.PROBE:
+            every = (1 << scene.history.probes[scene.probe].n_variables) - 1
+            masked = every & ~self.state.masked_words(scene.probe) if how == "swap" else 0
+            self.become(mask_words(self.state, scene.probe, masked))
+
+    def action_words(self, by: int) -> None:
+        """The next word of the probe, or the next dataset of the file."""
+        scene = self.scene()
+        if scene is not None and self.state.view is View.PROBE:
+            self.become(move_word(self.state, by, scene.history.probes[scene.probe].n_variables))
+        elif scene is not None and self.state.view is View.RAW:
+            chosen = (self.state.dataset + by) % len(DATASETS)
+            self.become(move_row(replace(self.state, dataset=chosen), -(10**9), 1, View.RAW))
+
+    def action_link(self) -> None:
+        """Let the second run go along with this one, or hold it where it is."""
+        theirs = self.other.reading if self.other is not None else None
+        if theirs is None or self.derived is None:
+            self.tell("no second run; 7 lists the runs, space there chooses one to compare with")
+            return
+        steps = theirs.evolution.history.steps
+        self.become(toggle_link(self.state, int(steps[linked_step(steps, self.state.step_number)])))
+
+    # ---------------------------------------------------------------- dialogs
 
     def action_threshold(self) -> None:
         """Choose τ."""
@@ -254,26 +199,82 @@ class ExplorerApp(App[None]):
             text = full_row_text(self.reading.evolution, table, row, now, base, self.inks, self.glyphs)
             self.push_screen(TextDialog("interaction", text))
 
+    def action_sensitivity(self) -> None:
+        """The headline under every rule for τ."""
+        if self.derived is None or self.reading is None:
+            return
+        rows = self.derived.sensitivity(self.reading)
+        if self._is_there(rows, "app.sensitivity") and rows is not None:
+            self.push_screen(TextDialog("how much depends on τ", sensitivity_text(rows, self.inks)))
+
+    def action_verdict(self) -> None:
+        """The verdict with its evidence."""
+        if self.derived is None or self.reading is None:
+            return
+        verdict = self.derived.verdict(self.reading)
+        if self._is_there(verdict, "app.verdict") and verdict is not None:
+            self.push_screen(TextDialog("verdict", verdict_text(verdict, self.inks)))
+
+    def _is_there(self, content: object, action: str) -> bool:
+        """Whether a dialog's content is computed; where not, `action` is tried again when it may be."""
+        self._awaited = "" if content is not None else action
+        self.tell("" if content is not None else "computing; it opens by itself")
+        return content is not None
+
     def action_problems(self) -> None:
         """Which step files were left out."""
-        left_out = self.derived.history.left_out if self.derived else ()
+        known = self.derived.history.left_out if self.derived else ()
+        left_out = max(known, self.session.last.left_out, key=len)
         self.push_screen(TextDialog("left out", problems_text(left_out, self.inks)))
 
     def action_help(self) -> None:
         """All keys."""
         self.push_screen(TextDialog("keys", help_text(self.inks)))
 
+    # ---------------------------------------------------------------- taking along
+
+    def action_copy(self, what: str) -> None:
+        """Copy the view or the command: by OSC 52 where it is small, always into a file."""
+        scene = self.scene()
+        if scene is None or self.explorer is None:
+            return
+        if what == "command":
+            text = command_for(self.state, self.session.path, self.other.path if self.other else None) + "\n"
+        else:
+            panes = [pane for pane in self.explorer.query(Pane) if pane.view is self.state.focus]
+            text = panes[0].text + "\n"
+        size = len(text.encode())
+        if size <= MOST_COPIED:
+            self.copy_to_clipboard(text)
+        told = "copied" if size <= MOST_COPIED else f"{size} bytes are too many for the clipboard"
+        self.background.request(("export", what), partial(copy_file, text, told), Urgency.SHOWN)
+
+    def action_export(self) -> None:
+        """Choose what to export."""
+        if self.scene() is not None:
+            paths = default_paths(self.state)
+            self.push_screen(ExportDialog(paths, self.inks), self._export)
+
+    def _export(self, wish: ExportWish | None) -> None:
+        scene = self.scene()
+        if wish is None or scene is None:
+            return
+        self.tell(f"writing {wish.path} …")
+        try:
+            job = export_job(wish, scene.reading.evolution, sheet_of(scene))
+        except SftscopeError as error:
+            self.tell(str(error))
+            return
+        self.background.request(("export", wish.form), job, Urgency.SHOWN)
+
+    # ---------------------------------------------------------------- the rest
+
     def get_system_commands(self, screen: Screen[Any]) -> Iterable[SystemCommand]:
         """Every row of the key table, and the themes."""
         for row in KEYS:
             if row.action != "app.command_palette":
                 yield SystemCommand(row.help, row.shown, lambda action=row.action: self._run(action))
-        yield SystemCommand("theme", "colours", self.action_change_theme)
-
-    def tell(self, text: str) -> None:
-        """A short notice in the footer, until something else happens."""
-        self._note = shown(text)
-        self.paint()
+        yield SystemCommand("theme", "colours: dark, light, ansi, high-contrast …", self.action_change_theme)
 
     def _run(self, action: str) -> None:
         self.call_later(self.run_action, action)
@@ -286,7 +287,11 @@ class ExplorerApp(App[None]):
 
     def _set_rule(self, rule: ThresholdRule | None) -> None:
         if rule is not None:
+            self.forget_headlines()
             self.become(with_rule(self.state, rule))
+
+    def _run_row(self) -> int:
+        return min(self.state.row_of(View.RUNS), len(self.run_paths) - 1)
 
     def _to_step(self, number: int) -> None:
         turned = go_to(self.state, number)

@@ -111,19 +111,21 @@ def arrange(table: ChangeTable, sort: Sort, filter_text: str) -> Ints:
     strength = -np.maximum(np.abs(base), np.abs(now))
     leading: dict[Sort, tuple[NDArray[np.int64] | Floats, ...]] = {
         Sort.STRENGTH: (),
+        Sort.NOW: (-np.abs(now),),
         Sort.ORDER: (table.order[kept],),
         Sort.DELTA: (-np.abs(now - base),),
         Sort.CLASS: (table.change[kept],),
         Sort.RELATION: (table.relation[kept],),
+        Sort.WORDS: (table.subset[kept], rank[table.probe[kept]]),
     }
     return kept[np.lexsort((*ties, strength, *leading[sort]))]
 
 
 def _matches(table: ChangeTable, filter_text: str) -> NDArray[np.bool_]:
-    """Rows for which every term of the filter holds."""
+    """Rows for which every term of the filter holds; a term after `!` must not hold."""
     kept = np.ones(table.subset.size, dtype=bool)
     for term in filter_text.split():
-        kept &= _term_matches(table, term)
+        kept &= ~_term_matches(table, term[1:]) if len(term) > 1 and term[0] == "!" else _term_matches(table, term)
     return kept
 
 
@@ -136,9 +138,13 @@ def _term_matches(table: ChangeTable, term: str) -> NDArray[np.bool_]:
     if term in (">0", "<0"):
         standing = np.where(table.change == CHANGES.index(Change.REMOVED), table.effect_base, table.effect_now)
         return standing > 0 if term == ">0" else standing < 0
-    name, _, number = term.partition(":")
-    if name == "order" and number.isdecimal():
-        return table.order == int(number)
+    name, _, value = term.partition(":")
+    low, _, high = value.partition("-")
+    if name == "order" and low.isdecimal() and (high or low).isdecimal():
+        return (table.order >= int(low)) & (table.order <= int(high or low))
+    if name == "probe" and value:
+        named = [value.casefold() in shown(part.probe.id).casefold() for part in table.probes]
+        return np.array(named, dtype=bool)[table.probe]
     return _has_word(table, term.casefold())
 
 

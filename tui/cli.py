@@ -10,6 +10,7 @@ import typer
 from engine import cli as engine_cli
 from engine.errors import SftscopeError
 from engine.text import safe_text
+from tui.run_folders import find_runs, sample_runs
 
 app = engine_cli.app
 # what typer raises for wrong usage; it has its own name only inside the click that typer brings
@@ -25,25 +26,41 @@ def _about() -> None:
 
 @app.command()
 def explore(
-    runs: Annotated[list[Path] | None, typer.Argument(help="Run folders; without one, those found here.")] = None,
+    runs: Annotated[
+        list[Path] | None,
+        typer.Argument(help="Run folders: the first is opened, the second compared with; without one, those found."),
+    ] = None,
     step: Annotated[int | None, typer.Option("--step", help="Step to start at.")] = None,
-    glyphs: Glyphs = "braille",
+    base: Annotated[str, typer.Option("--base", help="Step to compare with, or previous.")] = "",
+    probe: Annotated[str, typer.Option("--probe", help="Only this probe.")] = "",
+    tau: Annotated[str, typer.Option("--tau", help="Threshold rule, such as max-run:0.05.")] = "max-run",
+    view: Annotated[str, typer.Option("--view", help="The view to start with, such as changes.")] = "",
+    filter: Annotated[str, typer.Option("--filter", help="Only rows that match, as with the key /.")] = "",
+    sort: Annotated[str, typer.Option("--sort", help="Order of the rows, such as delta.")] = "",
+    glyphs: Glyphs = "",
 ) -> None:
     """Scrub through a run in the terminal."""
-    from tui.launch import explore as open_explorer
-
-    if runs:
-        open_explorer(runs[0], step=step, glyphs=glyphs)
+    if not runs and not (sys.stdin.isatty() and sys.stdout.isatty()):
+        list_runs()
         return
-    found = find_runs(Path())
-    print("Runs here:" if found else "No run here; make one with 'sftscope demo' or 'sftscope run CONFIG --out RUN'.")
-    for path in found:
-        print(f"  sftscope explore {shlex.quote(safe_text(str(path)))}")
-    samples = [path for path in sample_runs() if path.resolve() not in {run.resolve() for run in found}]
-    if samples:
-        print("Sample runs:")
-        for path in samples:
-            print(f"  sftscope explore {shlex.quote(safe_text(str(path)))}")
+    found = runs or [*find_runs(Path()), *sample_runs()]
+    if not found:
+        list_runs()
+        return
+    from tui.launch import explore as open_explorer
+    from tui.start import Start
+
+    start = Start.parse(
+        step=step,
+        base=base,
+        probe=probe,
+        tau=tau,
+        view=view or ("" if runs else "runs"),
+        filter=filter,
+        sort=sort,
+        glyphs=glyphs,
+    )
+    open_explorer(found, start)
 
 
 @app.command()
@@ -61,19 +78,20 @@ def demo(
         return
     from tui.launch import explore as open_explorer
 
-    open_explorer(out, step=None, glyphs="braille")
+    open_explorer([out])
 
 
-def find_runs(folder: Path) -> list[Path]:
-    """Run folders in `folder` and two levels below it, by name."""
-    patterns = ("run.toml", "*/run.toml", "*/*/run.toml")
-    return sorted({file.parent for pattern in patterns for file in folder.glob(pattern)})
-
-
-def sample_runs() -> list[Path]:
-    """The runs that ship with sftscope: beside the packages in a checkout, inside this one when installed."""
-    beside, inside = Path(__file__).parents[1] / "sample_runs", Path(__file__).parent / "sample_runs"
-    return find_runs(inside if inside.is_dir() else beside)
+def list_runs() -> None:
+    """The runs that are found, as the commands that open them."""
+    found = find_runs(Path())
+    print("Runs here:" if found else "No run here; make one with 'sftscope demo' or 'sftscope run CONFIG --out RUN'.")
+    for path in found:
+        print(f"  sftscope explore {shlex.quote(safe_text(str(path)))}")
+    samples = [path for path in sample_runs() if path.resolve() not in {run.resolve() for run in found}]
+    if samples:
+        print("Sample runs:")
+        for path in samples:
+            print(f"  sftscope explore {shlex.quote(safe_text(str(path)))}")
 
 
 def main() -> None:

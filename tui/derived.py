@@ -14,9 +14,15 @@ from numpy.typing import NDArray
 from engine.analysis import views
 from engine.analysis.evolution import Evolution
 from engine.analysis.history import RunHistory
+from engine.analysis.masked_states import Matching, matching
+from engine.analysis.run_pairs import RunDiff, compare_steps, jaccard_over_steps, linked_step, shared_probes
+from engine.analysis.sensitivity import SensitivityRow, measure_sensitivity
 from engine.analysis.stages import Boundary, find_boundary
 from engine.analysis.thresholds import ThresholdRule
+from engine.analysis.verdict import Verdict, judge
 from engine.analysis.views import Backbone, Orders, Selection, Trends
+from engine.errors import SftscopeError
+from engine.store import RunFolder, StepRecord
 from tui.change_table import ChangeTable, Identity, Ints, arrange, build_table
 from tui.loader import Done, Loader
 from tui.state import ViewState, move_row
@@ -77,16 +83,28 @@ class Derived:
     """What is derived from one run. Curves over all steps come from the loader, None until they are there;
     what belongs to one step is computed when it is first looked at."""
 
-    def __init__(self, history: RunHistory, loader: Loader) -> None:
+    def __init__(
+        self, history: RunHistory, loader: Loader, generation: int = 0, before: "Derived | None" = None
+    ) -> None:
         self.history = history
+        self.generation = generation
+        self._before = before._over if before is not None else {}
+        self._over: dict[str, Any] = {}  # the newest curves by name, to be shown until newer ones are computed
         self._loader = loader
         self._slow = Recent(48)
+        self._records = Recent(2)  # step files, of up to some hundred megabytes
         self._tables = Recent(24)  # of up to some megabytes
         self._small = Recent(128)
 
     def keep(self, done: Done) -> None:
-        """Store a result of the loader."""
-        self._slow.put(done.key, done.value)
+        """Store a result of the loader, unless it belongs to another history."""
+        if isinstance(done.key, tuple) and done.key[0] == self.generation:
+            key = done.key[1:]
+            (self._records if key[0] == "record" else self._slow).put(key, done.value)
+
+    def adopt(self, reading: Reading) -> None:
+        """Take over a reading that came with the history."""
+        self._slow.put(("reading", reading.evolution.rule), reading)
 
     def reading(self, rule: ThresholdRule) -> Reading | None:
         """The run under `rule`."""
@@ -96,6 +114,67 @@ class Derived:
     def trends(self, reading: Reading, state: ViewState) -> Trends | None:
         """The curves against the base step of `state`."""
         found: Trends | None = self._over_steps("trends", views.trends, reading, state)
+        return found
+
+    def verdict(self, reading: Reading) -> Verdict | None:
+        """When to stop: always from all probes, against the first step."""
+        selection = Selection(0)
+        trends: Trends | None = self._asked(
+            ("trends", reading.evolution.rule, selection), lambda: views.trends(reading.evolution, selection)
+        )
+        if trends is None:
+            return None
+        verdict: Verdict = self._small.made(("verdict", reading.evolution.rule), lambda: judge(trends))
+        return verdict
+
+    def sensitivity(self, reading: Reading) -> list[SensitivityRow] | None:
+        """The headline under every threshold rule."""
+        found: list[SensitivityRow] | None = self._asked(
+            ("sensitivity", reading.evolution.rule), lambda: measure_sensitivity(reading.evolution)
+        )
+        return found
+
+    def matching(self, reading: Reading, probe: int, now: int) -> Matching:
+        """The matching errors of one probe at one step."""
+        found: Matching = self._small.made(
+            ("matching", reading.evolution.rule, probe, now), lambda: matching(reading.evolution, probe, now)
+        )
+        return found
+
+    def record(self, run: RunFolder, step: int) -> StepRecord | Exception | None:
+        """A step file as it lies on the disk, or why it cannot be read."""
+
+        def read() -> StepRecord | Exception:
+            try:
+                return run.read_step(step)
+            except SftscopeError as error:
+                return error
+
+        found: StepRecord | Exception | None = self._asked(("record", step), read, self._records)
+        return found
+
+    def diff(self, reading: Reading, state: ViewState, other: Reading) -> RunDiff:
+        """The sets of this run and of another at linked steps, or at the other's own."""
+        first, second = reading.evolution, other.evolution
+        number = state.step_number if state.linked else state.other_step
+        at = linked_step(second.history.steps, number)
+
+        def compare() -> RunDiff:
+            pairs = shared_probes(first.history, second.history)
+            chosen = [pair for pair in pairs if state.probe in (None, pair[0])]
+            return compare_steps(first, state.step, second, at, chosen)
+
+        key = ("diff", first.rule, state.step, state.probe, id(other), at)
+        found: RunDiff = self._small.made(key, compare)
+        return found
+
+    def jaccard(self, reading: Reading, other: Reading) -> list[float] | None:
+        """How alike the two runs' sets are at every step."""
+        first, second = reading.evolution, other.evolution
+        found: list[float] | None = self._asked(
+            ("jaccard", first.rule, id(other)),
+            lambda: jaccard_over_steps(first, second, shared_probes(first.history, second.history)),
+        )
         return found
 
     def backbone(self, reading: Reading, state: ViewState) -> Backbone | None:
@@ -113,8 +192,8 @@ class Derived:
 
     def arrangement(self, reading: Reading, state: ViewState) -> Ints:
         """The rows of `table` that are listed, in order."""
-        key = ("rows", reading.evolution.rule, selection_of(state), state.sort, state.filter)
-        rows: Ints = self._small.made(key, lambda: arrange(self.table(reading, state), state.sort, state.filter))
+        key = ("rows", reading.evolution.rule, selection_of(state), state.row_sort, state.filter)
+        rows: Ints = self._small.made(key, lambda: arrange(self.table(reading, state), state.row_sort, state.filter))
         return rows
 
     def under_cursor(self, reading: Reading, state: ViewState) -> Identity | None:
@@ -146,11 +225,14 @@ class Derived:
         """A view that does not depend on the present step, against the base of the curves."""
         selection = Selection(now=state.trend_base, base=state.trend_base, probe=state.probe)
         key = (name, reading.evolution.rule, selection)
-        return self._asked(key, lambda: view(reading.evolution, selection))
+        found = self._asked(key, lambda: view(reading.evolution, selection))
+        if found is not None:
+            self._over[name] = found
+        return found if found is not None else self._over.get(name, self._before.get(name))
 
-    def _asked(self, key: Hashable, job: Callable[[], Any]) -> Any:
-        if (value := self._slow.get(key)) is None:
-            self._loader.request(key, job)
+    def _asked(self, key: tuple[Hashable, ...], job: Callable[[], Any], kept: Recent | None = None) -> Any:
+        if (value := (kept or self._slow).get(key)) is None:
+            self._loader.request((self.generation, *key), job)
         return value
 
 

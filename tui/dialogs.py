@@ -1,7 +1,11 @@
 """What opens over the explorer: a text to read (help, a row in full, problems), and the threshold."""
 
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import ClassVar
 
+from rich.cells import cell_len
 from rich.style import Style
 from rich.text import Text
 from textual.app import ComposeResult
@@ -16,7 +20,7 @@ from engine.analysis.thresholds import RULES, ThresholdRule
 from engine.errors import SftscopeError
 from tui.palette import Inks
 from tui.safe_lines import shown
-from tui.widgets.lines import Lines, line
+from tui.widgets.lines import Lines, fit, line
 
 
 class TextDialog(ModalScreen[None]):
@@ -44,27 +48,32 @@ class TextDialog(ModalScreen[None]):
         self.query_one(VerticalScroll).scroll_relative(y=by, animate=False)
 
 
-class RuleList(Lines):
-    """The threshold rules, the chosen one in reverse video."""
+class ChoiceList(Lines):
+    """Names with their meanings, the chosen one in reverse video."""
 
     chosen = 0
 
-    def __init__(self, inks: Inks) -> None:
-        super().__init__(id="rules")
-        self._inks = inks
+    def __init__(self, rows: Sequence[tuple[str, str]], inks: Inks) -> None:
+        super().__init__(id="choices")
+        self._rows, self._inks = rows, inks
+
+    def on_mount(self) -> None:
+        """As high as there are rows."""
+        self.styles.height = len(self._rows)
 
     def choose(self, index: int) -> None:
-        """Move to the rule at `index`."""
-        self.chosen = index % len(RULES)
+        """Move to the row at `index`, around the end."""
+        self.chosen = index % len(self._rows)
         self.redraw()
 
     def lay_out(self, width: int, height: int) -> list[Strip]:
-        """A line a rule."""
+        """A line a row."""
+        name_width = max(cell_len(name) for name, _ in self._rows) + 2
         strips = []
-        for index, (name, (value, meaning)) in enumerate(RULES.items()):
+        for index, (name, meaning) in enumerate(self._rows):
             base = Style(reverse=True) if index == self.chosen else None
-            pieces = [(f" {name:<12}", self._inks.strong), (f"{value:<6g}", self._inks.plain)]
-            strips.append(line([*pieces, (meaning, self._inks.muted)], width, base))
+            pieces = [(f" {fit(name, name_width)}", self._inks.strong), (meaning, self._inks.muted)]
+            strips.append(line(pieces, width, base))
         return strips
 
 
@@ -86,7 +95,7 @@ class ThresholdDialog(ModalScreen[ThresholdRule | None]):
         with Vertical(classes="dialog") as frame:
             frame.border_title = Content("threshold τ: an interaction counts where |effect| > τ")
             frame.border_subtitle = Content("↑/↓ rule · type its value · enter apply · esc cancel")
-            yield RuleList(self._inks)
+            yield ChoiceList([(f"{name:<12}{value:g}", text) for name, (value, text) in RULES.items()], self._inks)
             yield Input(f"{self._rule.value:g}", restrict=r"[0-9.e+-]*", compact=True, id="value")
             yield Static("", markup=False, id="meaning")
             yield Static("", markup=False, id="wrong")
@@ -96,7 +105,7 @@ class ThresholdDialog(ModalScreen[ThresholdRule | None]):
         self._choose(list(RULES).index(self._rule.name))
 
     def _choose(self, index: int) -> str:
-        rules = self.query_one(RuleList)
+        rules = self.query_one(ChoiceList)
         rules.choose(index)
         name = list(RULES)[rules.chosen]
         self.query_one("#meaning", Static).update(Text(RULES[name][1], self._inks.muted))
@@ -104,7 +113,7 @@ class ThresholdDialog(ModalScreen[ThresholdRule | None]):
 
     def action_rule(self, by: int) -> None:
         """Another rule, with its own default value."""
-        name = self._choose(self.query_one(RuleList).chosen + by)
+        name = self._choose(self.query_one(ChoiceList).chosen + by)
         value = self._rule.value if name == self._rule.name else RULES[name][0]
         self.query_one(Input).value = f"{value:g}"
 
@@ -114,8 +123,67 @@ class ThresholdDialog(ModalScreen[ThresholdRule | None]):
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
         """Apply, or say what is wrong with the value."""
-        name = list(RULES)[self.query_one(RuleList).chosen]
+        name = list(RULES)[self.query_one(ChoiceList).chosen]
         try:
             self.dismiss(ThresholdRule.parse(f"{name}:{event.value}"))
         except SftscopeError as error:
             self.query_one("#wrong", Static).update(Text(shown(error)))
+
+
+@dataclass(frozen=True)
+class ExportWish:
+    """What is to be written where. form: txt, csv or json for the present view, report for all of it."""
+
+    form: str
+    path: Path
+
+
+class ExportDialog(ModalScreen[ExportWish | None]):
+    """Choose a form with the arrows, change the path, enter writes."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("up", "form(-1)", "form above"),
+        Binding("down", "form(1)", "form below"),
+        Binding("escape", "cancel", "close"),
+    ]
+    FORMS: ClassVar[dict[str, str]] = {
+        "txt": "this view as text",
+        "csv": "this view as a table for a spreadsheet, all digits",
+        "json": "this view as JSON, all digits",
+        "report": "the whole report as Markdown and JSON, into a folder",
+    }
+
+    def __init__(self, paths: Mapping[str, Path], inks: Inks) -> None:
+        super().__init__()
+        self._paths, self._inks = paths, inks
+
+    def compose(self) -> ComposeResult:
+        """Forms above, the path below."""
+        with Vertical(classes="dialog") as frame:
+            frame.border_title = Content("export")
+            frame.border_subtitle = Content("↑/↓ form · type the path · enter write · esc cancel")
+            yield ChoiceList(list(self.FORMS.items()), self._inks)
+            yield Input("", compact=True, id="value")
+
+    def on_mount(self) -> None:
+        """Begin at the first form."""
+        self._choose(0)
+
+    def _choose(self, index: int) -> None:
+        forms = self.query_one(ChoiceList)
+        forms.choose(index)
+        self.query_one(Input).value = str(self._paths[list(self.FORMS)[forms.chosen]])
+
+    def action_form(self, by: int) -> None:
+        """Another form, with its own path."""
+        self._choose(self.query_one(ChoiceList).chosen + by)
+
+    def action_cancel(self) -> None:
+        """Write nothing."""
+        self.dismiss(None)
+
+    def on_input_submitted(self, event: Input.Submitted) -> None:
+        """Write there."""
+        if event.value.strip():
+            form = list(self.FORMS)[self.query_one(ChoiceList).chosen]
+            self.dismiss(ExportWish(form, Path(event.value).expanduser()))

@@ -1,8 +1,12 @@
 """Starts the explorer. Imports Textual only after the environment that it reads at import is set."""
 
 import os
-from collections.abc import MutableMapping
+from collections.abc import MutableMapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tui.start import Start
 
 _OVER_SSH = {"TEXTUAL_FPS": "15", "TEXTUAL_ANIMATIONS": "none", "TEXTUAL_SMOOTH_SCROLL": "0"}
 
@@ -15,9 +19,9 @@ def set_terminal_defaults(environ: MutableMapping[str, str]) -> None:
             environ.setdefault(name, value)
 
 
-def explore(path: Path, step: int | None = None, glyphs: str = "braille") -> None:
-    """Explore the run at `path` until the user quits; `step` is the step number to begin at."""
+def explore(runs: Sequence[Path], start: "Start | None" = None) -> None:
+    """Explore the first of `runs` until the user quits; the second, where there is one, is compared with."""
     set_terminal_defaults(os.environ)
     from tui.app import ExplorerApp
 
-    ExplorerApp(path, step=step, glyphs=glyphs).run()
+    ExplorerApp(runs[0], *runs[1:], start=start).run()

@@ -5,15 +5,22 @@ Knows nothing of widgets, and nothing of what a job is about.
 
 import threading
 from collections.abc import Callable, Hashable
-from pathlib import Path
-from queue import SimpleQueue
+from enum import IntEnum
+from itertools import count
+from queue import PriorityQueue
 from typing import Any
 
 from textual.message import Message
 from textual.message_pump import MessagePump
 
-from engine.analysis.history import RunHistory, load_history
-from engine.errors import SftscopeError
+
+class Urgency(IntEnum):
+    """What is worked off first."""
+
+    STOP = 0
+    SHOWN = 1  # the screen waits for it
+    RUN = 2  # reading a run, a little at a time
+    SPARE = 3  # nobody waits
 
 
 class Done(Message):
@@ -25,11 +32,12 @@ class Done(Message):
 
 
 class Loader:
-    """One daemon thread that works off jobs in turn and posts each result to `target`."""
+    """One daemon thread that works off jobs, the urgent first, and posts each result to `target`."""
 
     def __init__(self, target: MessagePump) -> None:
         self._target = target
-        self._jobs: SimpleQueue[tuple[Hashable, Callable[[], Any]] | None] = SimpleQueue()
+        self._jobs: PriorityQueue[tuple[Urgency, int, Hashable, Callable[[], Any]]] = PriorityQueue()
+        self._number = count()
         self._waiting: set[Hashable] = set()
         self._thread = threading.Thread(target=self._work, name="sftscope-loader", daemon=True)
 
@@ -38,12 +46,12 @@ class Loader:
         """Whether a result is still to come."""
         return bool(self._waiting)
 
-    def request(self, key: Hashable, job: Callable[[], Any]) -> None:
+    def request(self, key: Hashable, job: Callable[[], Any], urgency: Urgency = Urgency.SHOWN) -> None:
         """Have `job` done, unless the same key is under way."""
         if key in self._waiting:
             return
         self._waiting.add(key)
-        self._jobs.put((key, job))
+        self._put(urgency, key, job)
         if not self._thread.is_alive():
             self._thread.start()
 
@@ -53,21 +61,18 @@ class Loader:
 
     def stop(self) -> None:
         """End the thread after its present job."""
-        self._jobs.put(None)
+        self._put(Urgency.STOP, None, lambda: None)
+
+    def _put(self, urgency: Urgency, key: Hashable, job: Callable[[], Any]) -> None:
+        self._jobs.put((urgency, next(self._number), key, job))
 
     def _work(self) -> None:
-        while (job := self._jobs.get()) is not None:
-            key, work = job
+        while True:
+            urgency, _, key, work = self._jobs.get()
+            if urgency is Urgency.STOP:
+                return
             try:
                 done = Done(key, work())
             except BaseException as error:  # handed to the screen, which raises what is no SftscopeError
                 done = Done(key, None, error)
             self._target.post_message(done)
-
-
-def load_job(path: Path) -> RunHistory:
-    """Read the run; an error of the file system becomes one line."""
-    try:
-        return load_history(path)
-    except OSError as error:
-        raise SftscopeError(f"{path}: cannot be read: {error.strerror or error}") from None

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from rich.style import Style
+from textual.theme import Theme
 
 from engine.analysis.evolution import Change
 
@@ -71,3 +72,44 @@ ON_LIGHT = _inks(
     error="#b84400",
     muted="#6a6f78",
 )
+
+# The terminal's own sixteen colours, whatever they are set to there
+ON_ANSI = _inks(
+    removed="default",
+    preserved="blue",
+    emerged="yellow",
+    denoising="green",
+    overfitting="magenta",
+    loss="default",
+    error="red",
+    muted="default",
+)
+HIGH_CONTRAST = _inks(
+    removed="#ffffff",
+    preserved="#7fd4ff",
+    emerged="#ffc83d",
+    denoising="#5fffc0",
+    overfitting="#ffa0e0",
+    loss="#ffffff",
+    error="#ff9c80",
+    muted="#e0e0e0",
+)
+HIGH_CONTRAST_THEME = Theme(
+    name="high-contrast",
+    primary="#ffffff",
+    background="#000000",
+    surface="#000000",
+    panel="#ffffff",
+    foreground="#ffffff",
+    error="#ff9c80",
+    dark=True,
+)
+
+
+def inks_for(theme: Theme) -> Inks:
+    """The styles that go with a theme of the app; all but the terminal's own are safe for colour-blind readers."""
+    if theme.ansi:
+        return ON_ANSI
+    if theme.name == HIGH_CONTRAST_THEME.name:
+        return HIGH_CONTRAST
+    return ON_DARK if theme.dark else ON_LIGHT

@@ -20,8 +20,12 @@ from tui.keys import bindings, footer_items
 from tui.palette import Glyphs, Inks
 from tui.panes.backbone import BackbonePane
 from tui.panes.changes import ChangesPane
+from tui.panes.compare import ComparePane
 from tui.panes.orders import OrdersPane
 from tui.panes.pane import Look, Pane
+from tui.panes.probe import ProbePane
+from tui.panes.raw import RawPane
+from tui.panes.runs import RunsPane
 from tui.panes.trends import TrendsPane
 from tui.prompt import Prompt
 from tui.state import View, panes_shown
@@ -40,11 +44,12 @@ class Frame:
     place: str
     probe: str
     rule: str
-    steps: StepBarContent
+    steps: StepBarContent | None
     losses: Sequence[tuple[str, str]]
     view: View
     focus: View
     slices: dict[View, Any]
+    zoom: bool = False
     alert: str = ""
     note: str = ""
 
@@ -70,6 +75,10 @@ class ExplorerScreen(Screen[None]):
             yield ChangesPane()
             yield OrdersPane()
             yield BackbonePane()
+            yield ProbePane()
+            yield ComparePane()
+            yield RunsPane()
+            yield RawPane()
         yield Static("", id="notice", markup=False)
         yield FooterBar(id="footer")
         yield Prompt()
@@ -79,9 +88,9 @@ class ExplorerScreen(Screen[None]):
         """Whether there is no room for anything but a message."""
         return self.size.width < SMALLEST[0] or self.size.height < SMALLEST[1]
 
-    def panes_for(self, view: View) -> tuple[View, ...]:
+    def panes_for(self, view: View, zoom: bool = False) -> tuple[View, ...]:
         """The views that are shown when `view` is chosen."""
-        return panes_shown(view, self.size.width)
+        return panes_shown(view, self.size.width, zoom)
 
     def on_resize(self, event: Resize) -> None:
         """Ask for another paint."""
@@ -122,11 +131,11 @@ class ExplorerScreen(Screen[None]):
         alert = self.query_one("#alert", Bar)
         alert.display = bool(frame.alert)
         alert.show([(frame.alert, inks.error)])
-        self.query_one(FooterBar).show(footer_items(), inks, frame.note)
+        self.query_one(FooterBar).show(footer_items(frame.view), inks, frame.note)
         self._show_panes(frame, inks, glyphs)
 
     def _show_panes(self, frame: Frame, inks: Inks, glyphs: Glyphs) -> None:
-        shown = self.panes_for(frame.view)
+        shown = self.panes_for(frame.view, frame.zoom)
         focus = frame.focus if frame.focus in shown else frame.view
         self.query_one("#panes").set_class(len(shown) == 3, "three")
         for pane in self.query(Pane):

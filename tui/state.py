@@ -18,6 +18,10 @@ class View(StrEnum):
     CHANGES = "Changes"
     ORDERS = "Orders"
     BACKBONE = "Backbone"
+    PROBE = "Probe"
+    COMPARE = "Compare"
+    RUNS = "Runs"
+    RAW = "Raw"
 
     @property
     def number(self) -> int:
@@ -41,6 +45,8 @@ class Sort(StrEnum):
     DELTA = "Δ"
     CLASS = "class"
     RELATION = "relation"
+    WORDS = "words"
+    NOW = "effect now"
 
 
 NARROW, WIDE = 100, 160
@@ -49,7 +55,10 @@ _COMPANION = {
     View.CHANGES: View.TRENDS,
     View.ORDERS: View.CHANGES,
     View.BACKBONE: View.CHANGES,
+    View.PROBE: View.CHANGES,
+    View.COMPARE: View.CHANGES,
 }
+_ALONE = (View.RUNS, View.RAW)  # views that are not about the changes and get the whole screen
 
 
 @dataclass(frozen=True)
@@ -57,8 +66,12 @@ class ViewState:
     """Everything that decides what is on the screen.
 
     steps, probes: the run's step numbers and probe ids, fixed once it is loaded. step, pinned: indices
-    into `steps`. probe: an index into `probes`, None for all. focus: the pane that `tab` moves. row: the
-    cursor row of Changes.
+    into `steps`. probe: an index into `probes`, None for all. focus: the pane that `tab` moves. zoom: that
+    pane alone. row: the cursor row of Changes and Probe; rows: the cursor row of each other view.
+    word: the variable under the word cursor of Probe; masked: the words taken out there, as a subset, of
+    the probe they belong to. dataset: which one Raw shows. follow: go to each new step of a live run;
+    unseen: steps that came while it did not. linked: the second run goes to the nearest step by itself;
+    other_step: the step number that it stands at otherwise.
     """
 
     run: str = ""
@@ -75,6 +88,19 @@ class ViewState:
     sort: Sort = Sort.STRENGTH
     order_counts: bool = False
     row: int = 0
+    rows: tuple[tuple[View, int], ...] = ()
+    zoom: bool = False
+    word: int = 0
+    masked: tuple[int, int] = (-1, 0)
+    dataset: int = 0
+    follow: bool = False
+    unseen: int = 0
+    linked: bool = True
+    other_step: int = 0
+
+    def row_of(self, view: View) -> int:
+        """The cursor row of a view."""
+        return self.row if view in ROWS_OF_CHANGES else dict(self.rows).get(view, 0)
 
     @property
     def base(self) -> int:
@@ -95,7 +121,17 @@ class ViewState:
         """The present step as a number of optimizer steps."""
         return self.steps[self.step]
 
+    @property
+    def row_sort(self) -> Sort:
+        """The order of the rows: a logical model is of the present step, so there the strongest now are first."""
+        return Sort.NOW if self.view is View.PROBE and self.sort is Sort.STRENGTH else self.sort
 
+    def masked_words(self, probe: int) -> int:
+        """The words of `probe` that are taken out, as a subset."""
+        return self.masked[1] if self.masked[0] == probe else 0
+
+
+ROWS_OF_CHANGES = (View.CHANGES, View.TRENDS, View.ORDERS, View.BACKBONE, View.PROBE)
 Turn = Callable[[ViewState], ViewState]
 
 
@@ -105,8 +141,30 @@ def move_step(state: ViewState, by: int) -> ViewState:
 
 
 def at_step(state: ViewState, index: int) -> ViewState:
-    """The step at `index`, held within the run."""
-    return replace(state, step=min(max(index, 0), max(len(state.steps) - 1, 0)))
+    """The step at `index`, held within the run. By hand, so following pauses."""
+    last = max(len(state.steps) - 1, 0)
+    index = min(max(index, 0), last)
+    return replace(state, step=index, follow=False, unseen=0 if index == last else state.unseen)
+
+
+def with_steps(state: ViewState, steps: Sequence[int], probes: Sequence[str]) -> ViewState:
+    """The run as it is now: the same step and pin by their numbers, or the nearest; where following, the last."""
+    steps, old = tuple(steps), state.steps
+    if not old:
+        return replace(state, steps=steps, probes=tuple(probes), step=len(steps) - 1)
+    step = len(steps) - 1 if state.follow else nearest_index(steps, state.step_number)
+    pinned = state.pinned
+    if pinned is not None:
+        pinned = steps.index(old[pinned]) if old[pinned] in steps else None
+    mode = BaseMode.FIRST if pinned is None and state.base_mode is BaseMode.PINNED else state.base_mode
+    return replace(state, steps=steps, probes=tuple(probes), step=step, pinned=pinned, base_mode=mode)
+
+
+def toggle_follow(state: ViewState) -> ViewState:
+    """Go to the newest step now and whenever one comes, or stay."""
+    if state.follow:
+        return replace(state, follow=False)
+    return replace(state, step=max(len(state.steps) - 1, 0), follow=True, unseen=0)
 
 
 def nearest_index(steps: Sequence[int], number: int) -> int:
@@ -142,7 +200,9 @@ def move_probe(state: ViewState, by: int) -> ViewState:
 
 
 def all_probes(state: ViewState) -> ViewState:
-    """Every probe together."""
+    """Every probe together; Probe shows only one, so Changes takes its place."""
+    if state.view is View.PROBE:
+        state = choose_view(state, View.CHANGES)
     return replace(state, probe=None)
 
 
@@ -153,7 +213,9 @@ def choose_view(state: ViewState, view: View) -> ViewState:
 
 def next_pane(state: ViewState, shown: Sequence[View]) -> ViewState:
     """Focus on the next of the panes that are shown; where only one is, the next view."""
-    if len(shown) == 1:
+    if state.zoom:
+        state = replace(state, zoom=False)
+    elif len(shown) == 1:
         views = list(View)
         return choose_view(state, views[(views.index(state.view) + 1) % len(views)])
     at = shown.index(state.focus) if state.focus in shown else -1
@@ -194,18 +256,41 @@ def with_rule(state: ViewState, rule: ThresholdRule) -> ViewState:
     return replace(state, rule=rule)
 
 
-def move_row(state: ViewState, by: int, n_rows: int) -> ViewState:
-    """The cursor `by` rows down, held within the `n_rows` rows."""
-    return replace(state, row=min(max(state.row + by, 0), max(n_rows - 1, 0)))
+def move_row(state: ViewState, by: int, n_rows: int, view: View = View.CHANGES) -> ViewState:
+    """The cursor of `view` `by` rows down, held within its `n_rows` rows."""
+    row = min(max(state.row_of(view) + by, 0), max(n_rows - 1, 0))
+    if view in ROWS_OF_CHANGES:
+        return replace(state, row=row)
+    return replace(state, rows=tuple(sorted({**dict(state.rows), view: row}.items())))
 
 
-def panes_shown(view: View, width: int) -> tuple[View, ...]:
+def move_word(state: ViewState, by: int, n_words: int) -> ViewState:
+    """The word cursor of Probe, around the end."""
+    return replace(state, word=(min(state.word, max(n_words - 1, 0)) + by) % max(n_words, 1))
+
+
+def mask_words(state: ViewState, probe: int, masked: int) -> ViewState:
+    """Take the words `masked` of `probe` out of its prompt."""
+    return replace(state, masked=(probe, masked))
+
+
+def toggle_zoom(state: ViewState) -> ViewState:
+    """The pane with the focus alone, or all that fit."""
+    return replace(state, zoom=not state.zoom, view=state.focus)
+
+
+def toggle_link(state: ViewState, other_number: int) -> ViewState:
+    """Let the second run go along, or hold it at the step `other_number` where it is."""
+    return replace(state, linked=not state.linked, other_step=other_number)
+
+
+def panes_shown(view: View, width: int, zoom: bool = False) -> tuple[View, ...]:
     """The views that a screen of this width shows, left to right."""
-    if width < NARROW:
+    if width < NARROW or zoom or view in _ALONE:
         return (view,)
     if width < WIDE:
         return tuple(sorted((view, _COMPANION[view]), key=list(View).index))
-    right = View.BACKBONE if view is View.BACKBONE else View.ORDERS
+    right = View.ORDERS if view in (View.TRENDS, View.CHANGES) else view
     return (View.TRENDS, View.CHANGES, right)
 
 
@@ -223,6 +308,12 @@ TURNS: dict[str, Turn] = {
     "changes": lambda state: choose_view(state, View.CHANGES),
     "orders": lambda state: choose_view(state, View.ORDERS),
     "backbone": lambda state: choose_view(state, View.BACKBONE),
+    "probe": lambda state: choose_view(state, View.PROBE),
+    "compare": lambda state: choose_view(state, View.COMPARE),
+    "runs": lambda state: choose_view(state, View.RUNS),
+    "raw": lambda state: choose_view(state, View.RAW),
+    "follow": toggle_follow,
+    "zoom": toggle_zoom,
     "cycle_sort": cycle_sort,
     "cycle_base": cycle_base,
     "pin": pin,

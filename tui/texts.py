@@ -8,10 +8,12 @@ from rich.style import Style
 from rich.text import Text
 
 from engine.analysis.evolution import Evolution
+from engine.analysis.sensitivity import SensitivityRow
+from engine.analysis.verdict import Verdict
 from engine.interactions import Relation
 from tui.change_table import CHANGES, ChangeTable
 from tui.keys import FILTER_HELP, KEYS
-from tui.number_text import signed, small
+from tui.number_text import plain, signed, small
 from tui.palette import CLASS_GLYPHS, CLASS_WORDS, Glyphs, Inks
 from tui.safe_lines import shown
 from tui.widgets.mirrored_bars import mirrored_bar
@@ -43,6 +45,28 @@ def problems_text(left_out: Sequence[str], inks: Inks) -> Text:
     text = Text(f"{len(left_out)} step files are not part of what you see:\n", inks.strong)
     for reason in left_out:
         text.append(f"\n{shown(reason)}\n", inks.error)
+    return text
+
+
+def verdict_text(verdict: Verdict, inks: Inks) -> Text:
+    """When to stop, and why."""
+    text = Text(f"{shown(verdict.sentence)}\n", inks.strong)
+    for line in verdict.evidence:
+        text.append(f"\n• {shown(line)}\n")
+    return text
+
+
+def sensitivity_text(rows: Sequence[SensitivityRow], inks: Inks) -> Text:
+    """Where denoising ends under every threshold rule, and the mean counts a probe at the last step."""
+    text = Text(f"{'rule':<23}{'denoising':>10}   a probe, at the last step\n", inks.muted)
+    for row in rows:
+        name = f"{row.rule}{' (chosen)' if row.chosen else ''}"
+        text.append(f"{name:<23}", inks.strong if row.chosen else inks.plain)
+        text.append(f"{f'to {row.boundary.step}' if row.boundary.step is not None else '–':>10}  ")
+        for change in CHANGES:
+            text.append(f" {CLASS_GLYPHS[change]}{plain(row.at_last[change]):>6}", inks.of(change))
+        text.append("\n")
+    text.append("\nt changes the rule and its value; a headline that holds under one rule only is none.", inks.muted)
     return text
 
 

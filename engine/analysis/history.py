@@ -1,7 +1,7 @@
 """A run's step files as arrays over the steps, probe by probe: the input of every analysis.
 
-Reads the store and refuses to judge: a step or a placebo whose file is damaged, or does not belong to
-the run's probes, is named in `left_out` and not part of the history.
+It refuses to judge: a step or a placebo whose file is damaged, or does not belong to the run's probes, is named in
+`left_out` and not part of the history. `reading` makes it.
 """
 
 from collections.abc import Mapping, Sequence
@@ -140,56 +140,12 @@ class RunHistory:
         return ids.index(probe_id)
 
 
-def load_history(path: Path) -> RunHistory:
-    """All extracted steps of the run folder at `path`; SftscopeError where there is none to read."""
-    folder = RunFolder(path)
-    run = folder.read_run()
-    probes, targets = folder.read_probes(), folder.read_targets()
-    sizes = [len(probe.words) for probe in probes]
-    on_disk = folder.steps()
-    table = _Table.of(len(on_disk), sizes)
-    steps: list[int] = []
-    losses: list[Mapping[str, float]] = []
-    left_out: list[str] = []
-    precision: Mapping[str, Any] = {}
-    for step in on_disk:
-        try:
-            record = folder.read_step(step)
-            _check_sizes(record, sizes, folder.step_file(step))
-        except SftscopeError as error:
-            left_out.append(safe_text(str(error).replace(f"{path}/", "")))
-            continue
-        table.put(len(steps), record)
-        steps.append(step)
-        losses.append(record.losses)
-        chosen = record.provenance.get("precision")
-        precision = chosen if isinstance(chosen, Mapping) else precision
-    if not steps:
-        reason = f"; {left_out[0]}" if left_out else ""
-        raise SftscopeError(f"{path}: no extracted steps yet; run 'sftscope extract {path}'{reason}")
-    placebos = _read_placebos(folder, steps, sizes, left_out)
-    names = sorted({name for part in losses for name in part})
-    return RunHistory(
-        name=safe_text(path.resolve().name, max_length=100),
-        steps=np.array(steps, dtype=np.int64),
-        losses={name: np.array([part.get(name, np.nan) for part in losses]) for name in names},
-        probes=tuple(
-            table.probe(index, len(steps), probe, target)
-            for index, (probe, target) in enumerate(zip(probes, targets, strict=True))
-        ),
-        run=run,
-        left_out=tuple(left_out),
-        placebos=placebos,
-        precision=precision,
-    )
-
-
-def _check_sizes(record: StepRecord, sizes: Sequence[int], file: Path) -> None:
+def check_sizes(record: StepRecord, sizes: Sequence[int], file: Path) -> None:
     if record.n_variables.tolist() != sizes:
         raise SftscopeError(f"{file}: its probes are not the probes of this run")
 
 
-def _read_placebos(
+def read_placebos(
     folder: RunFolder, steps: Sequence[int], sizes: Sequence[int], left_out: list[str]
 ) -> tuple[Placebo, ...]:
     """The placebos of `steps`; appends to `left_out` what is damaged, foreign, or of no step that is there."""
@@ -198,7 +154,7 @@ def _read_placebos(
         file = folder.placebo_file(step)
         try:
             record = folder.read_placebo(step)
-            _check_sizes(record, sizes, file)
+            check_sizes(record, sizes, file)
             if step not in steps:
                 raise SftscopeError(f"{file}: a placebo of step {step}, which is not among the extracted steps")
         except SftscopeError as error:
@@ -216,7 +172,7 @@ def _effects(record: StepRecord, index: int) -> Floats:
 
 
 @dataclass(frozen=True, eq=False)
-class _Table:
+class HistoryTable:
     """The arrays of all probes, filled step by step, so that a run is held in memory once."""
 
     scores: list[Floats]  # per probe (T, 2^n)
@@ -224,7 +180,7 @@ class _Table:
     per_probe: Floats  # (T, 3, P): ζ, gap, noise
 
     @classmethod
-    def of(cls, steps: int, sizes: Sequence[int]) -> "_Table":
+    def of(cls, steps: int, sizes: Sequence[int]) -> "HistoryTable":
         large = steps * sum(1 << n for n in sizes) > LARGE
         dtype = np.float32 if large else np.float64
         return cls(

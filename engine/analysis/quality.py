@@ -9,8 +9,6 @@ import numpy as np
 
 from engine.analysis import metrics
 from engine.analysis.evolution import Evolution
-from engine.analysis.sensitivity import SensitivityRow as SensitivityRow  # where the explorer looks for them
-from engine.analysis.sensitivity import measure_sensitivity as measure_sensitivity
 from engine.analysis.views import Selection
 
 CERTIFIED_GAP = 1e-3

@@ -37,10 +37,10 @@ import numpy as np
 from engine.analysis.evolution import Evolution
 from engine.analysis.figures import FORMATS as FIGURE_FORMATS
 from engine.analysis.figures import draw, figures, need_matplotlib
-from engine.analysis.history import load_history
 from engine.analysis.page import as_html
 from engine.analysis.placebo import sentence
 from engine.analysis.read_outs import moebius_values, to_shapiq
+from engine.analysis.reading import load_history
 from engine.analysis.report_content import Report, make_report, provenance, strongest_rows, warnings
 from engine.analysis.run_csv import as_csv, word_values_csv
 from engine.analysis.show import describe, model_name

@@ -70,8 +70,9 @@ class ChangesPane(Pane[ChangesSlice]):
             listed = f"{slice.rows.size} of {slice.table.subset.size} with {slice.filter!r}, by {slice.sort.value}"
         heads = "   rel ord " + (fit("probe", columns.probe) + " " if columns.probe else "")
         heads += fit(shown(listed), columns.words)
-        heads += fit(f"at {slice.table.base_step}", _EFFECT, right=True)
-        heads += fit(f"at {slice.table.step}", _EFFECT, right=True)
+        for step in (slice.table.base_step, slice.table.step):
+            named = f"at {step}"
+            heads += fit(named if len(named) < _EFFECT else str(step), _EFFECT, right=True)
         heads += fit("Δ", _EFFECT, right=True) if columns.delta else ""
         heads += "  over the steps" if columns.line else ""
         return [(heads, self.look.inks.muted)]

@@ -42,9 +42,10 @@ def tab_parts(
     view: View, losses: Sequence[tuple[str, str]], width: int, inks: Inks = ON_DARK
 ) -> tuple[list[Piece], list[Piece]]:
     """The views, the chosen one in reverse video; the losses of the present step."""
-    left: list[Piece] = [(" ", Style())]
+    left: list[Piece] = []
     for each in View:
-        left += [(f" {each.number} {each.value} ", inks.cursor if each is view else Style()), (" ", Style())]
+        style = inks.cursor + Style(bold=True) if each is view else Style()
+        left.append((f" {each.number} {each.value} ", style))
     right: list[Piece] = []
     for name, number in losses:
         right += [(f"{name} ", inks.muted), (f"{number} ", inks.strong)]

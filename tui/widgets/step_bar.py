@@ -1,4 +1,4 @@
-"""All checkpoints on one line: the present one in brackets, the boundary and the two stages marked.
+"""All checkpoints on one line, the present one in brackets and the two stages marked; under it the verdict.
 
 Where there are more than fit, the line shows the page of checkpoints that holds the present one, so
 that stepping moves the brackets and not the line.
@@ -7,22 +7,31 @@ that stepping moves the brackets and not the line.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from rich.cells import cell_len
 from rich.style import Style
 from textual.strip import Strip
 
 from engine.analysis.stages import Boundary
+from engine.analysis.verdict import Agreement, HeldOut, Verdict
+from tui.number_text import small
 from tui.palette import ON_DARK, Inks
-from tui.widgets.lines import Lines, Piece, line
+from tui.safe_lines import shown
+from tui.widgets.lines import Lines, Piece, ends, line
 
 
 @dataclass(frozen=True)
 class StepBarContent:
-    """The steps, where we are, and what is known of the stages (None: not computed yet)."""
+    """The steps, where we are, and what is known of the stages (None: not computed yet).
+
+    partial: whether steps are still to be read, so that the verdict is one on those that are.
+    """
 
     steps: tuple[int, ...]
     now: int
     pinned: int | None = None
     boundary: Boundary | None = None
+    verdict: Verdict | None = None
+    partial: bool = False
 
 
 def pages(steps: Sequence[int], width: int, boundary: int | None) -> list[range]:
@@ -63,25 +72,53 @@ def step_pieces(content: StepBarContent, width: int, inks: Inks) -> list[Piece]:
     return pieces
 
 
-def verdict_pieces(content: StepBarContent, inks: Inks) -> list[Piece]:
-    """Which stage this is, where the boundary lies and why."""
+def stage_pieces(content: StepBarContent, inks: Inks) -> list[Piece]:
+    """The two stages, the present one underlined; nothing where there are not two."""
     boundary = content.boundary
+    if boundary is None or boundary.index is None:
+        return []
+    here = content.now <= boundary.index
+    return [
+        ("  ◀ ", inks.denoising),
+        ("denoising", inks.denoising + Style(bold=here, underline=here)),
+        (" ┊ ", inks.strong),
+        ("overfitting", inks.overfitting + Style(bold=not here, underline=not here)),
+        (" ▶ ", inks.overfitting),
+    ]
+
+
+def verdict_pieces(content: StepBarContent, inks: Inks) -> list[Piece]:
+    """Stop, conflict or not enough evidence; where denoising ends, with its interval; what eval loss says; why."""
+    boundary, verdict = content.boundary, content.verdict
     if boundary is None:
         return [("looking for the two stages …", inks.muted)]
+    pieces: list[Piece] = []
+    if verdict is not None:
+        named = {
+            Agreement.AGREE: (f"STOP at step {verdict.stop_step}", inks.denoising),
+            Agreement.CONFLICT: ("CONFLICT", inks.emerged),
+            Agreement.NOT_ENOUGH: ("NOT ENOUGH EVIDENCE", inks.muted),
+        }
+        text, ink = named[verdict.agreement]
+        so_far = "so far " if content.partial else ""
+        pieces = [(so_far, inks.muted), (text, ink + Style(bold=True)), ("  ", inks.plain)]
     if boundary.index is None:
-        return [("no two stages: ", inks.strong), (boundary.reason, inks.muted)]
-    here = content.now <= boundary.index
-    denoising = inks.denoising + Style(bold=here, underline=here)
-    overfitting = inks.overfitting + Style(bold=not here, underline=not here)
-    return [
-        ("◀ ", inks.denoising),
-        ("denoising", denoising),
-        (" ┊ ", inks.strong),
-        ("overfitting", overfitting),
-        (" ▶", inks.overfitting),
-        (f"  boundary {boundary.step} ({boundary.low}–{boundary.high})  ", inks.strong),
-        (boundary.reason, inks.muted),
-    ]
+        pieces.append(("no two stages  ", inks.strong))
+    else:
+        pieces.append((f"boundary {boundary.step} ({boundary.low}–{boundary.high})  ", inks.strong))
+    if verdict is None:
+        return [*pieces, (shown(boundary.reason), inks.muted)]
+    if verdict.held_out is not None:
+        pieces.append((f"{_of_loss(verdict.held_out)}  ", inks.plain))
+    return [*pieces, (shown(boundary.reason), inks.muted)]
+
+
+def _of_loss(held_out: HeldOut) -> str:
+    if held_out.best_step == held_out.last_step:
+        return f"eval loss still falls: {small(held_out.best_loss)} at {held_out.best_step}"
+    return (
+        f"eval loss lowest at {held_out.best_step}: {small(held_out.best_loss)}, at the end {small(held_out.last_loss)}"
+    )
 
 
 def _stage_style(index: int, boundary: int | None, inks: Inks) -> Style:
@@ -102,9 +139,12 @@ class StepBar(Lines):
         self.redraw()
 
     def lay_out(self, width: int, height: int) -> list[Strip]:
-        """Two lines, one cell from the edge."""
+        """Two lines, one cell from the edge; the stages stand beside the steps where both fit."""
         if self.content is None:
             return []
         edge: Piece = (" ", self.inks.plain)
         steps = step_pieces(self.content, width - 2, self.inks)
-        return [line(steps, width), line([edge, *verdict_pieces(self.content, self.inks)], width)]
+        stages = stage_pieces(self.content, self.inks)
+        if sum(cell_len(text) for text, _ in [*steps, *stages]) > width:
+            stages = []
+        return [ends(steps, stages, width), line([edge, *verdict_pieces(self.content, self.inks)], width)]

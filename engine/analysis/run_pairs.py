@@ -1,0 +1,121 @@
+"""Two runs side by side: which interactions both encode. Needs the same probes with the same words.
+
+Says nothing of generalizability: that is a ratio of one run's classes (see the metrics); here two sets
+Ω are compared at two steps.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engine.analysis import metrics
+from engine.analysis.evolution import Change, Evolution, Sets
+from engine.analysis.history import ProbeHistory, RunHistory
+from engine.interactions import Floats
+
+
+class Side(StrEnum):
+    """Which of the two runs encodes an interaction."""
+
+    HERE = "here only"
+    BOTH = "both"
+    THERE = "there only"
+
+
+SIDES = tuple(Side)
+Pair = tuple[int, int]  # a probe's index in the first run and in the second
+
+
+@dataclass(frozen=True, eq=False)
+class RunDiff:
+    """Ω of the first run at one step beside Ω of the second at another; columns are (R,), strongest first.
+
+    counts: interactions of all shared probes by side. jaccard: both / all, NaN where there is none.
+    same_sign: share of `both` whose effects have one sign, NaN where there is none.
+    """
+
+    step: int
+    other_step: int
+    counts: dict[Side, int]
+    jaccard: float
+    same_sign: float
+    probe: NDArray[np.int64]
+    side: NDArray[np.int64]
+    relation: NDArray[np.int64]
+    subset: NDArray[np.int64]
+    effect: Floats
+    other_effect: Floats
+
+
+def shared_probes(first: RunHistory, second: RunHistory) -> list[Pair]:
+    """The probes that both runs have: equal prompt and equal words, whatever their ids."""
+    known = {_key(part): index for index, part in enumerate(second.probes)}
+    return [(index, known[key]) for index, part in enumerate(first.probes) if (key := _key(part)) in known]
+
+
+def linked_step(steps: NDArray[np.int64], number: int) -> int:
+    """Index of the step of a run that is nearest to the step `number`; the earlier of two equally near."""
+    return int(np.abs(steps - number).argmin())
+
+
+def compare_steps(first: Evolution, now: int, second: Evolution, other: int, pairs: Sequence[Pair]) -> RunDiff:
+    """The sets of two runs at the step indices `now` and `other`, over the shared probes `pairs`."""
+    columns: list[tuple[NDArray[np.int64] | Floats, ...]] = []
+    for here, there in pairs:
+        ours, theirs = _omega(first, here, now), _omega(second, there, other)
+        relations, subsets = np.nonzero(ours | theirs)
+        in_first, in_second = ours[relations, subsets], theirs[relations, subsets]
+        side = np.where(in_first & in_second, 1, np.where(in_first, 0, 2))
+        effect = first.effects_of(here, Change.PRESERVED, now)[relations, subsets]
+        other_effect = second.effects_of(there, Change.PRESERVED, other)[relations, subsets]
+        columns.append((np.full(side.size, here), side, relations, subsets, effect, other_effect))
+    empty: tuple[NDArray[np.int64] | Floats, ...] = (
+        *(np.zeros(0, dtype=np.int64) for _ in range(4)),
+        np.zeros(0),
+        np.zeros(0),
+    )
+    probe, side, relation, subset, effect, other_effect = (
+        np.concatenate(column) for column in zip(*(columns or [empty]), strict=True)
+    )
+    order = np.argsort(-np.maximum(np.abs(effect), np.abs(other_effect)), kind="stable")
+    counts = {name: int(count) for name, count in zip(SIDES, np.bincount(side, minlength=3), strict=True)}
+    both = side == SIDES.index(Side.BOTH)
+    return RunDiff(
+        step=int(first.history.steps[now]),
+        other_step=int(second.history.steps[other]),
+        counts=counts,
+        jaccard=counts[Side.BOTH] / side.size if side.size else metrics.NAN,
+        same_sign=float(np.mean(effect[both] * other_effect[both] > 0)) if both.any() else metrics.NAN,
+        probe=probe[order],
+        side=side[order],
+        relation=relation[order],
+        subset=subset[order],
+        effect=effect[order],
+        other_effect=other_effect[order],
+    )
+
+
+def jaccard_over_steps(first: Evolution, second: Evolution, pairs: Sequence[Pair]) -> list[float]:
+    """Jaccard of the two runs' sets at every step of the first, the second at its nearest step: T values."""
+    values = []
+    for now, number in enumerate(first.history.steps.tolist()):
+        other = linked_step(second.history.steps, number)
+        shared = union = 0
+        for here, there in pairs:
+            ours, theirs = _omega(first, here, now), _omega(second, there, other)
+            shared += int((ours & theirs).sum())
+            union += int((ours | theirs).sum())
+        values.append(shared / union if union else metrics.NAN)
+    return values
+
+
+def _omega(evolution: Evolution, probe: int, now: int) -> Sets:
+    """Ω of a probe at one step: (2, 2^n)."""
+    return evolution.partition(probe, now, now)[Change.PRESERVED]
+
+
+def _key(part: ProbeHistory) -> tuple[str, tuple[tuple[int, int], ...]]:
+    return part.probe.prompt, part.probe.words

@@ -1,0 +1,77 @@
+"""What is written for a user: the present view as a file, the report, and a copy of what was copied.
+
+Jobs for the loader's thread: they return the sentence that the footer then shows.
+"""
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+
+from engine.analysis.evolution import Evolution
+from engine.analysis.sheets import FORMATS, Sheet, compare_sheet, view_sheet
+from engine.errors import SftscopeError
+from engine.interactions import Relation
+from engine.store import RunFolder, write_atomically
+from tui.derived import selection_of
+from tui.dialogs import ExportWish
+from tui.frame import Scene
+from tui.remembered import state_folder
+from tui.state import View, ViewState
+
+
+def default_paths(state: ViewState) -> Mapping[str, Path]:
+    """Where each form goes if the user does not say otherwise: the working folder."""
+    name = "".join(c if c.isalnum() or c in "._-" else "_" for c in state.run)[:60] or "run"
+    stem = f"{name}-{state.focus.value.lower()}-step{state.step_number}"
+    return {**{form: Path(f"{stem}.{form}") for form in FORMATS}, "report": Path(f"{name}-report")}
+
+
+def sheet_of(scene: Scene) -> Callable[[], Sheet]:
+    """What makes the sheet of the view with the focus: the rows that are listed, in their order.
+
+    What the screen's caches hold is looked up now, so that the sheet can be made in another thread.
+    """
+    state, view = scene.state, scene.state.focus
+    evolution, selection = scene.reading.evolution, selection_of(state)
+    if view is View.COMPARE:
+        theirs = scene.other.reading if scene.other is not None else None
+        if theirs is None or scene.other is None:
+            raise SftscopeError("there is no second run to export a comparison with")
+        return partial(compare_sheet, evolution, scene.derived.diff(scene.reading, state, theirs), scene.other.name)
+    if view is View.RUNS:
+        runs = [(run.name, run.headline or "", run.where) for run in scene.runs]
+        return partial(Sheet, "Runs", ("run", "headline", "folder"), runs)
+    if view is View.RAW:
+        folder = RunFolder(scene.session.path)
+        return lambda: view_sheet(evolution, selection, "raw", record=folder.read_step(state.step_number))
+    table = scene.derived.table(scene.reading, state)
+    keep = [
+        (table.probes[p].probe.id, Relation(relation).name, subset)
+        for p, relation, subset in map(table.identity, scene.derived.arrangement(scene.reading, state).tolist())
+    ]
+    return partial(view_sheet, evolution, selection, view.value.lower(), keep=keep)
+
+
+def export_job(wish: ExportWish, evolution: Evolution, sheet: Callable[[], Sheet]) -> Callable[[], str]:
+    """A job that writes what is wished for."""
+
+    def write() -> str:
+        if wish.form == "report":
+            from engine.analysis.report import write_report  # here, so that the explorer starts without it
+
+            written = write_report(evolution, wish.path)
+            return f"written: {', '.join(map(str, written))}"
+        write_atomically(wish.path, FORMATS[wish.form](sheet()).encode("utf-8"))
+        return f"written: {wish.path}"
+
+    return write
+
+
+def copy_file(text: str, told: str) -> str:
+    """Keep what was copied in a file of the user, for terminals that take no clipboard text."""
+    path = state_folder() / "copied.txt"
+    try:
+        write_atomically(path, text.encode("utf-8"))
+    except SftscopeError as error:
+        return f"{told}; {error}"
+    return f"{told}; also in {path}"

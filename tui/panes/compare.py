@@ -1,0 +1,106 @@
+"""Compare: the sets of a second run beside those of this one, at linked steps."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from rich.style import Style
+from textual.strip import Strip
+
+from engine.analysis.history import ProbeHistory
+from engine.analysis.run_pairs import SIDES, RunDiff, Side
+from engine.interactions import Relation
+from tui.number_text import plain, signed
+from tui.palette import Inks
+from tui.panes.pane import Pane
+from tui.safe_lines import shown
+from tui.state import View
+from tui.widgets.lines import Piece, fit, line
+from tui.widgets.sparkline import Marks, area, even_width, marked
+from tui.widgets.virtual_table import window
+
+_EFFECT = 8
+_GLYPHS = {Side.HERE: "<", Side.BOTH: "=", Side.THERE: ">"}
+NO_SECOND_RUN = "no second run yet: 7 lists the runs, space there chooses one to compare with"
+NOTHING_SHARED = "the two runs share no probe: a comparison needs equal prompts with equal words"
+
+
+@dataclass(frozen=True, eq=False)
+class CompareSlice:
+    """Two runs at their steps; diff is None where there is nothing to compare yet, and `why` says so.
+
+    jaccard: over all steps of this run, None while it is computed. shared: number of probes both have.
+    """
+
+    other: str
+    why: str = ""
+    diff: RunDiff | None = None
+    jaccard: Sequence[float] | None = None
+    probes: Sequence[ProbeHistory] = ()
+    shared: int = 0
+    linked: bool = True
+    now: int = 0
+    cursor: int = 0
+
+
+class ComparePane(Pane[CompareSlice]):
+    """Counts, likeness over the steps, and the interactions, strongest first."""
+
+    view = View.COMPARE
+    page = 1
+    _top = 0
+
+    def content(self, slice: CompareSlice, width: int, height: int) -> list[Strip]:
+        """From top to bottom."""
+        inks, diff = self.look.inks, slice.diff
+        if diff is None:
+            return [self.title([], width), line([], width), line([(f"  {slice.why}", inks.plain)], width)]
+        how = "linked" if slice.linked else "held; x links"
+        title: list[Piece] = [(f": step {diff.step}", Style()), (" beside ", inks.muted), (slice.other, inks.strong)]
+        title.append((f" at step {diff.other_step} ({how})", inks.muted))
+        counts: list[Piece] = [(" ", Style())]
+        for side, count in diff.counts.items():
+            counts.append((f"{_GLYPHS[side]} {count} {side.value}   ", _ink(side, inks)))
+        probes = f"{slice.shared} shared probes"
+        alike = f" Jaccard {plain(diff.jaccard)}   same sign {plain(diff.same_sign)} of both   {probes}"
+        head = [self.title(title, width), line(counts, width), line([(alike, inks.strong)], width)]
+        head += self._curve(slice, width) if height >= 14 else []
+        return [*head, *self._list(slice, diff, width, height - len(head))]
+
+    def _curve(self, slice: CompareSlice, width: int) -> list[Strip]:
+        inks = self.look.inks
+        if slice.jaccard is None:
+            return [line([(" Jaccard over the steps: computing …", inks.muted)], width)]
+        across = even_width(len(slice.jaccard), max(width - 3, 1))
+        rows = area(tuple(slice.jaccard), across, 2, (0.0, 1.0), self.look.glyphs)
+        drawn = [marked(row, inks.preserved, Marks(slice.now), len(slice.jaccard), self.look.glyphs) for row in rows]
+        title = line([(" Jaccard over the steps, from 0 to 1", inks.muted)], width)
+        return [title, *(line([(" ", Style()), *pieces], width) for pieces in drawn)]
+
+    def _list(self, slice: CompareSlice, diff: RunDiff, width: int, height: int) -> list[Strip]:
+        if height < 2:
+            return []
+        self.page = height - 1
+        probe = 11 if width >= 60 else 0
+        words = max(width - 12 - probe - 2 * _EFFECT, 6)
+        heads = "   rel ord " + fit("probe", probe) + fit("words, by strength", words)
+        heads += fit("here", _EFFECT, right=True) + fit("there", _EFFECT, right=True)
+        visible = window(diff.side.size, slice.cursor, height - 1, self._top)
+        self._top = visible.start
+        strips = [line([(heads, self.look.inks.muted)], width)]
+        for row in visible:
+            side, part = SIDES[int(diff.side[row])], slice.probes[int(diff.probe[row])]
+            subset, ink = int(diff.subset[row]), _ink(side, self.look.inks)
+            pieces: list[Piece] = [
+                (f" {_GLYPHS[side]} ", ink + Style(bold=True)),
+                (f"{Relation(int(diff.relation[row])).name:<3} {subset.bit_count():>2}  ", Style()),
+                (fit(shown(part.probe.id), probe - 1) + " " if probe else "", self.look.inks.muted),
+                (fit(" · ".join(map(shown, part.words_of(subset))), words), Style()),
+                (fit(signed(float(diff.effect[row])), _EFFECT, right=True), ink),
+                (fit(signed(float(diff.other_effect[row])), _EFFECT, right=True), ink),
+            ]
+            strips.append(line(pieces, width, Style(reverse=True) if row == slice.cursor else None))
+        return strips
+
+
+def _ink(side: Side, inks: Inks) -> Style:
+    return {Side.HERE: inks.emerged, Side.BOTH: inks.preserved, Side.THERE: inks.overfitting}[side]

@@ -1,0 +1,93 @@
+"""Raw: the datasets of the present step's file, as they lie on the disk."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from rich.style import Style
+from textual.strip import Strip
+
+from engine.analysis.history import ProbeHistory
+from engine.store import StepRecord
+from tui.panes.pane import Pane
+from tui.safe_lines import shown
+from tui.state import View
+from tui.widgets.lines import Piece, fit, line
+from tui.widgets.virtual_table import window
+
+PER_PROBE = ("n_variables", "target", "noise", "zeta", "gap", "objective")
+PER_STATE = ("scores", "and_effects", "or_effects")
+DATASETS = ("meta", *PER_PROBE, "offsets", *PER_STATE)
+
+
+@dataclass(frozen=True, eq=False)
+class RawSlice:
+    """One step file. record is None while it is read; `why` says why it cannot be."""
+
+    step: int
+    record: StepRecord | None
+    why: str
+    dataset: int
+    row: int
+    probes: Sequence[ProbeHistory]
+
+
+def column(record: StepRecord, name: str) -> Any:
+    """A dataset as an array, or for `meta` the lines of its JSON."""
+    if name == "meta":
+        meta = {"step": record.step, "losses": dict(record.losses), "provenance": record.provenance}
+        return json.dumps(meta, indent=1, ensure_ascii=False, default=str).split("\n")
+    if name in ("offsets", "n_variables", "target", "noise", "scores"):
+        return getattr(record, name)
+    return getattr(record.effects, name)
+
+
+class RawPane(Pane[RawSlice]):
+    """The names in a line, the values of the chosen one under it; only visible rows are made."""
+
+    view = View.RAW
+    page = 1
+    _top = 0
+
+    def content(self, slice: RawSlice, width: int, height: int) -> list[Strip]:
+        """Title, names, rows."""
+        inks = self.look.inks
+        if slice.record is None:
+            text = slice.why or "reading …"
+            return [self.title([], width), line([(f"  {text}", inks.error if slice.why else inks.plain)], width)]
+        chosen = DATASETS[slice.dataset]
+        values = column(slice.record, chosen)
+        size = f"{len(values)} lines" if chosen == "meta" else f"{values.dtype} × {values.size}"
+        title = self.title([(f": step {slice.step}, {chosen}, {size}", Style()), ("   w/b others", inks.muted)], width)
+        first = 0  # moved on where the chosen name would not fit
+        while sum(len(name) + 1 for name in DATASETS[first : slice.dataset + 1]) > width - 3:
+            first += 1
+        names: list[Piece] = [(" " if not first else "‹", inks.muted)]
+        for name in DATASETS[first:]:
+            names += [(name, inks.cursor if name == chosen else inks.muted), (" ", Style())]
+        self.page = max(height - 2, 1)
+        visible = window(len(values), slice.row, self.page, self._top)
+        self._top = visible.start
+        rows = [self._row(slice, chosen, values, index, width) for index in visible]
+        return [title, line(names, width), *rows]
+
+    def _row(self, slice: RawSlice, name: str, values: Any, index: int, width: int) -> Strip:
+        base = Style(reverse=True) if index == slice.row else None
+        if name == "meta":
+            return line([(f" {shown(values[index])}", Style())], width, base)
+        value = values[index]
+        number = f"{float(value):>24.16g}" if isinstance(value, float) else f"{int(value):>24}"
+        meaning = self._meaning(slice, name, index)
+        return line([(f" {index:>8}", self.look.inks.muted), (number, Style()), (f"  {meaning}", Style())], width, base)
+
+    def _meaning(self, slice: RawSlice, name: str, index: int) -> str:
+        """What a row stands for: a probe, or a probe and a subset of its words."""
+        if name in PER_PROBE or name == "offsets":
+            return shown(slice.probes[index].probe.id) if index < len(slice.probes) else "end"
+        assert slice.record is not None
+        offsets = slice.record.offsets
+        probe = int(offsets.searchsorted(index, side="right")) - 1
+        part, subset = slice.probes[probe], index - int(offsets[probe])
+        words = " · ".join(map(shown, part.words_of(subset))) or "∅"
+        return f"{fit(shown(part.probe.id), 12)} {words}"
