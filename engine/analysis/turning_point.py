@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from engine.interactions import Floats
 
 RESAMPLES = 1000
+MOST_VALUES = 1 << 21  # of resampled curves at a time
 COVERAGE = 0.95
 ALIKE = 0.25  # of the noise of a checkpoint
 MIN_STEPS = 5  # fewer have no noise to measure
@@ -54,13 +55,17 @@ def find_turning_point(counts: NDArray[Any], rng: np.random.Generator) -> Turnin
 def smooth(curves: Floats) -> Floats:
     """Triangular weights over neighbours, 1-2-1 up to 24 checkpoints and wider beyond: (..., T)."""
     half = max(1, round(curves.shape[-1] / 16))
-    weights = np.concatenate([np.arange(1, half + 2), np.arange(half, 0, -1)]) / (half + 1) ** 2
     edges = [(0, 0)] * (curves.ndim - 1) + [(half, half)]
     padded = np.pad(curves, edges, mode="edge")
-    out = np.zeros_like(curves)
-    for shift, weight in enumerate(weights):
-        out += weight * padded[..., shift : shift + curves.shape[-1]]
-    return out
+    if half == 1:
+        return (padded[..., :-2] + 2 * padded[..., 1:-1] + padded[..., 2:]) / 4
+    # a triangle is a box over a box; sums so far make each of them as cheap as it is long
+    for _ in range(2):
+        sums = np.cumsum(padded, axis=-1)
+        boxes = sums[..., half:].copy()
+        boxes[..., 1:] -= sums[..., : -half - 1]
+        padded = boxes
+    return padded / (half + 1) ** 2
 
 
 def _end_of_fall(level: Floats, noise: float) -> int:
@@ -76,14 +81,23 @@ def _end_of_fall(level: Floats, noise: float) -> int:
 def _interval(counts: Floats, rng: np.random.Generator) -> tuple[int, int]:
     """Quantiles of the minimum over resamples of counts (P, T)."""
     probes, steps = counts.shape
-    drawn = rng.multinomial(probes, np.full(probes, 1 / probes), size=RESAMPLES)
-    again = np.log1p(drawn @ counts / probes)
-    level = smooth(again)
     half = max(1, round(steps / 16))
-    rest = (again - level) / (1 - 1 / (half + 1))  # the weight of the point itself is 1 / (half + 1)
-    minima = smooth(level + rest * rng.choice([-1.0, 1.0], size=rest.shape)).argmin(axis=1)
-    low, high = np.quantile(minima, [(1 - COVERAGE) / 2, (1 + COVERAGE) / 2], method="nearest")
+    minima = []
+    for size in _parts(steps):
+        drawn = rng.multinomial(probes, np.full(probes, 1 / probes), size=size)
+        again = np.log1p(drawn @ counts / probes)
+        level = smooth(again)
+        rest = (again - level) / (1 - 1 / (half + 1))  # the weight of the point itself is 1 / (half + 1)
+        minima.append(smooth(level + rest * rng.choice([-1.0, 1.0], size=rest.shape)).argmin(axis=1))
+    ends = [(1 - COVERAGE) / 2, (1 + COVERAGE) / 2]
+    low, high = np.quantile(np.concatenate(minima), ends, method="nearest")
     return int(low), int(high)
+
+
+def _parts(steps: int) -> list[int]:
+    """`RESAMPLES` in parts whose curves of T = `steps` stay small."""
+    most = min(RESAMPLES, max(1, MOST_VALUES // steps))
+    return [most] * (RESAMPLES // most) + ([RESAMPLES % most] if RESAMPLES % most else [])
 
 
 def _noise(curves: Floats) -> Floats:
@@ -101,9 +115,12 @@ def _fall(level: Floats) -> Floats:
 
 def _p_value(mean: Floats, null: Floats, rng: np.random.Generator) -> float:
     """The share of noisy copies of a curve without a fall whose fall, in units of its noise, is as large."""
-    copies = null + _noise(mean) * rng.normal(size=(RESAMPLES, mean.size))
     seen = _fall(smooth(mean)) / _noise(mean)
-    return float((1 + (_fall(smooth(copies)) / _noise(copies) >= seen).sum()) / (1 + RESAMPLES))
+    as_large = 0
+    for size in _parts(mean.size):
+        copies = null + _noise(mean) * rng.normal(size=(size, mean.size))
+        as_large += int((_fall(smooth(copies)) / _noise(copies) >= seen).sum())
+    return (1 + as_large) / (1 + RESAMPLES)
 
 
 def _monotone(values: Floats) -> Floats:
