@@ -184,7 +184,7 @@ def test_a_busy_machine_is_a_warning(config, monkeypatch):
 def test_a_run_of_hours_is_a_warning(config, monkeypatch):
     from engine.training import plan as training
 
-    monkeypatch.setattr(training, "training_seconds", lambda work, speed: 4 * 3600.0)
+    monkeypatch.setattr(training, "training_seconds", lambda work, speed: 400 * 3600.0)
     (line,) = [line for line in planner.plan(config)["warnings"] if "take about" in line]
-    assert "4.0 h" in line
+    assert "take about 400." in line
     assert "max_steps" in line
