@@ -148,10 +148,10 @@ def show(
     """The explorer's content as text or JSON."""
     from engine.analysis.evolution import Evolution
     from engine.analysis.reading import load_history
-    from engine.analysis.sheets import plain_text
-    from engine.analysis.show import show_json, show_text
     from engine.analysis.thresholds import ThresholdRule
     from engine.analysis.views import Selection, to_json
+    from engine.report.sheets import plain_text
+    from engine.report.show import show_json, show_text
     from engine.store import RunFolder
 
     evolution = Evolution(load_history(run), ThresholdRule.parse(tau))
@@ -187,9 +187,9 @@ def report(
     """Write the report of a run."""
     from engine.analysis.evolution import Evolution
     from engine.analysis.reading import load_history
-    from engine.analysis.report import write_report
     from engine.analysis.thresholds import ThresholdRule
     from engine.progress import progress
+    from engine.report.forms import write_report
 
     rule = ThresholdRule.parse(tau)
     evolution = Evolution(load_history(run), rule)
@@ -208,12 +208,12 @@ def compare(
     as_json: Annotated[bool, typer.Option("--json", help="JSON on stdout.")] = False,
 ) -> None:
     """Two or more runs on the same probes: their sets, generalizable ratios both ways, and a ranking."""
-    from engine.analysis.compare import compare as compare_runs
-    from engine.analysis.compare import compare_json, compare_text
     from engine.analysis.evolution import Evolution
     from engine.analysis.reading import load_history
     from engine.analysis.thresholds import ThresholdRule
     from engine.analysis.views import to_json
+    from engine.report.compare import compare as compare_runs
+    from engine.report.compare import compare_json, compare_text
 
     rule = ThresholdRule.parse(tau)
     comparison = compare_runs([Evolution(load_history(run), rule) for run in runs])

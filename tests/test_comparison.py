@@ -18,16 +18,16 @@ from test_placebo import planted
 from test_report import HOSTILE
 
 from engine.analysis import figures
-from engine.analysis.compare import compare, compare_text
 from engine.analysis.evolution import Change, Evolution
 from engine.analysis.findings import Holds, clear_sign, measure_findings
 from engine.analysis.reading import load_history
-from engine.analysis.report import FORMATS, make_report, write_report
 from engine.analysis.sensitivity import ZETA_FACTORS, measure_sensitivity, measure_zeta, what_survives
 from engine.analysis.stages import find_boundary
 from engine.analysis.views import Selection
 from engine.decomposition import decompose
 from engine.errors import SftscopeError
+from engine.report.compare import compare, compare_text
+from engine.report.forms import FORMATS, make_report, write_report
 
 
 @pytest.fixture(scope="module")

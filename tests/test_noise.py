@@ -16,13 +16,13 @@ from engine.analysis.history import RunHistory
 from engine.analysis.noise import FLOOR, noise_floor
 from engine.analysis.quality import measure_quality
 from engine.analysis.reading import load_history
-from engine.analysis.report import as_text as report_text
-from engine.analysis.report import make_report
-from engine.analysis.show import show_json, show_text
 from engine.analysis.thresholds import RULES, ThresholdRule
 from engine.analysis.views import Selection
 from engine.decomposition import decompose
 from engine.interactions import and_effects_of, logical_model, orders
+from engine.report.forms import as_text as report_text
+from engine.report.forms import make_report
+from engine.report.show import show_json, show_text
 
 
 def with_noise(history: RunHistory, noise: Sequence[float]) -> RunHistory:

@@ -16,12 +16,12 @@ from engine.analysis.effect_table import EffectTable
 from engine.analysis.evolution import Change, Evolution
 from engine.analysis.placebo import TRUSTED_JACCARD, compare_placebos, sentence
 from engine.analysis.reading import load_history
-from engine.analysis.report import as_text, make_report, write_report
-from engine.analysis.show import show_json, show_text
 from engine.analysis.views import Selection
 from engine.errors import SftscopeError
 from engine.extraction import placebo as placebo_module
 from engine.extraction.scoring import NAIVE, Scorer
+from engine.report.forms import as_text, make_report, write_report
+from engine.report.show import show_json, show_text
 from engine.store import RunFolder
 from engine.store.step_file import to_bytes
 

@@ -13,15 +13,15 @@ from sample_history import step_grid, write_sample_run
 from engine.analysis.effect_table import EffectTable
 from engine.analysis.evolution import Change, Evolution
 from engine.analysis.reading import load_history
-from engine.analysis.report import make_report, write_report
 from engine.analysis.sensitivity import TAU_FACTORS
-from engine.analysis.show import is_provisional, model_name, show_json, show_text
 from engine.analysis.stages import Boundary
-from engine.analysis.tables import Table, as_markdown, as_text, spread
 from engine.analysis.thresholds import RULES, ThresholdRule
 from engine.analysis.verdict import Agreement, judge, patience_step
 from engine.analysis.views import ClassTrend, Selection, Trends, as_plain, changes, to_json, to_plain, trends
 from engine.errors import SftscopeError
+from engine.report.forms import make_report, write_report
+from engine.report.show import is_provisional, model_name, show_json, show_text
+from engine.report.tables import Table, as_markdown, as_text, spread
 
 HOSTILE = [
     "\x1b]52;c;AAAA\x07",

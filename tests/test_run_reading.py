@@ -18,12 +18,12 @@ from engine.analysis.history import RunHistory
 from engine.analysis.masked_states import is_triggered, masked_state, matching, triggered
 from engine.analysis.reading import GrowingHistory, load_history
 from engine.analysis.run_pairs import SIDES, Side, compare_steps, jaccard_over_steps, linked_step, shared_probes
-from engine.analysis.sheets import FORMATS, SHEETS, Sheet, plain_text, sheet_csv, view_sheet
 from engine.analysis.thresholds import ThresholdRule
 from engine.analysis.views import Selection
 from engine.analysis.writer_progress import DEAD_AFTER, writer_progress
 from engine.errors import SftscopeError
 from engine.interactions import Relation, logical_model
+from engine.report.sheets import FORMATS, SHEETS, Sheet, plain_text, sheet_csv, view_sheet
 from engine.store import RunFolder
 
 

@@ -15,7 +15,6 @@ from toy_llm import CONFIGS, toy_model, toy_tokenizer
 from engine import pipeline, planner
 from engine.analysis.evolution import Evolution
 from engine.analysis.reading import load_history
-from engine.analysis.show import show_text
 from engine.analysis.thresholds import ThresholdRule
 from engine.analysis.views import Selection, backbone
 from engine.errors import SftscopeError
@@ -23,6 +22,7 @@ from engine.extraction.masking import baseline_vector, mask_probe, probe_targets
 from engine.extraction.scoring import Scorer, tree_tokens
 from engine.llm.collisions import collision_warning, labels_of, shared_first_tokens
 from engine.probes import Probe
+from engine.report.show import show_text
 from engine.store import RunFolder
 
 PROBE = Probe("p", "how does the guest feel ?", "happy room was not cold", "very sad and bad", ((0, 5), (15, 18)))

@@ -8,9 +8,9 @@ from functools import partial
 from pathlib import Path
 
 from engine.analysis.evolution import Evolution
-from engine.analysis.sheets import FORMATS, Sheet, compare_sheet, view_sheet
 from engine.errors import SftscopeError
 from engine.interactions import Relation
+from engine.report.sheets import FORMATS, Sheet, compare_sheet, view_sheet
 from engine.store import RunFolder, write_atomically
 from tui.derived import selection_of
 from tui.dialogs import ExportWish
@@ -57,7 +57,7 @@ def export_job(wish: ExportWish, evolution: Evolution, sheet: Callable[[], Sheet
 
     def write() -> str:
         if wish.form == "report":
-            from engine.analysis.report import write_report  # here, so that the explorer starts without it
+            from engine.report.forms import write_report  # here, so that the explorer starts without it
 
             written = write_report(evolution, wish.path)
             return f"written: {', '.join(map(str, written))}"

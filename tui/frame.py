@@ -8,7 +8,7 @@ from typing import Any
 from engine.analysis.history import RunHistory
 from engine.analysis.masked_states import masked_state
 from engine.analysis.run_pairs import shared_probes
-from engine.analysis.show import is_provisional, model_name
+from engine.report.show import is_provisional, model_name
 from engine.store import RunFolder
 from tui.derived import Derived, Reading
 from tui.number_text import small

@@ -302,7 +302,7 @@ def export(run: Path, folder: Path) -> Row:
     """The report of the run twice."""
     from engine.analysis.evolution import Evolution
     from engine.analysis.reading import load_history
-    from engine.analysis.report import write_report
+    from engine.report.forms import write_report
 
     evolution = Evolution(load_history(run))
     begin = time.perf_counter()

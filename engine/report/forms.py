@@ -35,16 +35,23 @@ from pathlib import Path
 import numpy as np
 
 from engine.analysis.evolution import Evolution
-from engine.analysis.figures import FORMATS as FIGURE_FORMATS
-from engine.analysis.figures import draw, figures, need_matplotlib
-from engine.analysis.page import as_html
 from engine.analysis.placebo import sentence
 from engine.analysis.read_outs import moebius_values, to_shapiq
 from engine.analysis.reading import load_history
-from engine.analysis.report_content import Report, make_report, provenance, strongest_rows, warnings
-from engine.analysis.run_csv import as_csv, word_values_csv
-from engine.analysis.show import describe, model_name
-from engine.analysis.tables import (
+from engine.analysis.views import (
+    as_plain,
+    to_json,
+    to_plain,
+)
+from engine.errors import SftscopeError
+from engine.progress import Progress
+from engine.report.content import Report, make_report, provenance, strongest_rows, warnings
+from engine.report.figures import FORMATS as FIGURE_FORMATS
+from engine.report.figures import draw, figures, need_matplotlib
+from engine.report.page import as_html
+from engine.report.run_csv import as_csv, word_values_csv
+from engine.report.show import describe, model_name
+from engine.report.tables import (
     as_markdown,
     backbone_table,
     changes_table,
@@ -57,13 +64,6 @@ from engine.analysis.tables import (
     trends_table,
     zeta_table,
 )
-from engine.analysis.views import (
-    as_plain,
-    to_json,
-    to_plain,
-)
-from engine.errors import SftscopeError
-from engine.progress import Progress
 from engine.store import write_atomically
 from engine.text import markdown_cell, safe_text
 

@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from engine.analysis.evolution import Change, Evolution
 from engine.analysis.masked_states import masked_state, matching
 from engine.analysis.run_pairs import SIDES, RunDiff
-from engine.analysis.tables import Table, as_text
 from engine.analysis.views import Selection, backbone, changes, orders_view, to_json, to_plain, trends
 from engine.errors import SftscopeError
 from engine.interactions import Relation
+from engine.report.tables import Table, as_text
 from engine.store import StepRecord
 from engine.text import safe_text
 

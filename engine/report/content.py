@@ -14,9 +14,7 @@ from engine.analysis.placebo import TRUSTED_JACCARD, PlaceboDiff, compare_placeb
 from engine.analysis.quality import CERTIFIED_GAP, Quality, measure_quality
 from engine.analysis.reference import reference_signs
 from engine.analysis.sensitivity import SensitivityRow, ZetaRow, measure_sensitivity, measure_zeta, what_survives
-from engine.analysis.show import model_name
 from engine.analysis.stages import first_claim, watch_boundary
-from engine.analysis.tables import Table
 from engine.analysis.verdict import Verdict, judge
 from engine.analysis.views import (
     Backbone,
@@ -31,6 +29,8 @@ from engine.analysis.views import (
     trends,
 )
 from engine.progress import Progress
+from engine.report.show import model_name
+from engine.report.tables import Table
 from engine.text import safe_text
 
 STRONGEST = 5

@@ -13,7 +13,9 @@ from engine.analysis.noise import FLOOR, largest_noise
 from engine.analysis.placebo import compare_placebos, sentence
 from engine.analysis.quality import measure_quality
 from engine.analysis.stages import Boundary
-from engine.analysis.tables import (
+from engine.analysis.views import Selection, as_plain, backbone, changes, orders_view, to_plain, trends
+from engine.errors import SftscopeError
+from engine.report.tables import (
     NAMES,
     as_text,
     backbone_table,
@@ -23,8 +25,6 @@ from engine.analysis.tables import (
     spread,
     trends_table,
 )
-from engine.analysis.views import Selection, as_plain, backbone, changes, orders_view, to_plain, trends
-from engine.errors import SftscopeError
 from engine.text import safe_text
 
 SCHEMA = "sftscope-show"

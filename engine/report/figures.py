@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from engine.analysis.report_content import Report
+    from engine.report.content import Report
 
 COLOURS = {Change.REMOVED: "#8c8c8c", Change.PRESERVED: "#0072b2", Change.EMERGED: "#d55e00"}
 MARKERS = {Change.REMOVED: "x", Change.PRESERVED: "o", Change.EMERGED: "^"}

@@ -6,10 +6,12 @@ All text of a run is made safe to show and escaped here; a table cell, a caption
 from collections.abc import Sequence
 from html import escape
 
-from engine.analysis.figures import draw, figures, inline_svg, need_matplotlib
 from engine.analysis.placebo import sentence
-from engine.analysis.report_content import Report, provenance, strongest_rows, title, warnings
-from engine.analysis.tables import (
+from engine.analysis.verdict import in_plain_words
+from engine.progress import Progress
+from engine.report.content import Report, provenance, strongest_rows, title, warnings
+from engine.report.figures import draw, figures, inline_svg, need_matplotlib
+from engine.report.tables import (
     Table,
     backbone_table,
     changes_table,
@@ -21,8 +23,6 @@ from engine.analysis.tables import (
     trends_table,
     zeta_table,
 )
-from engine.analysis.verdict import in_plain_words
-from engine.progress import Progress
 from engine.text import safe_text
 
 MAX_STEPS = 40

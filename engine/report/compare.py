@@ -14,12 +14,12 @@ import numpy as np
 from engine.analysis import metrics
 from engine.analysis.evolution import Change, Evolution
 from engine.analysis.reference import match_probes, reference_signs
-from engine.analysis.show import model_name
 from engine.analysis.stages import Boundary
-from engine.analysis.tables import UNDEFINED, Table, as_text, number
 from engine.analysis.verdict import judge
 from engine.analysis.views import Selection, Trends, as_plain, trends
 from engine.errors import SftscopeError
+from engine.report.show import model_name
+from engine.report.tables import UNDEFINED, Table, as_text, number
 from engine.text import safe_text
 
 SCHEMA = "sftscope-compare"
