@@ -25,7 +25,7 @@ _GROWTH = 4.0  # two words more: about four times the work
 # Seconds to decompose a vector over so many words, measured once on one core: beyond TIMED_WORDS only their
 # ratios are used, to that of 10 words on this machine
 TIMED_WORDS = 12
-_DECOMPOSITION = {10: 0.1, 13: 11.0, 14: 35.0, 15: 60.0, 16: 100.0}
+_DECOMPOSITION = {10: 0.1, 13: 11.0, 14: 50.0, 15: 75.0, 16: 100.0}
 # warnings
 _LONG_TAIL = 16  # tokens after the first token of the last word
 _TAIL_SHARE = 0.6
