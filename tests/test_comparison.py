@@ -17,7 +17,6 @@ from test_evolution import counted_history, history_of
 from test_placebo import planted
 from test_report import HOSTILE
 
-from engine.analysis import figures
 from engine.analysis.evolution import Change, Evolution
 from engine.analysis.findings import Holds, clear_sign, measure_findings
 from engine.analysis.reading import load_history
@@ -26,6 +25,7 @@ from engine.analysis.stages import find_boundary
 from engine.analysis.views import Selection
 from engine.decomposition import decompose
 from engine.errors import SftscopeError
+from engine.report import figures
 from engine.report.compare import compare, compare_text
 from engine.report.forms import FORMATS, make_report, write_report
 
