@@ -41,7 +41,8 @@ def test_every_masked_state_is_matched_and_every_gap_certified(run):
 def test_the_stored_effects_are_those_of_the_stored_scores(run):
     history = load_history(run)
     for probe in history.probes[::3]:
-        result = decompose(probe.scores[[0, -1]], probe.zeta[[0, -1]])
+        names = [probe.probe.variables] * 2
+        result = decompose(probe.scores[[0, -1]], probe.zeta[[0, -1]], names=names)
         scale = np.abs(probe.effects).max()
         np.testing.assert_allclose(result.and_effects, probe.effects[[0, -1], 0], atol=1e-6 * scale)
         np.testing.assert_allclose(result.or_effects, probe.effects[[0, -1], 1], atol=1e-6 * scale)
