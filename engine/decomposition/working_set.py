@@ -58,7 +58,7 @@ def solve_by_growing(search: Search, rows: Ints, enough: float, check: Callable[
         left[roomy] = True
         kept[new] |= left[new]  # a state that comes back stays, so that no round is repeated
         if len(new) < FEW * len(rows):
-            level = min(level + 1, len(AIMS) - 1)
+            level = min(level + 1, AIMS.index(NEAR if len(rows) > MOST_ROWS_FOR_A_VERTEX else 0.0))
         rows = np.union1d(there, new)
     return False
 
