@@ -12,9 +12,18 @@ def pytest_configure(config: pytest.Config) -> None:
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    if item.get_closest_marker("gpu"):
+        import torch  # here only: tests of the explorer run without it
+
+        if not torch.cuda.is_available():
+            pytest.skip("no CUDA device")  # the marker means that: nothing else can run these
+
+
 def _folder(variable: str, what: str) -> Path:
     path = os.environ.get(variable)
     if not path or not Path(path).is_dir():
+        # weights and data are not part of the project: .ci/run names them where they lie beside the checkout
         pytest.skip(f"{variable} names no folder with {what}")
     return Path(path)
 

@@ -14,8 +14,6 @@ DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)]
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("n", [1, 3, 6, 8])
 def test_points_of_a_batch_lead_to_the_same_vertices(n, device):
-    if device == "cuda" and not torch.cuda.is_available():
-        pytest.skip("no CUDA device")
     scores = np.stack([score_vector(n, seed, ("mixture", "gaussian")[seed % 2]) for seed in range(4)])
     zeta = noise_bound(scores)
     expected = decompose(scores, zeta)

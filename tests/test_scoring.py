@@ -43,8 +43,6 @@ def with_random_adapter(model):
 @pytest.mark.parametrize("adapter", [False, True], ids=["base", "lora"])
 @pytest.mark.parametrize("architecture", CONFIGS)
 def test_trees_equal_naive_under_every_memory_limit(architecture, adapter, device):
-    if device == "cuda" and not torch.cuda.is_available():
-        pytest.skip("no CUDA device")
     model = toy_model(architecture).to(device)
     if adapter:
         model = with_random_adapter(model)

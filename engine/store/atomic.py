@@ -31,7 +31,7 @@ def write_atomically(path: Path, data: bytes) -> None:
                 file.flush()
                 os.fsync(file.fileno())
             temporary.replace(path)
-        except BaseException:
+        except BaseException:  # Ctrl-C too leaves no half file behind; raised again as it is
             temporary.unlink(missing_ok=True)
             raise
     except OSError as error:

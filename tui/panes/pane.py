@@ -43,7 +43,7 @@ class Pane(Lines, Generic[Slice]):
 
     def content(self, slice: Slice, width: int, height: int) -> Sequence[Strip]:
         """The lines of the pane, the title first."""
-        raise NotImplementedError
+        raise NotImplementedError  # every pane has its own; Textual's metaclass leaves no room for ABCMeta
 
     def title(self, rest: Sequence[Piece], width: int) -> Strip:
         """The pane's number and name, then `rest`."""

@@ -94,7 +94,7 @@ class Lines(Widget):
 
     def lay_out(self, width: int, height: int) -> Sequence[Strip]:
         """The lines, at most `height`, each `width` cells wide."""
-        raise NotImplementedError
+        raise NotImplementedError  # every subclass has its own; Textual's metaclass leaves no room for ABCMeta
 
     def redraw(self) -> None:
         """Lay out again and repaint the cells that differ."""
