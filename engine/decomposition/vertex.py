@@ -18,6 +18,7 @@ from engine.decomposition.schur_weyl import normal_inverse
 from engine.interactions import Floats, moebius_transform
 
 DUST = 1e-10  # effects below this share of the score's scale are rounding
+TINY = 1e-3  # share of ζ that effects may make up together and still not be worth keeping
 LEAST_CHANGES = 2
 LEAST_RIDGE = 1e-9  # D Dᵀ is singular, at x_∅ only
 
@@ -112,6 +113,28 @@ def without_dust(program: LatticeProgram, v: Floats, zeta: float, x: Floats, sla
     """x with its rounding dust set to 0, where that keeps every state within ζ + slack."""
     clean = np.where(np.abs(x) <= DUST, 0.0, x)
     return clean if program.excess(clean, v, zeta) <= slack else x
+
+
+def without_tiny(program: LatticeProgram, v: Floats, zeta: float, x: Floats) -> Floats:
+    """x without as many of its smallest effects as leave every state within ζ (1 + TINY).
+
+    For points that are near the optimum but no vertex: there, most effects are not zero but next to nothing.
+    """
+    smallest_first = np.argsort(np.abs(x), kind="stable")
+
+    def without(count: int) -> Floats:
+        kept = x.copy()
+        kept[smallest_first[:count]] = 0.0
+        return kept
+
+    fits, too_many = 0, len(x) + 1
+    while too_many - fits > 1:
+        middle = (fits + too_many) // 2
+        if program.excess(without(middle), v, zeta) <= TINY * zeta:
+            fits = middle
+        else:
+            too_many = middle
+    return without(fits)
 
 
 def repaired(program: LatticeProgram, v: Floats, zeta: float, x: Floats) -> Floats:
