@@ -93,6 +93,11 @@ class TrainingSettings:
         "optimisation steps to keep; the last step is always kept", DEFAULT_CHECKPOINTS, at_least=0
     )
     loss_rows: int = _setting("rows of each side in the train and eval loss at a checkpoint; 0: all", 256, at_least=0)
+    accuracy_rows: int = _setting(
+        "held-out rows in the accuracy of every checkpoint (the whole answer right, by greedy decoding); 0: none",
+        0,
+        at_least=0,
+    )
     seed: int = _setting("seed of the adapter and of the order of rows", 42, at_least=0, at_most=MAX_SEED)
 
 

@@ -24,6 +24,7 @@ _FREE = {
     ("model", "device"),
     ("model", "path"),
     ("probes", "file"),
+    ("training", "accuracy_rows"),
     ("extraction", "memory_gb"),
     ("extraction", "check_states"),
 }
@@ -48,9 +49,10 @@ def train(config: Path, out: Path) -> None:
     settings, folder = load_settings(config), RunFolder(out)
     resolved = resolve_paths(settings, config.absolute().parent, source=str(config))
     _begin(settings, resolved, folder, config)
-    from engine.training import sft
+    from engine.training import accuracy, sft
 
     sft.train(resolved, folder)
+    accuracy.measure_accuracy(resolved, folder)
 
 
 def extract(out: Path, *, steps: Sequence[int] | None = None, verify: int | None = None) -> None:

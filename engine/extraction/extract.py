@@ -199,10 +199,16 @@ def enter_step(work: Work, step: int) -> tuple[dict[str, float], str]:
     work.scorer.weights_changed()
     if step == BASE_STEP:
         work.slot.clear()
-        rows = [row for row in work.folder.read_log() if row["step"] == step and row.get("kind") == "checkpoint"]
-        return {side: row[side] for row in rows for side in ("train", "eval") if side in row}, ""
+        return _logged(work.folder, step, ("train", "eval", "accuracy")), ""
     checkpoint = work.checkpoints[step]
-    return checkpoint.losses(), work.slot.load(checkpoint.path)
+    losses = checkpoint.losses() | _logged(work.folder, step, ("accuracy",))
+    return losses, work.slot.load(checkpoint.path)
+
+
+def _logged(folder: RunFolder, step: int, names: Sequence[str]) -> dict[str, float]:
+    """What the training log has of a checkpoint, by name."""
+    rows = [row for row in folder.read_log() if row["step"] == step and row.get("kind") == "checkpoint"]
+    return {name: row[name] for row in rows for name in names if name in row}
 
 
 def _known_zeta(folder: RunFolder, identity: str) -> tuple[Floats | None, list[str]]:

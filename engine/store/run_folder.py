@@ -13,6 +13,7 @@ import contextlib
 import json
 import re
 import tomllib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -184,6 +185,12 @@ class RunFolder:
             if isinstance(row, dict) and type(row.get("step")) is int:
                 rows.append(row)
         return tuple(rows)
+
+    def append_log(self, row: Mapping[str, Any]) -> None:
+        """Add a row to the training log; a kill in the middle tears only this one."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        with self.training_log.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(row) + "\n")
 
     def sweep(self) -> int:
         """Remove what killed writers left behind; returns how many files."""

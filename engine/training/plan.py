@@ -24,7 +24,8 @@ _SAMPLED_BATCHES = 64
 class TrainingWork:
     """steps: optimisation steps. grid: those that are kept, without 0. tokens: padded, of the whole training.
 
-    loss_tokens: padded, of the train and eval loss at one checkpoint. batch: a typical micro-batch.
+    loss_tokens: padded, of the train and eval loss at one checkpoint. accuracy_tokens: of its held-out accuracy.
+    batch: a typical micro-batch.
     """
 
     rows: int
@@ -32,6 +33,7 @@ class TrainingWork:
     grid: tuple[int, ...]
     tokens: int
     loss_tokens: int
+    accuracy_tokens: int
     batch: Sequence[Example]
 
 
@@ -46,12 +48,13 @@ class TrainingSpeed:
 def count_work(settings: RunSettings, tokenizer: Any, template: Template) -> TrainingWork:
     """The work of the training that `settings` (paths resolved) ask for."""
     training, data = settings.training, settings.data
-    examples = [
-        make_examples(read_rows(Path(path), data, limit=limit), tokenizer, template, cutoff=training.cutoff)
-        if path
-        else []
-        for path, limit in ((data.train, data.max_train_rows), (data.eval, data.max_eval_rows))
-    ]
+
+    def examples_of(path: str, limit: int) -> list[Example]:
+        rows = read_rows(Path(path), data, limit=limit) if path else ()
+        return make_examples(rows, tokenizer, template, cutoff=training.cutoff)
+
+    examples = [examples_of(data.train, data.max_train_rows), examples_of(data.eval, data.max_eval_rows)]
+    answered = examples_of(data.eval, training.accuracy_rows) if training.accuracy_rows else []
     grid = checkpoint_grid(training, len(examples[0]))
     micro = training.micro_batch_size
     rng = random.Random(training.seed)
@@ -64,6 +67,7 @@ def count_work(settings: RunSettings, tokenizer: Any, template: Template) -> Tra
         grid=grid,
         tokens=round(grid[-1] * per_step),
         loss_tokens=sum(_padded_in_order(loss_examples(side, training), micro) for side in examples if side),
+        accuracy_tokens=sum(len(example.input_ids) for example in answered),
         batch=batches[len(batches) // 2],
     )
 
@@ -89,8 +93,9 @@ def measure_speed(model: Any, work: TrainingWork, pad: int, *, half: torch.dtype
 
 
 def training_seconds(work: TrainingWork, speed: TrainingSpeed) -> float:
-    """Predicted seconds: every step, and the losses at step 0 and at every checkpoint."""
-    return speed.per_token * work.tokens + speed.per_loss_token * work.loss_tokens * (1 + len(work.grid))
+    """Predicted seconds: every step, and losses and accuracy at step 0 and at every checkpoint."""
+    looked_at = (work.loss_tokens + work.accuracy_tokens) * (1 + len(work.grid))
+    return speed.per_token * work.tokens + speed.per_loss_token * looked_at
 
 
 def _padded(batch: Sequence[Example]) -> int:

@@ -4,7 +4,6 @@ At every step of the grid the train and eval loss are measured on fixed rows and
 saved in the Trainer's own layout. Started again it goes on from the last checkpoint that is whole.
 """
 
-import json
 import math
 import random
 import shutil
@@ -109,7 +108,7 @@ def _make_trainer(
         train_dataset=_Examples(train_set),
         eval_dataset={side: _Examples(rows) for side, rows in sides.items() if rows},
         data_collator=Collator(0 if pad is None else pad),
-        callbacks=[_Grid(frozenset(grid), grid[-1], folder.training_log, report)],
+        callbacks=[_Grid(frozenset(grid), grid[-1], folder, report)],
     )
     trainer.remove_callback(PrinterCallback)
     trainer.remove_callback(ProgressCallback)
@@ -159,8 +158,8 @@ def _recomputation(training: TrainingSettings) -> dict[str, bool]:
 class _Grid(TrainerCallback):
     """Saves and evaluates at the steps of the grid, stops at the last, keeps the log and the progress."""
 
-    def __init__(self, grid: frozenset[int], last: int, log: Path, report: Progress) -> None:
-        self._grid, self._last, self._log, self._report = grid, last, log, report
+    def __init__(self, grid: frozenset[int], last: int, folder: RunFolder, report: Progress) -> None:
+        self._grid, self._last, self._folder, self._report = grid, last, folder, report
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> Any:
         at_checkpoint = state.global_step in self._grid
@@ -178,9 +177,7 @@ class _Grid(TrainerCallback):
         extra: dict[str, Any] = {key: logs[key] for key in ("learning_rate", "grad_norm") if key in logs}
         kind = "batch" if "loss" in logs else "checkpoint"
         row: dict[str, Any] = {"step": state.global_step, "kind": kind, **losses, **extra}
-        self._log.parent.mkdir(parents=True, exist_ok=True)
-        with self._log.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(row) + "\n")
+        self._folder.append_log(row)
         note = ", ".join(f"{side} loss {loss:.3f}" for side, loss in losses.items())
         self._report(state.global_step, self._last, note)
 

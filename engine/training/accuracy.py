@@ -1,0 +1,76 @@
+"""Held-out accuracy of every checkpoint: how often the model's most likely answer is the one that was asked for.
+
+An answer counts where each of its tokens, and the end of turn, is the most likely one after those before it: just
+then greedy decoding would write this answer and nothing else. So one forward pass tells, and nothing is generated.
+"""
+
+from collections.abc import Sequence
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from engine.config import RunSettings
+from engine.llm.adapters import AdapterSlot
+from engine.llm.loading import load_llm
+from engine.llm.prompts import resolve_template
+from engine.progress import progress
+from engine.store import RunFolder
+from engine.store.checkpoints import ready_checkpoints
+from engine.training.examples import IGNORED, Example, make_examples
+from engine.training.rows import read_rows
+
+BASE_STEP = 0
+
+
+def measure_accuracy(settings: RunSettings, folder: RunFolder) -> None:
+    """Append `accuracy` to the training log for each checkpoint, step 0 included, that has none there yet.
+
+    settings: with paths resolved; `accuracy_rows` 0, or no held-out data, measures nothing.
+    """
+    wanted = settings.training.accuracy_rows
+    if not wanted or not settings.data.eval:
+        return
+    checkpoints = ready_checkpoints(folder.checkpoints)
+    done = {row["step"] for row in folder.read_log() if "accuracy" in row}
+    todo = sorted({BASE_STEP, *checkpoints} - done)
+    if not todo:
+        return
+    llm = load_llm(settings.model, dtype="float32")
+    template = resolve_template(llm.tokenizer, settings.model.template)
+    rows = read_rows(Path(settings.data.eval), settings.data, limit=wanted)
+    examples = make_examples(rows, llm.tokenizer, template, cutoff=settings.training.cutoff)
+    slot = AdapterSlot(llm.model)
+    with progress("held-out accuracy") as report:
+        for count, step in enumerate(todo):
+            if step == BASE_STEP:
+                slot.clear()
+            else:
+                slot.load(checkpoints[step].path)
+            share = share_answered(slot.model, examples, batch_size=settings.training.micro_batch_size)
+            folder.append_log({"step": step, "kind": "checkpoint", "accuracy": share})
+            report(count + 1, len(todo), f"step {step}: {share:.3f}")
+
+
+def share_answered(model: Any, examples: Sequence[Example], *, batch_size: int) -> float:
+    """Share of `examples` whose whole answer is the model's most likely one, token by token.
+
+    Examples of one length go through the model together, so that nothing is padded.
+    """
+    device = model.get_input_embeddings().weight.device
+    right = 0
+    for (_, answer), group in groupby(sorted(examples, key=_lengths), key=_lengths):
+        alike = list(group)
+        for start in range(0, len(alike), batch_size):
+            batch = alike[start : start + batch_size]
+            tokens = torch.tensor([example.input_ids for example in batch], device=device)
+            with torch.no_grad():
+                logits = model(input_ids=tokens, use_cache=False, logits_to_keep=answer + 1).logits[:, :-1]
+            right += int((logits.argmax(-1) == tokens[:, -answer:]).all(dim=1).sum())
+    return right / len(examples)
+
+
+def _lengths(example: Example) -> tuple[int, int]:
+    """Tokens in all, and of the answer with its end of turn."""
+    return len(example.input_ids), sum(label != IGNORED for label in example.labels)
