@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from engine.analysis.evolution import Change
+from engine.analysis.history import ACCURACY
 from engine.analysis.stages import Boundary
 from engine.analysis.views import Trends
 
 CLEAR_LOSS = 0.02  # a smaller relative change of held-out loss is not called an improvement
 CLEAR_ACCURACY = 0.02  # a smaller difference of held-out accuracy (a share of 1) is not called one
-ACCURACY = "accuracy"  # its name among the losses of a checkpoint, where a run has it
 PATIENCE = 3  # checkpoints without a new minimum after which early stopping gives up
 CANCELLING = 1 / 3  # below this uncancelled ratio a class is called noise-like
 

@@ -16,6 +16,7 @@ from engine.analysis import metrics
 from engine.analysis.class_sums import ClassSums, Signs, class_sums, emerged_sums, jaccard_of_neighbours
 from engine.analysis.effect_table import measure_mismatch
 from engine.analysis.evolution import EARLY, LATE, Change, Evolution, Sets
+from engine.analysis.history import LOSSES
 from engine.analysis.stages import Boundary, find_boundary
 from engine.interactions import Floats, Relation
 
@@ -247,7 +248,7 @@ def backbone(evolution: Evolution, selection: Selection) -> Backbone:
             BackboneRow(name, *((_mean_over_probes(kind[name]) or nothing) for kind in (with_bias, without)))
             for name in names
         ],
-        losses={name: values.tolist() for name, values in history.losses.items()},
+        losses={name: history.losses[name].tolist() for name in LOSSES if name in history.losses},
         note="undefined: the target is the whole response, not one token" if whole_response else "",
     )
 

@@ -40,6 +40,7 @@ _STYLE: Any = {  # the names of matplotlib's settings are a type of their own in
     "font.sans-serif": ["DejaVu Sans"],
     "font.size": 9,
     "axes.titlesize": 9,
+    "axes.facecolor": "none",  # an inline SVG lies on the page's own background, which may be dark
     "axes.spines.top": False,
     "axes.spines.right": False,
     "legend.frameon": False,
@@ -62,6 +63,7 @@ def figures(report: "Report") -> dict[str, tuple[str, Callable[["Figure"], None]
     history = report.evolution.history
     steps, probes = f"{history.steps.size} checkpoints", f"means over {len(history.probes)} probes"
     last = report.trends.steps[-1]
+    ratios = "Uncancelled ratio and generalizable ratio" if report.reference else "Uncancelled ratio"
     return {
         "figure_2_counts": (
             f"Interactions over the steps: number and strength of each class ({probes}, {steps}).",
@@ -72,7 +74,7 @@ def figures(report: "Report") -> dict[str, tuple[str, Callable[["Figure"], None]
             lambda figure: _orders(figure, report),
         ),
         "figure_3_ratios": (
-            f"Uncancelled ratio and generalizable ratio of each class ({probes}, {steps}).",
+            f"{ratios} of each class ({probes}, {steps}).",
             lambda figure: _ratios(figure, report),
         ),
         "figure_4_backbone": (

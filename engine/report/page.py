@@ -36,7 +36,7 @@ h1 { font-size: 1.6rem; } h2 { font-size: 1.25rem; margin-top: 2.2rem; } h3 { fo
 table { border-collapse: collapse; font-size: .82rem; font-variant-numeric: tabular-nums; }
 th, td { padding: .2rem .55rem; border-bottom: 1px solid var(--line); text-align: right; vertical-align: top; }
 th { white-space: nowrap; } .l { text-align: left; }
-figure { margin: 1.5rem 0; } figure svg { width: 100%; height: auto; max-width: 56rem; }
+figure { margin: 1.5rem 0; } figure svg { max-width: 100%; height: auto; }
 figcaption { font-size: .9rem; }
 @media (prefers-color-scheme: dark) { body { color: #e6e6e3; background: #161614; } }
 @media print { body { max-width: none; margin: 0; font-size: 11px; color: #000; background: #fff; }

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from engine.analysis.evolution import Change, Evolution
+from engine.analysis.history import ACCURACY
 from engine.analysis.masked_states import masked_state, matching
 from engine.analysis.run_pairs import SIDES, RunDiff
 from engine.analysis.views import Selection, backbone, changes, orders_view, to_json, to_plain, trends
@@ -169,7 +170,7 @@ def _trends(evolution: Evolution, selection: Selection) -> Sheet:
             f"{change.value} mean order": part.order_mean,
             f"{change.value} contribution": part.contribution_mean,
         }
-    columns |= {f"{name} loss": values for name, values in over_time.losses.items()}
+    columns |= {name if name == ACCURACY else f"{name} loss": values for name, values in over_time.losses.items()}
     columns["matching error"] = over_time.matching_error_all
     columns["matching error of encoded"] = over_time.matching_error_encoded
     title = f"Trends: means over probes against step {over_time.base_step}, τ {evolution.rule}"

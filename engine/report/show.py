@@ -9,6 +9,7 @@ from typing import Any
 
 from engine.analysis.caveats import caveats
 from engine.analysis.evolution import Evolution
+from engine.analysis.history import LOSSES
 from engine.analysis.noise import FLOOR, largest_noise
 from engine.analysis.placebo import compare_placebos, sentence
 from engine.analysis.quality import measure_quality
@@ -179,7 +180,7 @@ def _backbone(evolution: Evolution, selection: Selection, max_rows: int) -> str:
     lines = [title, *([view.note] if view.note else []), "", as_text(backbone_table(view, indices))]
     losses = [
         f"{name} loss at step {view.steps[selection.now]}: {view.losses[name][selection.now]:.3f}"
-        for name in ("train", "eval")
+        for name in LOSSES
         if name in view.losses
     ]
     return "\n".join([*lines, *losses])

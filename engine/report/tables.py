@@ -12,6 +12,7 @@ from rich.cells import cell_len
 
 from engine.analysis.evolution import Change
 from engine.analysis.findings import Finding, Holds
+from engine.analysis.history import ACCURACY, LOSSES
 from engine.analysis.placebo import PlaceboDiff
 from engine.analysis.quality import CERTIFIED_GAP, Quality
 from engine.analysis.sensitivity import SensitivityRow, ZetaRow
@@ -92,8 +93,8 @@ def spread(length: int, keep: Sequence[int], limit: int) -> list[int]:
 
 
 def trends_table(trends: Trends, indices: Sequence[int], notes: Mapping[int, str]) -> Table:
-    """Counts, strengths and uncancelled ratios of the classes at the steps `indices`, with losses."""
-    losses = [name for name in ("train", "eval") if name in trends.losses]
+    """Counts, strengths and uncancelled ratios of the classes at the steps `indices`, with losses and accuracy."""
+    losses = [name for name in (*LOSSES, ACCURACY) if name in trends.losses]
     headers = ["step", "all"]
     for change in Change:
         headers += [f"{GLYPHS[change]} n", f"{GLYPHS[change]} Σ|I|", f"{GLYPHS[change]} γu"]
