@@ -19,8 +19,9 @@ from test_report import HOSTILE
 
 from engine.analysis.evolution import Change, Evolution
 from engine.analysis.findings import Holds, clear_sign, measure_findings
+from engine.analysis.other_zeta import with_other_zeta
 from engine.analysis.reading import load_history
-from engine.analysis.sensitivity import ZETA_FACTORS, measure_sensitivity, measure_zeta, what_survives
+from engine.analysis.sensitivity import ZETA_FACTORS, measure_sensitivity, what_survives
 from engine.analysis.stages import find_boundary
 from engine.analysis.views import Selection
 from engine.decomposition import decompose
@@ -28,6 +29,7 @@ from engine.errors import SftscopeError
 from engine.report import figures
 from engine.report.compare import compare, compare_text
 from engine.report.forms import FORMATS, make_report, write_report
+from engine.report.tables import as_text, sensitivity_table
 
 
 @pytest.fixture(scope="module")
@@ -143,21 +145,37 @@ def test_a_noisy_placebo_does_not_survive(tmp_path: Path) -> None:
 
 
 def test_other_zeta_are_decomposed_from_the_stored_scores(evolution: Evolution) -> None:
-    rows = measure_zeta(evolution, [0, 5, 13])
-    assert [(row.factor, row.step) for row in rows] == [(f, s) for f in ZETA_FACTORS for s in (8, 128)]
     part = evolution.history.probes[0]
-    result = decompose(part.scores[[0, 5]], 0.5 * part.zeta[[0, 5]])
-    first, now = (
-        evolution.encodes(0, t, np.stack([result.and_effects[i], result.or_effects[i]])) for i, t in enumerate((0, 5))
-    )
-    alone = Evolution(replace(evolution.history, probes=(part,)))
-    assert measure_zeta(alone, [5])[0].counts[Change.PRESERVED] == (first & now).sum()
+    alone = replace(evolution.history, probes=(part,))
+    other = with_other_zeta(alone, 0.5).probes[0]
+    result = decompose(part.scores, 0.5 * part.zeta, names=[part.probe.variables] * len(part.zeta))
+    np.testing.assert_array_equal(other.effects[:, 0], result.and_effects)
+    np.testing.assert_array_equal(other.effects[:, 1], result.or_effects)
+    np.testing.assert_array_equal(other.zeta, 0.5 * part.zeta)
+    assert other.mismatch.largest.max() <= 0.5 * part.zeta.max() * (1 + 1e-9)
+    assert part.mismatch.largest.max() > 0.6 * part.zeta.max()
+
+
+def test_the_headline_under_other_zeta_is_that_of_such_a_run(evolution: Evolution) -> None:
+    small = Evolution(replace(evolution.history, probes=evolution.history.probes[:2]), evolution.rule)
+    rows = measure_sensitivity(small, zeta=True)
+    assert [row.zeta for row in rows if row.zeta != 1.0] == list(ZETA_FACTORS)
+    assert rows[:-2] == measure_sensitivity(small)
+    for row in rows[-2:]:
+        other = Evolution(with_other_zeta(small.history, row.zeta), small.rule)
+        assert row.boundary == find_boundary(other)
+        assert row.rule == str(small.rule)
+        last = [other.partition(p, small.history.steps.size - 1, 0) for p in range(2)]
+        assert row.at_last == {change: np.mean([sets[change].sum() for sets in last]) for change in Change}
+    report = make_report(small, zeta=True)
+    assert report.survives.startswith("Under every τ rule, value and ζ tried: ")
+    assert "ζ × 0.5" in as_text(sensitivity_table(report.sensitivity))
 
 
 def test_without_scipy_other_zeta_are_one_line(evolution: Evolution, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("engine.analysis.sensitivity.find_spec", lambda name: None)
+    monkeypatch.setattr("engine.analysis.other_zeta.find_spec", lambda name: None)
     with pytest.raises(SftscopeError, match=r"need scipy.*pip install"):
-        measure_zeta(evolution, [1])
+        measure_sensitivity(evolution, zeta=True)
 
 
 def test_the_line_of_what_survives_by_hand() -> None:

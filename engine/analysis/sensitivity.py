@@ -1,21 +1,20 @@
 """Which conclusions do not depend on a choice: the headline under every τ rule, a range of τ, ζ, and the placebo.
 
-ζ is part of the decomposition, so another one needs the stored scores to be decomposed again: done on
-request, at the base step, the end of denoising and the last step only, with τ as it was.
+Other ζ are tried on request only: the stored scores have to be decomposed again.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib.util import find_spec
 
 import numpy as np
 
-from engine.analysis.evolution import Change, Evolution, partition
+from engine.analysis.evolution import Change, Evolution
 from engine.analysis.findings import Finding, Holds, measure_findings
+from engine.analysis.other_zeta import with_other_zeta
 from engine.analysis.placebo import PlaceboDiff
+from engine.analysis.reference import reference_signs
 from engine.analysis.stages import Boundary, find_boundary
 from engine.analysis.thresholds import ThresholdRule, default_rules
-from engine.errors import SftscopeError
 from engine.progress import Progress
 
 TAU_FACTORS = (0.5, 0.7, 1.5, 2.0)
@@ -28,10 +27,12 @@ class SensitivityRow:
     """The headline under one threshold rule; counts are means over probes by class.
 
     at_boundary: at the denoising stage's end of the rule looked at, not of this rule, so that all
-    rows speak of one step; empty where there are not two stages. chosen: whether this is that rule.
+    rows speak of one step; empty where there are not two stages. zeta: what the ζ of the run is multiplied with.
+    chosen: whether this is that rule, with the ζ of the run.
     """
 
     rule: str
+    zeta: float
     chosen: bool
     boundary: Boundary
     at_boundary: dict[Change, float]
@@ -39,71 +40,60 @@ class SensitivityRow:
     findings: list[Holds]
 
 
-@dataclass(frozen=True)
-class ZetaRow:
-    """Counts at one step against the base step with ζ times `factor`, means over probes."""
-
-    factor: float
-    step: int
-    counts: dict[Change, float]
-
-
 def measure_sensitivity(
-    evolution: Evolution, *, base: int = 0, progress: Progress | None = None
+    evolution: Evolution,
+    *,
+    base: int = 0,
+    reference: Evolution | None = None,
+    zeta: bool = False,
+    progress: Progress | None = None,
 ) -> list[SensitivityRow]:
-    """The headline under the rule of `evolution`, every default rule, and multiples of its own value."""
-    last = evolution.history.steps.size - 1
+    """The headline under the rule of `evolution`, every default rule, and multiples of its own value.
+
+    reference: the run of the baseline LLM, each time under the same rule. zeta: also under the rule with other ζ, for
+    which every step is decomposed again; SftscopeError where scipy, which that takes, is missing.
+    """
     index = find_boundary(evolution).index
     rules = _rules(evolution.rule)
     rows = []
     for done, rule in enumerate(rules):
         other = evolution if rule == evolution.rule else Evolution(evolution.history, rule)
-        boundary = find_boundary(other)
-        rows.append(
-            SensitivityRow(
-                rule=str(rule),
-                chosen=rule == evolution.rule,
-                boundary=boundary,
-                at_boundary={} if index is None else _mean_counts(other, index, base),
-                at_last=_mean_counts(other, last, base),
-                findings=[found.holds for found in measure_findings(other, boundary, base=base)],
-            )
-        )
+        rows.append(_headline(other, reference, index, base, chosen=rule == evolution.rule))
         if progress is not None:
             progress(done + 1, len(rules), str(rule))
+    for factor in ZETA_FACTORS if zeta else ():
+        other = Evolution(with_other_zeta(evolution.history, factor, progress), evolution.rule)
+        rows.append(_headline(other, reference, index, base, zeta=factor))
     return rows
 
 
-def measure_zeta(evolution: Evolution, steps: Sequence[int], *, base: int = 0) -> list[ZetaRow]:
-    """Counts at the step indices `steps` against `base` under other ζ; SftscopeError where scipy is missing."""
-    if find_spec("scipy") is None:
-        raise SftscopeError("other ζ need scipy to decompose again; install it with: pip install 'sftscope[engine]'")
-    from engine.decomposition import decompose
-
-    later = [step for step in dict.fromkeys(steps) if step != base]
-    wanted = [base, *later]
-    rows = []
-    for factor in ZETA_FACTORS:
-        counts = np.zeros((len(later), len(Change)))
-        for p, part in enumerate(evolution.history.probes):
-            result = decompose(
-                part.scores[wanted].astype(np.float64),
-                factor * part.zeta[wanted],
-                names=[part.probe.variables] * len(wanted),
-            )
-            effects = np.stack([result.and_effects, result.or_effects], axis=1)
-            omega = [evolution.encodes(p, step, effects[i]) for i, step in enumerate(wanted)]
-            counts += [[sets.sum() for sets in partition(omega[0], now).values()] for now in omega[1:]]
-        for step, row in zip(later, counts / len(evolution.history.probes), strict=True):
-            number = int(evolution.history.steps[step])
-            rows.append(ZetaRow(factor, number, dict(zip(Change, row.tolist(), strict=True))))
-    return rows
+def _headline(
+    evolution: Evolution,
+    reference: Evolution | None,
+    index: int | None,
+    base: int,
+    *,
+    chosen: bool = False,
+    zeta: float = 1.0,
+) -> SensitivityRow:
+    boundary, signs = find_boundary(evolution), None
+    if reference is not None:
+        signs = reference_signs(evolution.history, Evolution(reference.history, evolution.rule))
+    return SensitivityRow(
+        rule=str(evolution.rule),
+        zeta=zeta,
+        chosen=chosen,
+        boundary=boundary,
+        at_boundary={} if index is None else _mean_counts(evolution, index, base),
+        at_last=_mean_counts(evolution, evolution.history.steps.size - 1, base),
+        findings=[found.holds for found in measure_findings(evolution, boundary, base=base, references=signs)],
+    )
 
 
 def what_survives(
     boundary: Boundary, findings: Sequence[Finding], rows: Sequence[SensitivityRow], placebos: Sequence[PlaceboDiff]
 ) -> str:
-    """One line: which conclusions are the same under every rule, and are beyond the placebo."""
+    """One line: which conclusions are the same in every row, and are beyond the placebo."""
     survives = [
         f"finding {found.number} {found.holds}"
         for i, found in enumerate(findings)
@@ -119,7 +109,10 @@ def what_survives(
     line = "; ".join(survives) if survives else "none of the conclusions"
     placebo = [_beyond_noise(diff) for diff in placebos]
     said = "; no placebo was extracted" if not placebo else f"; {'; '.join(placebo)}"
-    return f"Under every τ rule and value tried: {line}{said}."
+    tried = (
+        "every τ rule, value and ζ tried" if any(row.zeta != 1.0 for row in rows) else "every τ rule and value tried"
+    )
+    return f"Under {tried}: {line}{said}."
 
 
 def _beyond_noise(diff: PlaceboDiff) -> str:

@@ -13,7 +13,7 @@ from engine.analysis.findings import Finding, measure_findings
 from engine.analysis.placebo import TRUSTED_JACCARD, PlaceboDiff, compare_placebos, sentence
 from engine.analysis.quality import CERTIFIED_GAP, Quality, measure_quality
 from engine.analysis.reference import reference_signs
-from engine.analysis.sensitivity import SensitivityRow, ZetaRow, measure_sensitivity, measure_zeta, what_survives
+from engine.analysis.sensitivity import SensitivityRow, measure_sensitivity, what_survives
 from engine.analysis.stages import first_claim, watch_boundary
 from engine.analysis.verdict import Verdict, judge
 from engine.analysis.views import (
@@ -56,7 +56,6 @@ class Report:
     placebos: list[PlaceboDiff]
     findings: list[Finding]
     survives: str
-    zeta: list[ZetaRow]
     online: str
     reference: str  # name of the baseline LLM's run, safe to show; empty where there is none
 
@@ -75,7 +74,7 @@ def make_report(
     boundary = over_time.boundary.index
     chosen = tuple(sorted({0, last.now, *([] if boundary is None else [boundary])}))
     findings = measure_findings(evolution, over_time.boundary, references=signs)
-    sensitivity = measure_sensitivity(evolution, progress=progress)
+    sensitivity = measure_sensitivity(evolution, reference=reference, zeta=zeta, progress=progress)
     placebos = compare_placebos(evolution, last)
     return Report(
         evolution=evolution,
@@ -90,7 +89,6 @@ def make_report(
         placebos=placebos,
         findings=findings,
         survives=what_survives(over_time.boundary, findings, sensitivity, placebos),
-        zeta=measure_zeta(evolution, chosen) if zeta else [],
         online=_online(evolution),
         reference="" if reference is None else reference.history.name,
     )

@@ -3,7 +3,7 @@
 Headless; reads a run and never writes into it. Equal runs give equal bytes: there is no clock and no
 path in a report. The numbers are those of `views`, which `show` and the explorer use too.
 
-report.json, schema `sftscope-report`, version 1; keys are only added within a version. Lists "over the
+report.json, schema `sftscope-report`, version 2; keys are only added within a version. Lists "over the
 steps" are as long as `steps`; an undefined number is null; effects, τ and strengths are log-odds.
 
 ============== ==============================================================================
@@ -18,8 +18,8 @@ trends         over the steps: counts, strengths, ratios of each class, matching
 changes        at each chosen step: counts, and rows (probe, change, relation, subset, words, effects)
 orders         at each chosen step and class: per order Σ of positive and negative effects, count
 backbone       over the steps: cross-entropy of each class alone with and without b, nats
-sensitivity    per τ rule: boundary, counts at the end of denoising and the last step, findings 1-5
-zeta           with --zeta: counts with ζ times factor
+sensitivity    per τ rule, with --zeta also per ζ (its factor): boundary, counts at the end of denoising and
+               the last step, findings 1-5
 findings       number, claim, holds, numbers
 online         one line: when the end of denoising could first be told from the past alone
 survives       one line: the conclusions that hold under every rule and beyond the placebo
@@ -62,13 +62,12 @@ from engine.report.tables import (
     sensitivity_table,
     spread,
     trends_table,
-    zeta_table,
 )
 from engine.store import write_atomically
 from engine.text import markdown_cell, safe_text
 
 SCHEMA = "sftscope-report"
-VERSION = 1
+VERSION = 2
 FORMATS = ("md", "json", "csv", "html", "figures", "shapiq")
 MAX_STEPS = 40
 
@@ -158,7 +157,6 @@ def as_json(report: Report) -> str:
             "findings": [as_plain(found) for found in report.findings],
             "survives": report.survives,
             "online": report.online,
-            "zeta": [as_plain(row) for row in report.zeta],
             "baseline_llm": report.reference or None,
             "provenance": to_plain(history.run),
             "left_out": list(history.left_out),
@@ -195,7 +193,6 @@ def as_text(report: Report) -> str:
         "The end of denoising in the columns of counts is that of the "
         "chosen rule, so that a row differs from the next by its τ alone.",
         as_markdown(sensitivity_table(report.sensitivity)),
-        *(["With other noise bounds ζ, τ as it was:", as_markdown(zeta_table(report.zeta))] if report.zeta else []),
         "## Quality",
         as_markdown(quality_table(report.quality, report.trends)),
         *_placebo(report),

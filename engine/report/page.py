@@ -21,7 +21,6 @@ from engine.report.tables import (
     sensitivity_table,
     spread,
     trends_table,
-    zeta_table,
 )
 from engine.text import safe_text
 
@@ -67,7 +66,6 @@ def as_html(report: Report, progress: Progress | None = None) -> str:
         f"<p>Mean counts a probe under every τ rule; findings 1 to 5: ✓ holds, ✗ does not, ? undecided. "
         f"{_text(report.survives)}</p>",
         _table(sensitivity_table(report.sensitivity)),
-        _table(zeta_table(report.zeta)) if report.zeta else "",
         "<h2>Quality</h2>",
         _table(quality_table(report.quality, report.trends)),
         _list([sentence(part) for part in report.placebos]),

@@ -15,7 +15,7 @@ from engine.analysis.findings import Finding, Holds
 from engine.analysis.history import ACCURACY, LOSSES
 from engine.analysis.placebo import PlaceboDiff
 from engine.analysis.quality import CERTIFIED_GAP, Quality
-from engine.analysis.sensitivity import SensitivityRow, ZetaRow
+from engine.analysis.sensitivity import SensitivityRow
 from engine.analysis.views import Backbone, ChangeRow, Orders, Trends
 from engine.text import markdown_cell, safe_text
 
@@ -215,13 +215,13 @@ def _by_step(quality: Quality) -> str:
 
 
 def sensitivity_table(rows: Sequence[SensitivityRow]) -> Table:
-    """The headline counts under every threshold rule."""
+    """The headline counts under every threshold rule, and under other ζ where they were tried."""
     headers = ["rule", "denoising ends", "findings"]
     for place in ("end of denoising", "last step"):
         headers += [f"{GLYPHS[change]} n, {place}" for change in Change]
     cells = [
         (
-            f"{row.rule} (chosen)" if row.chosen else row.rule,
+            f"{row.rule}{' (chosen)' if row.chosen else ''}{'' if row.zeta == 1.0 else f', ζ × {row.zeta:g}'}",
             UNDEFINED if row.boundary.step is None else f"step {row.boundary.step}",
             " ".join(_HOLDS[found] for found in row.findings),
             *(number(row.at_boundary.get(change), 1) for change in Change),
@@ -236,15 +236,6 @@ def findings_table(findings: Sequence[Finding]) -> Table:
     """The paper's findings with the numbers of this run."""
     rows = [(str(found.number), found.claim, found.holds.value, found.numbers) for found in findings]
     return Table(("", "finding of the paper", "this run", "numbers, means over probes"), rows, frozenset([0, 1, 2, 3]))
-
-
-def zeta_table(rows: Sequence[ZetaRow]) -> Table:
-    """Counts a probe under other noise bounds ζ."""
-    headers = ("ζ", "step", *(f"{GLYPHS[change]} n" for change in Change))
-    cells = [
-        (f"× {row.factor:g}", str(row.step), *(number(row.counts[change], 1) for change in Change)) for row in rows
-    ]
-    return Table(headers, cells, frozenset([0]))
 
 
 def _undefined_first(value: float) -> float:
