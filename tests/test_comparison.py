@@ -17,6 +17,7 @@ from test_evolution import counted_history, history_of
 from test_placebo import planted
 from test_report import HOSTILE
 
+from engine.analysis.as_it_went import as_it_went
 from engine.analysis.evolution import Change, Evolution
 from engine.analysis.findings import Holds, clear_sign, measure_findings
 from engine.analysis.other_zeta import with_other_zeta
@@ -29,7 +30,7 @@ from engine.errors import SftscopeError
 from engine.report import figures
 from engine.report.compare import compare, compare_text
 from engine.report.forms import FORMATS, make_report, write_report
-from engine.report.tables import as_text, sensitivity_table
+from engine.report.tables import as_text, markdown_cell, sensitivity_table
 
 
 @pytest.fixture(scope="module")
@@ -262,6 +263,25 @@ def test_the_report_says_when_it_could_have_been_told(evolution: Evolution) -> N
     assert 8 < step <= 128
     still = make_report(Evolution(counted_history([[4] * 8] * 4)))
     assert "could not have been told" in still.online
+
+
+def test_as_it_went_each_step_is_judged_by_its_past_alone(evolution: Evolution, tmp_path: Path) -> None:
+    history = evolution.history
+    accuracy = np.linspace(0.1, 0.6, history.steps.size)
+    measured = Evolution(replace(history, losses={**history.losses, "accuracy": accuracy}), evolution.rule)
+    said = as_it_went(measured)
+    assert [part.step for part in said] == history.steps.tolist()
+    for last in (4, 8, history.steps.size - 1):
+        past = make_report(Evolution(measured.history.until(last), evolution.rule))
+        assert said[last].verdict == past.verdict
+        assert said[last].boundary == past.trends.boundary
+        assert said[last].accuracy == accuracy[last]
+    write_report(measured, tmp_path, ["md", "json"])
+    table = (tmp_path / "report.md").read_text().split("## As it went")[1].split("\n## ")[0]
+    assert all(markdown_cell(part.verdict.sentence) in table for part in said)
+    assert "accuracy" in table
+    rows = json.loads((tmp_path / "report.json").read_text())["as_it_went"]
+    assert [row["verdict"]["agreement"] for row in rows] == [part.verdict.agreement for part in said]
 
 
 def test_the_page_answers_first(run: Path, tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from engine.analysis.as_it_went import Said, as_it_went
 from engine.analysis.caveats import caveats
 from engine.analysis.evolution import Change, Evolution
 from engine.analysis.findings import Finding, measure_findings
@@ -14,7 +15,7 @@ from engine.analysis.placebo import TRUSTED_JACCARD, PlaceboDiff, compare_placeb
 from engine.analysis.quality import CERTIFIED_GAP, Quality, measure_quality
 from engine.analysis.reference import reference_signs
 from engine.analysis.sensitivity import SensitivityRow, measure_sensitivity, what_survives
-from engine.analysis.stages import first_claim, watch_boundary
+from engine.analysis.stages import first_claim
 from engine.analysis.verdict import Verdict, judge
 from engine.analysis.views import (
     Backbone,
@@ -35,6 +36,9 @@ from engine.text import safe_text
 
 STRONGEST = 5
 MAX_WATCHED = 64
+AS_IT_WENT = (
+    "Held-out loss and accuracy at each checkpoint, and the verdict that the checkpoints up to it would have given."
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,6 +60,7 @@ class Report:
     placebos: list[PlaceboDiff]
     findings: list[Finding]
     survives: str
+    as_it_went: list[Said]  # empty for runs of more than MAX_WATCHED checkpoints
     online: str
     reference: str  # name of the baseline LLM's run, safe to show; empty where there is none
 
@@ -76,6 +81,7 @@ def make_report(
     findings = measure_findings(evolution, over_time.boundary, references=signs)
     sensitivity = measure_sensitivity(evolution, reference=reference, zeta=zeta, progress=progress)
     placebos = compare_placebos(evolution, last)
+    said = as_it_went(evolution) if evolution.history.steps.size <= MAX_WATCHED else []
     return Report(
         evolution=evolution,
         chosen=chosen,
@@ -89,22 +95,22 @@ def make_report(
         placebos=placebos,
         findings=findings,
         survives=what_survives(over_time.boundary, findings, sensitivity, placebos),
-        online=_online(evolution),
+        as_it_went=said,
+        online=_online(said),
         reference="" if reference is None else reference.history.name,
     )
 
 
-def _online(evolution: Evolution) -> str:
+def _online(said: Sequence[Said]) -> str:
     """When the end of denoising could first be told, from the steps up to then."""
-    if evolution.history.steps.size > MAX_WATCHED:
+    if not said:
         return f"When it could first be told is measured for runs of at most {MAX_WATCHED} checkpoints."
-    spoken = watch_boundary(evolution)
-    first = first_claim(spoken)
+    first = first_claim([part.boundary for part in said])
     if first is None:
         return "While the run was going on, an end of denoising could not have been told at any step."
-    at = int(evolution.history.steps[first])
-    return (
-        f"While the run was going on, it could first be told at step {at}: denoising over since {spoken[first].step}."
+    told = said[first]
+    return f"While the run was going on, it could first be told at step {told.step}: denoising over since " + (
+        f"{told.boundary.step}."
     )
 
 

@@ -21,6 +21,7 @@ backbone       over the steps: cross-entropy of each class alone with and withou
 sensitivity    per τ rule, with --zeta also per ζ (its factor): boundary, counts at the end of denoising and
                the last step, findings 1-5
 findings       number, claim, holds, numbers
+as_it_went     per step: held-out loss and accuracy, boundary and verdict from the steps up to it
 online         one line: when the end of denoising could first be told from the past alone
 survives       one line: the conclusions that hold under every rule and beyond the placebo
 baseline_llm   name of the run given with --baseline, or null
@@ -45,13 +46,14 @@ from engine.analysis.views import (
 )
 from engine.errors import SftscopeError
 from engine.progress import Progress
-from engine.report.content import Report, make_report, provenance, strongest_rows, warnings
+from engine.report.content import AS_IT_WENT, Report, make_report, provenance, strongest_rows, warnings
 from engine.report.figures import FORMATS as FIGURE_FORMATS
 from engine.report.figures import draw, figures, need_matplotlib
 from engine.report.page import as_html
 from engine.report.run_csv import as_csv, word_values_csv
 from engine.report.show import describe, model_name
 from engine.report.tables import (
+    as_it_went_table,
     as_markdown,
     backbone_table,
     changes_table,
@@ -157,6 +159,7 @@ def as_json(report: Report) -> str:
             "findings": [as_plain(found) for found in report.findings],
             "survives": report.survives,
             "online": report.online,
+            "as_it_went": [as_plain(part) for part in report.as_it_went],
             "baseline_llm": report.reference or None,
             "provenance": to_plain(history.run),
             "left_out": list(history.left_out),
@@ -182,6 +185,7 @@ def as_text(report: Report) -> str:
         "## The paper's findings on this run",
         as_markdown(findings_table(report.findings)),
         *_over_the_steps(report),
+        *_as_it_went(report),
         *_strongest(report),
         *_orders(report),
         "## Predicting with one class alone",
@@ -214,6 +218,12 @@ def _over_the_steps(report: Report) -> list[str]:
         f"Σ|I| strength, γu uncancelled ratio (– where a class is empty).{thinned}",
         as_markdown(trends_table(report.trends, rows, notes)),
     ]
+
+
+def _as_it_went(report: Report) -> list[str]:
+    if not report.as_it_went:
+        return []
+    return ["## As it went", AS_IT_WENT, as_markdown(as_it_went_table(report.as_it_went))]
 
 
 def _strongest(report: Report) -> list[str]:

@@ -9,10 +9,11 @@ from html import escape
 from engine.analysis.placebo import sentence
 from engine.analysis.verdict import in_plain_words
 from engine.progress import Progress
-from engine.report.content import Report, provenance, strongest_rows, title, warnings
+from engine.report.content import AS_IT_WENT, Report, provenance, strongest_rows, title, warnings
 from engine.report.figures import draw, figures, inline_svg, need_matplotlib
 from engine.report.tables import (
     Table,
+    as_it_went_table,
     backbone_table,
     changes_table,
     findings_table,
@@ -57,6 +58,7 @@ def as_html(report: Report, progress: Progress | None = None) -> str:
         "<h2>The paper's findings on this run</h2>",
         _table(findings_table(report.findings)),
         *_over_the_steps(report),
+        *_as_it_went(report),
         "<h2>The strongest interactions</h2>",
         *_strongest(report),
         "<h2>Predicting with one class alone</h2>",
@@ -97,6 +99,12 @@ def _over_the_steps(report: Report) -> list[str]:
     legend = "Means over probes, against the first step: − removed, = preserved, + newly emerged; n count, "
     legend += f"Σ|I| strength, γu uncancelled ratio. {len(rows)} of {last + 1} steps."
     return ["<h2>Over the steps</h2>", f"<p>{legend}</p>", _table(trends_table(report.trends, rows, notes))]
+
+
+def _as_it_went(report: Report) -> list[str]:
+    if not report.as_it_went:
+        return []
+    return ["<h2>As it went</h2>", f"<p>{AS_IT_WENT}</p>", _table(as_it_went_table(report.as_it_went))]
 
 
 def _strongest(report: Report) -> list[str]:

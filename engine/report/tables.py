@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from rich.cells import cell_len
 
+from engine.analysis.as_it_went import Said
 from engine.analysis.evolution import Change
 from engine.analysis.findings import Finding, Holds
 from engine.analysis.history import ACCURACY, LOSSES
@@ -212,6 +213,22 @@ def _by_step(quality: Quality) -> str:
         return "at every step; not counted as encoded"
     rest = f", … at {len(found) - MAX_LISTED} more" if len(found) > MAX_LISTED else ""
     return f"not counted: {', '.join(found[:MAX_LISTED])}{rest}"
+
+
+def as_it_went_table(said: Sequence[Said]) -> Table:
+    """What could be said at each step, beside the held-out loss and accuracy there."""
+    with_accuracy = any(not math.isnan(part.accuracy) for part in said)
+    rows = [
+        (
+            str(part.step),
+            number(part.eval_loss, 3),
+            *((number(part.accuracy, 3),) if with_accuracy else ()),
+            part.verdict.sentence,
+        )
+        for part in said
+    ]
+    headers = ("step", "eval", *(("accuracy",) if with_accuracy else ()), "what could be said then")
+    return Table(headers, rows, frozenset([len(headers) - 1]))
 
 
 def sensitivity_table(rows: Sequence[SensitivityRow]) -> Table:
