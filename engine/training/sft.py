@@ -24,6 +24,7 @@ from engine.llm.prompts import resolve_template
 from engine.progress import Progress, progress, say
 from engine.store import RunFolder
 from engine.store.checkpoints import list_checkpoints, losses_of, ready_checkpoints
+from engine.training.answer_loss import AnswerLossTrainer, has_large_logits
 from engine.training.examples import Collator, Example, make_examples
 from engine.training.rows import read_rows
 
@@ -102,7 +103,8 @@ def _make_trainer(
         model.enable_input_require_grads()
     pad = llm.tokenizer.pad_token_id
     sides = {"train": loss_examples(train_set, training), "eval": loss_examples(eval_set, training)}
-    trainer = Trainer(
+    kind = AnswerLossTrainer if has_large_logits(model, train_set, training.micro_batch_size) else Trainer
+    trainer = kind(
         model=model,
         args=_arguments(settings, folder, llm, len(train_set)),
         train_dataset=_Examples(train_set),
