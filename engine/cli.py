@@ -183,6 +183,9 @@ def report(
         Path | None, typer.Option("--baseline", help="Run of the baseline LLM, for the generalizable ratio.")
     ] = None,
     zeta: Annotated[bool, typer.Option("--zeta", help="Decompose again under other noise bounds; slow.")] = False,
+    descent: Annotated[
+        bool, typer.Option("--descent", help="Compare with the plain descent of earlier work; slow.")
+    ] = False,
 ) -> None:
     """Write the report of a run."""
     from engine.analysis.evolution import Evolution
@@ -196,7 +199,7 @@ def report(
     reference = None if baseline is None else Evolution(load_history(baseline), rule)
     wanted = tuple(part.strip() for part in formats.split(","))
     with progress("report") as shown:
-        written = write_report(evolution, out, wanted, reference=reference, zeta=zeta, progress=shown)
+        written = write_report(evolution, out, wanted, reference=reference, zeta=zeta, descent=descent, progress=shown)
     for path in written:
         print(path)
 

@@ -23,9 +23,11 @@ from engine.analysis.findings import Holds, clear_sign, measure_findings
 from engine.analysis.other_zeta import with_other_zeta
 from engine.analysis.reading import load_history
 from engine.analysis.sensitivity import ZETA_FACTORS, measure_sensitivity, what_survives
+from engine.analysis.solver_residue import measure_residue
 from engine.analysis.stages import find_boundary
 from engine.analysis.views import Selection
 from engine.decomposition import decompose
+from engine.decomposition.reference import decompose_by_descent
 from engine.errors import SftscopeError
 from engine.report import figures
 from engine.report.compare import compare, compare_text
@@ -171,6 +173,25 @@ def test_the_headline_under_other_zeta_is_that_of_such_a_run(evolution: Evolutio
     report = make_report(small, zeta=True)
     assert report.survives.startswith("Under every τ rule, value and ζ tried: ")
     assert "ζ × 0.5" in as_text(sensitivity_table(report.sensitivity))
+
+
+def test_what_an_unfinished_descent_would_encode_besides(evolution: Evolution) -> None:
+    small = Evolution(replace(evolution.history, probes=evolution.history.probes[:2]), evolution.rule)
+    rows = measure_residue(small, [0, 5], iterations=300)
+    for row, step in zip(rows, (0, 5), strict=True):
+        sizes = []
+        for p, part in enumerate(small.history.probes):
+            result = decompose_by_descent(part.scores[step], part.zeta[step], iterations=300)
+            effects = np.stack([result.and_effects[0], result.or_effects[0]])
+            theirs = set(np.flatnonzero(np.abs(effects) > small.tau[p][step]).tolist())
+            ours = set(np.flatnonzero(small.omega(p, step)).tolist())
+            sizes.append([len(ours), len(theirs), len(theirs - ours), len(ours - theirs)])
+        assert [row.encoded, row.by_descent, row.residue, row.missed] == np.mean(sizes, axis=0).tolist()
+        assert row.residue > 0
+        assert row.excess > 0
+    assert row.step == small.history.steps[5]
+    report = make_report(small, descent=True)
+    assert [part.step for part in report.residue] == [small.history.steps[i] for i in report.chosen]
 
 
 def test_without_scipy_other_zeta_are_one_line(evolution: Evolution, monkeypatch: pytest.MonkeyPatch) -> None:

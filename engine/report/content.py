@@ -15,6 +15,7 @@ from engine.analysis.placebo import TRUSTED_JACCARD, PlaceboDiff, compare_placeb
 from engine.analysis.quality import CERTIFIED_GAP, Quality, measure_quality
 from engine.analysis.reference import reference_signs
 from engine.analysis.sensitivity import SensitivityRow, measure_sensitivity, what_survives
+from engine.analysis.solver_residue import SolverResidue, measure_residue
 from engine.analysis.stages import first_claim
 from engine.analysis.verdict import Verdict, judge
 from engine.analysis.views import (
@@ -36,6 +37,10 @@ from engine.text import safe_text
 
 STRONGEST = 5
 MAX_WATCHED = 64
+RESIDUE = (
+    "What would seem encoded if the decomposition were left unfinished, after 20,000 steps of the plain descent of "
+    "earlier work, under the same τ: means over probes."
+)
 AS_IT_WENT = (
     "Held-out loss and accuracy at each checkpoint, and the verdict that the checkpoints up to it would have given."
 )
@@ -60,6 +65,7 @@ class Report:
     placebos: list[PlaceboDiff]
     findings: list[Finding]
     survives: str
+    residue: list[SolverResidue]
     as_it_went: list[Said]  # empty for runs of more than MAX_WATCHED checkpoints
     online: str
     reference: str  # name of the baseline LLM's run, safe to show; empty where there is none
@@ -70,6 +76,7 @@ def make_report(
     *,
     reference: Evolution | None = None,
     zeta: bool = False,
+    descent: bool = False,
     progress: Progress | None = None,
 ) -> Report:
     """All views of a run at the steps that its story turns on, against the first extracted step."""
@@ -95,6 +102,7 @@ def make_report(
         placebos=placebos,
         findings=findings,
         survives=what_survives(over_time.boundary, findings, sensitivity, placebos),
+        residue=measure_residue(evolution, chosen, progress) if descent else [],
         as_it_went=said,
         online=_online(said),
         reference="" if reference is None else reference.history.name,

@@ -21,6 +21,7 @@ backbone       over the steps: cross-entropy of each class alone with and withou
 sensitivity    per τ rule, with --zeta also per ζ (its factor): boundary, counts at the end of denoising and
                the last step, findings 1-5
 findings       number, claim, holds, numbers
+residue        with --descent: |Ω| of the certified sets and of an unfinished descent at the chosen steps
 as_it_went     per step: held-out loss and accuracy, boundary and verdict from the steps up to it
 online         one line: when the end of denoising could first be told from the past alone
 survives       one line: the conclusions that hold under every rule and beyond the placebo
@@ -46,7 +47,7 @@ from engine.analysis.views import (
 )
 from engine.errors import SftscopeError
 from engine.progress import Progress
-from engine.report.content import AS_IT_WENT, Report, make_report, provenance, strongest_rows, warnings
+from engine.report.content import AS_IT_WENT, RESIDUE, Report, make_report, provenance, strongest_rows, warnings
 from engine.report.figures import FORMATS as FIGURE_FORMATS
 from engine.report.figures import draw, figures, need_matplotlib
 from engine.report.page import as_html
@@ -61,6 +62,7 @@ from engine.report.tables import (
     orders_table,
     placebo_table,
     quality_table,
+    residue_table,
     sensitivity_table,
     spread,
     trends_table,
@@ -81,12 +83,13 @@ def write_report(
     *,
     reference: Evolution | None = None,
     zeta: bool = False,
+    descent: bool = False,
     progress: Progress | None = None,
 ) -> list[Path]:
     """Write the report into the folder `out`, in the formats asked for; returns the paths of its files.
 
     formats: of `FORMATS`. reference: the run of the baseline LLM, for the generalizable ratio. zeta:
-    whether to decompose again under other ζ.
+    whether to decompose again under other ζ. descent: whether to decompose by the plain descent, to compare with.
     """
     for name in formats:
         if name not in FORMATS:
@@ -95,7 +98,7 @@ def write_report(
     if "html" in formats or "figures" in formats:
         need_matplotlib()
     evolution = source if isinstance(source, Evolution) else Evolution(load_history(source))
-    report = make_report(evolution, reference=reference, zeta=zeta, progress=progress)
+    report = make_report(evolution, reference=reference, zeta=zeta, descent=descent, progress=progress)
     written = []
     for name in dict.fromkeys(formats):
         for path, content in _files(report, name, progress):
@@ -159,6 +162,7 @@ def as_json(report: Report) -> str:
             "findings": [as_plain(found) for found in report.findings],
             "survives": report.survives,
             "online": report.online,
+            "residue": [as_plain(row) for row in report.residue],
             "as_it_went": [as_plain(part) for part in report.as_it_went],
             "baseline_llm": report.reference or None,
             "provenance": to_plain(history.run),
@@ -200,6 +204,7 @@ def as_text(report: Report) -> str:
         "## Quality",
         as_markdown(quality_table(report.quality, report.trends)),
         *_placebo(report),
+        *([RESIDUE, as_markdown(residue_table(report.residue))] if report.residue else []),
         "## Provenance",
         as_markdown(provenance(history.run)),
     ]

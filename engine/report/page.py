@@ -9,7 +9,7 @@ from html import escape
 from engine.analysis.placebo import sentence
 from engine.analysis.verdict import in_plain_words
 from engine.progress import Progress
-from engine.report.content import AS_IT_WENT, Report, provenance, strongest_rows, title, warnings
+from engine.report.content import AS_IT_WENT, RESIDUE, Report, provenance, strongest_rows, title, warnings
 from engine.report.figures import draw, figures, inline_svg, need_matplotlib
 from engine.report.tables import (
     Table,
@@ -19,6 +19,7 @@ from engine.report.tables import (
     findings_table,
     placebo_table,
     quality_table,
+    residue_table,
     sensitivity_table,
     spread,
     trends_table,
@@ -72,6 +73,7 @@ def as_html(report: Report, progress: Progress | None = None) -> str:
         _table(quality_table(report.quality, report.trends)),
         _list([sentence(part) for part in report.placebos]),
         _table(placebo_table(report.placebos)) if report.placebos else "",
+        f"<p>{RESIDUE}</p>{_table(residue_table(report.residue))}" if report.residue else "",
         "<h2>Provenance</h2>",
         _table(provenance(report.evolution.history.run)),
     ]

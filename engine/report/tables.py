@@ -17,6 +17,7 @@ from engine.analysis.history import ACCURACY, LOSSES
 from engine.analysis.placebo import PlaceboDiff
 from engine.analysis.quality import CERTIFIED_GAP, Quality
 from engine.analysis.sensitivity import SensitivityRow
+from engine.analysis.solver_residue import SolverResidue
 from engine.analysis.views import Backbone, ChangeRow, Orders, Trends
 from engine.text import markdown_cell, safe_text
 
@@ -229,6 +230,20 @@ def as_it_went_table(said: Sequence[Said]) -> Table:
     ]
     headers = ("step", "eval", *(("accuracy",) if with_accuracy else ()), "what could be said then")
     return Table(headers, rows, frozenset([len(headers) - 1]))
+
+
+def residue_table(rows: Sequence[SolverResidue]) -> Table:
+    """Encoded interactions of the certified decomposition and of the plain descent."""
+    headers = ("step", "certified", "descent", "only by descent", "only certified", "Σ|I| too large by")
+    cells = [
+        (
+            str(row.step),
+            *(number(value, 1) for value in (row.encoded, row.by_descent, row.residue, row.missed)),
+            f"{row.excess:.0%}",
+        )
+        for row in rows
+    ]
+    return Table(headers, cells, frozenset())
 
 
 def sensitivity_table(rows: Sequence[SensitivityRow]) -> Table:
