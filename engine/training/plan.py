@@ -4,7 +4,6 @@ import random
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,8 +12,9 @@ from engine.config import RunSettings
 from engine.llm.prompts import Template
 from engine.timing import settled_seconds
 from engine.training.examples import Collator, Example, make_examples
-from engine.training.rows import read_rows
+from engine.training.rows import read_side
 from engine.training.sft import checkpoint_grid, loss_examples
+from engine.training.sources import SIDES
 
 _BUDGET = 40.0  # seconds of timing after which no further micro-batch is timed
 _SAMPLED_BATCHES = 64
@@ -45,12 +45,9 @@ class TrainingSpeed:
 
 def count_work(settings: RunSettings, tokenizer: Any, template: Template) -> TrainingWork:
     """The work of the training that `settings` (paths resolved) ask for."""
-    training, data = settings.training, settings.data
+    training = settings.training
     examples = [
-        make_examples(read_rows(Path(path), data, limit=limit), tokenizer, template, cutoff=training.cutoff)
-        if path
-        else []
-        for path, limit in ((data.train, data.max_train_rows), (data.eval, data.max_eval_rows))
+        make_examples(read_side(settings.data, side), tokenizer, template, cutoff=training.cutoff) for side in SIDES
     ]
     grid = checkpoint_grid(training, len(examples[0]))
     micro = training.micro_batch_size
