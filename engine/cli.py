@@ -71,6 +71,21 @@ def plan(
 
 
 @app.command()
+def inspect(
+    config: Config,
+    row: Annotated[int, typer.Option("--row", min=1, help="Which training row; the first by default.")] = 1,
+    probe: Annotated[str, typer.Option("--probe", help="Which probe, by its id; the first by default.")] = "",
+    as_json: Annotated[bool, typer.Option("--json", help="JSON on stdout.")] = False,
+) -> None:
+    """One training row as tokens, the trained ones marked; one probe with its variables and target; collisions."""
+    need_engine()
+    from engine import inspection
+
+    found = inspection.inspect(config, row=row, probe=probe)
+    print(json.dumps(found, indent=1) if as_json else inspection.render(found))
+
+
+@app.command()
 def train(config: Config, out: Out) -> None:
     """Fine-tune only."""
     need_engine()
