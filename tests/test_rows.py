@@ -228,7 +228,7 @@ GOOD = {"instruction": "how", "input": "", "output": "good"}
         ("text.jsonl", json.dumps({"messages": "hi"}), "field 'messages': expected a list of turns, got 'hi'"),
         ("turn.jsonl", json.dumps({"messages": ["hi"]}), "turn 1: expected 'role' and 'content', got 'hi'"),
         ("pair.jsonl", json.dumps(GOOD | {"history": [["x"]]}), "field 'history': expected [prompt, answer] pairs"),
-        ("blank.jsonl", json.dumps({"messages": [{"role": "user", "content": " "}]}), "turn 1: expected text, got nothing"),
+        ("blank.jsonl", json.dumps({"messages": [{"role": "user", "content": " "}]}), "turn 1: expected text, got"),
         ("esc.jsonl", json.dumps({"\x1b[2J": 1}), "line 1: expected the fields"),
     ],
 )  # fmt: skip

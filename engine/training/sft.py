@@ -78,8 +78,8 @@ def train(settings: RunSettings, folder: RunFolder) -> None:
     with progress("training") as report:
         trainer = _make_trainer(settings, folder, llm, train_set, eval_set, grid, report)
         start = max(done, default=0)
-        if not start:
-            trainer.evaluate()
+        # not by evaluate() before: after it the Trainer would not share gradients between processes
+        trainer.args.eval_on_start = not start
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             trainer.train(resume_from_checkpoint=str(done[start].path) if start else None)

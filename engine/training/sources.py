@@ -150,9 +150,11 @@ def _hub(source: Source) -> Iterator[tuple[str, Any]]:
     name = f"{source.location}{f' ({source.subset})' if source.subset else ''}, split {source.split}"
     try:
         import datasets
+        from huggingface_hub.utils import logging as hub_logging
     except ImportError:
         raise SftscopeError(f"{name}: hub data needs datasets; install it with: pip install datasets") from None
     datasets.disable_progress_bars()
+    hub_logging.set_verbosity_error()  # it tells each of its tries
     try:
         found = datasets.load_dataset(source.location, source.subset or None, split=source.split)
     except (OSError, ValueError, KeyError, RuntimeError, datasets.exceptions.DatasetsError) as error:
