@@ -10,10 +10,13 @@ from typing import Annotated
 import typer
 
 from engine.errors import SftscopeError
+from engine.presets import find_config
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 
-Config = Annotated[Path, typer.Argument(help="Settings of the run, a TOML file.")]
+Config = Annotated[
+    Path, typer.Argument(help="Settings of the run: a TOML file, or the name of a preset.", callback=find_config)
+]
 Out = Annotated[Path, typer.Option("--out", help="Run folder to make or to go on with.")]
 Run = Annotated[Path, typer.Argument(help="A run folder.")]
 Verify = Annotated[

@@ -1,6 +1,7 @@
 """Tiny stand-ins for well-known LLMs: their architecture with random weights, their kind of tokenizer, the public
 format of their chat template in a few lines of Jinja."""
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -167,6 +168,9 @@ def tokenizer_of(kind: Kind) -> PreTrainedTokenizerFast:
     tokenizer.train_from_iterator(_CORPUS, trainers.BpeTrainer(**trainer_settings))
     if not kind.bytes:
         tokenizer.pre_tokenizer = None
+        learnt = json.loads(tokenizer.to_str())
+        learnt["added_tokens"] = []  # its bytes are pieces like others
+        tokenizer = Tokenizer.from_str(json.dumps(learnt))
     names = dict.fromkeys(name for name in (kind.bos, kind.eos, *kind.special) if name)
     tokenizer.add_special_tokens([AddedToken(name, special=True, normalized=False) for name in names])
     tokenizer.add_tokens([AddedToken(name, special=False, normalized=False) for name in kind.plain])
