@@ -10,10 +10,13 @@ from typing import Annotated
 import typer
 
 from engine.errors import SftscopeError
+from engine.presets import find_config
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 
-Config = Annotated[Path, typer.Argument(help="Settings of the run, a TOML file.")]
+Config = Annotated[
+    Path, typer.Argument(help="Settings of the run: a TOML file, or the name of a preset.", callback=find_config)
+]
 Out = Annotated[Path, typer.Option("--out", help="Run folder to make or to go on with.")]
 Run = Annotated[Path, typer.Argument(help="A run folder.")]
 Verify = Annotated[
@@ -68,6 +71,21 @@ def plan(
 
     made = planner.plan(config)
     print(json.dumps(made, indent=1) if as_json else planner.render(made))
+
+
+@app.command()
+def inspect(
+    config: Config,
+    row: Annotated[int, typer.Option("--row", min=1, help="Which training row; the first by default.")] = 1,
+    probe: Annotated[str, typer.Option("--probe", help="Which probe, by its id; the first by default.")] = "",
+    as_json: Annotated[bool, typer.Option("--json", help="JSON on stdout.")] = False,
+) -> None:
+    """One training row as tokens, the trained ones marked; one probe with its variables and target; collisions."""
+    need_engine()
+    from engine import inspection
+
+    found = inspection.inspect(config, row=row, probe=probe)
+    print(json.dumps(found, indent=1) if as_json else inspection.render(found))
 
 
 @app.command()

@@ -7,14 +7,14 @@ file, line and what was expected.
 
 import difflib
 import math
-import os
 import re
 import tomllib
 from collections.abc import Callable, Mapping
-from dataclasses import MISSING, asdict, dataclass, field, fields, replace
+from dataclasses import MISSING, asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, get_args, get_origin
 
+from engine.config_paths import resolve_paths as resolve_paths
 from engine.errors import SftscopeError
 from engine.text import safe_text
 
@@ -26,7 +26,7 @@ def _setting(help_: str, default: Any = MISSING, **rules: Any) -> Any:
     """A dataclass field with its line of help and its rules.
 
     Rules: `choices`, `at_least`, `above`, `at_most`, `pattern` (with `form`, the same in words), and
-    `path`, "file" or "or-name" (a path or a name of the model hub).
+    `path`: "file", "or-name" (a path or a name of the hub), or "data" (also the name of an entry of `dataset_info`).
     """
     return field(default=default, metadata={"help": help_, **rules})
 
@@ -47,13 +47,35 @@ class ModelSettings:
         "auto",
         choices=("auto", "chat", "plain"),
     )
+    template_file: str = _setting("Jinja chat template that replaces the tokenizer's own", "", path="file")
+    system: str = _setting("system prompt of every row and probe that brings none", "")
+    quantization: str = _setting(
+        "base weights in 8 or 4 bits, by bitsandbytes: int8 or nf4", "none", choices=("none", "int8", "nf4")
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
 class DataSettings:
-    train: str = _setting("training rows: JSONL, JSON, CSV or TSV", path="file")
-    eval: str = _setting("held-out rows; empty: no eval loss", "", path="file")
-    format: str = _setting("shape of the rows", "auto", choices=("auto", "alpaca", "prompt-completion", "goemotions"))
+    train: str = _setting(
+        "training rows: JSONL, JSON, CSV, TSV or Parquet file, hub name or a folder laid out like one, "
+        "or the name of an entry of dataset_info",
+        path="data",
+    )
+    eval: str = _setting("held-out rows, as for train; empty: no eval loss", "", path="data")
+    dataset_info: str = _setting("LLaMA-Factory's dataset_info.json: train and eval are names in it", "", path="file")
+    subset: str = _setting("subset of a hub data set", "")
+    train_split: str = _setting("split of a hub data set to train on; slices work: train[:14000]", "train")
+    eval_split: str = _setting("split of a hub data set that is held out", "validation")
+    format: str = _setting(
+        "shape of the rows",
+        "auto",
+        choices=("auto", "alpaca", "prompt-completion", "dolly", "sharegpt", "messages", "goemotions"),
+    )
+    answers: str = _setting(
+        "which answers of a conversation are trained: all (each one a row, the turns before it its prompt) or last",
+        "all",
+        choices=("all", "last"),
+    )
     instruction: str = _setting("instruction for rows that carry none (GoEmotions)", "")
     labels: str = _setting("label names, one a line (GoEmotions)", "", path="file")
     multi_label: str = _setting(
@@ -84,13 +106,25 @@ class TrainingSettings:
     warmup_ratio: float = _setting("share of the schedule that warms up", 0.1, at_least=0, at_most=0.99)
     weight_decay: float = _setting("AdamW weight decay", 0.0, at_least=0)
     max_grad_norm: float = _setting("gradient clip", 1.0, above=0)
+    method: str = _setting(
+        "lora, or full: every weight is trained, kept in float32 and computed in the dtype of the model",
+        "lora",
+        choices=("lora", "full"),
+    )
     lora_rank: int = _setting("LoRA rank r, on all linear layers but the output head", 8, at_least=1)
     lora_alpha: float = _setting("LoRA alpha", 16.0, above=0)
     lora_dropout: float = _setting("LoRA dropout", 0.0, at_least=0, at_most=0.99)
+    use_rslora: bool = _setting("rank-stabilised LoRA: scaled by alpha / sqrt(r)", False)
+    use_dora: bool = _setting("DoRA: magnitude and direction of the weights adapted apart", False)
     cutoff: int = _setting("tokens per example; the prompt is cut, the answer is kept", 8192, at_least=8)
     gradient_checkpointing: bool = _setting("recompute activations to save memory", False)
     checkpoints: tuple[int, ...] = _setting(
         "optimisation steps to keep; the last step is always kept", DEFAULT_CHECKPOINTS, at_least=0
+    )
+    patience: int = _setting(
+        "stop after so many checkpoints without a lower eval loss; the schedule keeps its length; 0: never",
+        0,
+        at_least=0,
     )
     loss_rows: int = _setting("rows of each side in the train and eval loss at a checkpoint; 0: all", 256, at_least=0)
     accuracy_rows: int = _setting(
@@ -207,6 +241,13 @@ def settings_from_tables(
         built[table] = _build(cls, table, given, where)
     settings = RunSettings(**built)
     training = settings.training
+    if settings.model.quantization != "none" and training.method == "full":
+        raise SftscopeError(
+            f"{where('training', 'method')}: weights in {settings.model.quantization} cannot be trained themselves; "
+            'use method = "lora", or quantization = "none"'
+        )
+    if training.patience and not settings.data.eval:
+        raise SftscopeError(f"{where('training', 'patience')}: patience needs [data] eval = …, held-out rows; add it")
     if training.effective_batch_size % training.micro_batch_size:
         raise SftscopeError(
             f"{where('training', 'micro_batch_size')}: micro_batch_size {training.micro_batch_size} does not "
@@ -264,52 +305,6 @@ def _checked_scalar(value: Any, kind: type[Any], rules: Mapping[str, Any], place
     if "at_most" in rules and not value <= rules["at_most"]:
         raise SftscopeError(f"{place}: expected at most {rules['at_most']}, got {shown}")
     return value
-
-
-def resolve_paths(settings: RunSettings, folder: Path, *, source: str = "settings") -> RunSettings:
-    """`settings` with every path absolute: `$NAME` and `~` expanded, relative ones taken from `folder`.
-
-    A path that is missing is an error here, not hours later; `source` names the file in it. A hub
-    name stays as it is.
-    """
-    resolved = {}
-    for table in _TABLES:
-        part = getattr(settings, table)
-        changes = {}
-        for spec in fields(part):
-            value, kind = getattr(part, spec.name), spec.metadata.get("path")
-            if not kind or not value:
-                continue
-            place = f"{source}: [{table}] {spec.name}"
-            try:
-                target = folder / Path(_expanded(value, place)).expanduser()
-                exists, is_folder = target.exists(), target.is_dir()
-            except (OSError, RuntimeError, ValueError):  # too long, no such user, NUL
-                raise SftscopeError(f"{place}: not a usable path: {_shown(repr(value))}") from None
-            if kind == "file" and is_folder:
-                raise SftscopeError(f"{place}: expected a file, {_shown(str(target), 400)} is a folder")
-            if exists:
-                changes[spec.name] = str(target.resolve())
-            elif kind == "file" or not is_hub_name(value):
-                raise SftscopeError(
-                    f"{place}: {_shown(str(target), 400)} does not exist; "
-                    "paths are relative to the folder of the config file"
-                )
-        resolved[table] = replace(part, **changes)
-    return RunSettings(**resolved)
-
-
-def _expanded(value: str, place: str) -> str:
-    expanded = os.path.expandvars(value)
-    if left := re.search(r"\$(\w+|\{\w+\})", expanded, re.ASCII):
-        name = left[0].strip("${}")
-        raise SftscopeError(f"{place}: environment variable {name} is not set; set it to a folder")
-    return expanded
-
-
-def is_hub_name(value: str) -> bool:
-    """Whether `value` has the form owner/name (or a bare name) of the model hub."""
-    return re.fullmatch(r"[\w][\w.-]*(/[\w.-]+)?", value) is not None and not value.endswith(".gguf")
 
 
 def _line_of(text: str, table: str, key: str | None) -> str:

@@ -15,7 +15,7 @@ from typing import Any
 from engine.config import RunSettings, load_settings, resolve_paths, settings_from_tables
 from engine.errors import SftscopeError
 from engine.probes import read_probes, write_probes
-from engine.progress import say
+from engine.progress import is_first_process, say
 from engine.store import RunFolder, write_atomically
 
 RUN_FORMAT = 1
@@ -23,6 +23,8 @@ RUN_FORMAT = 1
 _FREE = {
     ("model", "device"),
     ("model", "path"),
+    ("model", "template_file"),  # its text is in the hash of the template
+    ("data", "dataset_info"),  # what its entries lead to is in the hashes of train and eval
     ("probes", "file"),
     ("training", "accuracy_rows"),
     ("extraction", "memory_gb"),
@@ -41,6 +43,8 @@ def run(config: Path, out: Path, *, verify: int | None = None) -> None:
     settings = load_settings(config)
     check_device(settings)
     train(config, out)
+    if not is_first_process():
+        return  # of several processes that trained one extracts
     extract(out, verify=settings.extraction.check_states if verify is None else verify)
 
 
@@ -92,18 +96,19 @@ def _begin(settings: RunSettings, resolved: RunSettings, folder: RunFolder, conf
     """Write run.toml and probes.jsonl, or check that those there belong to the same run."""
     from engine.extraction.masking import probe_targets
     from engine.llm.collisions import collision_warning
-    from engine.llm.loading import device_name, load_tokenizer, model_name, resolve_device, versions
+    from engine.llm.loading import device_name, model_name, resolve_device, templated_tokenizer, versions
     from engine.llm.prompts import resolve_template, template_hash
     from engine.training.labels import find_collisions
+    from engine.training.sources import content_hash, source_of
 
     probes = read_probes(Path(resolved.probes.file), n_words=resolved.probes.n_words, seed=resolved.probes.seed)
-    tokenizer = load_tokenizer(resolved.model.path)
+    tokenizer = templated_tokenizer(resolved.model)
     template = resolve_template(tokenizer, resolved.model.template)
     rows = write_probes(probes, probe_targets(probes, tokenizer, template, resolved.extraction.target))
     collisions = find_collisions(resolved, [probe.response for probe in probes], tokenizer)
     hashes = {
-        "train": _file_hash(resolved.data.train),
-        "eval": _file_hash(resolved.data.eval),
+        "train": content_hash(source_of(resolved.data, "train")),
+        "eval": content_hash(source_of(resolved.data, "eval")),
         "labels": _file_hash(resolved.data.labels),
         "probes": hashlib.sha256(rows.encode()).hexdigest(),
         "template": template_hash(tokenizer, template),

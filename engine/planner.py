@@ -19,7 +19,6 @@ from engine.extraction.masking import MaskedPrompt, baseline_vector, mask_probe
 from engine.extraction.precision import AUTO
 from engine.extraction.prefix_tree import shared_prefix
 from engine.extraction.scoring import Scorer
-from engine.llm.adapters import new_adapter
 from engine.llm.collisions import collision_warning
 from engine.llm.loading import LLM, device_name, load_llm
 from engine.llm.precision import FLOAT32, weights_dtype
@@ -28,6 +27,7 @@ from engine.probes import read_probes
 from engine.progress import say
 from engine.training import plan as training
 from engine.training.labels import find_collisions
+from engine.training.method import trainable
 
 SCHEMA = "sftscope-plan"
 VERSION = 1
@@ -170,23 +170,17 @@ def _scorer(settings: RunSettings, llm: LLM, prompts: Sequence[MaskedPrompt]) ->
     precision = FLOAT32 if extraction.dtype == AUTO else extraction.dtype
     dtype = weights_dtype(precision)
     model = llm.model if dtype == settings.model.dtype else load_llm(settings.model, dtype=dtype).model
-    if dtype != FLOAT32:
+    if dtype != FLOAT32 and settings.training.method == "lora":
         if model is llm.model:
             model = copy.deepcopy(model)  # which is yet to get the adapter that is trained
-        model = _with_adapter(settings, model).eval().get_base_model()
+        model = trainable(model, settings.training).eval().get_base_model()
     baseline = baseline_vector(model, extraction.baseline_vector, llm.tokenizer)
     return Scorer(model, baseline, extraction.memory_gb * 1e9, precision=precision, shared=shared_prefix(prompts))
 
 
-def _with_adapter(settings: RunSettings, model: Any) -> Any:
-    training = settings.training
-    return new_adapter(model, rank=training.lora_rank, alpha=training.lora_alpha, dropout=training.lora_dropout)
-
-
 def _training_speed(settings: RunSettings, llm: LLM, rows: training.TrainingWork) -> training.TrainingSpeed:
-    wrapped = _with_adapter(settings, llm.model)
+    wrapped = trainable(llm.model, settings.training)
     if settings.training.gradient_checkpointing:
-        wrapped.enable_input_require_grads()
         wrapped.gradient_checkpointing_enable()
     half = settings.model.dtype if llm.device.type == "cuda" else "float32"
     pad = llm.tokenizer.pad_token_id

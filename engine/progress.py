@@ -1,5 +1,6 @@
 """Progress of long work on stderr: a bar with rate and time left in a terminal, plain lines elsewhere."""
 
+import os
 import sys
 import time
 from collections.abc import Iterator
@@ -15,15 +16,23 @@ class Progress(Protocol):
     def __call__(self, done: int, total: int, note: str = "") -> None: ...
 
 
+def is_first_process() -> bool:
+    """Whether this is the one process, or the first of those that torchrun or accelerate launch started."""
+    return os.environ.get("RANK", "0") == "0"
+
+
 def say(line: str) -> None:
-    """One line of diagnostics on stderr."""
-    print(line, file=sys.stderr, flush=True)
+    """One line of diagnostics on stderr; of several processes the first one speaks."""
+    if is_first_process():
+        print(line, file=sys.stderr, flush=True)
 
 
 @contextmanager
 def progress(title: str) -> Iterator[Progress]:
     """A `Progress` on stderr for the duration of the block."""
-    if sys.stderr.isatty():
+    if not is_first_process():
+        yield lambda done, total, note="": None
+    elif sys.stderr.isatty():
         yield from _bar(title)
     else:
         yield _plain(title)

@@ -13,11 +13,11 @@ from engine.config import (
     ProbeSettings,
     RunSettings,
     TrainingSettings,
-    is_hub_name,
     load_settings,
     resolve_paths,
     settings_from_tables,
 )
+from engine.config_paths import is_hub_name
 from engine.errors import SftscopeError
 
 TABLES = (ModelSettings, DataSettings, ProbeSettings, TrainingSettings, ExtractionSettings)
@@ -117,7 +117,7 @@ def test_a_bad_setting_is_named_with_file_and_line(folder: Path, extra: str, lin
         (MINIMAL.replace("owner/model", "m" * 5000), "not a usable path"),
         (MINIMAL.replace("owner/model", "$SFTSCOPE_NOT_SET/x"), "SFTSCOPE_NOT_SET is not set"),
         (MINIMAL.replace("train.jsonl", "missing.jsonl"), r"\[data\] train: .*does not exist"),
-        (MINIMAL.replace("train.jsonl", "."), "is a folder"),
+        (MINIMAL.replace("probes.jsonl", "."), "is a folder"),
         ('[model]\npath = "a"\npath = "b"', "not valid TOML"),
         ("a = " + "[" * 5000, "not valid TOML"),
         ("a = " + "1" * 5000, "not valid TOML"),

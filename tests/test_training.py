@@ -76,7 +76,7 @@ def test_a_label_outside_the_list_names_file_line_and_list(tmp_path, label):
         ("a.csv", "instruction,output\nx,y,z\n", "line 2: expected 2 columns"),
         ("a.json", "{}", "expected a list of rows"),
         ("a.jsonl", "", "expected at least one row"),
-        ("a.parquet", "", "expected .jsonl, .json, .csv or .tsv"),
+        ("a.xlsx", "", "expected .jsonl, .json, .csv, .tsv or .parquet"),
     ],
 )
 def test_a_bad_row_names_file_place_and_field(tmp_path, name, content, message):

@@ -1,6 +1,6 @@
-"""LoRA adapters on a base that stays loaded: put in, exchanged, checked against the base.
+"""What training changed, on a base that stays loaded: adapters and full weights, exchanged and checked.
 
-PEFT only warns of keys that are missing or left over; here both are errors.
+PEFT and transformers only warn of keys that are missing or left over; here both are errors.
 """
 
 import hashlib
@@ -16,26 +16,38 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from engine.errors import SftscopeError
+from engine.llm.full_weights import WeightsSwap, holds_full_weights
 from engine.text import safe_text
 
 WEIGHTS = "adapter_model.safetensors"
 CONFIG = "adapter_config.json"
 
 
+# GPT-2 keeps its linear layers as transposed Conv1D; the other two are those of bitsandbytes
+_LINEAR = ("Linear", "Conv1D", "Linear4bit", "Linear8bitLt")
+_NOT_TEXT = ("vision_tower", "vision_model", "visual", "multi_modal_projector", "audio_tower")
+
+
 def linear_modules(model: Any) -> list[str]:
-    """Names of all linear layers but the output head: what LoRA is put on."""
+    """Names of all linear layers but the output head and those that see images or sound: what LoRA is put on."""
     head = model.get_output_embeddings()
-    # GPT-2 keeps its linear layers as transposed Conv1D
-    kinds = ("Linear", "Conv1D")
-    return [name for name, module in model.named_modules() if type(module).__name__ in kinds and module is not head]
+    return [
+        name
+        for name, module in model.named_modules()
+        if type(module).__name__ in _LINEAR and module is not head and not set(name.split(".")) & set(_NOT_TEXT)
+    ]
 
 
-def new_adapter(model: Any, *, rank: int, alpha: float, dropout: float) -> Any:
+def new_adapter(
+    model: Any, *, rank: int, alpha: float, dropout: float, rslora: bool = False, dora: bool = False
+) -> Any:
     """`model` wrapped with a fresh LoRA adapter on all linear layers; the adapter is float32."""
     config = LoraConfig(
         r=rank,
         lora_alpha=alpha,
         lora_dropout=dropout,
+        use_rslora=rslora,
+        use_dora=dora,
         target_modules=linear_modules(model),
         task_type="CAUSAL_LM",
     )
@@ -45,7 +57,7 @@ def new_adapter(model: Any, *, rank: int, alpha: float, dropout: float) -> Any:
 
 
 class AdapterSlot:
-    """A base model whose adapter can be exchanged; `model` is the plain causal LM to call.
+    """A base model whose adapter, or all of whose weights, can be exchanged; `model` is the plain causal LM to call.
 
     The first adapter decides ranks and modules; each next one must have the same. On a float32 base it
     is folded into the weights, always from the untouched ones, which are kept beside them: a step's
@@ -57,6 +69,7 @@ class AdapterSlot:
         self._wrapped: Any = None
         self._config: dict[str, Any] | None = None
         self._untouched: list[tuple[Any, torch.Tensor, torch.Tensor | None]] = []
+        self._swap = WeightsSwap(base)
 
     @property
     def model(self) -> Any:
@@ -65,15 +78,20 @@ class AdapterSlot:
 
     def clear(self) -> None:
         """Make the model the plain base again."""
+        self._swap.undo()
         if self._wrapped is not None:
             self._unfold()
             self._wrapped.base_model.disable_adapter_layers()
 
     def load(self, folder: Path) -> str:
-        """Put in the adapter of a checkpoint folder; returns the sha256 of its weights.
+        """Put in the adapter, or the full weights, of a checkpoint folder; returns the sha256 of what was read.
 
         Raises SftscopeError where it does not fit the base.
         """
+        if not (folder / CONFIG).exists() and holds_full_weights(folder):
+            self.clear()
+            return self._swap.load(folder)
+        self._swap.undo()
         config = _read_config(folder)
         relevant = {
             # PEFT writes sets, such as target_modules, in an order that changes from process to process
@@ -94,7 +112,7 @@ class AdapterSlot:
             set_peft_model_state_dict(self._wrapped, state)
         self._wrapped.base_model.enable_adapter_layers()
         self._wrapped.eval()
-        if self._base.dtype == torch.float32:
+        if self._base.dtype == torch.float32 and not getattr(self._base, "is_quantized", False):
             self._fold(folder)
         return hashlib.sha256((folder / WEIGHTS).read_bytes()).hexdigest()
 

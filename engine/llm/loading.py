@@ -3,21 +3,24 @@
 No code from a model folder is run and nothing is unpickled.
 """
 
+import os
 import platform
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 from transformers.utils import logging as transformers_logging
 
 from engine.config import ModelSettings
 from engine.errors import SftscopeError
+from engine.llm.prompts import set_template
 from engine.text import safe_text
 
 
@@ -32,9 +35,12 @@ class LLM:
 
 
 def resolve_device(name: str) -> torch.device:
-    """`auto`, `cpu`, `cuda` or `cuda:N` as a device that is there."""
+    """`auto`, `cpu`, `cuda` or `cuda:N` as a device that is there; of several processes each takes its own."""
+    if name in ("auto", "cuda") and torch.cuda.is_available():
+        rank = os.environ.get("LOCAL_RANK")  # as torchrun and accelerate launch set it
+        return torch.device("cuda" if rank is None else f"cuda:{rank}")
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        return torch.device("cpu")
     try:
         device = torch.device(name)
     except RuntimeError:
@@ -70,23 +76,63 @@ def load_tokenizer(path: str) -> Any:
     return tokenizer
 
 
+def templated_tokenizer(settings: ModelSettings) -> Any:
+    """The tokenizer of `settings` (paths resolved) with the template and the system prompt that they ask for."""
+    tokenizer = load_tokenizer(settings.path)
+    template = ""
+    if settings.template_file:
+        try:
+            template = Path(settings.template_file).read_text(encoding="utf-8-sig")
+        except (OSError, UnicodeDecodeError) as error:
+            raise SftscopeError(f"{settings.template_file}: cannot be read: {safe_text(str(error))}") from None
+        if not template.strip():
+            raise SftscopeError(f"{settings.template_file}: expected a Jinja chat template, got an empty file")
+    set_template(tokenizer, template, settings.system)
+    return tokenizer
+
+
 def load_llm(settings: ModelSettings, *, dtype: str | None = None) -> LLM:
     """The base LLM of `settings`, on its device, in `dtype` (default: that of the settings)."""
     device = resolve_device(settings.device)
-    tokenizer = load_tokenizer(settings.path)
+    tokenizer = templated_tokenizer(settings)
+    wanted = getattr(torch, dtype or settings.dtype)
+    quantised = _quantised(settings, wanted, device)
     with _quiet(), _as_one_line(settings.path, "model"):
         if not _is_gguf(settings.path):
             _check_kind(settings.path)
         model = AutoModelForCausalLM.from_pretrained(
             **_location(settings.path),
-            dtype=getattr(torch, dtype or settings.dtype),
+            dtype=wanted,
             trust_remote_code=False,
             **({} if _is_gguf(settings.path) else {"use_safetensors": True}),
+            **quantised,
         )
     if _is_gguf(settings.path):
         _forget_quantisation(model)
     model.requires_grad_(False)
-    return LLM(model.to(device).eval(), tokenizer, model_name(settings.path), device)
+    if not quantised:  # those are on their device already
+        model = model.to(device)
+    return LLM(model.eval(), tokenizer, model_name(settings.path), device)
+
+
+def _quantised(settings: ModelSettings, dtype: torch.dtype, device: torch.device) -> dict[str, Any]:
+    """What `from_pretrained` needs for weights in 8 or 4 bits; empty where they are not asked for."""
+    if settings.quantization == "none":
+        return {}
+    place = f"[model] quantization: {settings.quantization}"
+    if find_spec("bitsandbytes") is None:
+        raise SftscopeError(f"{place} needs bitsandbytes; install it with: pip install bitsandbytes")
+    if _is_gguf(settings.path):
+        raise SftscopeError(f"{place}: a GGUF file cannot be quantised again; use none, or a model folder")
+    eight = settings.quantization == "int8"
+    config = BitsAndBytesConfig(
+        load_in_8bit=eight,
+        load_in_4bit=not eight,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=dtype,
+    )
+    return {"quantization_config": config, "device_map": {"": device}}
 
 
 def _check_kind(path: str) -> None:

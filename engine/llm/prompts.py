@@ -1,11 +1,15 @@
 """Prompts and answers as tokens, the same way for training and for scoring.
 
 The prompt is the user's message in the model's chat template (or plain, for models without one);
-the answer is tokenised on its own and appended. Positions of the message's characters among the
+the answer is tokenised on its own and appended. A think tag that a template opens for the answer is left to
+the answer, which has one or not. A system prompt that a template has no place for begins the first message of
+the user. Positions of the message's characters among the
 tokens come from the tokenizer's offsets, never from a search for text.
 """
 
 import hashlib
+import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -18,6 +22,8 @@ Template = Literal["chat", "plain"]
 # Private-use characters: no template and no prompt of a person contains them.
 _SENTINEL = "\ue000\ue001\ue002"
 _PLAIN = "{message}\n"
+_THINK = "<think>"
+Turn = tuple[str, str]  # (role, content)
 
 
 @dataclass(frozen=True)
@@ -45,12 +51,47 @@ def template_hash(tokenizer: Any, template: Template) -> str:
     return hashlib.sha256(str(text).encode()).hexdigest()
 
 
-def tokenize_prompt(tokenizer: Any, message: str, template: Template) -> TokenizedPrompt:
-    """The prompt up to where the answer begins, with the place of each token in `message`."""
-    if template == "plain":
-        text, start, cut = _PLAIN.format(message=message), 0, 0
+def set_template(tokenizer: Any, template: str, system: str) -> None:
+    """Give the tokenizer another chat template, a system prompt for conversations that bring none, or both.
+
+    template: Jinja; either may be empty. The system prompt becomes part of the template, so that it is in its hash.
+    """
+    if template:
+        tokenizer.chat_template = template
+    if not system:
+        return
+    if not tokenizer.chat_template:
+        raise SftscopeError("[model] system: this tokenizer has no chat template; give one by [model] template_file")
+    text, first = json.dumps(system, ensure_ascii=False), "messages[0]['role'] != 'system'"
+    if takes_system(tokenizer):
+        change = f"[{{'role': 'system', 'content': {text}}}] + messages"
     else:
-        text, start, cut = _templated(tokenizer, message)
+        user = f"{{'role': messages[0]['role'], 'content': {text} + '\\n\\n' + messages[0]['content']}}"
+        change = f"[{user}] + messages[1:]"
+    tokenizer.chat_template = f"{{% if {first} %}}{{% set messages = {change} %}}{{% endif %}}{tokenizer.chat_template}"
+
+
+def takes_system(tokenizer: Any) -> bool:
+    """Whether the chat template has a place for a system prompt."""
+    turns = [{"role": "system", "content": _SENTINEL}, {"role": "user", "content": "u"}]
+    try:
+        return _SENTINEL in _render(tokenizer, turns)
+    except SftscopeError:
+        return False
+
+
+def tokenize_prompt(
+    tokenizer: Any, message: str, template: Template, *, system: str = "", history: Sequence[Turn] = ()
+) -> TokenizedPrompt:
+    """The prompt up to where the answer begins, with the place of each token in `message`, its last turn.
+
+    history: the turns before it, the user's and the assistant's.
+    """
+    if template == "plain":
+        before = "".join(_PLAIN.format(message=part) for part in (system, *(turn[1] for turn in history)) if part)
+        text, start, cut = before + _PLAIN.format(message=message), len(before), 0
+    else:
+        text, start, cut = _templated(tokenizer, message, system, history)
     encoded = tokenizer(text, add_special_tokens=template == "plain", return_offsets_mapping=True)
     shift = cut - start
     spans = tuple(
@@ -71,7 +112,7 @@ def end_of_turn(tokenizer: Any, template: Template) -> int:
     if template == "chat":
         turns = [{"role": "user", "content": "u"}, {"role": "assistant", "content": _SENTINEL}]
         after = _render(tokenizer, turns, generate=False).rpartition(_SENTINEL)[2]
-        special = set(tokenizer.all_special_ids)
+        special = special_ids(tokenizer)
         for token in tokenizer(after, add_special_tokens=False)["input_ids"]:
             if token in special:
                 return int(token)
@@ -80,17 +121,30 @@ def end_of_turn(tokenizer: Any, template: Template) -> int:
     return int(tokenizer.eos_token_id)
 
 
+def special_ids(tokenizer: Any) -> set[int]:
+    """Tokens that carry no text: those the tokenizer has a name for, and added ones marked as special."""
+    added = getattr(tokenizer, "added_tokens_decoder", {})
+    return {*tokenizer.all_special_ids, *(token for token, entry in added.items() if entry.special)}
+
+
 def first_content_token(tokenizer: Any, response_ids: tuple[int, ...]) -> int:
     """Index in `response_ids` of the first token that carries content.
 
     White space, special tokens and an opening think tag are skipped. SftscopeError where none is left.
     """
-    special = set(tokenizer.all_special_ids)
-    for index, token in enumerate(response_ids):
-        text = tokenizer.decode([token]).strip()
-        if text and token not in special and text != "<think>":
+    special = special_ids(tokenizer)
+    start = _after_think_tag(tokenizer, response_ids)
+    for index, token in enumerate(response_ids[start:], start=start):
+        if tokenizer.decode([token]).strip() and token not in special:
             return index
     raise SftscopeError("the response has no token that carries content; write an answer to score")
+
+
+def _after_think_tag(tokenizer: Any, ids: tuple[int, ...]) -> int:
+    """How many tokens an opening think tag takes: one, or several where the tokenizer does not know it."""
+    if not tokenizer.decode(list(ids[:16])).lstrip().startswith(_THINK):
+        return 0
+    return next(n for n in range(1, len(ids) + 1) if tokenizer.decode(list(ids[:n])).lstrip().startswith(_THINK))
 
 
 def single_token(tokenizer: Any, text: str, *, setting: str) -> int:
@@ -104,19 +158,31 @@ def single_token(tokenizer: Any, text: str, *, setting: str) -> int:
     raise SftscopeError(f"{setting}: expected exactly one token after 'token:', but {shown} is {got}; choose another")
 
 
-def _templated(tokenizer: Any, message: str) -> tuple[str, int, int]:
+def _templated(tokenizer: Any, message: str, system: str, history: Sequence[Turn]) -> tuple[str, int, int]:
     """(prompt text, where the message starts in it, characters of the message cut at its start)."""
-    frame = _render(tokenizer, [{"role": "user", "content": _SENTINEL}])
+    frame = _render(tokenizer, _turns(tokenizer, _SENTINEL, system, history))
     before, found, after = frame.partition(_SENTINEL)
     if not found or _SENTINEL in after:
         raise SftscopeError("the chat template does not show the user's message exactly once; use template = 'plain'")
-    text = _render(tokenizer, [{"role": "user", "content": message}])
-    for kept, cut in ((message, 0), (message.strip(), len(message) - len(message.lstrip()))):
+    text = _render(tokenizer, _turns(tokenizer, message, system, history))
+    stripped = len(message) - len(message.lstrip())
+    for kept, cut in ((message, 0), (message.strip(), stripped), (message.rstrip(), 0)):
         if text == before + kept + after:
-            return text, len(before), cut
+            opened = after.rstrip().endswith(_THINK)
+            end = after.rstrip().removesuffix(_THINK) if opened else after
+            return before + kept + end, len(before), cut
     raise SftscopeError(
         f"the chat template changes the message {safe_text(message, max_length=60)!r}; use template = 'plain'"
     )
+
+
+def _turns(tokenizer: Any, message: str, system: str, history: Sequence[Turn]) -> list[dict[str, str]]:
+    turns = [*history, ("user", message)]
+    if system and takes_system(tokenizer):
+        turns = [("system", system), *turns]
+    elif system:
+        turns = [("user", f"{system}\n\n{turns[0][1]}"), *turns[1:]]
+    return [{"role": role, "content": content} for role, content in turns]
 
 
 def _render(tokenizer: Any, messages: list[dict[str, str]], *, generate: bool = True) -> str:

@@ -31,8 +31,18 @@ class Checkpoint:
 
     def is_ready(self) -> bool:
         """Whether the checkpoint was written to its end."""
-        weights = list(self.path.glob("*.safetensors"))
+        weights = {*self.path.glob("*.safetensors"), *self._indexed()}
         return bool(weights) and self.trainer_state() is not None and all(map(is_whole, weights))
+
+    def _indexed(self) -> set[Path]:
+        """The weight files that an index names: those of a large model that was saved in parts."""
+        try:
+            index = json.loads((self.path / "model.safetensors.index.json").read_text(encoding="utf-8"))
+            return {self.path / Path(name).name for name in index["weight_map"].values()}
+        except FileNotFoundError:
+            return set()
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            return {self.path / "model.safetensors.index.json"}  # torn: no safetensors file, so not ready
 
     def losses(self) -> dict[str, float]:
         """Train and eval loss at this step, from the log inside the checkpoint; what is not there is left out."""

@@ -6,7 +6,6 @@ then greedy decoding would write this answer and nothing else. So one forward pa
 
 from collections.abc import Sequence
 from itertools import groupby
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,12 +13,12 @@ import torch
 from engine.config import RunSettings
 from engine.llm.adapters import AdapterSlot
 from engine.llm.loading import load_llm
-from engine.llm.prompts import resolve_template
-from engine.progress import progress
+from engine.llm.prompts import Template, resolve_template
+from engine.progress import is_first_process, progress
 from engine.store import RunFolder
 from engine.store.checkpoints import ready_checkpoints
 from engine.training.examples import IGNORED, Example, make_examples
-from engine.training.rows import read_rows
+from engine.training.rows import read_side
 
 BASE_STEP = 0
 
@@ -29,8 +28,7 @@ def measure_accuracy(settings: RunSettings, folder: RunFolder) -> None:
 
     settings: with paths resolved; `accuracy_rows` 0, or no held-out data, measures nothing.
     """
-    wanted = settings.training.accuracy_rows
-    if not wanted or not settings.data.eval:
+    if not settings.training.accuracy_rows or not settings.data.eval or not is_first_process():
         return
     checkpoints = ready_checkpoints(folder.checkpoints)
     done = {row["step"] for row in folder.read_log() if "accuracy" in row}
@@ -39,8 +37,7 @@ def measure_accuracy(settings: RunSettings, folder: RunFolder) -> None:
         return
     llm = load_llm(settings.model, dtype="float32")
     template = resolve_template(llm.tokenizer, settings.model.template)
-    rows = read_rows(Path(settings.data.eval), settings.data, limit=wanted)
-    examples = make_examples(rows, llm.tokenizer, template, cutoff=settings.training.cutoff)
+    examples = held_out_examples(settings, llm.tokenizer, template)
     slot = AdapterSlot(llm.model)
     with progress("held-out accuracy") as report:
         for count, step in enumerate(todo):
@@ -51,6 +48,13 @@ def measure_accuracy(settings: RunSettings, folder: RunFolder) -> None:
             share = share_answered(slot.model, examples, batch_size=settings.training.micro_batch_size)
             folder.append_log({"step": step, "kind": "checkpoint", "accuracy": share})
             report(count + 1, len(todo), f"step {step}: {share:.3f}")
+
+
+def held_out_examples(settings: RunSettings, tokenizer: Any, template: Template) -> list[Example]:
+    """The examples that accuracy is measured on, a seeded choice; none where it is not asked for."""
+    wanted = settings.training.accuracy_rows
+    rows = read_side(settings.data, "eval", limit=wanted) if wanted else ()
+    return make_examples(rows, tokenizer, template, cutoff=settings.training.cutoff)
 
 
 def share_answered(model: Any, examples: Sequence[Example], *, batch_size: int) -> float:

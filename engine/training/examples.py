@@ -9,7 +9,7 @@ import torch
 from engine.errors import SftscopeError
 from engine.llm.prompts import Template, end_of_turn, tokenize_prompt, tokenize_response
 from engine.text import safe_text
-from engine.training.rows import Row
+from engine.training.shapes import Row
 
 IGNORED = -100
 
@@ -29,15 +29,21 @@ def make_examples(rows: Sequence[Row], tokenizer: Any, template: Template, *, cu
     longer than the cutoff, cut at its end.
     """
     end = end_of_turn(tokenizer, template)
-    examples = []
-    for row in rows:
-        answer = tokenize_response(tokenizer, row.response)
-        if not answer:
-            raise SftscopeError(f"the answer {safe_text(row.response, max_length=40)!r} has no tokens")
-        answer = (*answer, end)[: cutoff - 1]
-        prompt = tokenize_prompt(tokenizer, row.prompt, template).ids[-(cutoff - len(answer)) :]
-        examples.append(Example(prompt + answer, (IGNORED,) * len(prompt) + answer))
-    return examples
+    return [_example(row, tokenizer, template, end, cutoff) for row in rows]
+
+
+def _example(row: Row, tokenizer: Any, template: Template, end: int, cutoff: int) -> Example:
+    place = f"{row.where}: " if row.where else ""
+    answer = tokenize_response(tokenizer, row.response)
+    if not answer:
+        raise SftscopeError(f"{place}the answer {safe_text(row.response, max_length=40)!r} has no tokens")
+    answer = (*answer, end)[: cutoff - 1]
+    try:
+        whole = tokenize_prompt(tokenizer, row.prompt, template, system=row.system, history=row.history)
+    except SftscopeError as error:
+        raise SftscopeError(f"{place}{error}") from None
+    prompt = whole.ids[-(cutoff - len(answer)) :]
+    return Example(prompt + answer, (IGNORED,) * len(prompt) + answer)
 
 
 @dataclass(frozen=True)

@@ -1,12 +1,11 @@
 """The labels of classification data, and those of them that a first token cannot tell apart."""
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from engine.config import RunSettings
 from engine.llm.collisions import labels_of, shared_first_tokens
-from engine.training.rows import read_rows
+from engine.training.rows import read_side
 
 
 def find_collisions(settings: RunSettings, probe_answers: Sequence[str], tokenizer: Any) -> dict[str, list[str]]:
@@ -18,7 +17,7 @@ def find_collisions(settings: RunSettings, probe_answers: Sequence[str], tokeniz
     data = settings.data
     if settings.extraction.target != "first":
         return {}
-    rows = read_rows(Path(data.train), data, limit=data.max_train_rows)
+    rows = read_side(data, "train")
     answers = [row.response for row in rows]
     if data.labels and data.format in ("auto", "goemotions"):  # a row with several labels names them all
         answers = [label for answer in answers for label in answer.split(", ")]

@@ -4,7 +4,6 @@ import random
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -12,9 +11,11 @@ import torch
 from engine.config import RunSettings
 from engine.llm.prompts import Template
 from engine.timing import settled_seconds
+from engine.training.accuracy import held_out_examples
 from engine.training.examples import Collator, Example, make_examples
-from engine.training.rows import read_rows
+from engine.training.rows import read_side
 from engine.training.sft import checkpoint_grid, loss_examples
+from engine.training.sources import SIDES
 
 _BUDGET = 40.0  # seconds of timing after which no further micro-batch is timed
 _SAMPLED_BATCHES = 64
@@ -47,14 +48,11 @@ class TrainingSpeed:
 
 def count_work(settings: RunSettings, tokenizer: Any, template: Template) -> TrainingWork:
     """The work of the training that `settings` (paths resolved) ask for."""
-    training, data = settings.training, settings.data
-
-    def examples_of(path: str, limit: int) -> list[Example]:
-        rows = read_rows(Path(path), data, limit=limit) if path else ()
-        return make_examples(rows, tokenizer, template, cutoff=training.cutoff)
-
-    examples = [examples_of(data.train, data.max_train_rows), examples_of(data.eval, data.max_eval_rows)]
-    answered = examples_of(data.eval, training.accuracy_rows) if training.accuracy_rows else []
+    training = settings.training
+    examples = [
+        make_examples(read_side(settings.data, side), tokenizer, template, cutoff=training.cutoff) for side in SIDES
+    ]
+    answered = held_out_examples(settings, tokenizer, template)
     grid = checkpoint_grid(training, len(examples[0]))
     micro = training.micro_batch_size
     rng = random.Random(training.seed)

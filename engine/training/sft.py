@@ -1,16 +1,17 @@
-"""The fine-tuning itself: transformers' Trainer with LoRA by PEFT and a grid of checkpoints.
+"""The fine-tuning itself: transformers' Trainer, LoRA by PEFT or all weights, and a grid of checkpoints.
 
 At every step of the grid the train and eval loss are measured on fixed rows and a checkpoint is
 saved in the Trainer's own layout. Started again it goes on from the last checkpoint that is whole.
+Started by torchrun or accelerate launch, the processes share each batch; the first one writes.
 """
 
 import math
+import os
 import random
 import shutil
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
-from pathlib import Path
 from typing import Any
 
 from torch.utils.data import Dataset
@@ -18,15 +19,16 @@ from transformers import Trainer, TrainerCallback, TrainingArguments, set_seed
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
 from engine.config import RunSettings, TrainingSettings
-from engine.llm.adapters import new_adapter
-from engine.llm.loading import LLM, load_llm, load_tokenizer
+from engine.errors import SftscopeError
+from engine.llm.loading import LLM, load_llm, templated_tokenizer
 from engine.llm.prompts import resolve_template
-from engine.progress import Progress, progress, say
+from engine.progress import Progress, is_first_process, progress, say
 from engine.store import RunFolder
-from engine.store.checkpoints import list_checkpoints, losses_of, ready_checkpoints
+from engine.store.checkpoints import Checkpoint, list_checkpoints, losses_of, ready_checkpoints
 from engine.training.answer_loss import AnswerLossTrainer, has_large_logits
 from engine.training.examples import Collator, Example, make_examples
-from engine.training.rows import read_rows
+from engine.training.method import trainable, weights_dtype
+from engine.training.rows import read_side
 
 
 class _Examples(Dataset[Example]):
@@ -59,32 +61,45 @@ def last_step(settings: TrainingSettings, rows: int) -> int:
 
 def train(settings: RunSettings, folder: RunFolder) -> None:
     """Fine-tune by `settings` (paths resolved) into the run folder; done steps are not repeated."""
-    train_rows = read_rows(Path(settings.data.train), settings.data, limit=settings.data.max_train_rows)
-    grid = checkpoint_grid(settings.training, len(train_rows))
+    training = settings.training
+    train_rows = read_side(settings.data, "train")
+    grid = checkpoint_grid(training, len(train_rows))
     done = ready_checkpoints(folder.checkpoints)
-    if grid[-1] in done:
-        say(f"training: all {grid[-1]} steps are done")
+    if line := _finished(done, grid, training):
+        say(line)
         return
-    eval_rows = (
-        read_rows(Path(settings.data.eval), settings.data, limit=settings.data.max_eval_rows)
-        if settings.data.eval
-        else ()
-    )
-    tokenizer = load_tokenizer(settings.model.path)
+    tokenizer = templated_tokenizer(settings.model)
     template = resolve_template(tokenizer, settings.model.template)
-    cutoff = settings.training.cutoff
-    train_set = make_examples(train_rows, tokenizer, template, cutoff=cutoff)
-    eval_set = make_examples(eval_rows, tokenizer, template, cutoff=cutoff)
-    llm = load_llm(settings.model)
-    _drop_unfinished(folder)
+    train_set = make_examples(train_rows, tokenizer, template, cutoff=training.cutoff)
+    eval_set = make_examples(read_side(settings.data, "eval"), tokenizer, template, cutoff=training.cutoff)
+    llm = load_llm(settings.model, dtype=weights_dtype(settings.model, training))
+    if is_first_process():
+        _drop_unfinished(folder)
     with progress("training") as report:
         trainer = _make_trainer(settings, folder, llm, train_set, eval_set, grid, report)
         start = max(done, default=0)
-        if not start:
-            trainer.evaluate()
+        # not by evaluate() before: after it the Trainer would not share gradients between processes
+        trainer.args.eval_on_start = not start
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             trainer.train(resume_from_checkpoint=str(done[start].path) if start else None)
+
+
+def _finished(done: Mapping[int, Checkpoint], grid: Sequence[int], training: TrainingSettings) -> str:
+    """Why there is nothing left to train, in one line; empty where there is."""
+    if grid[-1] in done:
+        return f"training: all {grid[-1]} steps are done"
+    last = max(done, default=0)
+    history = (done[last].trainer_state() or {}).get("log_history") or [] if last else []
+    if is_patience_over(history, training.patience):
+        return f"training: stopped at step {last}: no lower eval loss at {training.patience} checkpoints"
+    return ""
+
+
+def is_patience_over(log_history: Sequence[Mapping[str, Any]], patience: int) -> bool:
+    """Whether the last `patience` checkpoints brought no lower eval loss than the best before them; never for 0."""
+    losses = [row["eval_eval_loss"] for row in log_history if row.get("step") and "eval_eval_loss" in row]
+    return 0 < patience < len(losses) and min(losses[-patience:]) >= min(losses[:-patience])
 
 
 def _make_trainer(
@@ -98,9 +113,7 @@ def _make_trainer(
 ) -> Trainer:
     training = settings.training
     set_seed(training.seed)
-    model = new_adapter(llm.model, rank=training.lora_rank, alpha=training.lora_alpha, dropout=training.lora_dropout)
-    if training.gradient_checkpointing:
-        model.enable_input_require_grads()
+    model = trainable(llm.model, training)
     pad = llm.tokenizer.pad_token_id
     sides = {"train": loss_examples(train_set, training), "eval": loss_examples(eval_set, training)}
     kind = AnswerLossTrainer if has_large_logits(model, train_set, training.micro_batch_size) else Trainer
@@ -110,7 +123,7 @@ def _make_trainer(
         train_dataset=_Examples(train_set),
         eval_dataset={side: _Examples(rows) for side, rows in sides.items() if rows},
         data_collator=Collator(0 if pad is None else pad),
-        callbacks=[_Grid(frozenset(grid), grid[-1], folder, report)],
+        callbacks=[_Grid(grid, training, folder, report)],
     )
     trainer.remove_callback(PrinterCallback)
     trainer.remove_callback(ProgressCallback)
@@ -125,7 +138,7 @@ def _arguments(settings: RunSettings, folder: RunFolder, llm: LLM, rows: int) ->
         max_steps=schedule_length(training, rows),
         per_device_train_batch_size=training.micro_batch_size,
         per_device_eval_batch_size=training.micro_batch_size,
-        gradient_accumulation_steps=training.effective_batch_size // training.micro_batch_size,
+        gradient_accumulation_steps=_accumulation(training),
         **_recomputation(training),
         learning_rate=training.learning_rate,
         lr_scheduler_type=training.schedule,
@@ -136,6 +149,7 @@ def _arguments(settings: RunSettings, folder: RunFolder, llm: LLM, rows: int) ->
         bf16=half == "bfloat16",
         fp16=half == "float16",
         use_cpu=llm.device.type == "cpu",
+        ddp_find_unused_parameters=False,
         dataloader_pin_memory=llm.device.type == "cuda",
         remove_unused_columns=False,
         save_strategy="no",
@@ -149,6 +163,18 @@ def _arguments(settings: RunSettings, folder: RunFolder, llm: LLM, rows: int) ->
     )
 
 
+def _accumulation(training: TrainingSettings) -> int:
+    """Micro-batches that each process adds up for one step."""
+    processes = int(os.environ.get("WORLD_SIZE", "1"))  # as torchrun and accelerate launch set it
+    together = processes * training.micro_batch_size
+    if training.effective_batch_size % together:
+        raise SftscopeError(
+            f"[training] effective_batch_size: {training.effective_batch_size} is not a multiple of {processes} "
+            f"processes × micro_batch_size {training.micro_batch_size}; change one of them"
+        )
+    return training.effective_batch_size // together
+
+
 def _recomputation(training: TrainingSettings) -> dict[str, bool]:
     """Gradient checkpointing by the name that the installed transformers has for it."""
     if not training.gradient_checkpointing:
@@ -160,14 +186,27 @@ def _recomputation(training: TrainingSettings) -> dict[str, bool]:
 class _Grid(TrainerCallback):
     """Saves and evaluates at the steps of the grid, stops at the last, keeps the log and the progress."""
 
-    def __init__(self, grid: frozenset[int], last: int, folder: RunFolder, report: Progress) -> None:
-        self._grid, self._last, self._folder, self._report = grid, last, folder, report
+    def __init__(self, grid: Sequence[int], training: TrainingSettings, folder: RunFolder, report: Progress) -> None:
+        self._grid, self._last, self._training = frozenset(grid), grid[-1], training
+        self._folder, self._log, self._report = folder, folder.training_log, report
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> Any:
         at_checkpoint = state.global_step in self._grid
         control.should_evaluate = control.should_save = at_checkpoint
         control.should_training_stop = state.global_step >= self._last
         return control
+
+    def on_evaluate(self, args: Any, state: Any, control: Any, **_: Any) -> Any:
+        if is_patience_over(state.log_history, self._training.patience):
+            control.should_training_stop = True
+        return control
+
+    def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Of a full model only the last checkpoint can be gone on from: its optimizer is twice as large as itself."""
+        if self._training.method == "full" and state.is_world_process_zero:
+            for checkpoint in list_checkpoints(self._folder.checkpoints):
+                if checkpoint.step < state.global_step:
+                    (checkpoint.path / "optimizer.pt").unlink(missing_ok=True)
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **_: Any) -> None:
         """Append the losses to the training log; a line torn by a kill is skipped by readers."""
