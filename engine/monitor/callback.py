@@ -176,7 +176,8 @@ class SftscopeCallback(TrainerCallback):
             resolved, folder, identity = pipeline.open_run(out)
             self._live = LiveExtraction(self._trainer.model, resolved, folder, identity)
             self._live.begin(state.global_step)
-            append_headline(folder, make_headline(folder))
+            if folder.steps():
+                append_headline(folder, make_headline(folder))
         else:
             self._wake()
 

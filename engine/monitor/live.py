@@ -88,15 +88,16 @@ class LiveExtraction:
         """Make step 0, where it is not there: from the model as it is, or without its adapter once it is trained."""
         if self.folder.step_file(0).exists():
             return
-        if step and not is_adapted(self.model):
-            raise SftscopeError(
-                f"{self.folder.path}: has no step 0, and the model is trained to step {step} already; begin the "
-                'training with the monitor, or use where="sidecar"'
-            )
-        self.folder.write_step(self.extract(0, {}))
+        if not step or is_adapted(self.model):
+            self.folder.write_step(self.extract(0, {}))
 
     def extract(self, step: int, losses: Mapping[str, float]) -> StepRecord:
-        """The results of the model as it is now."""
+        """The results of the model as it is now; SftscopeError where the run has no step 0, which ζ is measured at."""
+        if step and not self.folder.step_file(0).exists():
+            raise SftscopeError(
+                f"{self.folder.path}: has no step 0, and the model was trained before it was monitored; begin the "
+                'training with the monitor, or use where="sidecar"'
+            )
         base = step == 0 and is_adapted(self.model)
         with untouched(self.model), self.model.disable_adapter() if base else nullcontext():
             work = self._prepared()
