@@ -13,7 +13,7 @@ from typing import Any
 
 from engine import pipeline
 from engine.attach.base import refuse_another_base, training_template
-from engine.attach.checkpoints import find_checkpoints, is_adapter, why_not_whole
+from engine.attach.checkpoints import find_checkpoints, is_adapter, refuse_unreadable, why_not_whole
 from engine.attach.copies import copy_checkpoint, drop_weights, refuse_if_disk_is_short
 from engine.attach.logs import as_lines, is_finished, log_rows, refuse_two_trainings
 from engine.errors import SftscopeError
@@ -45,6 +45,7 @@ def attach(source: Path, out: Path, probes: Path, choices: Choices, *, watch: bo
     Watching ends with the last step of the training, where its checkpoints say which that is.
     """
     first = _first_whole(source, choices, wait=poll if watch else None)
+    refuse_unreadable(first)
     refuse_another_base(first, choices.settings["model"]["path"], trusted=choices.same_base)
     begin(first, source, out, probes, choices)
     settings, folder, identity = pipeline.open_run(out)
@@ -157,6 +158,9 @@ class _Intake:
         """Copy what is whole, and write the training log anew; what is not whole yet is said once."""
         found = [part for part in find_checkpoints(self.source) if _is_wanted(part, self.choices)]
         whole = [part for part in found if not why_not_whole(part)]
+        for part in whole:
+            refuse_unreadable(part)
+            refuse_another_base(part, self.choices.settings["model"]["path"], trusted=self.choices.same_base)
         refuse_two_trainings(whole)
         for part in whole:
             if is_adapter(part.path) != is_adapter(whole[0].path):
@@ -168,7 +172,6 @@ class _Intake:
         self._said = {}
         for part in found:
             self._forget_dropped(part.step)
-            refuse_another_base(part, self.choices.settings["model"]["path"], trusted=self.choices.same_base)
             if reason := copy_checkpoint(part, self.folder.checkpoints):
                 self._said[part.step] = reason
             else:
