@@ -129,6 +129,43 @@ def extract(
 
 
 @app.command()
+def attach(
+    checkpoints: Annotated[Path, typer.Argument(help="Output folder of a training, with its checkpoint-N.")],
+    model: Annotated[str, typer.Option("--model", help="The base model: hub name, folder or GGUF file.")],
+    probes: Annotated[Path, typer.Option("--probes", help="The probes, JSONL.")],
+    out: Out,
+    words: Annotated[int, typer.Option("--words", min=1, max=16, help="Words per probe that become variables.")] = 10,
+    steps: Annotated[str, typer.Option("--steps", help="Only these steps, such as 8,16; step 0 is always made.")] = "",
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Follow a training that is running, to its last step.")
+    ] = False,
+    device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.")] = "auto",
+    dtype: Annotated[str, typer.Option("--dtype", help="Precision of scoring, as [extraction] dtype.")] = "float32",
+    target: Annotated[str, typer.Option("--target", help="What is scored: first, all or token:<text>.")] = "first",
+    same_base: Annotated[
+        bool, typer.Option("--same-base", help="The adapters name their base otherwise, but it is this model.")
+    ] = False,
+    keep: Annotated[bool, typer.Option("--keep", help="Keep the copies of whole models; adapters are kept.")] = False,
+) -> None:
+    """A run from checkpoints of HF Trainer, TRL, LLaMA-Factory or Axolotl; again, to go on where it stopped."""
+    need_engine()
+    from engine.attach import attach as attaching
+
+    wanted = _steps(steps)
+    choices = attaching.Choices(
+        settings={
+            "model": {"path": model, "device": device},
+            "probes": {"n_words": words},
+            "extraction": {"dtype": dtype, "target": target},
+        },
+        steps=None if wanted is None else frozenset(wanted),
+        same_base=same_base,
+        keep=keep,
+    )
+    attaching.attach(checkpoints, out, probes, choices, watch=watch)
+
+
+@app.command()
 def decompose(
     scores: Annotated[Path, typer.Argument(help="A .npy file: 2^n scores, or rows of them, in subset order.")],
     zeta: Annotated[float, typer.Option("--zeta", help="Noise bound on |h - v|, in units of the scores.")] = 0.0,

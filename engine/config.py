@@ -227,14 +227,23 @@ def load_settings(path: Path) -> RunSettings:
 
 
 def settings_from_tables(
-    tables: Mapping[str, Any], *, where: Callable[[str, str | None], str] = lambda table, key: "settings"
+    tables: Mapping[str, Any],
+    *,
+    where: Callable[[str, str | None], str] = lambda table, key: "settings",
+    trained_here: bool = True,
 ) -> RunSettings:
-    """Checked settings from parsed TOML; `where(table, key)` says where a setting stands."""
+    """Checked settings from parsed TOML; `where(table, key)` says where a setting stands.
+
+    trained_here: false for a run that others trained, which has no data of its own.
+    """
     for table in tables:
         if table not in _TABLES:
             raise SftscopeError(f"{where(table, None)}: unknown table [{_shown(table)}]{_hint(table, _TABLES)}")
-    built = {}
+    built: dict[str, Any] = {}
     for table, cls in _TABLES.items():
+        if cls is DataSettings and not trained_here:
+            built[table] = DataSettings(train="")
+            continue
         given = tables.get(table, {})
         if not isinstance(given, dict):
             raise SftscopeError(f"{where(table, None)}: expected a table [{table}], got {_shown(repr(given))}")

@@ -7,7 +7,7 @@ and hashes of data, template, model and probes. A folder begun with something el
 import hashlib
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -64,7 +64,7 @@ def extract(out: Path, *, steps: Sequence[int] | None = None, verify: int | None
 
     verify: masked states per probe that are scored again, in place of the run's `check_states`.
     """
-    resolved, folder, identity = _open_run(out, verify)
+    resolved, folder, identity = open_run(out, verify)
     from engine.extraction import extract as extraction
 
     extraction.extract(resolved, folder, identity=identity, steps=steps)
@@ -72,18 +72,20 @@ def extract(out: Path, *, steps: Sequence[int] | None = None, verify: int | None
 
 def placebo(out: Path, *, step: int | None = None) -> None:
     """Extract one extracted step of a run folder a second time, by default the last; see `extraction.placebo`."""
-    resolved, folder, identity = _open_run(out, None)
+    resolved, folder, identity = open_run(out, None)
     from engine.extraction.placebo import extract_placebo
 
     extract_placebo(resolved, folder, identity=identity, step=step)
 
 
-def _open_run(out: Path, verify: int | None) -> tuple[RunSettings, RunFolder, str]:
+def open_run(out: Path, verify: int | None = None) -> tuple[RunSettings, RunFolder, str]:
     """Settings with paths resolved, the folder, and the identity of a run that was begun."""
     folder = RunFolder(out)
     content = folder.read_run()
     try:
-        settings = settings_from_tables(content["settings"], where=lambda table, key: f"{folder.run_file}")
+        settings = settings_from_tables(
+            content["settings"], where=lambda table, key: f"{folder.run_file}", trained_here="attached" not in content
+        )
         origin, identity = content["source"]["config_folder"], content["identity"]
     except (KeyError, TypeError):
         raise SftscopeError(f"{folder.run_file}: expected the tables settings and source and an identity") from None
@@ -140,6 +142,50 @@ def _begin(settings: RunSettings, resolved: RunSettings, folder: RunFolder, conf
     )
 
 
+def begin_attached(tables: Mapping[str, Any], out: Path, attached: Mapping[str, Any], probes_file: Path) -> None:
+    """Begin the run folder `out` for checkpoints that others wrote, or check that the one there belongs to them.
+
+    tables: the settings, without data and training; their paths are absolute or relative to `out`. attached: what
+    is known of the training, for readers of run.toml.
+    """
+    from engine.extraction.masking import probe_targets
+    from engine.llm.loading import device_name, model_name, resolve_device, templated_tokenizer, versions
+    from engine.llm.prompts import resolve_template, template_hash
+
+    folder = RunFolder(out)
+    settings = settings_from_tables(tables, trained_here=False)
+    resolved = resolve_paths(replace(settings, probes=replace(settings.probes, file=str(probes_file.absolute()))), out)
+    probes = read_probes(probes_file, n_words=resolved.probes.n_words, seed=resolved.probes.seed)
+    tokenizer = templated_tokenizer(resolved.model)
+    template = resolve_template(tokenizer, resolved.model.template)
+    rows = write_probes(probes, probe_targets(probes, tokenizer, template, resolved.extraction.target))
+    hashes = {
+        "probes": hashlib.sha256(rows.encode()).hexdigest(),
+        "template": template_hash(tokenizer, template),
+        "model": _model_hash(Path(resolved.model.path)),
+    }
+    identity = _identity(settings, hashes)
+    if folder.exists():
+        _check_same(folder, settings, hashes, identity, out)
+        return
+    write_atomically(folder.probes_file, rows.encode())
+    kept = {table: values for table, values in settings.as_dict().items() if table not in ("data", "training")}
+    folder.write_run(
+        {
+            "format": RUN_FORMAT,
+            "identity": identity,
+            "name": out.absolute().name,
+            "model": {"name": model_name(resolved.model.path), "template": template},
+            "device": device_name(resolve_device(resolved.model.device)),
+            "source": {"config_folder": "."},
+            "attached": dict(attached),
+            "hashes": hashes,
+            "versions": versions(),
+            "settings": kept,
+        }
+    )
+
+
 def _identity(settings: RunSettings, hashes: dict[str, str]) -> str:
     """Hash of everything that results depend on. Paths do not count, what they hold does.
 
@@ -169,6 +215,8 @@ def _check_same(folder: RunFolder, settings: RunSettings, hashes: dict[str, str]
     if _identity_before(before, content.get("hashes")) == identity:
         return  # begun by a release that counted a setting which is free now
     for table, values in settings.as_dict().items():
+        if table not in before:
+            continue  # of a run that others trained nothing is known of data and training
         for key, value in values.items():
             old = before.get(table, {}).get(key)
             if old != value and (table, key) not in _FREE:

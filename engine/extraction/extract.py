@@ -5,7 +5,7 @@ steps: measured at step 0; where the model does not react to the words there, th
 steps, for which all steps are scored (and kept as drafts) before any is decomposed.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -71,8 +71,50 @@ def extract(settings: RunSettings, folder: RunFolder, *, identity: str, steps: S
     if not todo:
         say(f"extraction: all {len(wanted)} steps are done")
         return
-    work = prepare(settings, folder, identity)
-    zeta, source = _known_zeta(folder, identity)
+    _make(prepare(settings, folder, identity), todo, wanted)
+
+
+def follow(
+    settings: RunSettings,
+    folder: RunFolder,
+    *,
+    identity: str,
+    more: Callable[[], bool],
+    made: Callable[[int], None] = lambda step: None,
+    steps: Container[int] | None = None,
+) -> None:
+    """As `extract`, of checkpoints as they come: until `more()`, which may wait for the next, says there are none.
+
+    made: told of each step whose file is there. steps: only these. The model stays loaded in between.
+    """
+    folder.sweep()
+    work: Work | None = None
+    done: set[int] = set()
+    while True:
+        wanted = [step for step in available_steps(folder) if steps is None or step in steps or step == BASE_STEP]
+        todo = []
+        for step in wanted:
+            if step in done:
+                continue
+            if is_done(folder, step, identity):
+                made(step)
+            else:
+                todo.append(step)
+            done.add(step)
+        if todo:
+            work = prepare(settings, folder, identity) if work is None else work
+            work = replace(work, checkpoints=ready_checkpoints(folder.checkpoints))
+            _make(work, todo, wanted, made)
+        if not more():
+            return
+
+
+def _make(
+    work: Work, todo: Sequence[int], wanted: Sequence[int], made: Callable[[int], None] = lambda step: None
+) -> None:
+    """Write the step files of `todo` and tell `made`; wanted: steps that a noise bound may have to be measured over."""
+    folder = work.folder
+    zeta, source = known_zeta(folder, work.provenance["identity"])
     if zeta is None:
         with progress("scoring") as report:
             zeta, source = _measure_zeta(work, wanted, report)
@@ -83,6 +125,7 @@ def extract(settings: RunSettings, folder: RunFolder, *, identity: str, steps: S
             before = decomposed(work, scored, zeta, source, before=_done_before(folder, wanted, step, identity, before))
             folder.write_step(before)
             report(index + 1, len(todo), f"step {step}")
+            made(step)
 
 
 def is_done(folder: RunFolder, step: int, identity: str) -> bool:
@@ -107,8 +150,14 @@ def is_result(path: Path, read: Callable[[int], StepRecord], step: int, identity
 def prepare(settings: RunSettings, folder: RunFolder, identity: str) -> Work:
     """Load the model in the precision of the run and mask the probes."""
     choice = choose_precision(settings, folder, identity)
+    return prepare_with(
+        load_llm(settings.model, dtype=weights_dtype(choice["taken"])), settings, folder, identity, choice
+    )
+
+
+def prepare_with(llm: LLM, settings: RunSettings, folder: RunFolder, identity: str, choice: Mapping[str, Any]) -> Work:
+    """As `prepare`, with a model that is there; choice: its precision, as `choose_precision` gives it."""
     precision = choice["taken"]
-    llm = load_llm(settings.model, dtype=weights_dtype(precision))
     template = resolve_template(llm.tokenizer, settings.model.template)
     probes = folder.read_probes()
     extraction = settings.extraction
@@ -156,6 +205,11 @@ def _scored(work: Work, step: int, report: Any) -> StepRecord:
             if _is_draft_of(work, draft, step):
                 return draft
     losses, adapter = enter_step(work, step)
+    return score_model(work, step, losses, adapter, report)
+
+
+def score_model(work: Work, step: int, losses: Mapping[str, float], adapter: str, report: Any) -> StepRecord:
+    """The raw scores of the model as it is now, as those of `step`; adapter: the hash of what was put in."""
     extraction = work.settings.extraction
     scores, found = [], []
     for number, (prompt, probe) in enumerate(zip(work.prompts, work.probe_ids, strict=True)):
@@ -211,7 +265,7 @@ def _logged(folder: RunFolder, step: int, names: Sequence[str]) -> dict[str, flo
     return {name: row[name] for row in rows for name in names if name in row}
 
 
-def _known_zeta(folder: RunFolder, identity: str) -> tuple[Floats | None, list[str]]:
+def known_zeta(folder: RunFolder, identity: str) -> tuple[Floats | None, list[str]]:
     """ζ and its source as the first finished step of this run has them."""
     for step in folder.steps():
         if is_done(folder, step, identity):
@@ -228,23 +282,27 @@ def _measure_zeta(work: Work, wanted: Sequence[int], report: Progress) -> tuple[
     """
     factor = work.settings.extraction.zeta
 
-    def reaction(step: int, done: int, total: int) -> Floats:
-        """|v(x_N) - v(x_∅)| of each probe."""
+    def scored_reaction(step: int, done: int, total: int) -> Floats:
         record = _scored(work, step, lambda note: report(done, total, note))
         work.folder.write_draft(record)
         report(done + 1, total, f"step {step}")
-        ends = record.offsets
-        return np.abs(record.scores[ends[1:] - 1] - record.scores[ends[:-1]])
+        return reaction(record)
 
-    base = reaction(BASE_STEP, 0, 1)
+    base = scored_reaction(BASE_STEP, 0, 1)
     silent = base < SCALE_FLOOR
     if not silent.any():
         return factor * base, [f"step {BASE_STEP}"] * len(base)
     steps = sorted({BASE_STEP, *wanted})
     say(f"{int(silent.sum())} probes do not move the base model: ζ from the median over {len(steps)} steps")
-    median = np.median([reaction(step, i, len(steps)) for i, step in enumerate(steps)], axis=0)
+    median = np.median([scored_reaction(step, i, len(steps)) for i, step in enumerate(steps)], axis=0)
     scale = np.where(silent, np.maximum(median, SCALE_FLOOR), base)
     return factor * scale, ["median over steps" if s else f"step {BASE_STEP}" for s in silent]
+
+
+def reaction(record: StepRecord) -> Floats:
+    """|v(x_N) - v(x_∅)| of each probe: (P,)."""
+    ends = record.offsets
+    return np.abs(record.scores[ends[1:] - 1] - record.scores[ends[:-1]])
 
 
 def decomposed(

@@ -76,6 +76,14 @@ def load_tokenizer(path: str) -> Any:
     return tokenizer
 
 
+def saved_tokenizer(folder: Path) -> Any:
+    """The tokenizer that a training saved beside an adapter or a model; None where it saved none."""
+    if not (folder / "tokenizer.json").exists():
+        return None
+    with _quiet(), _as_one_line(str(folder), "tokenizer"):
+        return AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+
+
 def templated_tokenizer(settings: ModelSettings) -> Any:
     """The tokenizer of `settings` (paths resolved) with the template and the system prompt that they ask for."""
     tokenizer = load_tokenizer(settings.path)

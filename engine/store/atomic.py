@@ -10,6 +10,7 @@ import errno
 import hashlib
 import os
 import secrets
+import shutil
 import socket
 import time
 from pathlib import Path
@@ -22,7 +23,7 @@ _STALE_SECONDS = 24 * 3600
 
 def write_atomically(path: Path, data: bytes) -> None:
     """Make `path` hold `data`, or leave it as it was. SftscopeError names the file and the reason."""
-    temporary = path.with_name(f"{_TEMPORARY}{_host()}-{os.getpid()}-{secrets.token_hex(4)}-{path.name}")
+    temporary = temporary_beside(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -48,8 +49,13 @@ def write_atomically(path: Path, data: bytes) -> None:
         ) from error
 
 
+def temporary_beside(path: Path) -> Path:
+    """A name in the folder of `path` that `sweep_orphans` knows, for what is renamed to `path` once it is whole."""
+    return path.with_name(f"{_TEMPORARY}{_host()}-{os.getpid()}-{secrets.token_hex(4)}-{path.name}")
+
+
 def sweep_orphans(folder: Path) -> int:
-    """Remove the temporary files that killed writers left in `folder`; returns how many.
+    """Remove the temporary files and folders that killed writers left in `folder`; returns how many.
 
     A file is an orphan when its writer on this host is dead, or when it is older than a day
     (another host, or a process number that is in use again).
@@ -59,9 +65,12 @@ def sweep_orphans(folder: Path) -> int:
         host, _, rest = orphan.name.removeprefix(_TEMPORARY).partition("-")
         pid = rest.partition("-")[0]
         with contextlib.suppress(OSError):
-            dead = host == _host() and pid.isdecimal() and not _is_alive(int(pid))
+            dead = host == _host() and pid.isdecimal() and not is_alive(int(pid))
             if dead or time.time() - orphan.lstat().st_mtime > _STALE_SECONDS:
-                orphan.unlink()
+                if orphan.is_dir() and not orphan.is_symlink():
+                    shutil.rmtree(orphan)
+                else:
+                    orphan.unlink()
                 swept += 1
     return swept
 
@@ -71,7 +80,8 @@ def _host() -> str:
     return hashlib.sha256(socket.gethostname().encode()).hexdigest()[:8]
 
 
-def _is_alive(pid: int) -> bool:
+def is_alive(pid: int) -> bool:
+    """Whether a process of this number runs on this host."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

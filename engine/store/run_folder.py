@@ -194,7 +194,7 @@ class RunFolder:
 
     def sweep(self) -> int:
         """Remove what killed writers left behind; returns how many files."""
-        folders = (self.path, self.steps_folder, self.placebo_folder)
+        folders = (self.path, self.steps_folder, self.placebo_folder, self.checkpoints)
         return sum(sweep_orphans(folder) for folder in folders if folder.is_dir())
 
     def _check_probes_file(self) -> None:

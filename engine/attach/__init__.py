@@ -1,0 +1,1 @@
+"""Runs from checkpoints that other trainers wrote: found, judged, copied, extracted."""
