@@ -16,7 +16,7 @@ from test_decomposition import (
     score_vector,
 )
 
-from engine.decomposition import UncertifiedError, binding_if_similar, binding_states, certified, decompose, splitting
+from engine.decomposition import UncertifiedError, certified, decompose, splitting
 from engine.decomposition.lattice_program import lattice_program
 from engine.decomposition.schur_weyl import NormalInverse, from_spins, n_copies, to_spins
 from engine.decomposition.vertex import TINY
@@ -160,40 +160,3 @@ def test_sixteen_variables_are_decomposed_exactly(n):
     )
     found = all_effects(result)[0]
     assert np.array_equal(np.argwhere(np.abs(found) > 0.2), np.argwhere(np.abs(game) > 0.2))
-
-
-@pytest.mark.parametrize("change", [0.0, 0.02, 0.3, "other"])
-def test_states_that_bind_in_a_neighbour_leave_the_result_as_it_is(change):
-    n, rng = 11, np.random.default_rng(5)
-    before = mixture(n, rng, noise=0.004)
-    scores = mixture(n, rng, noise=0.004) if change == "other" else before + change * mixture(n, rng, noise=0.004)
-    names = [[f"word{i * 7 % n}" for i in range(n)]]
-    zeta = float(noise_bound(scores)[0])
-    first = decompose(before, zeta, names=names)
-    states = binding_states(before, first.and_effects[0], first.or_effects[0], zeta)
-    assert 0 < len(states) < 1 << n
-    warm = decompose(scores, zeta, names=names, binding=[states])
-    cold = decompose(scores, zeta, names=names)
-    np.testing.assert_array_equal(all_effects(warm), all_effects(cold))
-    assert (warm.objective, warm.lower_bound, warm.solver) == (cold.objective, cold.lower_bound, cold.solver)
-
-
-def test_only_similar_scores_lend_their_binding_states():
-    scores, zeta = mixture(6, np.random.default_rng(1), noise=0.004), 0.05
-    effects = decompose(scores, zeta)
-    columns = effects.and_effects[0], effects.or_effects[0], zeta
-    near, far = scores + 3.0, scores.copy()
-    near[5] += 0.9 * zeta
-    far[5] += 1.1 * zeta
-    np.testing.assert_array_equal(binding_if_similar(near, scores, *columns), binding_states(scores, *columns))
-    assert binding_if_similar(far, scores, *columns) is None
-
-
-def test_binding_states_are_used(monkeypatch):
-    scores = mixture(11, np.random.default_rng(3), noise=0.004)
-    zeta = float(noise_bound(scores)[0])
-    cold = decompose(scores, zeta)
-    states = binding_states(scores, cold.and_effects[0], cold.or_effects[0], zeta)
-    monkeypatch.setattr(certified, "Splitting", None)  # the scout
-    warm = decompose(scores, zeta, binding=[states])
-    np.testing.assert_array_equal(all_effects(warm), all_effects(cold))

@@ -39,9 +39,9 @@ PARTS = {
     "over the steps": lambda report: as_markdown(trends_table(report.trends, range(len(report.trends.steps)), {})),
     "findings": lambda report: as_markdown(findings_table(report.findings)),
     "backbone": lambda report: as_markdown(backbone_table(report.backbone, report.chosen)),
-    "placebo": lambda report: "\n".join(sentence(part) for part in report.placebos)
-    + "\n\n"
-    + as_markdown(placebo_table(report.placebos)),
+    "placebo": lambda report: (
+        "\n".join(sentence(part) for part in report.placebos) + "\n\n" + as_markdown(placebo_table(report.placebos))
+    ),
     "quality": lambda report: as_markdown(quality_table(report.quality, report.trends)),
     "choices": lambda report: report.survives + "\n\n" + as_markdown(sensitivity_table(report.sensitivity)),
     "solver": lambda report: as_markdown(residue_table(report.residue)),

@@ -1,14 +1,6 @@
 """The sparsest AND-OR interactions of any score vector, certified. Knows nothing of models, words or files of a run."""
 
-from engine.decomposition.batch import (
-    MOST_VARIABLES,
-    Decomposition,
-    Points,
-    UncertifiedError,
-    binding_if_similar,
-    binding_states,
-    decompose,
-)
+from engine.decomposition.batch import MOST_VARIABLES, Decomposition, Points, UncertifiedError, decompose
 from engine.decomposition.interior_point import Iterate
 from engine.decomposition.lattice_program import LatticeProgram, lattice_program
 
@@ -19,8 +11,6 @@ __all__ = [
     "LatticeProgram",
     "Points",
     "UncertifiedError",
-    "binding_if_similar",
-    "binding_states",
     "decompose",
     "lattice_program",
 ]

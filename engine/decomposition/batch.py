@@ -24,11 +24,10 @@ from engine.decomposition.search import Solution
 from engine.decomposition.workers import MOST_WORKERS, in_order, one_blas_thread, usable_cores
 from engine.decomposition.working_set import MOST_ROWS
 from engine.errors import SftscopeError
-from engine.interactions import Floats, logical_model, n_variables_of, relabelled
+from engine.interactions import Floats, n_variables_of, relabelled
 
 MOST_VARIABLES: Final = 16
 FEWEST_VARIABLES_FOR_THREADS: Final = 8
-BINDING: Final = 1.0 - 1e-6  # share of ζ at which a masked state counts as binding
 MOST_MATRIX_BYTES: Final = 2**31  # of all workers together
 
 
@@ -62,7 +61,6 @@ def decompose(
     names: Sequence[Sequence[str]] | None = None,
     workers: int | None = None,
     points: Points | None = None,
-    binding: Sequence[Ints | None] | None = None,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> Decomposition:
     """The optimal AND-OR effects of each vector, certified to a relative gap of `tolerance`.
@@ -76,10 +74,8 @@ def decompose(
     names: the n variables of each vector. The choice among equal optima then follows the names, not the places:
     variables in another order have the same effects (equal names keep their order). `workers` vectors are solved
     at a time (default: as many as there are cores and memory). `points` supplies nearly optimal points of the whole
-    batch, from a GPU, say, so that only their vertices are left to solve. binding: for each vector the
-    `binding_states` of a similar one, of the step before, say, which save time with many variables; a vertex is the
-    same with and without them, bit for bit. `workers` never changes a result. `on_progress(done, total)` is called
-    after each vector.
+    batch, from a GPU, say, so that only their vertices are left to solve. `workers` never changes a result, bit for
+    bit. `on_progress(done, total)` is called after each vector.
     """
     batch, bounds, n = checked_problem(scores, zeta)
     if not 0.0 < tolerance < 1.0:
@@ -102,13 +98,8 @@ def decompose(
     if points is not None:
         starts = points(np.stack([p.v for p in problems]), np.array([p.zeta for p in problems]))
 
-    rows = [
-        None if states is None else _moved(states, place)
-        for states, place in zip([None] * len(batch) if binding is None else binding, places, strict=True)
-    ]
-
     def solved(index: int, check: Callable[[], None]) -> Solution:
-        return problems[index].solved(program, tolerance, check, starts[index], rows[index])
+        return problems[index].solved(program, tolerance, check, starts[index])
 
     lapack()  # loaded before its threads are limited: a library that is not there yet would not be
     with one_blas_thread():
@@ -148,31 +139,6 @@ def checked_problem(scores: Floats, zeta: Floats | float) -> tuple[Floats, Float
     return batch, bounds, n
 
 
-def binding_states(scores: Floats, and_effects: Floats, or_effects: Floats, zeta: float) -> Ints:
-    """The masked states of one vector, (2^n,), whose error has reached ζ, without x_∅."""
-    error = np.abs(logical_model(scores[:1], and_effects[None], or_effects[None])[0] - scores)
-    error[0] = 0.0
-    return np.flatnonzero(error >= BINDING * zeta)
-
-
-def binding_if_similar(
-    scores: Floats, others: Floats, and_effects: Floats, or_effects: Floats, zeta: float
-) -> Ints | None:
-    """The binding states of the effects of `others`, (2^n,); None where `scores` differ by more than ζ from them.
-
-    As measured on an LLM with 11 and 12 words: up to a change of ζ they halve the time, at 3 ζ they begin to mislead.
-    """
-    change = (scores - scores[0]) - (others - others[0])
-    return binding_states(others, and_effects, or_effects, zeta) if np.max(np.abs(change)) <= zeta else None
-
-
-def _moved(states: Ints, place: Ints) -> Ints:
-    """Where `states` lie in a vector that was put in the order of `place`."""
-    there = np.empty_like(place)
-    there[place] = np.arange(len(place))
-    return np.sort(there[states])
-
-
 def _workers_for(n: int, wanted: int | None) -> int:
     """How many vectors to solve at a time: small ones spend their time under Python's lock, large ones fill memory."""
     if wanted is not None:
@@ -198,17 +164,12 @@ class _Problem:
     exponent: int
 
     def solved(
-        self,
-        program: LatticeProgram,
-        tolerance: float,
-        check: Callable[[], None],
-        start: Iterate | None,
-        binding: Ints | None,
+        self, program: LatticeProgram, tolerance: float, check: Callable[[], None], start: Iterate | None
     ) -> Solution:
         """In the unit of the scores."""
         if float(np.max(np.abs(self.v))) <= self.zeta:
             return Solution(np.zeros(program.n_columns), 0.0, 0.0, "zero")
-        best = certified_solution(program, self.v, self.zeta, tolerance, check, start, binding)
+        best = certified_solution(program, self.v, self.zeta, tolerance, check, start)
         cost, bound = float(np.ldexp(best.cost, self.exponent)), float(np.ldexp(best.bound, self.exponent))
         return Solution(np.ldexp(best.x, self.exponent), cost, bound, best.stage)
 

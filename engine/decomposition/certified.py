@@ -11,15 +11,14 @@ import numpy as np
 
 from engine.decomposition.highs import face_of_solution, solve_growing, solve_whole
 from engine.decomposition.interior_point import Iterate
-from engine.decomposition.lattice_program import Ints, LatticeProgram
+from engine.decomposition.lattice_program import LatticeProgram
 from engine.decomposition.search import CLOSE, EXACT, Search, Solution, settled_point
 from engine.decomposition.splitting import Splitting
 from engine.decomposition.vertex import face_of, repaired
-from engine.decomposition.working_set import AIMS, MOST_ROWS, MOST_ROWS_FOR_A_VERTEX, solve_by_growing
+from engine.decomposition.working_set import MOST_ROWS, solve_by_growing
 from engine.interactions import Floats
 
 FEWEST_TO_GROW = 11  # variables from which on only the binding masked states enter the matrix
-BINDING = 0.999  # share of ζ from which on a state counts as binding beside a vertex
 SCOUT_STEPS = 400  # first-order steps that tell which states these are
 SCOUTED_SHARE = 0.99  # of what the bounds push back; states that are missed come in as they are violated
 MOST_SCOUTED = 0.75  # of MOST_ROWS: with more of them the first-order method goes on
@@ -36,13 +35,11 @@ def certified_solution(
     tolerance: float,
     check: Callable[[], None],
     start: Iterate | None = None,
-    binding: Ints | None = None,
 ) -> Solution:
     """The best effects found for a centred v with max|v| in [0.5, 1). Whether the gap will do is the caller's.
 
     `check` is called at each step and may raise, to stop early. start: a nearly optimal point found elsewhere; where
-    a vertex lies beside it that is all. binding: the masked states that bind in a similar problem. The vertex is one
-    and the same from wherever it is reached, so either only saves time; what they lead to counts only as a vertex.
+    a vertex lies beside it that is all.
     """
     search = Search(program, v, zeta)
     with np.errstate(all="ignore"):  # what is not finite is caught where it is offered
@@ -51,31 +48,19 @@ def certified_solution(
             search.offer_face(face_of(program, start), "vertex")
             if search.gap <= EXACT:
                 return search.solution()
-        splitting, enough = None, SHARE_OF_TOLERANCE * tolerance
+        splitting = None
         if search.zeta > 0.0 and program.n >= FEWEST_TO_GROW:
-            if binding is not None and 0 < len(binding) <= MOST_ROWS_FOR_A_VERTEX:
-                warm = Search(program, v, zeta)
-                if solve_by_growing(warm, binding, enough, check, aims=AIMS[1:]) and warm.is_vertex:
-                    return warm.solution()
             splitting = Splitting(search)
             splitting.advance(SCOUT_STEPS)
             rows = splitting.binding_states(SCOUTED_SHARE)
+            enough = SHARE_OF_TOLERANCE * tolerance
             if 0 < len(rows) <= MOST_SCOUTED * MOST_ROWS and solve_by_growing(search, rows, enough, check):
-                _polish(search, enough, check)
                 return search.solution()
         if program.n <= MOST_FOR_WHOLE:
             _solve_whole(search, tolerance, check)
         if search.gap > tolerance and splitting is not None:
-            splitting.solve(enough, check)
+            splitting.solve(SHARE_OF_TOLERANCE * tolerance, check)
     return search.solution()
-
-
-def _polish(search: Search, enough: float, check: Callable[[], None]) -> None:
-    """Look for the vertex once more where the last round ended beside it: over the states that bind there only."""
-    if search.is_vertex or search.gap > CLOSE:
-        return
-    error = np.abs(search.program.model(search.x) - search.v)
-    solve_by_growing(search, np.flatnonzero(error >= BINDING * search.zeta), enough, check, aims=AIMS[-1:])
 
 
 def _solve_whole(search: Search, tolerance: float, check: Callable[[], None]) -> None:

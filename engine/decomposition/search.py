@@ -15,7 +15,6 @@ from engine.interactions import Floats
 
 NO_VERTEX = ("interior", "splitting")  # stages that end beside one
 EXACT = 1e-8  # the gap at which a vertex is taken as the optimum
-ROUNDING = 1e-12  # a gap that is none; it is reported as this, so that it does not tell by which way it was reached
 SAME = 1e-10  # costs this close differ by rounding: the earlier, cleaner stage is kept
 FEASIBLE = 2e-10  # matching error beyond ζ, as a share of the score's scale
 NEGLIGIBLE_ZETA = 1e-10  # share of the score's scale below which ζ is taken as 0
@@ -54,11 +53,6 @@ class Search:
     def gap(self) -> float:
         return (self.cost - self.bound) / self.cost if np.isfinite(self.cost) else 1.0
 
-    @property
-    def is_vertex(self) -> bool:
-        """Whether the effects are those of the optimum, so that no other way could have led to others."""
-        return self.stage == "vertex" and self.gap <= ROUNDING
-
     def offer(self, x: Floats, stage: str) -> None:
         x = without_dust(self.program, self.v, self.allowed, x, FEASIBLE)
         cost = self.program.cost(x)
@@ -79,8 +73,8 @@ class Search:
         x = self.x
         if self.stage in NO_VERTEX:
             x = without_tiny(self.program, self.v, self.allowed, x)
-        bound = self.bound if self.gap > ROUNDING else self.cost * (1.0 - ROUNDING)
-        return Solution(x, self.cost, bound, self.stage)
+        # a bound above the cost is rounding: both are the optimum
+        return Solution(x, self.cost, min(self.bound, self.cost), self.stage)
 
 
 def roughly(search: Search, aim: float, check: Callable[[], None]) -> Floats | None:

@@ -5,7 +5,7 @@ same optimum, and a normal matrix of hundreds or thousands of rows instead of 2^
 some 4,000 of their 65,536. A dual point of the part, 0 elsewhere, is one of the whole, so its bound holds for both.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import numpy as np
 
@@ -26,21 +26,18 @@ ROOM = 0.8  # an error below leaves a state out of the next round, until the las
 CLOSE_BY = 0.1  # at the last aim states come in that are as near to the bound as the worst is beyond it, up to this
 
 
-def solve_by_growing(
-    search: Search, rows: Ints, enough: float, check: Callable[[], None], *, aims: Sequence[float] = AIMS
-) -> bool:
+def solve_by_growing(search: Search, rows: Ints, enough: float, check: Callable[[], None]) -> bool:
     """Offer `search` (of the whole program, ζ > 0) the optimum; False where too many states bind for that.
 
     rows: the masked states to begin with, without x_∅. They save time and leave the optimum as it is. enough: the gap
-    that will do where no vertex is found, or finding one would take too long. aims: the last of AIMS, fewer of them
-    the better the rows are.
+    that will do where no vertex is found, or finding one would take too long.
     """
     program, level = search.program, 0
     kept, left = np.zeros((2, program.n_states), dtype=bool)
     for _ in range(MOST_ROUNDS):
         if len(rows) > MOST_ROWS:
             return False
-        part, aim = Search(program.on(rows), search.v[rows], search.zeta), aims[level]
+        part, aim = Search(program.on(rows), search.v[rows], search.zeta), AIMS[level]
         point = roughly(part, aim, check) if aim else settled(part, check)
         search.bound = max(search.bound, part.bound)
         if point is None:
@@ -61,7 +58,7 @@ def solve_by_growing(
         left[roomy] = True
         kept[new] |= left[new]  # a state that comes back stays, so that no round is repeated
         if len(new) < FEW * len(rows):
-            level = min(level + 1, len(aims) - 1 - (len(rows) > MOST_ROWS_FOR_A_VERTEX))
+            level = min(level + 1, AIMS.index(NEAR if len(rows) > MOST_ROWS_FOR_A_VERTEX else 0.0))
         rows = np.union1d(there, new)
     return False
 

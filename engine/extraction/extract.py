@@ -14,8 +14,7 @@ from typing import Any
 import numpy as np
 
 from engine.config import RunSettings
-from engine.decomposition import binding_if_similar, decompose
-from engine.decomposition.lattice_program import Ints
+from engine.decomposition import decompose
 from engine.errors import SftscopeError
 from engine.extraction.baseline import baseline_hash, fixed_baseline
 from engine.extraction.checks import check_scores, refuse_beyond_tolerance, verify_record
@@ -118,12 +117,10 @@ def _make(
     if zeta is None:
         with progress("scoring") as report:
             zeta, source = _measure_zeta(work, wanted, report)
-    before: StepRecord | None = None
     with progress("extraction") as report:
         for index, step in enumerate(todo):
             scored = _scored(work, step, lambda note, index=index: report(index, len(todo), note))
-            before = decomposed(work, scored, zeta, source, before=_done_before(folder, wanted, step, identity, before))
-            folder.write_step(before)
+            folder.write_step(decomposed(work, scored, zeta, source))
             report(index + 1, len(todo), f"step {step}")
             made(step)
 
@@ -305,13 +302,8 @@ def reaction(record: StepRecord) -> Floats:
     return np.abs(record.scores[ends[1:] - 1] - record.scores[ends[:-1]])
 
 
-def decomposed(
-    work: Work, scored: StepRecord, zeta: Floats, source: Sequence[str], *, before: StepRecord | None = None
-) -> StepRecord:
-    """The record with its effects; probes with equally many words are decomposed in one batch.
-
-    before: the same probes at a step nearby, which saves time.
-    """
+def decomposed(work: Work, scored: StepRecord, zeta: Floats, source: Sequence[str]) -> StepRecord:
+    """The record with its effects; probes with equally many words are decomposed in one batch."""
     device = work.llm.device
     points = partial(points_on, device) if device.type == "cuda" else None
     columns = {name: np.zeros(len(scored.scores)) for name in ("and_effects", "or_effects")}
@@ -326,7 +318,6 @@ def decomposed(
             tolerance=work.settings.extraction.tolerance,
             names=[work.words[p] for p in members],
             points=points,
-            binding=None if before is None else [_binding_at(before, scored, p) for p in members],
         )
         for row, p in enumerate(members):
             columns["and_effects"][scored.probe_slice(p)] = result.and_effects[row]
@@ -339,26 +330,3 @@ def decomposed(
         effects=Effects(zeta=zeta, **columns, **per_probe),
         provenance={**scored.provenance, "zeta_source": list(source), "solver": solvers},
     )
-
-
-def _binding_at(before: StepRecord, scored: StepRecord, probe: int) -> Ints | None:
-    """Where the effects of `probe` one step before reach their noise bound, if the scores changed little since."""
-    assert before.effects is not None
-    part, effects = before.probe_slice(probe), before.effects
-    return binding_if_similar(
-        scored.scores[part],
-        before.scores[part],
-        effects.and_effects[part],
-        effects.or_effects[part],
-        float(effects.zeta[probe]),
-    )
-
-
-def _done_before(
-    folder: RunFolder, wanted: Sequence[int], step: int, identity: str, last: StepRecord | None
-) -> StepRecord | None:
-    """The step before `step` where it is done: from its file where another call made it, so that each finds it."""
-    earlier = [other for other in wanted if other < step]
-    if not earlier or (last is not None and last.step == earlier[-1]):
-        return last if earlier else None
-    return folder.read_step(earlier[-1]) if is_done(folder, earlier[-1], identity) else None
