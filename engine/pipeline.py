@@ -17,8 +17,8 @@ from engine.errors import SftscopeError
 from engine.probes import read_probes, write_probes
 from engine.progress import say
 from engine.store import RunFolder, write_atomically
+from engine.store.run_folder import RUN_FORMAT
 
-RUN_FORMAT = 1
 # settings that change how fast, where, and how well checked a result is computed, not which
 _FREE = {
     ("model", "device"),

@@ -2,7 +2,8 @@
 
 HDF5 never touches the disk while it builds a file; killed writers leave at most a temporary file,
 which the next writer of the folder sweeps. Their names carry host and process, because several
-hosts may write into one shared folder.
+hosts may write into one shared folder; ages are told by the clock of the file system, which all share.
+All of it goes through `os`, call by call, so that tests can make each of them fail.
 """
 
 import contextlib
@@ -11,7 +12,7 @@ import hashlib
 import os
 import secrets
 import socket
-import time
+from functools import cache
 from pathlib import Path
 
 from engine.errors import SftscopeError
@@ -21,18 +22,19 @@ _STALE_SECONDS = 24 * 3600
 
 
 def write_atomically(path: Path, data: bytes) -> None:
-    """Make `path` hold `data`, or leave it as it was. SftscopeError names the file and the reason."""
-    temporary = path.with_name(f"{_TEMPORARY}{_host()}-{os.getpid()}-{secrets.token_hex(4)}-{path.name}")
+    """Make `path` hold `data`, or leave it as it was. SftscopeError names the file and the reason.
+
+    When it returns, the content is on the disk, and so are the names of the folders that were made for it.
+    """
+    temporary = path.with_name(f"{_TEMPORARY}{process_name()}-{secrets.token_hex(4)}-{path.name}")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        made = _make_folders(path.parent)
         try:
-            with temporary.open("xb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(path)
+            _write_synced(temporary, data)
+            os.replace(temporary, path)  # noqa: PTH105  # see above
         except BaseException:  # Ctrl-C too leaves no half file behind; raised again as it is
-            temporary.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                os.unlink(temporary)  # noqa: PTH108
             raise
     except OSError as error:
         raise SftscopeError(
@@ -40,12 +42,25 @@ def write_atomically(path: Path, data: bytes) -> None:
             "mend this and run the same command again"
         ) from error
     try:
-        _sync_folder(path.parent)
+        for folder in (path.parent, *(each.parent for each in made)):
+            _sync_folder(folder)
     except OSError as error:
         raise SftscopeError(
             f"{path}: written, but its folder cannot be synced to the disk: {error.strerror or error}; "
             "run the same command again"
         ) from error
+
+
+def append_line(path: Path, line: str) -> None:
+    """Append one line to a log, after the end of a last one that a kill tore. OSError where it cannot be."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o666)
+    try:
+        size = os.fstat(descriptor).st_size
+        is_torn = size and os.pread(descriptor, 1, size - 1) != b"\n"
+        _write_all(descriptor, (b"\n" if is_torn else b"") + line.encode() + b"\n")
+    finally:
+        os.close(descriptor)
 
 
 def sweep_orphans(folder: Path) -> int:
@@ -55,20 +70,50 @@ def sweep_orphans(folder: Path) -> int:
     (another host, or a process number that is in use again).
     """
     swept = 0
-    for orphan in folder.glob(f"{_TEMPORARY}*"):
-        host, _, rest = orphan.name.removeprefix(_TEMPORARY).partition("-")
-        pid = rest.partition("-")[0]
+    orphans = list(folder.glob(f"{_TEMPORARY}*"))
+    now = folder_time(folder) if orphans else None
+    for orphan in orphans:
         with contextlib.suppress(OSError):
-            dead = host == _host() and pid.isdecimal() and not _is_alive(int(pid))
-            if dead or time.time() - orphan.lstat().st_mtime > _STALE_SECONDS:
+            is_old = now is not None and now - orphan.lstat().st_mtime > _STALE_SECONDS
+            if is_dead(orphan.name.removeprefix(_TEMPORARY)) or is_old:
                 orphan.unlink()
                 swept += 1
     return swept
 
 
+def process_name() -> str:
+    """This process among all that may write into a shared folder: host, hyphen, process number."""
+    return f"{_host()}-{os.getpid()}"
+
+
+def is_dead(name: str) -> bool:
+    """Whether `name` begins with the `process_name` of a process that has ended; False where that cannot be told."""
+    host, _, rest = name.partition("-")
+    pid = rest.partition("-")[0]
+    return host == _host() and pid.isdecimal() and not _is_alive(int(pid))
+
+
+def folder_time(folder: Path) -> float | None:
+    """Now, in seconds, by the clock that gives `folder`'s files their times; None where nothing can be written."""
+    file = folder / f"{_TEMPORARY}{process_name()}-{secrets.token_hex(4)}-clock"
+    try:
+        os.close(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
+        try:
+            return os.stat(file).st_mtime  # noqa: PTH116
+        finally:
+            os.unlink(file)  # noqa: PTH108
+    except OSError:
+        return None
+
+
+@cache
 def _host() -> str:
-    """This host as eight hexadecimal digits."""
-    return hashlib.sha256(socket.gethostname().encode()).hexdigest()[:8]
+    """This host as eight hexadecimal digits; containers that share its name but not its processes differ."""
+    try:
+        processes = os.readlink("/proc/self/ns/pid")  # noqa: PTH115
+    except OSError:  # not Linux
+        processes = ""
+    return hashlib.sha256(f"{socket.gethostname()}{processes}".encode()).hexdigest()[:8]
 
 
 def _is_alive(pid: int) -> bool:
@@ -79,6 +124,38 @@ def _is_alive(pid: int) -> bool:
     except (PermissionError, OverflowError):
         return True
     return True
+
+
+def _make_folders(folder: Path) -> list[Path]:
+    """Make `folder` and those above it that are missing; returns those that were, the innermost first."""
+    missing = []
+    while not folder.exists():
+        missing.append(folder)
+        folder = folder.parent
+    for each in reversed(missing):
+        with contextlib.suppress(FileExistsError):  # another writer was faster
+            os.mkdir(each)  # noqa: PTH102
+    return missing
+
+
+def _write_synced(path: Path, data: bytes) -> None:
+    """A new file that is on the disk when this returns."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+    try:
+        _write_all(descriptor, data)
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _write_all(descriptor: int, data: bytes) -> None:
+    """All of `data`, however little one call takes."""
+    rest = memoryview(data)
+    while rest:
+        written = os.write(descriptor, rest)
+        if not written:
+            raise OSError(errno.EIO, "nothing can be written")
+        rest = rest[written:]
 
 
 def _sync_folder(folder: Path) -> None:

@@ -22,9 +22,13 @@ import tomli_w
 from engine.errors import SftscopeError
 from engine.probes import Probe, read_jsonl, read_probes
 from engine.store.atomic import sweep_orphans, write_atomically
-from engine.store.step_file import StepFileError, StepRecord, read_step_file, to_bytes
+from engine.store.claims import sweep_claims
+from engine.store.plain_files import read_plain
+from engine.store.step_file import read_step_file, to_bytes
+from engine.store.step_record import StepFileError, StepRecord
 from engine.text import safe_text
 
+RUN_FORMAT = 1
 _STEP_NAME = re.compile(r"step_([0-9]{8,12})\.h5")
 
 
@@ -130,16 +134,18 @@ class RunFolder:
     def read_run(self) -> dict[str, Any]:
         """run.toml, parsed."""
         try:
-            if not self.run_file.is_file():
-                raise SftscopeError(
-                    f"{self.path}: not a run folder (no run.toml); make one with 'sftscope run CONFIG --out RUN'"
-                )
-            return tomllib.loads(self.run_file.read_text(encoding="utf-8"))
+            content = tomllib.loads(read_plain(self.run_file).decode())
+        except (FileNotFoundError, NotADirectoryError):
+            raise SftscopeError(
+                f"{self.path}: not a run folder (no run.toml); make one with 'sftscope run CONFIG --out RUN'"
+            ) from None
         except OSError as error:
             raise SftscopeError(f"{self.run_file}: cannot be read: {error.strerror}") from None
         except (ValueError, RecursionError) as error:
             reason = safe_text(str(error), max_length=200)
             raise SftscopeError(f"{self.run_file}: not valid TOML: {reason}") from None
+        _refuse_newer(content, self.run_file)
+        return content
 
     def write_run(self, content: dict[str, Any]) -> None:
         """Write run.toml."""
@@ -148,10 +154,10 @@ class RunFolder:
     def read_precision(self) -> dict[str, Any] | None:
         """The choice of precision, a table with `taken`; None where none was made."""
         try:
-            content = json.loads(self.precision_file.read_text(encoding="utf-8"))
+            content = json.loads(read_plain(self.precision_file))
         except FileNotFoundError:
             return None
-        except (OSError, ValueError, RecursionError):
+        except (OSError, SftscopeError, ValueError, RecursionError):
             content = None
         if not isinstance(content, dict) or not isinstance(content.get("taken"), str):
             raise SftscopeError(f"{self.precision_file}: cannot be read; delete it and run the same command again")
@@ -169,10 +175,10 @@ class RunFolder:
 
     def read_log(self) -> tuple[dict[str, Any], ...]:
         """Rows of the training log; a last line torn by a kill is left out."""
-        if not self.training_log.is_file():
-            return ()
         try:
-            text = self.training_log.read_text(encoding="utf-8", errors="replace")
+            text = read_plain(self.training_log).decode(errors="replace")
+        except FileNotFoundError:
+            return ()
         except OSError as error:
             raise SftscopeError(f"{self.training_log}: cannot be read: {error.strerror}") from None
         rows = []
@@ -188,7 +194,7 @@ class RunFolder:
     def sweep(self) -> int:
         """Remove what killed writers left behind; returns how many files."""
         folders = (self.path, self.steps_folder, self.placebo_folder)
-        return sum(sweep_orphans(folder) for folder in folders if folder.is_dir())
+        return sum(sweep_orphans(folder) + sweep_claims(folder) for folder in folders if folder.is_dir())
 
     def _check_probes_file(self) -> None:
         """SftscopeError unless the probes are a plain file: a pipe would block, a device never ends."""
@@ -210,6 +216,20 @@ def _steps_in(folder: Path) -> tuple[int, ...]:
 
 def _step_name(step: int) -> str:
     return f"step_{step:08d}.h5"
+
+
+def _refuse_newer(content: dict[str, Any], file: Path) -> None:
+    """SftscopeError for a run of a format that is not known yet; it names the release that made it."""
+    version = content.get("format", RUN_FORMAT)
+    if type(version) is int and version <= RUN_FORMAT:
+        return
+    maker = content.get("versions")
+    release = maker.get("sftscope") if isinstance(maker, dict) else None
+    made = f", made by sftscope {safe_text(str(release), max_length=40)}" if release else ""
+    raise SftscopeError(
+        f"{file}: run format {safe_text(str(version), max_length=40)}{made} is newer than the {RUN_FORMAT} that this "
+        "sftscope reads; update sftscope"
+    )
 
 
 def _read_result(path: Path, step: int) -> StepRecord:
