@@ -111,6 +111,30 @@ def extract(
 
 
 @app.command()
+def verify(
+    run: Run,
+    repair: Annotated[
+        bool,
+        typer.Option("--repair", help="Make effects again where the raw scores are whole; needs no model."),
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="JSON on stdout.")] = False,
+) -> None:
+    """Check every file of a run, and say what is damaged and how it can be made again."""
+    from engine.verification.verify import verify as verify_run
+
+    if repair:
+        from engine.verification.repair import repair as repair_run
+
+        found = repair_run(run)
+    else:
+        found = verify_run(run)
+    print(found.as_json() if as_json else found.as_text())
+    if found.damaged:
+        names = ", ".join(found.damaged[:10]) + (", …" if len(found.damaged) > 10 else "")
+        raise SftscopeError(f"{run}: {len(found.damaged)} damaged: {names}")
+
+
+@app.command()
 def decompose(
     scores: Annotated[Path, typer.Argument(help="A .npy file: 2^n scores, or rows of them, in subset order.")],
     zeta: Annotated[float, typer.Option("--zeta", help="Noise bound on |h - v|, in units of the scores.")] = 0.0,

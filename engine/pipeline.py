@@ -5,9 +5,10 @@ and hashes of data, template, model and probes. A folder begun with something el
 """
 
 import hashlib
+import itertools
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from engine.errors import SftscopeError
 from engine.probes import read_probes, write_probes
 from engine.progress import say
 from engine.store import RunFolder, write_atomically
+from engine.store.plain_files import read_plain
 from engine.store.run_folder import RUN_FORMAT
 
 # settings that change how fast, where, and how well checked a result is computed, not which
@@ -81,9 +83,23 @@ def _open_run(out: Path, verify: int | None) -> tuple[RunSettings, RunFolder, st
         origin, identity = content["source"]["config_folder"], content["identity"]
     except (KeyError, TypeError):
         raise SftscopeError(f"{folder.run_file}: expected the tables settings and source and an identity") from None
+    if not probes_are_whole(folder, content.get("hashes", {})):
+        raise SftscopeError(
+            f"{folder.probes_file}: is not what the run was begun with (another sha256); "
+            f"'sftscope run CONFIG --out {out}' writes it again"
+        )
     if verify is not None:
         settings = replace(settings, extraction=replace(settings.extraction, check_states=verify))
     return resolve_paths(settings, out.absolute() / origin, source=str(folder.run_file)), folder, identity
+
+
+def probes_are_whole(folder: RunFolder, hashes: Mapping[str, Any]) -> bool:
+    """Whether probes.jsonl has the content that run.toml names; True where it names none."""
+    wanted = hashes.get("probes")
+    try:
+        return not wanted or hashlib.sha256(read_plain(folder.probes_file)).hexdigest() == wanted
+    except (OSError, SftscopeError):
+        return False
 
 
 def _begin(settings: RunSettings, resolved: RunSettings, folder: RunFolder, config: Path) -> None:
@@ -112,6 +128,8 @@ def _begin(settings: RunSettings, resolved: RunSettings, folder: RunFolder, conf
         say(f"warning: {line}")
     if folder.exists():
         _check_same(folder, settings, hashes, identity, config)
+        if not probes_are_whole(folder, hashes):
+            write_atomically(folder.probes_file, rows.encode())
         return
     write_atomically(folder.probes_file, rows.encode())
     folder.write_run(
@@ -133,14 +151,27 @@ def _begin(settings: RunSettings, resolved: RunSettings, folder: RunFolder, conf
     )
 
 
-def _identity(settings: RunSettings, hashes: dict[str, str]) -> str:
+def identity_fits(content: dict[str, Any]) -> bool:
+    """Whether the identity in a run.toml is that of its settings and hashes.
+
+    Earlier releases counted settings that are free now: any of them may have been.
+    """
+    try:
+        settings, hashes = settings_from_tables(content["settings"]), content["hashes"]
+        choices = itertools.chain.from_iterable(itertools.combinations(_FREE, k) for k in range(len(_FREE) + 1))
+        return any(_identity(settings, hashes, frozenset(free)) == content["identity"] for free in choices)
+    except (SftscopeError, KeyError, TypeError, AttributeError):
+        return False
+
+
+def _identity(settings: RunSettings, hashes: dict[str, str], free: Collection[tuple[str, str]] = _FREE) -> str:
     """Hash of everything that results depend on. Paths do not count, what they hold does.
 
     A setting at its default does not count either, so that a run stays what it is when sftscope
     learns a new setting.
     """
     bound = {
-        table: {key: value for key, value in values.items() if (table, key) not in _FREE and key not in hashes}
+        table: {key: value for key, value in values.items() if (table, key) not in free and key not in hashes}
         for table, values in settings.changed().items()
     }
     return hashlib.sha256(json.dumps([bound, hashes], sort_keys=True).encode()).hexdigest()

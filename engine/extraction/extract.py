@@ -6,7 +6,7 @@ steps, for which all steps are scored (and kept as drafts) before any is decompo
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from engine.config import RunSettings
-from engine.decomposition import decompose
+from engine.decomposition.step_effects import with_effects
 from engine.errors import SftscopeError
 from engine.extraction.baseline import baseline_hash, fixed_baseline
 from engine.extraction.checks import check_scores, refuse_beyond_tolerance, verify_record
@@ -29,7 +29,7 @@ from engine.llm.loading import LLM, device_name, load_llm, versions
 from engine.llm.precision import weights_dtype
 from engine.llm.prompts import resolve_template
 from engine.progress import Progress, progress, say
-from engine.store import Effects, RunFolder, StepFileError, StepRecord
+from engine.store import RunFolder, StepFileError, StepRecord
 from engine.store.checkpoints import Checkpoint, ready_checkpoints
 
 BASE_STEP = 0
@@ -239,30 +239,13 @@ def _measure_zeta(work: Work, wanted: Sequence[int], report: Progress) -> tuple[
 
 
 def decomposed(work: Work, scored: StepRecord, zeta: Floats, source: Sequence[str]) -> StepRecord:
-    """The record with its effects; probes with equally many words are decomposed in one batch."""
+    """The record with its effects; on a GPU the interior points of a whole batch are found there."""
     device = work.llm.device
-    points = partial(points_on, device) if device.type == "cuda" else None
-    columns = {name: np.zeros(len(scored.scores)) for name in ("and_effects", "or_effects")}
-    per_probe = {name: np.zeros(len(zeta)) for name in ("gap", "objective")}
-    solvers = [""] * len(zeta)
-    for n in np.unique(scored.n_variables):
-        members: list[int] = np.flatnonzero(scored.n_variables == n).tolist()
-        scores = np.stack([scored.scores[scored.probe_slice(p)] for p in members])
-        result = decompose(
-            scores,
-            zeta[members],
-            tolerance=work.settings.extraction.tolerance,
-            names=[work.words[p] for p in members],
-            points=points,
-        )
-        for row, p in enumerate(members):
-            columns["and_effects"][scored.probe_slice(p)] = result.and_effects[row]
-            columns["or_effects"][scored.probe_slice(p)] = result.or_effects[row]
-            per_probe["gap"][p] = result.gap[row]
-            per_probe["objective"][p] = result.objective[row]
-            solvers[p] = result.solver[row]
-    return replace(
+    return with_effects(
         scored,
-        effects=Effects(zeta=zeta, **columns, **per_probe),
-        provenance={**scored.provenance, "zeta_source": list(source), "solver": solvers},
+        zeta,
+        source,
+        words=work.words,
+        tolerance=work.settings.extraction.tolerance,
+        points=partial(points_on, device) if device.type == "cuda" else None,
     )
