@@ -15,12 +15,14 @@ from typing import Any
 
 from engine.config import RunSettings, load_settings, resolve_paths, settings_from_tables
 from engine.errors import SftscopeError
+from engine.failures import told_in_one_line
 from engine.probes import read_probes, write_probes
 from engine.progress import say
 from engine.store import RunFolder, write_atomically
 from engine.store.plain_files import read_plain
 from engine.store.run_folder import RUN_FORMAT
 
+_LESS_MEMORY = "use a smaller [extraction] memory_gb, fewer words, or a device with more"
 # settings that change how fast, where, and how well checked a result is computed, not which
 _FREE = {
     ("model", "device"),
@@ -52,18 +54,23 @@ def train(config: Path, out: Path) -> None:
     _begin(settings, resolved, folder, config)
     from engine.training import sft
 
-    sft.train(resolved, folder)
+    with told_in_one_line("training", "use a smaller [training] micro_batch_size, or gradient_checkpointing = true"):
+        sft.train(resolved, folder)
 
 
-def extract(out: Path, *, steps: Sequence[int] | None = None, verify: int | None = None) -> None:
+def extract(
+    out: Path, *, steps: Sequence[int] | None = None, verify: int | None = None, shard: tuple[int, int] = (1, 1)
+) -> None:
     """Make the step files of a run folder that are not there yet.
 
-    verify: masked states per probe that are scored again, in place of the run's `check_states`.
+    verify: masked states per probe that are scored again, in place of the run's `check_states`. shard: (I, N), the
+    I-th of N processes that share the work.
     """
     resolved, folder, identity = _open_run(out, verify)
     from engine.extraction import extract as extraction
 
-    extraction.extract(resolved, folder, identity=identity, steps=steps)
+    with told_in_one_line("extraction", _LESS_MEMORY):
+        extraction.extract(resolved, folder, identity=identity, steps=steps, shard=shard)
 
 
 def placebo(out: Path, *, step: int | None = None) -> None:
@@ -71,7 +78,8 @@ def placebo(out: Path, *, step: int | None = None) -> None:
     resolved, folder, identity = _open_run(out, None)
     from engine.extraction.placebo import extract_placebo
 
-    extract_placebo(resolved, folder, identity=identity, step=step)
+    with told_in_one_line("placebo", _LESS_MEMORY):
+        extract_placebo(resolved, folder, identity=identity, step=step)
 
 
 def _open_run(out: Path, verify: int | None) -> tuple[RunSettings, RunFolder, str]:

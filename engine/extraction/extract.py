@@ -5,6 +5,8 @@ steps: measured at step 0; where the model does not react to the words there, th
 steps, for which all steps are scored (and kept as drafts) before any is decomposed.
 """
 
+import contextlib
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -17,7 +19,7 @@ from engine.config import RunSettings
 from engine.decomposition.step_effects import with_effects
 from engine.errors import SftscopeError
 from engine.extraction.baseline import baseline_hash, fixed_baseline
-from engine.extraction.checks import check_scores, refuse_beyond_tolerance, verify_record
+from engine.extraction.checks import Difference, check_scores, refuse_beyond_tolerance, verify_record
 from engine.extraction.device_points import points_on
 from engine.extraction.masking import MaskedPrompt, mask_probe
 from engine.extraction.precision import choose_precision
@@ -33,6 +35,7 @@ from engine.store import RunFolder, StepFileError, StepRecord
 from engine.store.checkpoints import Checkpoint, ready_checkpoints
 
 BASE_STEP = 0
+_SAVE_SECONDS = 60.0  # of scoring that a kill may cost
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,30 +59,67 @@ def available_steps(folder: RunFolder) -> tuple[int, ...]:
     return tuple(sorted({BASE_STEP, *ready_checkpoints(folder.checkpoints)}))
 
 
-def extract(settings: RunSettings, folder: RunFolder, *, identity: str, steps: Sequence[int] | None = None) -> None:
+def extract(
+    settings: RunSettings,
+    folder: RunFolder,
+    *,
+    identity: str,
+    steps: Sequence[int] | None = None,
+    shard: tuple[int, int] = (1, 1),
+) -> None:
     """Make the step files of `steps` (default: all that can be made) that are not there yet.
 
-    settings: with paths resolved. identity: hash of what results depend on, stored with each step.
+    settings: with paths resolved. identity: hash of what results depend on, stored with each step. shard: (I, N),
+    1 ≤ I ≤ N: every N-th of the steps from the I-th on. Other processes may extract the same run at the same time.
     """
     wanted = available_steps(folder) if steps is None else tuple(sorted(set(steps)))
     if missing := set(wanted) - set(available_steps(folder)):
         known = ", ".join(map(str, available_steps(folder)))
         raise SftscopeError(f"{folder.checkpoints}: no checkpoint of step {min(missing)}; there are {known}")
     folder.sweep()
-    todo = [step for step in wanted if not is_done(folder, step, identity)]
+    share = wanted[shard[0] - 1 :: shard[1]]
+    todo = [step for step in share if not is_done(folder, step, identity)]
     if not todo:
-        say(f"extraction: all {len(wanted)} steps are done")
+        say(f"extraction: all {len(share)} steps are done")
         return
     work = prepare(settings, folder, identity)
-    zeta, source = _known_zeta(folder, identity)
-    if zeta is None:
-        with progress("scoring") as report:
-            zeta, source = _measure_zeta(work, wanted, report)
+    with folder.in_turn("zeta"):
+        zeta, source = _known_zeta(folder, identity)
+        if zeta is None:
+            with progress("scoring") as report:
+                zeta, source = _measure_zeta(work, wanted, report)
     with progress("extraction") as report:
-        for index, step in enumerate(todo):
-            scored = _scored(work, step, lambda note, index=index: report(index, len(todo), note))
-            folder.write_step(decomposed(work, scored, zeta, source))
-            report(index + 1, len(todo), f"step {step}")
+        _extract_unclaimed(work, todo, zeta, source, report)
+
+
+def _extract_unclaimed(work: Work, todo: Sequence[int], zeta: Floats, source: Sequence[str], report: Progress) -> None:
+    """Every step of `todo`, those that other processes are at work on last: by then they are done, or given up."""
+    left, told = list(todo), False
+    while left:
+        before = len(left)
+        for step in tuple(left):
+            with work.folder.claimed(step) as mine:
+                if not mine:
+                    continue
+                if not _is_done_by_now(work, step):
+                    done = len(todo) - len(left)
+                    scored = _scored(work, step, lambda note, done=done: report(done, len(todo), note))
+                    work.folder.write_step(decomposed(work, scored, zeta, source))
+                left.remove(step)
+                report(len(todo) - len(left), len(todo), f"step {step}")
+        if len(left) == before:
+            if not told:
+                say(f"steps {', '.join(map(str, left))} are being extracted by another process; waiting for it")
+            told = True
+            time.sleep(1)
+
+
+def _is_done_by_now(work: Work, step: int) -> bool:
+    """As `is_done`, in silence: whether another process has made the step since."""
+    try:
+        return work.folder.read_step(step).provenance.get("identity") == work.provenance["identity"]
+    except StepFileError:
+        return False
 
 
 def is_done(folder: RunFolder, step: int, identity: str) -> bool:
@@ -103,7 +143,8 @@ def is_result(path: Path, read: Callable[[int], StepRecord], step: int, identity
 
 def prepare(settings: RunSettings, folder: RunFolder, identity: str) -> Work:
     """Load the model in the precision of the run and mask the probes."""
-    choice = choose_precision(settings, folder, identity)
+    with folder.in_turn("precision"):
+        choice = choose_precision(settings, folder, identity)
     precision = choice["taken"]
     llm = load_llm(settings.model, dtype=weights_dtype(precision))
     template = resolve_template(llm.tokenizer, settings.model.template)
@@ -143,52 +184,84 @@ def prepare(settings: RunSettings, folder: RunFolder, identity: str) -> Work:
 
 
 def _scored(work: Work, step: int, report: Any) -> StepRecord:
-    """The raw scores of a step: from its draft where there is one, else from the model."""
-    if work.folder.draft_file(step).exists():
-        try:
-            draft = work.folder.read_draft(step)
-        except StepFileError as error:
-            say(f"{error}; scoring step {step} again")
-        else:
-            if _is_draft_of(work, draft, step):
-                return draft
+    """The raw scores of a step: from its draft where there is one, else from the model.
+
+    A draft may hold the first probes only: what a call had finished when it was interrupted, or a minute before.
+    """
+    draft = _draft_of(work, step)
+    if draft is not None and draft.n_variables.size == len(work.prompts):
+        return draft
     losses, adapter = enter_step(work, step)
-    extraction = work.settings.extraction
-    scores, found = [], []
-    for number, (prompt, probe) in enumerate(zip(work.prompts, work.probe_ids, strict=True)):
-        report(f"step {step}, probe {number + 1} of {len(work.prompts)}")
-        scores.append(work.scorer.score(prompt))
-        difference = check_scores(
-            work.scorer, prompt, scores[-1], states=extraction.check_states, seed=(extraction.seed, number)
+    scores, found = _begun(draft, adapter)
+    states, saved = work.settings.extraction.check_states, time.monotonic()
+
+    def record() -> StepRecord:
+        done = work.prompts[: len(found)]
+        return StepRecord(
+            step=step,
+            n_variables=np.array([prompt.n_variables for prompt in done], dtype=np.int32),
+            target=np.array([prompt.target for prompt in done], dtype=np.int64),
+            scores=np.concatenate(scores[: len(found)]),  # Ctrl-C may come between the two
+            noise=np.array([difference.noise for difference in found]),
+            effects=None,
+            losses=losses,
+            provenance={**work.provenance, "adapter_sha256": adapter, "verify": verify_record(found, states)},
         )
-        refuse_beyond_tolerance(difference, step=step, probe=probe, precision=work.scorer.precision)
-        found.append(difference)
-    return StepRecord(
-        step=step,
-        n_variables=np.array([prompt.n_variables for prompt in work.prompts], dtype=np.int32),
-        target=np.array([prompt.target for prompt in work.prompts], dtype=np.int64),
-        scores=np.concatenate(scores),
-        noise=np.array([difference.noise for difference in found]),
-        effects=None,
-        losses=losses,
-        provenance={
-            **work.provenance,
-            "adapter_sha256": adapter,
-            "verify": verify_record(found, extraction.check_states),
-        },
-    )
+
+    try:
+        for number in range(len(found), len(work.prompts)):
+            prompt, probe = work.prompts[number], work.probe_ids[number]
+            report(f"step {step}, probe {number + 1} of {len(work.prompts)}")
+            made = work.scorer.score(prompt)
+            difference = check_scores(
+                work.scorer, prompt, made, states=states, seed=(work.settings.extraction.seed, number)
+            )
+            refuse_beyond_tolerance(difference, step=step, probe=probe, precision=work.scorer.precision)
+            scores.append(made)
+            found.append(difference)
+            if time.monotonic() - saved > _SAVE_SECONDS:
+                work.folder.write_draft(record())
+                saved = time.monotonic()
+    except BaseException:  # Ctrl-C too: what is scored is kept; raised again as it is
+        if found:
+            with contextlib.suppress(SftscopeError):  # the first failure is the one to tell
+                work.folder.write_draft(record())
+        raise
+    return record()
 
 
-def _is_draft_of(work: Work, draft: StepRecord, step: int) -> bool:
-    """Whether a draft is of this step and run, and its scores were checked as this call asks for."""
+def _draft_of(work: Work, step: int) -> StepRecord | None:
+    """The draft of a step, whole or begun, if it is one of this run; a damaged one is made again."""
+    if not work.folder.draft_file(step).exists():
+        return None
+    try:
+        draft = work.folder.read_draft(step)
+    except StepFileError as error:
+        say(f"{error}; scoring step {step} again")
+        return None
     provenance, verify = draft.provenance, draft.provenance.get("verify")
     checked = verify.get("states") if isinstance(verify, Mapping) else None
-    return (
-        draft.step == step
-        and provenance.get("identity") == work.provenance["identity"]
+    fits = (
+        provenance.get("identity") == work.provenance["identity"]
         and provenance.get("dtype") == work.provenance["dtype"]  # auto may have chosen again since
         and checked == work.settings.extraction.check_states
+        and draft.n_variables.tolist() == [prompt.n_variables for prompt in work.prompts][: draft.n_variables.size]
     )
+    return draft if fits else None
+
+
+def _begun(draft: StepRecord | None, adapter: str) -> tuple[list[Floats], list[Difference]]:
+    """Scores and checks of the probes in a draft, if it was made with the same weights."""
+    if draft is None or draft.provenance.get("adapter_sha256") != adapter:
+        return [], []
+    largest = draft.provenance["verify"].get("largest_difference")
+    if not isinstance(largest, list) or len(largest) != draft.n_variables.size:
+        return [], []
+    found = [
+        Difference(float(noise), np.nan if most is None else most, -1)
+        for noise, most in zip(draft.noise, largest, strict=True)
+    ]
+    return [draft.scores[draft.probe_slice(number)] for number in range(len(found))], found
 
 
 def enter_step(work: Work, step: int) -> tuple[dict[str, float], str]:

@@ -73,6 +73,7 @@ def _take(file: Path, owner: str) -> bool:
     """Make the claim, after one that is over was put away. True too where no claim can be written."""
     for _ in range(2):
         try:
+            file.parent.mkdir(parents=True, exist_ok=True)
             descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
         except FileExistsError:
             if not _is_over(file):

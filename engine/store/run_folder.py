@@ -13,6 +13,7 @@ import contextlib
 import json
 import re
 import tomllib
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,8 +22,9 @@ import tomli_w
 
 from engine.errors import SftscopeError
 from engine.probes import Probe, read_jsonl, read_probes
+from engine.progress import say
 from engine.store.atomic import sweep_orphans, write_atomically
-from engine.store.claims import sweep_claims
+from engine.store.claims import claimed, claimed_in_turn, sweep_claims
 from engine.store.plain_files import read_plain
 from engine.store.step_file import read_step_file, to_bytes
 from engine.store.step_record import StepFileError, StepRecord
@@ -195,6 +197,15 @@ class RunFolder:
         """Remove what killed writers left behind; returns how many files."""
         folders = (self.path, self.steps_folder, self.placebo_folder)
         return sum(sweep_orphans(folder) + sweep_claims(folder) for folder in folders if folder.is_dir())
+
+    def claimed(self, step: int) -> AbstractContextManager[bool]:
+        """Whether `step` is this process's to extract; others leave it alone as long as the block lasts."""
+        return claimed(self.steps_folder, f"step-{step}")
+
+    def in_turn(self, name: str) -> AbstractContextManager[None]:
+        """What only one process should do at a time, such as a choice that is made once per run."""
+        waiting = f"{self.path}: waiting for another process, which is at work on the same ({name})"
+        return claimed_in_turn(self.steps_folder, name, lambda: say(waiting))
 
     def _check_probes_file(self) -> None:
         """SftscopeError unless the probes are a plain file: a pipe would block, a device never ends."""

@@ -28,12 +28,13 @@ or_effects     float64 M         I_or(S), 0 at the empty set and at singletons
 An effect that the optimum does not use is exactly 0, and gzip leaves nothing of zeros: at n = 16 the effects of an
 LLM take some 64 kB a probe instead of 1 MiB.
 
-A draft (stage ``scored``) lacks the last five. Scores, ζ and effects are finite. A loss that is not
-finite (a training that diverged) is null in meta and NaN in a record. In the provenance, ``verify``
-is {"states": K, "largest_difference": [per probe]}: K masked states a probe were scored again, which
-gave `noise`, and the largest change of v among them, null where there was none; ``precision`` is {"asked",
-"taken", "candidates": [{"precision", "jaccard", "sigma", "speed", "steps"}]}: what scoring was computed in, and
-what the reduced precisions did to the sets of a few probes (nothing is measured where float32 was asked for).
+A draft (stage ``scored``) lacks the last five, and may hold the first probes of the run only. Scores,
+ζ and effects are finite. A loss that is not finite (a training that diverged) is null in meta and NaN
+in a record. In the provenance, ``verify`` is {"states": K, "largest_difference": [per probe]}: K masked
+states a probe were scored again, which gave `noise`, and the largest change of v among them, null where
+there was none; ``precision`` is {"asked", "taken", "candidates": [{"precision", "jaccard", "sigma",
+"speed", "steps"}]}: what scoring was computed in, and what the reduced precisions did to the sets of a
+few probes (nothing is measured where float32 was asked for).
 Attributes are not used:
 fletcher32 does not cover them. A reader refuses links, virtual and external data, unknown names,
 other dtypes, ranks, filters or chunks, chunks that inflate beyond their size, and declared sizes

@@ -24,6 +24,7 @@ from engine.llm.loading import LLM, load_llm, load_tokenizer
 from engine.llm.prompts import resolve_template
 from engine.progress import Progress, progress, say
 from engine.store import RunFolder
+from engine.store.atomic import append_line
 from engine.store.checkpoints import list_checkpoints, losses_of, ready_checkpoints
 from engine.training.examples import Collator, Example, make_examples
 from engine.training.rows import read_rows
@@ -178,9 +179,7 @@ class _Grid(TrainerCallback):
         extra: dict[str, Any] = {key: logs[key] for key in ("learning_rate", "grad_norm") if key in logs}
         kind = "batch" if "loss" in logs else "checkpoint"
         row: dict[str, Any] = {"step": state.global_step, "kind": kind, **losses, **extra}
-        self._log.parent.mkdir(parents=True, exist_ok=True)
-        with self._log.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(row) + "\n")
+        append_line(self._log, json.dumps(row))
         note = ", ".join(f"{side} loss {loss:.3f}" for side, loss in losses.items())
         self._report(state.global_step, self._last, note)
 
