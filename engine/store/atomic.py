@@ -3,7 +3,7 @@
 HDF5 never touches the disk while it builds a file; killed writers leave at most a temporary file,
 which the next writer of the folder sweeps. Their names carry host and process, because several
 hosts may write into one shared folder; ages are told by the clock of the file system, which all share.
-All of it goes through `os`, call by call, so that tests can make each of them fail.
+Nothing is buffered: each operation is one call of `os`, so that tests can make each of them fail.
 """
 
 import contextlib
@@ -31,10 +31,10 @@ def write_atomically(path: Path, data: bytes) -> None:
         made = _make_folders(path.parent)
         try:
             _write_synced(temporary, data)
-            os.replace(temporary, path)  # noqa: PTH105  # see above
+            temporary.replace(path)
         except BaseException:  # Ctrl-C too leaves no half file behind; raised again as it is
             with contextlib.suppress(OSError):
-                os.unlink(temporary)  # noqa: PTH108
+                temporary.unlink()
             raise
     except OSError as error:
         raise SftscopeError(
@@ -99,9 +99,9 @@ def folder_time(folder: Path) -> float | None:
     try:
         os.close(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
         try:
-            return os.stat(file).st_mtime  # noqa: PTH116
+            return file.stat().st_mtime
         finally:
-            os.unlink(file)  # noqa: PTH108
+            file.unlink()
     except OSError:
         return None
 
@@ -134,7 +134,7 @@ def _make_folders(folder: Path) -> list[Path]:
         folder = folder.parent
     for each in reversed(missing):
         with contextlib.suppress(FileExistsError):  # another writer was faster
-            os.mkdir(each)  # noqa: PTH102
+            each.mkdir()
     return missing
 
 

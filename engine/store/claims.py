@@ -82,12 +82,22 @@ def _take(file: Path, owner: str) -> bool:
             continue
         except OSError:  # no space, read-only: the result itself will say so
             return True
-        with contextlib.suppress(OSError):
-            os.write(descriptor, owner.encode())
-        with contextlib.suppress(OSError):
-            os.close(descriptor)
+        if not _sign(descriptor, owner):
+            with contextlib.suppress(OSError):
+                file.unlink()
         return True
     return False
+
+
+def _sign(descriptor: int, owner: str) -> bool:
+    """Write the owner into a new claim; whether it is there."""
+    try:
+        try:
+            return os.write(descriptor, owner.encode()) == len(owner)
+        finally:
+            os.close(descriptor)
+    except OSError:
+        return False
 
 
 def _put_away(file: Path) -> None:

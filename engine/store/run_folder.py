@@ -209,8 +209,14 @@ class RunFolder:
 
     def _check_probes_file(self) -> None:
         """SftscopeError unless the probes are a plain file: a pipe would block, a device never ends."""
-        if not self.probes_file.is_file():
-            raise SftscopeError(f"{self.probes_file}: no such file; 'sftscope extract' writes it")
+        try:
+            read_plain(self.probes_file)
+        except FileNotFoundError:
+            raise SftscopeError(
+                f"{self.probes_file}: no such file; 'sftscope run CONFIG --out RUN' writes it"
+            ) from None
+        except OSError as error:
+            raise SftscopeError(f"{self.probes_file}: cannot be read: {error.strerror}") from None
 
 
 def _steps_in(folder: Path) -> tuple[int, ...]:
