@@ -10,6 +10,7 @@ from engine.store.plain_files import read_plain
 from engine.verification.findings import DAMAGED, NOTE, Inspection
 
 _STEP_FOLDERS = ("steps", "placebo")
+_LOG_REMEDY = "the step files have the losses of their steps; move it away, training goes on without it"
 
 
 def check_run_file(run: Inspection) -> None:
@@ -60,9 +61,7 @@ def check_log(run: Inspection) -> None:
         rows = run.folder.read_log()
         lines = [line for line in read_plain(file).split(b"\n") if line.strip()]
     except (SftscopeError, OSError) as error:
-        run.found(
-            file, DAMAGED, str(error), "the step files have the losses of their steps; training goes on without it"
-        )
+        run.found(file, DAMAGED, str(error), _LOG_REMEDY)
         return
     if torn := len(lines) - len(rows):
         run.found(file, NOTE, f"{torn} of {len(lines)} lines cannot be read, left by a killed training or damaged")
@@ -71,7 +70,9 @@ def check_log(run: Inspection) -> None:
         for side, loss in record.losses.items():
             logged = [row[side] for row in kept if row["step"] == step and isinstance(row.get(side), float)]
             if logged and np.isfinite(loss) and loss not in logged:
-                run.found(file, DAMAGED, f"step {step}: {side} loss {logged[-1]:g}, its step file has {loss:g}")
+                run.found(
+                    file, DAMAGED, f"step {step}: {side} loss {logged[-1]:g}, its step file has {loss:g}", _LOG_REMEDY
+                )
 
 
 def check_checkpoints(run: Inspection) -> None:
