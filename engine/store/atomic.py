@@ -1,7 +1,7 @@
 """Files that are whole or absent: written under a temporary name, synced, renamed into place.
 
 HDF5 never touches the disk while it builds a file; killed writers leave at most a temporary file,
-which the next writer of the folder sweeps. Their names carry host and process, because several
+which the next writer of the same file, or of the run, sweeps. Their names carry host and process, because several
 hosts may write into one shared folder; ages are told by the clock of the file system, which all share.
 Nothing is buffered: each operation is one call of `os`, so that tests can make each of them fail.
 """
@@ -49,6 +49,7 @@ def write_atomically(path: Path, data: bytes) -> None:
             f"{path}: written, but its folder cannot be synced to the disk: {error.strerror or error}; "
             "run the same command again"
         ) from error
+    sweep_orphans(path.parent, path.name)
 
 
 def append_line(path: Path, line: str) -> None:
@@ -63,14 +64,17 @@ def append_line(path: Path, line: str) -> None:
         os.close(descriptor)
 
 
-def sweep_orphans(folder: Path) -> int:
-    """Remove the temporary files that killed writers left in `folder`; returns how many.
+def sweep_orphans(folder: Path, name: str = "") -> int:
+    """Remove the temporary files that killed writers left in `folder`, of all files or of that one; returns how many.
 
     A file is an orphan when its writer on this host is dead, or when it is older than a day
     (another host, or a process number that is in use again).
     """
     swept = 0
-    orphans = list(folder.glob(f"{_TEMPORARY}*"))
+    try:
+        orphans = [each for each in folder.iterdir() if each.name.startswith(_TEMPORARY) and each.name.endswith(name)]
+    except OSError:  # a folder that cannot be listed: whoever needs it will say so
+        return 0
     now = folder_time(folder) if orphans else None
     for orphan in orphans:
         with contextlib.suppress(OSError):
