@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Protocol
 
+from engine.text import safe_text
+
 PLAIN_INTERVAL = 10.0
 
 
@@ -16,8 +18,8 @@ class Progress(Protocol):
 
 
 def say(line: str) -> None:
-    """One line of diagnostics on stderr."""
-    print(line, file=sys.stderr, flush=True)
+    """One line of diagnostics on stderr, whatever names and messages are in it."""
+    print(safe_text(line), file=sys.stderr, flush=True)
 
 
 @contextmanager
@@ -50,7 +52,7 @@ def _bar(title: str) -> Iterator[Progress]:
         def report(done: int, total: int, note: str = "") -> None:
             elapsed = time.monotonic() - started
             rate = f"{done / elapsed:.2g}/s" if done and elapsed > 0 else ""
-            bar.update(task, completed=done, total=total, note=note, rate=rate)
+            bar.update(task, completed=done, total=total, note=safe_text(note), rate=rate)
 
         yield report
 

@@ -1,7 +1,6 @@
 """What is found out about a run's files, and what is told of it."""
 
 import json
-import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
@@ -12,7 +11,7 @@ from engine.errors import SftscopeError
 from engine.pipeline import probes_are_whole
 from engine.probes import Probe
 from engine.store import RunFolder, StepRecord
-from engine.text import safe_text
+from engine.text import safe_text, shell_command
 
 DAMAGED, NOTE = "damaged", "note"
 
@@ -91,7 +90,7 @@ class Inspection:
         self.findings.append(Finding(self.name(file), kind, safe_text(said), safe_text(remedy)))
 
     def command(self, *words: str) -> str:
-        return shlex.join(["sftscope", *words])
+        return shell_command(["sftscope", *words])
 
     @cached_property
     def content(self) -> Mapping[str, Any]:
