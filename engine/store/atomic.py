@@ -18,6 +18,7 @@ from pathlib import Path
 from engine.errors import SftscopeError
 
 _TEMPORARY = ".sftscope-tmp-"
+_CLOCK = "-clock"  # how the name of a file ends whose time is the time
 _STALE_SECONDS = 24 * 3600
 
 
@@ -71,8 +72,9 @@ def sweep_orphans(folder: Path, name: str = "") -> int:
     (another host, or a process number that is in use again).
     """
     swept = 0
+    names = (name, _CLOCK)
     try:
-        orphans = [each for each in folder.iterdir() if each.name.startswith(_TEMPORARY) and each.name.endswith(name)]
+        orphans = [each for each in folder.iterdir() if each.name.startswith(_TEMPORARY) and each.name.endswith(names)]
     except OSError:  # a folder that cannot be listed: whoever needs it will say so
         return 0
     now = folder_time(folder) if orphans else None
@@ -99,7 +101,7 @@ def is_dead(name: str) -> bool:
 
 def folder_time(folder: Path) -> float | None:
     """Now, in seconds, by the clock that gives `folder`'s files their times; None where nothing can be written."""
-    file = folder / f"{_TEMPORARY}{process_name()}-{secrets.token_hex(4)}-clock"
+    file = folder / f"{_TEMPORARY}{process_name()}-{secrets.token_hex(4)}{_CLOCK}"
     try:
         os.close(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
         try:
