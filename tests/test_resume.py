@@ -83,6 +83,13 @@ def test_shards_share_the_steps_without_overlap(trained, unextracted) -> None:
     assert_same_results(unextracted, trained[1])
 
 
+def test_a_draft_that_a_kill_left_beside_its_result_goes_with_the_next_call(trained, unextracted) -> None:
+    pipeline.extract(unextracted.path)
+    unextracted.draft_file(2).write_bytes(b"left")
+    pipeline.extract(unextracted.path)
+    assert_same_results(unextracted, trained[1])
+
+
 def test_two_extractors_at_once_give_one_result(trained, unextracted) -> None:
     """Both end well and leave no claim, no draft and no temporary file."""
     workers = [

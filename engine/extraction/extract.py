@@ -79,6 +79,8 @@ def extract(
     folder.sweep()
     share = wanted[shard[0] - 1 :: shard[1]]
     todo = [step for step in share if not is_done(folder, step, identity)]
+    for step in set(share).difference(todo):
+        folder.drop_draft(step)  # where a kill came between the result and this
     if not todo:
         say(f"extraction: all {len(share)} steps are done")
         return

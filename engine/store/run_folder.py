@@ -115,8 +115,12 @@ class RunFolder:
     def write_step(self, record: StepRecord) -> None:
         """Store `record` as the results of its step, then drop its draft."""
         write_atomically(self.step_file(record.step), to_bytes(record))
-        with contextlib.suppress(OSError):  # a draft beside its result is only waste
-            self.draft_file(record.step).unlink()
+        self.drop_draft(record.step)
+
+    def drop_draft(self, step: int) -> None:
+        """Remove the draft of a step that is done, if there is one."""
+        with contextlib.suppress(OSError):  # beside its result it is only waste
+            self.draft_file(step).unlink()
 
     def write_placebo(self, record: StepRecord) -> None:
         """Store `record` as the second results of its step."""

@@ -179,8 +179,9 @@ def kill(job: Job, rng: random.Random, counts: Counter[str], problems: list[str]
             return
         if ended == DONE:
             break
-    if finals(folder) != job.expected:
-        problems.append(f"{folder}: differs from an uninterrupted {job.name}")
+    made = finals(folder)
+    if other := [name for name in made.keys() | job.expected.keys() if made.get(name) != job.expected.get(name)]:
+        problems.append(f"{folder}: differs from an uninterrupted {job.name}: {sorted(other)}")
     if damaged := verify(folder).damaged:
         problems.append(f"{folder}: damaged: {damaged}")
     if left := [file.name for file in folder.rglob(".sftscope*")]:
@@ -193,14 +194,18 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--kills", type=int, default=1000)
     parser.add_argument("--seconds", type=float, default=7200)
+    parser.add_argument("--jobs", default="run,extract,report")
+    parser.add_argument("--keep", type=Path, help="Where to copy the folders of a failure.")
     parser.add_argument("--seed", type=int, default=0)
     asked = parser.parse_args()
     rng, counts, problems = random.Random(asked.seed), Counter[str](), list[str]()
     began = time.monotonic()
     with tempfile.TemporaryDirectory() as name:
-        work = jobs(Path(name))
+        work = [job for job in jobs(Path(name)) if job.name in asked.jobs.split(",")]
         while counts["kills"] < asked.kills and time.monotonic() - began < asked.seconds and not problems:
             kill(work[counts["jobs"] % len(work)], rng, counts, problems, asked.kills)
+        if problems and asked.keep is not None:
+            shutil.copytree(name, asked.keep)
         operations = {job.name: job.operations for job in work}
     print(json.dumps({**counts, "seconds": round(time.monotonic() - began), "operations at most": operations}))
     print("\n".join(problems), file=sys.stderr)
