@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import sys
 from importlib.util import find_spec
 from pathlib import Path
@@ -49,6 +50,12 @@ def need_engine() -> None:
             raise SftscopeError(f"this command needs {package}; install it with: pip install 'sftscope[engine]'")
     for name, value in _QUIET.items():
         os.environ.setdefault(name, value)
+    signal.signal(signal.SIGTERM, _interrupt)
+
+
+def _interrupt(*_: object) -> None:
+    """A scheduler's request to end is an interruption like Ctrl-C: what is finished is kept."""
+    raise KeyboardInterrupt
 
 
 @app.command()
@@ -101,6 +108,9 @@ def train(config: Config, out: Out) -> None:
 def extract(
     run: Run,
     steps: Annotated[str, typer.Option("--steps", help="Only these steps, such as 0,8,16.")] = "",
+    shard: Annotated[
+        str, typer.Option("--shard", metavar="I/N", help="The I-th of N processes that share the work, such as 1/4.")
+    ] = "1/1",
     verify: Verify = None,
     placebo: Annotated[
         bool,
@@ -113,9 +123,9 @@ def extract(
     ] = None,
 ) -> None:
     """Score and decompose the checkpoints of a run that are not done yet."""
-    if placebo and (steps or verify is not None):
+    if placebo and (steps or shard != "1/1" or verify is not None):
         raise typer.BadParameter(
-            "expected without --steps and --verify; it scores all masked states again", param_hint="--placebo"
+            "expected without --steps, --shard and --verify; it scores all masked states again", param_hint="--placebo"
         )
     if step is not None and not placebo:
         raise typer.BadParameter(f"expected --placebo before it, or --steps {step}", param_hint="STEP")
@@ -125,7 +135,31 @@ def extract(
     if placebo:
         pipeline.placebo(run, step=step)
     else:
-        pipeline.extract(run, steps=_steps(steps), verify=verify)
+        pipeline.extract(run, steps=_steps(steps), verify=verify, shard=_shard(shard))
+
+
+@app.command()
+def verify(
+    run: Run,
+    repair: Annotated[
+        bool,
+        typer.Option("--repair", help="Make effects again where the raw scores are whole; needs no model."),
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="JSON on stdout.")] = False,
+) -> None:
+    """Check every file of a run, and say what is damaged and how it can be made again."""
+    from engine.verification.verify import verify as verify_run
+
+    if repair:
+        from engine.verification.repair import repair as repair_run
+
+        found = repair_run(run)
+    else:
+        found = verify_run(run)
+    print(found.as_json() if as_json else found.as_text())
+    if found.damaged:
+        names = ", ".join(found.damaged[:10]) + (", …" if len(found.damaged) > 10 else "")
+        raise SftscopeError(f"{run}: {len(found.damaged)} damaged: {names}")
 
 
 @app.command()
@@ -299,6 +333,13 @@ def _steps(text: str) -> tuple[int, ...] | None:
         return tuple(int(part) for part in text.split(","))
     except ValueError:
         raise SftscopeError(f"--steps {text!r}: expected numbers joined by commas, such as 0,8,16") from None
+
+
+def _shard(text: str) -> tuple[int, int]:
+    index, _, count = text.partition("/")
+    if not (index.isdecimal() and count.isdecimal() and 1 <= int(index) <= int(count)):
+        raise SftscopeError(f"--shard {text!r}: expected I/N with 1 ≤ I ≤ N, such as 1/4")
+    return int(index), int(count)
 
 
 def fail(message: str) -> None:

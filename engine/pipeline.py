@@ -5,20 +5,24 @@ and hashes of data, template, model and probes. A folder begun with something el
 """
 
 import hashlib
+import itertools
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from engine.config import RunSettings, load_settings, resolve_paths, settings_from_tables
 from engine.errors import SftscopeError
+from engine.failures import told_in_one_line
 from engine.probes import read_probes, write_probes
 from engine.progress import is_first_process, say
 from engine.store import RunFolder, write_atomically
+from engine.store.plain_files import read_plain
+from engine.store.run_folder import RUN_FORMAT
 
-RUN_FORMAT = 1
+_LESS_MEMORY = "use a smaller [extraction] memory_gb, fewer words, or a device with more"
 # settings that change how fast, where, and how well checked a result is computed, not which
 _FREE = {
     ("model", "device"),
@@ -55,19 +59,24 @@ def train(config: Path, out: Path) -> None:
     _begin(settings, resolved, folder, config)
     from engine.training import accuracy, sft
 
-    sft.train(resolved, folder)
-    accuracy.measure_accuracy(resolved, folder)
+    with told_in_one_line("training", "use a smaller [training] micro_batch_size, or gradient_checkpointing = true"):
+        sft.train(resolved, folder)
+        accuracy.measure_accuracy(resolved, folder)
 
 
-def extract(out: Path, *, steps: Sequence[int] | None = None, verify: int | None = None) -> None:
+def extract(
+    out: Path, *, steps: Sequence[int] | None = None, verify: int | None = None, shard: tuple[int, int] = (1, 1)
+) -> None:
     """Make the step files of a run folder that are not there yet.
 
-    verify: masked states per probe that are scored again, in place of the run's `check_states`.
+    verify: masked states per probe that are scored again, in place of the run's `check_states`. shard: (I, N), the
+    I-th of N processes that share the work.
     """
     resolved, folder, identity = open_run(out, verify)
     from engine.extraction import extract as extraction
 
-    extraction.extract(resolved, folder, identity=identity, steps=steps)
+    with told_in_one_line("extraction", _LESS_MEMORY):
+        extraction.extract(resolved, folder, identity=identity, steps=steps, shard=shard)
 
 
 def placebo(out: Path, *, step: int | None = None) -> None:
@@ -75,7 +84,8 @@ def placebo(out: Path, *, step: int | None = None) -> None:
     resolved, folder, identity = open_run(out, None)
     from engine.extraction.placebo import extract_placebo
 
-    extract_placebo(resolved, folder, identity=identity, step=step)
+    with told_in_one_line("placebo", _LESS_MEMORY):
+        extract_placebo(resolved, folder, identity=identity, step=step)
 
 
 def open_run(out: Path, verify: int | None = None) -> tuple[RunSettings, RunFolder, str]:
@@ -89,9 +99,23 @@ def open_run(out: Path, verify: int | None = None) -> tuple[RunSettings, RunFold
         origin, identity = content["source"]["config_folder"], content["identity"]
     except (KeyError, TypeError):
         raise SftscopeError(f"{folder.run_file}: expected the tables settings and source and an identity") from None
+    if not probes_are_whole(folder, content.get("hashes", {})):
+        raise SftscopeError(
+            f"{folder.probes_file}: is not what the run was begun with (another sha256); "
+            f"'sftscope run CONFIG --out {out}' writes it again"
+        )
     if verify is not None:
         settings = replace(settings, extraction=replace(settings.extraction, check_states=verify))
     return resolve_paths(settings, out.absolute() / origin, source=str(folder.run_file)), folder, identity
+
+
+def probes_are_whole(folder: RunFolder, hashes: Mapping[str, Any]) -> bool:
+    """Whether probes.jsonl has the content that run.toml names; True where it names none."""
+    wanted = hashes.get("probes")
+    try:
+        return not wanted or hashlib.sha256(read_plain(folder.probes_file)).hexdigest() == wanted
+    except (OSError, SftscopeError):
+        return False
 
 
 def _begin(settings: RunSettings, resolved: RunSettings, folder: RunFolder, config: Path) -> None:
@@ -121,6 +145,8 @@ def _begin(settings: RunSettings, resolved: RunSettings, folder: RunFolder, conf
         say(f"warning: {line}")
     if folder.exists():
         _check_same(folder, settings, hashes, identity, config)
+        if not probes_are_whole(folder, hashes):
+            write_atomically(folder.probes_file, rows.encode())
         return
     write_atomically(folder.probes_file, rows.encode())
     folder.write_run(
@@ -186,14 +212,27 @@ def begin_attached(tables: Mapping[str, Any], out: Path, attached: Mapping[str, 
     )
 
 
-def _identity(settings: RunSettings, hashes: dict[str, str]) -> str:
+def identity_fits(content: dict[str, Any]) -> bool:
+    """Whether the identity in a run.toml is that of its settings and hashes.
+
+    Earlier releases counted settings that are free now: any of them may have been.
+    """
+    try:
+        settings, hashes = settings_from_tables(content["settings"]), content["hashes"]
+        choices = itertools.chain.from_iterable(itertools.combinations(_FREE, k) for k in range(len(_FREE) + 1))
+        return any(_identity(settings, hashes, frozenset(free)) == content["identity"] for free in choices)
+    except (SftscopeError, KeyError, TypeError, AttributeError):
+        return False
+
+
+def _identity(settings: RunSettings, hashes: dict[str, str], free: Collection[tuple[str, str]] = _FREE) -> str:
     """Hash of everything that results depend on. Paths do not count, what they hold does.
 
     A setting at its default does not count either, so that a run stays what it is when sftscope
     learns a new setting.
     """
     bound = {
-        table: {key: value for key, value in values.items() if (table, key) not in _FREE and key not in hashes}
+        table: {key: value for key, value in values.items() if (table, key) not in free and key not in hashes}
         for table, values in settings.changed().items()
     }
     return hashlib.sha256(json.dumps([bound, hashes], sort_keys=True).encode()).hexdigest()

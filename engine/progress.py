@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Protocol
 
+from engine.text import safe_text
+
 PLAIN_INTERVAL = 10.0
 
 
@@ -22,9 +24,9 @@ def is_first_process() -> bool:
 
 
 def say(line: str) -> None:
-    """One line of diagnostics on stderr; of several processes the first one speaks."""
+    """One line of diagnostics on stderr, whatever is in it; of several processes the first one speaks."""
     if is_first_process():
-        print(line, file=sys.stderr, flush=True)
+        print(safe_text(line), file=sys.stderr, flush=True)
 
 
 @contextmanager
@@ -59,7 +61,7 @@ def _bar(title: str) -> Iterator[Progress]:
         def report(done: int, total: int, note: str = "") -> None:
             elapsed = time.monotonic() - started
             rate = f"{done / elapsed:.2g}/s" if done and elapsed > 0 else ""
-            bar.update(task, completed=done, total=total, note=note, rate=rate)
+            bar.update(task, completed=done, total=total, note=safe_text(note), rate=rate)
 
         yield report
 

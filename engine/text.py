@@ -5,7 +5,9 @@ unsafe character becomes one visible glyph, so that a reader sees that something
 positions in the text stay positions in what is shown.
 """
 
+import shlex
 import unicodedata
+from collections.abc import Iterable
 
 _BIDI_AND_ZERO_WIDTH = frozenset(
     [0x00AD, 0x034F, 0x061C, 0x115F, 0x1160, 0x17B4, 0x17B5, 0x180E, 0x2028, 0x2029, 0x3164, 0xFEFF, 0xFFA0]
@@ -23,6 +25,8 @@ _MARKS = ("Mn", "Me")
 _MAX_MARKS = 3
 _REPLACEMENT = "\N{MIDDLE DOT}"
 MAX_LENGTH = 2_000
+# what spreadsheets take for the begin of a formula, in their wide forms too
+_FORMULA = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 
 
 def safe_text(text: str, *, max_length: int = MAX_LENGTH) -> str:
@@ -66,3 +70,25 @@ def markdown_cell(text: str) -> str:
     """`text` as one Markdown table cell: safe, and with every character that could mark up or link escaped."""
     escaped = "".join(f"\\{c}" if c in "\\`*_{}[]<>()#|~!&$@^" else c for c in safe_text(text))
     return escaped.replace("://", "\\://").replace("www.", "www\\.")
+
+
+def csv_cell(text: str) -> str:
+    """`text` as a spreadsheet's cell: safe, and no formula. To be written in quotes: some split at semicolons."""
+    shown = safe_text(text)
+    return f"'{shown}" if shown.lstrip().startswith(_FORMULA) else shown
+
+
+def shell_command(words: Iterable[str]) -> str:
+    """The words as one line for a POSIX shell such as bash or zsh, to be shown, copied and pasted as it is.
+
+    What no terminal should get is spelled in $'…': pasted, it is the same word and does nothing on its way.
+    """
+    return " ".join(_shell_word(word) for word in words)
+
+
+def _shell_word(word: str) -> str:
+    if safe_text(word, max_length=max(1, len(word))) == word:
+        return shlex.quote(word)
+    plain = set(range(0x20, 0x7F)) - set(b"\\'")
+    raw = word.encode("utf-8", "surrogateescape")
+    return "$'" + "".join(chr(byte) if byte in plain else f"\\{byte:03o}" for byte in raw) + "'"

@@ -108,9 +108,9 @@ def test_without_a_check_the_noise_is_unknown(fresh, monkeypatch):
 
 
 def test_a_draft_that_was_checked_less_is_scored_again(fresh, monkeypatch):
-    from engine.extraction import extract
+    from engine.extraction import noise_bound
 
-    monkeypatch.setattr(extract, "SCALE_FLOOR", 1e9)  # all steps become drafts first
+    monkeypatch.setattr(noise_bound, "SCALE_FLOOR", 1e9)  # all steps become drafts first
     with monkeypatch.context() as patch:
         patch.setattr(RunFolder, "write_step", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):

@@ -294,7 +294,7 @@ async def test_export_writes_what_is_listed(run: Path, tmp_path: Path, monkeypat
         assert app.derived is not None
         assert app.reading is not None
         assert len(lines) - 1 == app.derived.arrangement(app.reading, app.state).size
-        assert all(line.startswith("emerged,AND,") for line in lines[1:])
+        assert all(line.startswith('"emerged","AND",') for line in lines[1:])
         await press(pilot, "e", "up", "enter")
         assert (tmp_path / "sample-report" / "report.md").is_file()
         (tmp_path / "sample-changes-step5.json").mkdir()

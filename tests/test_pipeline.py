@@ -184,10 +184,10 @@ def test_an_adapter_that_does_not_fit_the_base_is_one_line(finished, tmp_path):
 
 
 def test_where_the_base_model_is_silent_zeta_is_the_median_over_steps(tmp_path, monkeypatch):
-    from engine.extraction import extract
+    from engine.extraction import noise_bound
 
     config = write_config(tmp_path)
-    monkeypatch.setattr(extract, "SCALE_FLOOR", 1e9)
+    monkeypatch.setattr(noise_bound, "SCALE_FLOOR", 1e9)
     pipeline.run(config, tmp_path / "run")
     folder = RunFolder(tmp_path / "run")
     history = load_history(folder.path)
@@ -218,10 +218,10 @@ def test_a_run_stays_the_same_run_when_a_setting_is_written_out_with_its_default
 
 
 def test_zeta_is_a_share_of_the_reaction_at_step_0(tmp_path, monkeypatch):
-    from engine.extraction import extract
+    from engine.extraction import noise_bound
 
     config = write_config(tmp_path)
-    monkeypatch.setattr(extract, "SCALE_FLOOR", 0.0)
+    monkeypatch.setattr(noise_bound, "SCALE_FLOOR", 0.0)
     pipeline.run(config, tmp_path / "run")
     for probe in load_history(tmp_path / "run").probes:
         assert probe.zeta == pytest.approx(0.02 * abs(probe.output[0] - probe.bias[0]))

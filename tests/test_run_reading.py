@@ -256,6 +256,7 @@ def test_csv_cells_are_no_formulas() -> None:
     rows = list(csv.reader(io.StringIO(sheet_csv(sheet))))[1:]
     assert [row[0] for row in rows] == ["'=cmd()", "'@x", "'+1", "'-2"]
     assert [row[1] for row in rows] == ["-0.1", repr(1 / 3), "", "5"]
+    assert '"a;=cmd()",1' in sheet_csv(Sheet("t", ("a", "b"), [("a;=cmd()", 1)]))  # a spreadsheet splits there
 
 
 def test_plain_text_names_every_value(run: Path, evolution: Evolution) -> None:

@@ -1,12 +1,15 @@
 """Text of unknown origin: nothing that moves a cursor, reorders a line or marks up survives."""
 
+import os
+import subprocess
 import unicodedata
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.text import MAX_LENGTH, markdown_cell, safe_text
+from engine.progress import say
+from engine.text import MAX_LENGTH, csv_cell, markdown_cell, safe_text, shell_command
 
 any_text = st.text(alphabet=st.characters(), max_size=60)
 
@@ -72,3 +75,33 @@ def test_markdown_cell_escapes_markup(raw: str) -> None:
 def test_markdown_cell_makes_no_links_and_no_lines() -> None:
     assert "http://" not in markdown_cell("see http://example.org")
     assert "\n" not in markdown_cell("a\n| b |")
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.lists(st.text(alphabet=st.characters(exclude_characters="\0", exclude_categories=("Cs",))), min_size=1))
+def test_a_shell_reads_back_the_words_of_a_command(words: list[str]) -> None:
+    """bash, with the line as it is shown and copied: printable, and the same words."""
+    line = shell_command(["printf", "%s\\0", *words])
+    assert safe_text(line, max_length=len(line)) == line
+    shown = subprocess.run(["bash", "-c", line], capture_output=True, check=True).stdout
+    assert shown.decode().split("\0")[:-1] == words
+
+
+def test_a_paste_that_would_leave_the_paste_is_spelled_out() -> None:
+    assert shell_command(["x", "a\x1b[201~\nrm -rf ~"]) == "x $'a\\033[201~\\012rm -rf ~'"
+    assert shell_command(["x", os.fsdecode(b"\xff")]) == "x $'\\377'"
+    assert shell_command(["x", "plain", "two words", ""]) == "x plain 'two words' ''"
+
+
+@pytest.mark.parametrize(
+    "text", ["=1", "+1", "-1", "@x", " =1", "\uff1d1", "\uff0b1", "\uff0d1", "\uff20x", "\t=1", "\r=1"]
+)
+def test_no_cell_begins_a_formula(text: str) -> None:
+    cell = csv_cell(text)
+    assert cell.startswith("'") or cell[0] in "␉␍"
+    assert csv_cell("a=1") == "a=1"
+
+
+def test_what_is_said_on_stderr_is_safe(capsys: pytest.CaptureFixture[str]) -> None:
+    say("step 1: \x1b]0;owned\x07\r\n")
+    assert capsys.readouterr().err == "step 1: ␛]0;owned␇␍␊\n"

@@ -1,6 +1,5 @@
 """The console script: the engine's commands, the explorer and the demo, and the one place for errors."""
 
-import shlex
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -9,7 +8,7 @@ import typer
 
 from engine import cli as engine_cli
 from engine.errors import SftscopeError
-from engine.text import safe_text
+from engine.text import safe_text, shell_command
 from tui.run_folders import find_runs, sample_runs
 
 app = engine_cli.app
@@ -86,12 +85,12 @@ def list_runs() -> None:
     found = find_runs(Path())
     print("Runs here:" if found else "No run here; make one with 'sftscope demo' or 'sftscope run CONFIG --out RUN'.")
     for path in found:
-        print(f"  sftscope explore {shlex.quote(safe_text(str(path)))}")
+        print(f"  {shell_command(['sftscope', 'explore', str(path)])}")
     samples = [path for path in sample_runs() if path.resolve() not in {run.resolve() for run in found}]
     if samples:
         print("Sample runs:")
         for path in samples:
-            print(f"  sftscope explore {shlex.quote(safe_text(str(path)))}")
+            print(f"  {shell_command(['sftscope', 'explore', str(path)])}")
 
 
 def main() -> None:

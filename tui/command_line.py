@@ -1,16 +1,16 @@
 """The command that shows the present view again, as a user can paste it."""
 
-import shlex
 from pathlib import Path
 
+from engine.text import shell_command
 from tui.state import BaseMode, Sort, View, ViewState
 
 
 def command_for(state: ViewState, path: Path, other: Path | None = None) -> str:
     """`sftscope explore` with every option that is not what it would be by itself."""
-    parts = ["sftscope", "explore", str(path)]
+    parts = ["sftscope", "explore", _argument(path)]
     if other is not None:
-        parts.append(str(other))
+        parts.append(_argument(other))
     if state.steps:
         parts += ["--step", str(state.step_number)]
         if state.base_mode is BaseMode.PREVIOUS:
@@ -24,7 +24,12 @@ def command_for(state: ViewState, path: Path, other: Path | None = None) -> str:
         parts += ["--filter", state.filter]
     if state.sort is not Sort.STRENGTH:
         parts += ["--sort", state.sort.name.lower()]
-    return shlex.join(parts)
+    return shell_command(parts)
+
+
+def _argument(path: Path) -> str:
+    """The path as an argument; one that begins with a hyphen would be an option."""
+    return f"./{path}" if str(path).startswith("-") else str(path)
 
 
 def view_named(name: str) -> View | None:

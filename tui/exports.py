@@ -21,7 +21,7 @@ from tui.state import View, ViewState
 
 def default_paths(state: ViewState) -> Mapping[str, Path]:
     """Where each form goes if the user does not say otherwise: the working folder."""
-    name = "".join(c if c.isalnum() or c in "._-" else "_" for c in state.run)[:60] or "run"
+    name = "".join(c if c.isalnum() or c in "._-" else "_" for c in state.run).lstrip(".-")[:60] or "run"
     stem = f"{name}-{state.focus.value.lower()}-step{state.step_number}"
     return {**{form: Path(f"{stem}.{form}") for form in FORMATS}, "report": Path(f"{name}-report")}
 

@@ -1,74 +1,51 @@
 """The recipe over checkpoints: each one scored, decomposed, and stored as one step file.
 
-A step file that verifies is never computed again. The noise bound ζ of a probe is fixed over all
-steps: measured at step 0; where the model does not react to the words there, the median over the
-steps, for which all steps are scored (and kept as drafts) before any is decomposed.
+Several processes may work on one run: each step is claimed, made once, and stored whole.
 """
 
-from collections.abc import Callable, Container, Mapping, Sequence
-from dataclasses import dataclass, replace
+import time
+from collections.abc import Callable, Container, Sequence
+from dataclasses import replace
 from functools import partial
-from pathlib import Path
-from typing import Any
-
-import numpy as np
 
 from engine.config import RunSettings
-from engine.decomposition import decompose
+from engine.decomposition.step_effects import with_effects
 from engine.errors import SftscopeError
-from engine.extraction.baseline import baseline_hash, fixed_baseline
-from engine.extraction.checks import check_scores, refuse_beyond_tolerance, verify_record
 from engine.extraction.device_points import points_on
-from engine.extraction.masking import MaskedPrompt, mask_probe
-from engine.extraction.precision import choose_precision
-from engine.extraction.prefix_tree import shared_prefix
-from engine.extraction.scoring import NAIVE, SCALE_FLOOR, Scorer
+from engine.extraction.finished import BASE_STEP, available_steps, is_done, is_done_by_now
+from engine.extraction.noise_bound import known_zeta, measure_zeta
+from engine.extraction.step_scores import scored_step
+from engine.extraction.work import Work, prepare
 from engine.interactions import Floats
-from engine.llm.adapters import AdapterSlot
-from engine.llm.loading import LLM, device_name, load_llm, versions
-from engine.llm.precision import weights_dtype
-from engine.llm.prompts import resolve_template
 from engine.progress import Progress, progress, say
-from engine.store import Effects, RunFolder, StepFileError, StepRecord
-from engine.store.checkpoints import Checkpoint, ready_checkpoints
-
-BASE_STEP = 0
+from engine.store import RunFolder, StepRecord
+from engine.store.checkpoints import ready_checkpoints
 
 
-@dataclass(frozen=True, eq=False)
-class Work:
-    """What stays the same over all steps of a run."""
-
-    folder: RunFolder
-    settings: RunSettings
-    llm: LLM
-    slot: AdapterSlot
-    scorer: Scorer
-    probe_ids: tuple[str, ...]
-    words: tuple[tuple[str, ...], ...]  # of each probe
-    prompts: tuple[MaskedPrompt, ...]
-    checkpoints: Mapping[int, Checkpoint]
-    provenance: Mapping[str, Any]
-
-
-def available_steps(folder: RunFolder) -> tuple[int, ...]:
-    """Step 0 and every checkpoint that is ready."""
-    return tuple(sorted({BASE_STEP, *ready_checkpoints(folder.checkpoints)}))
-
-
-def extract(settings: RunSettings, folder: RunFolder, *, identity: str, steps: Sequence[int] | None = None) -> None:
+def extract(
+    settings: RunSettings,
+    folder: RunFolder,
+    *,
+    identity: str,
+    steps: Sequence[int] | None = None,
+    shard: tuple[int, int] = (1, 1),
+) -> None:
     """Make the step files of `steps` (default: all that can be made) that are not there yet.
 
-    settings: with paths resolved. identity: hash of what results depend on, stored with each step.
+    settings: with paths resolved. identity: hash of what results depend on, stored with each step. shard: (I, N),
+    1 ≤ I ≤ N: every N-th of the steps from the I-th on. Other processes may extract the same run at the same time.
     """
     wanted = available_steps(folder) if steps is None else tuple(sorted(set(steps)))
     if missing := set(wanted) - set(available_steps(folder)):
         known = ", ".join(map(str, available_steps(folder)))
         raise SftscopeError(f"{folder.checkpoints}: no checkpoint of step {min(missing)}; there are {known}")
     folder.sweep()
-    todo = [step for step in wanted if not is_done(folder, step, identity)]
+    share = wanted[shard[0] - 1 :: shard[1]]
+    todo = [step for step in share if not is_done(folder, step, identity)]
+    for step in set(share).difference(todo):
+        folder.drop_draft(step)  # where a kill came between the result and this
     if not todo:
-        say(f"extraction: all {len(wanted)} steps are done")
+        say(f"extraction: all {len(share)} steps are done")
         return
     _make(prepare(settings, folder, identity), todo, wanted)
 
@@ -113,220 +90,51 @@ def _make(
 ) -> None:
     """Write the step files of `todo` and tell `made`; wanted: steps that a noise bound may have to be measured over."""
     folder = work.folder
-    zeta, source = known_zeta(folder, work.provenance["identity"])
-    if zeta is None:
-        with progress("scoring") as report:
-            zeta, source = _measure_zeta(work, wanted, report)
+    with folder.in_turn("zeta"):
+        zeta, source = known_zeta(folder, work.provenance["identity"])
+        if zeta is None:
+            with progress("scoring") as report:
+                zeta, source = measure_zeta(work, wanted, report)
+
+    def make(step: int, note: Callable[[str], None]) -> None:
+        if not is_done_by_now(folder, step, work.provenance["identity"]):
+            folder.write_step(decomposed(work, scored_step(work, step, note), zeta, source))
+        made(step)
+
     with progress("extraction") as report:
-        for index, step in enumerate(todo):
-            scored = _scored(work, step, lambda note, index=index: report(index, len(todo), note))
-            folder.write_step(decomposed(work, scored, zeta, source))
-            report(index + 1, len(todo), f"step {step}")
-            made(step)
+        _each_unclaimed(folder, todo, make, report)
 
 
-def is_done(folder: RunFolder, step: int, identity: str) -> bool:
-    """Whether a whole step file of this run is there; a damaged one is made again."""
-    return is_result(folder.step_file(step), folder.read_step, step, identity)
-
-
-def is_result(path: Path, read: Callable[[int], StepRecord], step: int, identity: str) -> bool:
-    """Whether `path` holds whole results of a step; SftscopeError where they are those of another run."""
-    if not path.exists():
-        return False
-    try:
-        record = read(step)
-    except StepFileError as error:
-        say(f"{error}; extracting step {step} again")
-        return False
-    if record.provenance.get("identity") != identity:
-        raise SftscopeError(f"{path}: was made with other settings, model or probes; use another --out folder")
-    return True
-
-
-def prepare(settings: RunSettings, folder: RunFolder, identity: str) -> Work:
-    """Load the model in the precision of the run and mask the probes."""
-    choice = choose_precision(settings, folder, identity)
-    return prepare_with(
-        load_llm(settings.model, dtype=weights_dtype(choice["taken"])), settings, folder, identity, choice
-    )
-
-
-def prepare_with(llm: LLM, settings: RunSettings, folder: RunFolder, identity: str, choice: Mapping[str, Any]) -> Work:
-    """As `prepare`, with a model that is there; choice: its precision, as `choose_precision` gives it."""
-    precision = choice["taken"]
-    template = resolve_template(llm.tokenizer, settings.model.template)
-    probes = folder.read_probes()
-    extraction = settings.extraction
-    prompts = tuple(mask_probe(probe, llm.tokenizer, template, extraction.target) for probe in probes)
-    baseline = fixed_baseline(folder, llm.model, extraction.baseline_vector, llm.tokenizer)
-    memory = extraction.memory_gb * 1e9
-    scorer = Scorer(llm.model, baseline, memory, precision=precision, shared=shared_prefix(prompts))
-    if scorer.method == NAIVE:
-        say(f"{llm.name}: no prefix tree is exact on it; every masked state is scored by a plain batched forward")
-    provenance = {
-        "identity": identity,
-        "model": llm.name,
-        "dtype": precision,
-        "precision": choice,
-        "device": device_name(llm.device),
-        "baseline_vector": {
-            "kind": extraction.baseline_vector,
-            "sha256": baseline_hash(baseline),
-        },
-        "scoring": scorer.method,
-        "versions": versions(),
-    }
-    return Work(
-        folder=folder,
-        settings=settings,
-        llm=llm,
-        slot=AdapterSlot(llm.model),
-        scorer=scorer,
-        probe_ids=tuple(probe.id for probe in probes),
-        words=tuple(probe.variables for probe in probes),
-        prompts=prompts,
-        checkpoints=ready_checkpoints(folder.checkpoints),
-        provenance=provenance,
-    )
-
-
-def _scored(work: Work, step: int, report: Any) -> StepRecord:
-    """The raw scores of a step: from its draft where there is one, else from the model."""
-    if work.folder.draft_file(step).exists():
-        try:
-            draft = work.folder.read_draft(step)
-        except StepFileError as error:
-            say(f"{error}; scoring step {step} again")
-        else:
-            if _is_draft_of(work, draft, step):
-                return draft
-    losses, adapter = enter_step(work, step)
-    return score_model(work, step, losses, adapter, report)
-
-
-def score_model(work: Work, step: int, losses: Mapping[str, float], adapter: str, report: Any) -> StepRecord:
-    """The raw scores of the model as it is now, as those of `step`; adapter: the hash of what was put in."""
-    extraction = work.settings.extraction
-    scores, found = [], []
-    for number, (prompt, probe) in enumerate(zip(work.prompts, work.probe_ids, strict=True)):
-        report(f"step {step}, probe {number + 1} of {len(work.prompts)}")
-        scores.append(work.scorer.score(prompt))
-        difference = check_scores(
-            work.scorer, prompt, scores[-1], states=extraction.check_states, seed=(extraction.seed, number)
-        )
-        refuse_beyond_tolerance(difference, step=step, probe=probe, precision=work.scorer.precision)
-        found.append(difference)
-    return StepRecord(
-        step=step,
-        n_variables=np.array([prompt.n_variables for prompt in work.prompts], dtype=np.int32),
-        target=np.array([prompt.target for prompt in work.prompts], dtype=np.int64),
-        scores=np.concatenate(scores),
-        noise=np.array([difference.noise for difference in found]),
-        effects=None,
-        losses=losses,
-        provenance={
-            **work.provenance,
-            "adapter_sha256": adapter,
-            "verify": verify_record(found, extraction.check_states),
-        },
-    )
-
-
-def _is_draft_of(work: Work, draft: StepRecord, step: int) -> bool:
-    """Whether a draft is of this step and run, and its scores were checked as this call asks for."""
-    provenance, verify = draft.provenance, draft.provenance.get("verify")
-    checked = verify.get("states") if isinstance(verify, Mapping) else None
-    return (
-        draft.step == step
-        and provenance.get("identity") == work.provenance["identity"]
-        and provenance.get("dtype") == work.provenance["dtype"]  # auto may have chosen again since
-        and checked == work.settings.extraction.check_states
-    )
-
-
-def enter_step(work: Work, step: int) -> tuple[dict[str, float], str]:
-    """Make the model that of `step`; returns its losses and the hash of its adapter (empty at step 0)."""
-    work.scorer.weights_changed()
-    if step == BASE_STEP:
-        work.slot.clear()
-        return _logged(work.folder, step, ("train", "eval", "accuracy")), ""
-    checkpoint = work.checkpoints[step]
-    losses = checkpoint.losses() | _logged(work.folder, step, ("accuracy",))
-    return losses, work.slot.load(checkpoint.path)
-
-
-def _logged(folder: RunFolder, step: int, names: Sequence[str]) -> dict[str, float]:
-    """What the training log has of a checkpoint, by name."""
-    rows = [row for row in folder.read_log() if row["step"] == step and row.get("kind") == "checkpoint"]
-    return {name: row[name] for row in rows for name in names if name in row}
-
-
-def known_zeta(folder: RunFolder, identity: str) -> tuple[Floats | None, list[str]]:
-    """ζ and its source as the first finished step of this run has them."""
-    for step in folder.steps():
-        if is_done(folder, step, identity):
-            record = folder.read_step(step)
-            assert record.effects is not None
-            return record.effects.zeta, list(record.provenance["zeta_source"])
-    return None, []
-
-
-def _measure_zeta(work: Work, wanted: Sequence[int], report: Progress) -> tuple[Floats, list[str]]:
-    """ζ of each probe, (P,), and where it was measured.
-
-    Writes a draft for each step that had to be scored, so that a kill loses none.
-    """
-    factor = work.settings.extraction.zeta
-
-    def scored_reaction(step: int, done: int, total: int) -> Floats:
-        record = _scored(work, step, lambda note: report(done, total, note))
-        work.folder.write_draft(record)
-        report(done + 1, total, f"step {step}")
-        return reaction(record)
-
-    base = scored_reaction(BASE_STEP, 0, 1)
-    silent = base < SCALE_FLOOR
-    if not silent.any():
-        return factor * base, [f"step {BASE_STEP}"] * len(base)
-    steps = sorted({BASE_STEP, *wanted})
-    say(f"{int(silent.sum())} probes do not move the base model: ζ from the median over {len(steps)} steps")
-    median = np.median([scored_reaction(step, i, len(steps)) for i, step in enumerate(steps)], axis=0)
-    scale = np.where(silent, np.maximum(median, SCALE_FLOOR), base)
-    return factor * scale, ["median over steps" if s else f"step {BASE_STEP}" for s in silent]
-
-
-def reaction(record: StepRecord) -> Floats:
-    """|v(x_N) - v(x_∅)| of each probe: (P,)."""
-    ends = record.offsets
-    return np.abs(record.scores[ends[1:] - 1] - record.scores[ends[:-1]])
+def _each_unclaimed(
+    folder: RunFolder, todo: Sequence[int], make: Callable[[int, Callable[[str], None]], None], report: Progress
+) -> None:
+    """`make` each step of `todo`; those that other processes are at work on last: by then they are done or given up."""
+    left, told = list(todo), False
+    while left:
+        before = len(left)
+        for step in tuple(left):
+            with folder.claimed(step) as mine:
+                if not mine:
+                    continue
+                done = len(todo) - len(left)
+                make(step, partial(report, done, len(todo)))
+                left.remove(step)
+                report(len(todo) - len(left), len(todo), f"step {step}")
+        if len(left) == before:
+            if not told:
+                say(f"steps {', '.join(map(str, left))} are being extracted by another process; waiting for it")
+            told = True
+            time.sleep(1)
 
 
 def decomposed(work: Work, scored: StepRecord, zeta: Floats, source: Sequence[str]) -> StepRecord:
-    """The record with its effects; probes with equally many words are decomposed in one batch."""
+    """The record with its effects; on a GPU the interior points of a whole batch are found there."""
     device = work.llm.device
-    points = partial(points_on, device) if device.type == "cuda" else None
-    columns = {name: np.zeros(len(scored.scores)) for name in ("and_effects", "or_effects")}
-    per_probe = {name: np.zeros(len(zeta)) for name in ("gap", "objective")}
-    solvers = [""] * len(zeta)
-    for n in np.unique(scored.n_variables):
-        members: list[int] = np.flatnonzero(scored.n_variables == n).tolist()
-        scores = np.stack([scored.scores[scored.probe_slice(p)] for p in members])
-        result = decompose(
-            scores,
-            zeta[members],
-            tolerance=work.settings.extraction.tolerance,
-            names=[work.words[p] for p in members],
-            points=points,
-        )
-        for row, p in enumerate(members):
-            columns["and_effects"][scored.probe_slice(p)] = result.and_effects[row]
-            columns["or_effects"][scored.probe_slice(p)] = result.or_effects[row]
-            per_probe["gap"][p] = result.gap[row]
-            per_probe["objective"][p] = result.objective[row]
-            solvers[p] = result.solver[row]
-    return replace(
+    return with_effects(
         scored,
-        effects=Effects(zeta=zeta, **columns, **per_probe),
-        provenance={**scored.provenance, "zeta_source": list(source), "solver": solvers},
+        zeta,
+        source,
+        words=work.words,
+        tolerance=work.settings.extraction.tolerance,
+        points=partial(points_on, device) if device.type == "cuda" else None,
     )

@@ -13,9 +13,11 @@ import numpy as np
 from engine.config import RunSettings
 from engine.errors import SftscopeError
 from engine.extraction.checks import Difference, compare, verify_record
-from engine.extraction.extract import Work, available_steps, decomposed, enter_step, is_result, prepare
+from engine.extraction.extract import decomposed
+from engine.extraction.finished import available_steps, is_result
 from engine.extraction.masking import MaskedPrompt
 from engine.extraction.scoring import NAIVE, Scorer
+from engine.extraction.work import Work, enter_step, prepare
 from engine.interactions import Floats
 from engine.progress import Progress, progress, say
 from engine.store import RunFolder, StepRecord

@@ -26,6 +26,7 @@ from engine.extraction.prefix_tree import (
 )
 from engine.extraction.stock_tree import StockWalk, can_branch, stock_rows
 from engine.extraction.tree_attention import Segment
+from engine.failures import is_out_of_memory
 from engine.interactions import Floats
 from engine.llm.precision import FLOAT32, Arithmetic
 from engine.progress import say
@@ -154,9 +155,9 @@ class Scorer:
         expected = self.score_naively(prompt, range(16))
         try:
             scores = self.score_by(method, prompt, 0)
-        except torch.OutOfMemoryError:
-            raise
         except Exception as error:  # whatever a foreign forward makes of our cache, the next method is tried
+            if is_out_of_memory(error):
+                raise
             reason = safe_text(str(error), max_length=200)
             say(f"the {method} cannot be used on this model ({type(error).__name__}: {reason}); trying the next method")
             return False
@@ -186,7 +187,9 @@ class Scorer:
             current = plan(self._limit)
             try:
                 return work(current)
-            except torch.OutOfMemoryError:
+            except (MemoryError, RuntimeError) as error:  # torch's own on a GPU, a plain RuntimeError on a CPU
+                if not is_out_of_memory(error):
+                    raise
                 limit = self._limit
                 while plan(limit) == current:
                     if limit < 1:

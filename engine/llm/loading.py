@@ -20,7 +20,9 @@ from transformers.utils import logging as transformers_logging
 
 from engine.config import ModelSettings
 from engine.errors import SftscopeError
+from engine.failures import is_out_of_memory
 from engine.llm.prompts import set_template
+from engine.llm.weight_files import check_weights
 from engine.text import safe_text
 
 
@@ -70,6 +72,7 @@ def model_name(path: str) -> str:
 def load_tokenizer(path: str) -> Any:
     """The fast tokenizer of a model; SftscopeError where there is none that gives character offsets."""
     with _quiet(), _as_one_line(path, "tokenizer"):
+        check_weights(Path(path))
         tokenizer = AutoTokenizer.from_pretrained(**_location(path), trust_remote_code=False)
     if not tokenizer.is_fast:
         raise SftscopeError(f"{path}: expected a fast tokenizer (tokenizer.json): character offsets need it")
@@ -186,14 +189,18 @@ def _as_one_line(path: str, what: str) -> Iterator[None]:
         yield
     except SftscopeError:
         raise
-    except (OSError, ValueError, KeyError, ImportError, RuntimeError) as error:
+    except Exception as error:  # files of any origin reach several libraries here; what they raise is the file's fault
+        if is_out_of_memory(error):
+            raise
         if "trust_remote_code" in str(error):
             raise SftscopeError(
                 f"{path}: the {what} needs code of its own, and code from a model folder is never run; "
                 "use a model that transformers knows"
             ) from error
         reason = safe_text(str(error).strip().partition("\n")[0], max_length=300)
-        raise SftscopeError(f"{path}: cannot load the {what}: {reason}; check the path or name") from error
+        raise SftscopeError(
+            f"{path}: cannot load the {what}: {reason or type(error).__name__}; check the path or name"
+        ) from error
 
 
 @contextmanager

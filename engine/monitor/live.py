@@ -17,8 +17,11 @@ from safetensors.torch import save_file
 from engine.attach.checkpoints import ADAPTER, STATE
 from engine.config import RunSettings
 from engine.errors import SftscopeError
-from engine.extraction.extract import Work, decomposed, known_zeta, prepare_with, reaction, score_model
+from engine.extraction.extract import decomposed
+from engine.extraction.noise_bound import known_zeta, reaction
 from engine.extraction.scoring import SCALE_FLOOR
+from engine.extraction.step_scores import score_model
+from engine.extraction.work import Work, prepare_with
 from engine.llm.loading import LLM, templated_tokenizer
 from engine.store import RunFolder, StepRecord
 from engine.store.atomic import temporary_beside

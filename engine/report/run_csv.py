@@ -9,7 +9,7 @@ import numpy as np
 from engine.analysis.evolution import Evolution
 from engine.analysis.read_outs import banzhaf_values, shapley_values
 from engine.interactions import Relation
-from engine.text import safe_text
+from engine.text import csv_cell
 
 HEADER = ("run", "probe", "step", "relation", "subset", "order", "words", "effect", "tau", "change")
 
@@ -22,7 +22,7 @@ def as_csv(evolution: Evolution, *, base: int = 0) -> str:
     formula begins with an apostrophe.
     """
     out = io.StringIO(newline="")
-    writer = csv.writer(out, lineterminator="\n")
+    writer = csv.writer(out, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC)
     writer.writerow(HEADER)
     history = evolution.history
     for p, part in enumerate(history.probes):
@@ -34,15 +34,15 @@ def as_csv(evolution: Evolution, *, base: int = 0) -> str:
             subset = column & mask
             writer.writerow(
                 (
-                    _cell(history.name),
-                    _cell(part.probe.id),
+                    csv_cell(history.name),
+                    csv_cell(part.probe.id),
                     int(history.steps[now]),
                     Relation(column >> part.n_variables).name,
                     subset,
                     subset.bit_count(),
-                    _cell(" ".join(part.words_of(subset))),
-                    repr(float(table.effect[pair])),
-                    repr(float(evolution.tau[p][now])),
+                    csv_cell(" ".join(part.words_of(subset))),
+                    float(table.effect[pair]),
+                    float(evolution.tau[p][now]),
                     "preserved" if omega[column] else "emerged",
                 )
             )
@@ -52,7 +52,7 @@ def as_csv(evolution: Evolution, *, base: int = 0) -> str:
 def word_values_csv(evolution: Evolution, steps: Sequence[int]) -> str:
     """Shapley and Banzhaf values of every word at the step indices `steps`, in log-odds."""
     out = io.StringIO(newline="")
-    writer = csv.writer(out, lineterminator="\n")
+    writer = csv.writer(out, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC)
     writer.writerow(("run", "probe", "step", "variable", "word", "shapley", "banzhaf"))
     history = evolution.history
     for part in history.probes:
@@ -60,11 +60,12 @@ def word_values_csv(evolution: Evolution, steps: Sequence[int]) -> str:
             scores = part.scores[now].astype(np.float64)
             values = zip(part.probe.variables, shapley_values(scores), banzhaf_values(scores), strict=True)
             for variable, (word, shapley, banzhaf) in enumerate(values):
-                place = (_cell(history.name), _cell(part.probe.id), int(history.steps[now]), variable, _cell(word))
-                writer.writerow((*place, repr(float(shapley)), repr(float(banzhaf))))
+                place = (
+                    csv_cell(history.name),
+                    csv_cell(part.probe.id),
+                    int(history.steps[now]),
+                    variable,
+                    csv_cell(word),
+                )
+                writer.writerow((*place, float(shapley), float(banzhaf)))
     return out.getvalue()
-
-
-def _cell(text: str) -> str:
-    shown = safe_text(text)
-    return f"'{shown}" if shown[:1] in ("=", "+", "-", "@") else shown

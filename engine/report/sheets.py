@@ -19,13 +19,12 @@ from engine.errors import SftscopeError
 from engine.interactions import Relation
 from engine.report.tables import Table, as_text
 from engine.store import StepRecord
-from engine.text import safe_text
+from engine.text import csv_cell, safe_text
 
 Value = str | int | float
 Kept = Sequence[tuple[str, str, int]]  # probe id, relation, subset
 SHEETS = ("trends", "changes", "orders", "backbone", "probe", "raw")
 MAX_PLAIN = 200  # rows of one sheet that `show --plain` prints
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 @dataclass(frozen=True)
@@ -122,7 +121,7 @@ def sheet_lines(sheet: Sheet, most: int = MAX_PLAIN) -> str:
 def sheet_csv(sheet: Sheet) -> str:
     """CSV with all digits; text that a spreadsheet would take for a formula gets an apostrophe before it."""
     target = io.StringIO()
-    writer = csv.writer(target, lineterminator="\n")
+    writer = csv.writer(target, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC)
     writer.writerow(sheet.headers)
     for row in sheet.rows:
         writer.writerow([_csv_cell(value) for value in row])
@@ -144,13 +143,10 @@ def _cell(value: Value) -> str:
     return safe_text(value) if isinstance(value, str) else str(value)
 
 
-def _csv_cell(value: Value) -> str:
+def _csv_cell(value: Value) -> Value:
     if isinstance(value, float):
-        return "" if not math.isfinite(value) else repr(value)
-    if isinstance(value, int):
-        return str(value)
-    text = safe_text(value)
-    return f"'{text}" if text.startswith(_FORMULA) else text
+        return value if math.isfinite(value) else ""
+    return csv_cell(value) if isinstance(value, str) else value
 
 
 def _between(evolution: Evolution, selection: Selection) -> str:

@@ -2,6 +2,7 @@
 
 from engine.store.atomic import write_atomically
 from engine.store.run_folder import RunFolder
-from engine.store.step_file import Effects, StepFileError, StepRecord, read_step_file
+from engine.store.step_file import read_step_file
+from engine.store.step_record import Effects, StepFileError, StepRecord
 
 __all__ = ["Effects", "RunFolder", "StepFileError", "StepRecord", "read_step_file", "write_atomically"]

@@ -6,9 +6,13 @@ file parses and names its step, and every safetensors file has the size its head
 
 import json
 import re
+import stat
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from engine.errors import SftscopeError
+from engine.store.plain_files import read_plain
 
 _NAME = re.compile(r"checkpoint-(\d+)")
 _MAX_HEADER = 100 * 2**20
@@ -24,8 +28,8 @@ class Checkpoint:
     def trainer_state(self) -> dict[str, Any] | None:
         """`trainer_state.json`, or None where it is missing, torn or of another step."""
         try:
-            state = json.loads((self.path / "trainer_state.json").read_text(encoding="utf-8"))
-        except (OSError, ValueError):
+            state = json.loads(read_plain(self.path / "trainer_state.json"))
+        except (OSError, SftscopeError, ValueError, RecursionError):
             return None
         return state if isinstance(state, dict) and state.get("global_step") == self.step else None
 
@@ -89,7 +93,10 @@ def ready_checkpoints(folder: Path) -> dict[int, Checkpoint]:
 def is_whole(path: Path) -> bool:
     """Whether a safetensors file has the size that its header declares: 8 + header + last offset."""
     try:
-        size = path.stat().st_size
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):  # a pipe would block
+            return False
+        size = status.st_size
         with path.open("rb") as file:
             length = int.from_bytes(file.read(8), "little")
             if not 0 < length <= min(_MAX_HEADER, size):

@@ -14,6 +14,7 @@ import json
 import re
 import tomllib
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,10 +23,15 @@ import tomli_w
 
 from engine.errors import SftscopeError
 from engine.probes import Probe, read_jsonl, read_probes
-from engine.store.atomic import sweep_orphans, write_atomically
-from engine.store.step_file import StepFileError, StepRecord, read_step_file, to_bytes
+from engine.progress import say
+from engine.store.atomic import append_line, sweep_orphans, write_atomically
+from engine.store.claims import claimed, claimed_in_turn, sweep_claims
+from engine.store.plain_files import read_plain
+from engine.store.step_file import read_step_file, to_bytes
+from engine.store.step_record import StepFileError, StepRecord
 from engine.text import safe_text
 
+RUN_FORMAT = 1
 _STEP_NAME = re.compile(r"step_([0-9]{8,12})\.h5")
 
 
@@ -110,8 +116,12 @@ class RunFolder:
     def write_step(self, record: StepRecord) -> None:
         """Store `record` as the results of its step, then drop its draft."""
         write_atomically(self.step_file(record.step), to_bytes(record))
-        with contextlib.suppress(OSError):  # a draft beside its result is only waste
-            self.draft_file(record.step).unlink()
+        self.drop_draft(record.step)
+
+    def drop_draft(self, step: int) -> None:
+        """Remove the draft of a step that is done, if there is one."""
+        with contextlib.suppress(OSError):  # beside its result it is only waste
+            self.draft_file(step).unlink()
 
     def write_placebo(self, record: StepRecord) -> None:
         """Store `record` as the second results of its step."""
@@ -131,16 +141,18 @@ class RunFolder:
     def read_run(self) -> dict[str, Any]:
         """run.toml, parsed."""
         try:
-            if not self.run_file.is_file():
-                raise SftscopeError(
-                    f"{self.path}: not a run folder (no run.toml); make one with 'sftscope run CONFIG --out RUN'"
-                )
-            return tomllib.loads(self.run_file.read_text(encoding="utf-8"))
+            content = tomllib.loads(read_plain(self.run_file).decode())
+        except (FileNotFoundError, NotADirectoryError):
+            raise SftscopeError(
+                f"{self.path}: not a run folder (no run.toml); make one with 'sftscope run CONFIG --out RUN'"
+            ) from None
         except OSError as error:
             raise SftscopeError(f"{self.run_file}: cannot be read: {error.strerror}") from None
         except (ValueError, RecursionError) as error:
             reason = safe_text(str(error), max_length=200)
             raise SftscopeError(f"{self.run_file}: not valid TOML: {reason}") from None
+        _refuse_newer(content, self.run_file)
+        return content
 
     def write_run(self, content: dict[str, Any]) -> None:
         """Write run.toml."""
@@ -149,10 +161,10 @@ class RunFolder:
     def read_precision(self) -> dict[str, Any] | None:
         """The choice of precision, a table with `taken`; None where none was made."""
         try:
-            content = json.loads(self.precision_file.read_text(encoding="utf-8"))
+            content = json.loads(read_plain(self.precision_file))
         except FileNotFoundError:
             return None
-        except (OSError, ValueError, RecursionError):
+        except (OSError, SftscopeError, ValueError, RecursionError):
             content = None
         if not isinstance(content, dict) or not isinstance(content.get("taken"), str):
             raise SftscopeError(f"{self.precision_file}: cannot be read; delete it and run the same command again")
@@ -170,10 +182,10 @@ class RunFolder:
 
     def read_log(self) -> tuple[dict[str, Any], ...]:
         """Rows of the training log; a last line torn by a kill is left out."""
-        if not self.training_log.is_file():
-            return ()
         try:
-            text = self.training_log.read_text(encoding="utf-8", errors="replace")
+            text = read_plain(self.training_log).decode(errors="replace")
+        except FileNotFoundError:
+            return ()
         except OSError as error:
             raise SftscopeError(f"{self.training_log}: cannot be read: {error.strerror}") from None
         rows = []
@@ -188,19 +200,32 @@ class RunFolder:
 
     def append_log(self, row: Mapping[str, Any]) -> None:
         """Add a row to the training log; a kill in the middle tears only this one."""
-        self.path.mkdir(parents=True, exist_ok=True)
-        with self.training_log.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(row) + "\n")
+        append_line(self.training_log, json.dumps(row))
 
     def sweep(self) -> int:
         """Remove what killed writers left behind; returns how many files."""
         folders = (self.path, self.steps_folder, self.placebo_folder, self.checkpoints)
-        return sum(sweep_orphans(folder) for folder in folders if folder.is_dir())
+        return sum(sweep_orphans(folder) + sweep_claims(folder) for folder in folders if folder.is_dir())
+
+    def claimed(self, step: int) -> AbstractContextManager[bool]:
+        """Whether `step` is this process's to extract; others leave it alone as long as the block lasts."""
+        return claimed(self.steps_folder, f"step-{step}")
+
+    def in_turn(self, name: str) -> AbstractContextManager[None]:
+        """What only one process should do at a time, such as a choice that is made once per run."""
+        waiting = f"{self.path}: waiting for another process, which is at work on the same ({name})"
+        return claimed_in_turn(self.steps_folder, name, lambda: say(waiting))
 
     def _check_probes_file(self) -> None:
         """SftscopeError unless the probes are a plain file: a pipe would block, a device never ends."""
-        if not self.probes_file.is_file():
-            raise SftscopeError(f"{self.probes_file}: no such file; 'sftscope extract' writes it")
+        try:
+            read_plain(self.probes_file)
+        except FileNotFoundError:
+            raise SftscopeError(
+                f"{self.probes_file}: no such file; 'sftscope run CONFIG --out RUN' writes it"
+            ) from None
+        except OSError as error:
+            raise SftscopeError(f"{self.probes_file}: cannot be read: {error.strerror}") from None
 
 
 def _steps_in(folder: Path) -> tuple[int, ...]:
@@ -217,6 +242,20 @@ def _steps_in(folder: Path) -> tuple[int, ...]:
 
 def _step_name(step: int) -> str:
     return f"step_{step:08d}.h5"
+
+
+def _refuse_newer(content: dict[str, Any], file: Path) -> None:
+    """SftscopeError for a run of a format that is not known yet; it names the release that made it."""
+    version = content.get("format", RUN_FORMAT)
+    if type(version) is int and version <= RUN_FORMAT:
+        return
+    maker = content.get("versions")
+    release = maker.get("sftscope") if isinstance(maker, dict) else None
+    made = f", made by sftscope {safe_text(str(release), max_length=40)}" if release else ""
+    raise SftscopeError(
+        f"{file}: run format {safe_text(str(version), max_length=40)}{made} is newer than the {RUN_FORMAT} that this "
+        "sftscope reads; update sftscope"
+    )
 
 
 def _read_result(path: Path, step: int) -> StepRecord:

@@ -1,0 +1,148 @@
+"""Claims: one process at a time, over when it ends or is silent, by the clock of the file system, never in the way."""
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from engine.store import RunFolder, claims
+from engine.store.claims import claimed, claimed_in_turn, sweep_claims
+
+HOLDER = """
+import sys, time
+from pathlib import Path
+from engine.store.claims import claimed
+with claimed(Path(sys.argv[1]), "step-8") as mine:
+    print(mine, flush=True)
+    time.sleep(60)
+"""
+
+
+def holder(folder: Path) -> subprocess.Popen[str]:
+    """Another process that has the claim."""
+    process = subprocess.Popen([sys.executable, "-c", HOLDER, str(folder)], stdout=subprocess.PIPE, text=True)
+    assert process.stdout.readline() == "True\n"
+    return process
+
+
+def test_one_process_has_a_claim_and_gives_it_back(tmp_path: Path) -> None:
+    with claimed(tmp_path, "a") as first, claimed(tmp_path, "a") as second, claimed(tmp_path, "b") as other:
+        assert (first, second, other) == (True, False, True)
+    with claimed(tmp_path, "a") as again:
+        assert again
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_claim_of_a_process_that_was_killed_is_over_at_once(tmp_path: Path) -> None:
+    process = holder(tmp_path)
+    with claimed(tmp_path, "step-8") as mine:
+        assert not mine
+    process.kill()
+    process.wait()
+    process.stdout.close()
+    with claimed(tmp_path, "step-8") as mine:
+        assert mine
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("skew", [-86_400.0, 0.0, 86_400.0, 10**9])
+def test_another_hosts_claim_expires_by_the_clock_of_the_file_system(tmp_path, monkeypatch, skew) -> None:
+    """However wrong this host's clock is: a fresh claim holds, one that nobody refreshed is over."""
+    clock = time.time
+    monkeypatch.setattr(time, "time", lambda: clock() + skew)
+    file = tmp_path / ".sftscope-claim-a"
+    file.write_text("0badhost-12-abcd")
+    with claimed(tmp_path, "a") as mine:
+        assert not mine
+    assert sweep_claims(tmp_path) == 0
+    silent = file.stat().st_mtime - claims.EXPIRES - 5
+    os.utime(file, (silent, silent))
+    with claimed(tmp_path, "a") as mine:
+        assert mine
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_claim_is_kept_fresh_while_work_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(claims, "_REFRESH", 0.01)
+    with claimed(tmp_path, "a"):
+        (file,) = tmp_path.iterdir()
+        os.utime(file, (0, 0))
+        until = time.monotonic() + 10
+        while file.stat().st_mtime == 0 and time.monotonic() < until:
+            time.sleep(0.01)
+        assert file.stat().st_mtime > 0
+
+
+def test_a_claim_that_was_taken_over_is_left_to_its_new_owner(tmp_path: Path) -> None:
+    """A process that was stopped for long finds its claim in other hands: it removes and refreshes nothing."""
+    with claimed(tmp_path, "a"):
+        (file,) = tmp_path.iterdir()
+        file.write_text("0badhost-12-abcd")
+    assert file.read_text() == "0badhost-12-abcd"
+
+
+def test_many_processes_in_turn_are_never_two_at_once(tmp_path: Path) -> None:
+    """Six processes, one of them killed while it has the claim: each other one has its turn alone."""
+    code = """
+import sys, time
+from pathlib import Path
+from engine.store import claims
+claims._POLL = 0.005
+folder = Path(sys.argv[1])
+for _ in range(5):
+    with claims.claimed_in_turn(folder, "a"):
+        inside = folder / "inside"
+        inside.touch(exist_ok=False)
+        time.sleep(0.002)
+        inside.unlink()
+"""
+    killed = holder_in_turn(tmp_path)
+    processes = [subprocess.Popen([sys.executable, "-c", code, str(tmp_path)]) for _ in range(5)]
+    killed.kill()
+    killed.wait()
+    killed.stdout.close()
+    assert [process.wait(120) for process in processes] == [0] * 5
+    assert not list(tmp_path.iterdir())
+
+
+def holder_in_turn(folder: Path) -> subprocess.Popen[str]:
+    code = HOLDER.replace('"step-8"', '"a"')
+    process = subprocess.Popen([sys.executable, "-c", code, str(folder)], stdout=subprocess.PIPE, text=True)
+    assert process.stdout.readline() == "True\n"
+    return process
+
+
+def test_waiting_is_said_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(claims, "_POLL", 0.001)
+    file = tmp_path / ".sftscope-claim-a"
+    file.write_text("0badhost-12-abcd")
+    said: list[int] = []
+
+    def told() -> None:
+        said.append(1)
+        file.unlink()
+
+    with claimed_in_turn(tmp_path, "a", told):
+        pass
+    assert said == [1]
+
+
+def test_where_no_claim_can_be_written_work_goes_on(tmp_path: Path) -> None:
+    """A claim only saves work; a folder that takes none says so when the result is written."""
+    (tmp_path / "file").touch()
+    with claimed(tmp_path / "file" / "folder", "a") as mine:
+        assert mine
+
+
+def test_a_run_sweeps_claims_of_the_dead_and_keeps_those_of_the_living(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    folder.steps_folder.mkdir()
+    process = holder(folder.steps_folder)
+    assert folder.sweep() == 0
+    process.kill()
+    process.wait()
+    process.stdout.close()
+    assert folder.sweep() == 1

@@ -1,0 +1,270 @@
+"""Step files are read in a process of their own: what crashes, hangs or fills memory there is one refused file."""
+
+import os
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+from test_store import HOSTILE, forged, record, same, sealed
+
+from engine.store import RunFolder, StepFileError, isolation, read_step_file
+from engine.store.isolation import read_apart
+from engine.store.step_file import USER_BLOCK, from_bytes, to_bytes
+
+MUTANTS = int(os.environ.get("SFTSCOPE_MUTANTS", "150"))
+FLIPS = int(os.environ.get("SFTSCOPE_FLIPS", "2000"))
+
+
+@pytest.fixture
+def fresh_reader(monkeypatch: pytest.MonkeyPatch):
+    """A reader of this test's own, so that what is done to it ends with the test."""
+    reader = isolation._Reader()
+    monkeypatch.setattr(isolation, "_READER", reader)
+    yield reader
+    reader.stop()
+
+
+def breaking(monkeypatch: pytest.MonkeyPatch, body: str) -> None:
+    """A child that does `body` when a file begins with b"bad", and reads all others."""
+    start = isolation._start
+    code = f"""
+import engine.store.isolation as isolation
+read = isolation.read_datasets
+def read_or_break(data, *, source):
+    if data.startswith(b"bad"):
+        {body}
+    return read(data, source=source)
+isolation.read_datasets = read_or_break
+"""
+
+    popen = subprocess.Popen
+
+    def changed(arguments, **options):
+        head, tail = arguments[-1].split("from engine.store.isolation import serve", 1)
+        return popen(
+            [*arguments[:-1], f"{head}exec({code!r}); from engine.store.isolation import serve{tail}"], **options
+        )
+
+    def with_change():
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(isolation.subprocess, "Popen", changed)
+            return start()
+
+    monkeypatch.setattr(isolation, "_start", with_change)
+
+
+GOOD = to_bytes(record(3, 11))
+
+
+@pytest.mark.parametrize(
+    ("body", "says"),
+    [
+        ("import ctypes; ctypes.string_at(0)", r"ended its reader \(signal 11\)"),
+        ("import os; os.abort()", r"ended its reader \(signal 6\)"),
+        ("import time; time.sleep(100)", "took too long"),
+        ("while True: pass", "took too long"),
+        ("bytearray(2**31)", "more memory"),
+        ("x = []\n        while True: x.append(bytearray(2**20))", "more memory"),
+    ],
+)
+def test_a_file_that_breaks_its_reader_is_refused_and_the_next_one_read(fresh_reader, monkeypatch, body, says) -> None:
+    breaking(monkeypatch, body)
+    monkeypatch.setattr(isolation, "SECONDS", 1.0)
+    assert same(read_apart(GOOD, source="x"), record(3, 11))
+    began = time.monotonic()
+    with pytest.raises(StepFileError, match=f"bad.h5: .*{says}"):
+        read_apart(b"bad", source="bad.h5")
+    assert time.monotonic() - began < 30
+    assert same(read_apart(GOOD, source="x"), record(3, 11))
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "open('/etc/hostname').read()",
+        "open('made', 'w')",
+        "import subprocess; subprocess.run(['true'])",
+        "import socket; socket.socket()",
+        "import os; os.pipe()",
+    ],
+)
+def test_the_reader_reaches_nothing_outside(fresh_reader, monkeypatch, tmp_path, body) -> None:
+    """No file, no process, no network, even for code that runs inside it: it ends with an error."""
+    monkeypatch.chdir(tmp_path)
+    breaking(monkeypatch, body)
+    with pytest.raises(StepFileError, match=r"ended its reader \(exit code 1\)"):
+        read_apart(b"bad", source="x")
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_does_not_break_the_reader_is_told_from_what_does(fresh_reader, monkeypatch) -> None:
+    """The tests above can fail: a reader that is not broken says something else."""
+    breaking(monkeypatch, "pass")
+    with pytest.raises(StepFileError, match="damaged HDF5"):
+        read_apart(b"bad", source="x")
+
+
+def test_modules_in_the_working_folder_are_not_run(fresh_reader, monkeypatch, tmp_path) -> None:
+    """A run folder from elsewhere may hold a numpy.py; whoever stands in it runs ours."""
+    for name in ("numpy", "h5py", "json", "engine", "sitecustomize", "usercustomize"):
+        (tmp_path / f"{name}.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", ["", ".", *sys.path])
+    assert same(read_apart(GOOD, source="x"), record(3, 11))
+    assert not (tmp_path / "ran").exists()
+
+
+def test_the_reader_ends_with_its_parent(tmp_path: Path) -> None:
+    """Killed with SIGKILL the parent leaves no reader behind."""
+    (tmp_path / "x.h5").write_bytes(GOOD)
+    code = (
+        "import sys, time; from pathlib import Path; from engine.store import isolation, read_step_file;"
+        "read_step_file(Path(sys.argv[1])); print(isolation._READER._process.pid, flush=True); time.sleep(60)"
+    )
+    parent = subprocess.Popen([sys.executable, "-c", code, str(tmp_path / "x.h5")], stdout=subprocess.PIPE, text=True)
+    child = int(parent.stdout.readline())
+    os.kill(child, 0)
+    parent.kill()
+    parent.wait()
+    parent.stdout.close()
+    until = time.monotonic() + 20
+    while time.monotonic() < until:
+        try:
+            state = Path(f"/proc/{child}/stat").read_text().rsplit(")", 1)[1].split()[0]
+        except OSError:
+            break
+        if state == "Z":  # ended, and not yet waited for by whoever adopted it
+            break
+        time.sleep(0.02)
+    else:
+        pytest.fail("the reader outlived its parent")
+
+
+def test_a_fork_has_a_reader_of_its_own(fresh_reader, tmp_path: Path) -> None:
+    """A process that was forked neither uses nor ends its parent's reader."""
+    read_apart(GOOD, source="x")
+    pid = fresh_reader._process.pid
+    child = os.fork()
+    if not child:
+        ok = same(read_apart(GOOD, source="x"), record(3, 11)) and fresh_reader._process.pid != pid
+        os._exit(0 if ok else 1)
+    assert os.waitpid(child, 0)[1] == 0
+    assert same(read_apart(GOOD, source="x"), record(3, 11))
+    assert fresh_reader._process.pid == pid
+
+
+def test_threads_share_a_reader(fresh_reader) -> None:
+    """Many threads, each gets its own file's content."""
+    files = [(seed, to_bytes(record(4, seed=seed))) for seed in range(8)]
+    wrong: list[int] = []
+
+    def read(seed: int, data: bytes) -> None:
+        for _ in range(10):
+            if not same(read_apart(data, source="x"), record(4, seed=seed)):
+                wrong.append(seed)
+
+    threads = [threading.Thread(target=read, args=each) for each in files]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_hostile_files_leave_the_reader_alive(name: str, tmp_path: Path) -> None:
+    """Refused by the schema, in the child, which reads the next one."""
+    path = tmp_path / "step_00000008.h5"
+    path.write_bytes(forged(HOSTILE[name]))
+    with pytest.raises(StepFileError, match=r"step_00000008\.h5: "):
+        read_step_file(path)
+    assert same(read_apart(GOOD, source="x"), record(3, 11))
+
+
+def mutants(count: int, seed: int):
+    """Changed bytes, cut and grown bodies, spliced from two files; each under a valid hash."""
+    rng = np.random.default_rng(seed)
+    bodies = [to_bytes(record(*sizes))[USER_BLOCK:] for sizes in ((3,), (3, 11), (1, 2))]
+    for _ in range(count):
+        body = bytearray(bodies[rng.integers(len(bodies))])
+        match int(rng.integers(5)):
+            case 0:
+                for position in rng.integers(0, len(body), int(rng.integers(1, 8))):
+                    body[position] = int(rng.integers(256))
+            case 1:  # the superblock and the root's header, where everything else hangs
+                for position in rng.integers(0, min(2048, len(body)), int(rng.integers(1, 4))):
+                    body[position] = int(rng.integers(256))
+            case 2:
+                position = int(rng.integers(0, len(body) - 8))
+                body[position : position + 8] = int(rng.integers(0, 2**63)).to_bytes(8, "little")
+            case 3:
+                del body[int(rng.integers(0, len(body))) :]
+            case _:
+                other = bodies[rng.integers(len(bodies))]
+                start = int(rng.integers(0, min(len(other), len(body)) - 64))
+                body[start : start + 64] = other[start : start + 64]
+        yield sealed(bytes(body))
+
+
+def test_mutants_with_a_valid_hash_are_refused_or_read() -> None:
+    """No crash, no hang, and what is read keeps the schema; metadata is under HDF5's own checksums."""
+    refusals = []
+    for mutant in mutants(MUTANTS, seed=7):
+        try:
+            found = read_apart(mutant, source="x")
+        except StepFileError as error:
+            refusals.append(str(error))
+            continue
+        assert np.isfinite(found.scores).all()
+        to_bytes(found)
+    assert 0 < len(refusals) < MUTANTS
+    assert not [said for said in refusals if "its reader" in said or "took too long" in said]
+
+
+def test_every_flipped_bit_is_detected_or_harmless() -> None:
+    """Under the hash every flip is found; under the checksums alone the salvaged scores are right or refused."""
+    good, rng = from_bytes(GOOD, source="x"), np.random.default_rng(3)
+    for number in range(FLIPS):
+        flipped = bytearray(GOOD)
+        flipped[int(rng.integers(len(GOOD)))] ^= 1 << int(rng.integers(8))
+        with pytest.raises(StepFileError):
+            from_bytes(bytes(flipped), source="x")
+        if number % 10 == 0:
+            try:
+                draft = isolation.salvage_apart(bytes(flipped), source="x")
+            except StepFileError:
+                continue
+            assert draft.scores.tolist() == good.scores.tolist()
+            assert draft.target.tolist() == good.target.tolist()
+            assert draft.provenance == good.provenance
+
+
+def test_a_reader_that_cannot_be_started_is_one_line(fresh_reader, monkeypatch, tmp_path) -> None:
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "none"))
+    folder = RunFolder(tmp_path)
+    folder.steps_folder.mkdir()
+    folder.step_file(8).write_bytes(GOOD)
+    with pytest.raises(Exception, match="cannot be started: No such file"):
+        folder.read_step(8)
+
+
+def test_the_filters_of_the_library_are_not_loaded_from_outside(fresh_reader, monkeypatch, tmp_path) -> None:
+    """A plugin path in the environment brings no code into the reader for a filter that a file asks for."""
+    monkeypatch.setenv("HDF5_PLUGIN_PATH", str(tmp_path))
+    (tmp_path / "libh5evil.so").write_bytes(b"\x7fELF")
+
+    def other_filter(file) -> None:
+        del file["zeta"]
+        space, kind = h5py.h5s.create_simple((2,)), h5py.h5t.IEEE_F64LE
+        properties = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+        properties.set_chunk((2,))
+        properties.set_filter(32_768, h5py.h5z.FLAG_OPTIONAL)
+        h5py.h5d.create(file.id, b"zeta", kind, space, dcpl=properties)
+
+    with pytest.raises(StepFileError, match="unexpected filters"):
+        read_apart(forged(other_filter), source="x")
