@@ -7,7 +7,7 @@ a number is a mean over probes its name says so (`_mean`); `pooled` sums over pr
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass
-from math import isfinite
+from math import isfinite, isnan
 from typing import Any
 
 import numpy as np
@@ -67,6 +67,11 @@ class Trends:
     matching_error_encoded: list[float]
     boundary: Boundary
     jaccard_neighbours: list[float] = field(default_factory=list)
+
+    @property
+    def has_reference(self) -> bool:
+        """Whether a generalizable ratio is defined anywhere."""
+        return any(not isnan(value) for part in self.classes.values() for value in part.generalizable_mean)
 
 
 @dataclass(frozen=True)
@@ -143,12 +148,12 @@ def trends(
     evolution: Evolution,
     selection: Selection,
     *,
-    references: Sequence[Signs] | None = None,
+    references: Sequence[Signs | None] | None = None,
 ) -> Trends:
     """Every class at every step, against the base step of `selection`.
 
     references: per probe of the run what a baseline LLM encodes (see `reference`), for the
-    generalizable ratio.
+    generalizable ratio; None for a probe that it does not have.
     """
     history, probes = evolution.history, selection.probes_of(evolution)
     parts = [
