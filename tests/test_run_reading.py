@@ -17,7 +17,8 @@ from engine.analysis.evolution import Change, Evolution
 from engine.analysis.history import RunHistory
 from engine.analysis.masked_states import is_triggered, masked_state, matching, triggered
 from engine.analysis.reading import GrowingHistory, load_history
-from engine.analysis.run_pairs import SIDES, Side, compare_steps, jaccard_over_steps, linked_step, shared_probes
+from engine.analysis.reference import shared_probes
+from engine.analysis.run_pairs import SIDES, Side, compare_steps, jaccard_over_steps, linked_step
 from engine.analysis.thresholds import ThresholdRule
 from engine.analysis.views import Selection
 from engine.analysis.writer_progress import DEAD_AFTER, writer_progress

@@ -38,8 +38,12 @@ from tui.state import (
     toggle_link,
     with_filter,
     with_rule,
+    with_sort,
 )
 from tui.texts import full_row_text, help_text, problems_text, sensitivity_text, verdict_text
+from tui.widgets.bars import tab_at
+from tui.widgets.lines import Lines
+from tui.widgets.step_bar import StepBar
 
 MOST_COPIED = 3_000  # bytes that go through OSC 52: some terminals drop more, some drop the connection
 
@@ -266,6 +270,38 @@ class ExplorerApp(ExplorerBase):
             self.tell(str(error))
             return
         self.background.request(("export", wish.form), job, Urgency.SHOWN)
+
+    # ---------------------------------------------------------------- the mouse, which nothing needs
+
+    def on_lines_clicked(self, click: Lines.Clicked) -> None:
+        """A step, a tab, a column's head or a row; the row under the cursor once more is enter."""
+        widget = click.widget
+        if isinstance(widget, StepBar):
+            index = widget.step_at(click.x, click.y)
+            self.become(at_step(self.state, index) if index is not None else self.state)
+        elif widget.id == "tabs" and (view := tab_at(click.x)) is not None:
+            self.action_turn(view.value.lower())
+        elif isinstance(widget, Pane) and (self.derived is not None or widget.view is View.RUNS):
+            self._clicked_pane(widget, click)
+
+    def _clicked_pane(self, pane: Pane[Any], click: Lines.Clicked) -> None:
+        self.become(replace(self.state, focus=pane.view))
+        row, sort = pane.row_at(click.y), pane.sort_at(click.x, click.y)
+        if sort is not None:
+            self._identity = None
+            self.become(with_sort(self.state, sort))
+        elif row is not None and row == self.state.row_of(pane.view):
+            self.action_enter()
+        elif row is not None:
+            self.action_rows(row - self.state.row_of(pane.view))
+
+    def on_lines_wheeled(self, wheel: Lines.Wheeled) -> None:
+        """Rows where there are some, steps elsewhere."""
+        if isinstance(wheel.widget, Pane) and wheel.widget.lists_rows:
+            self.become(replace(self.state, focus=wheel.widget.view))
+            self.action_rows(3 * wheel.by)
+        elif isinstance(wheel.widget, Pane | StepBar):
+            self.action_turn("next_step" if wheel.by > 0 else "previous_step")
 
     # ---------------------------------------------------------------- the rest
 

@@ -5,7 +5,8 @@ A `Reading` is a run under one threshold rule. Knows the loader and the analysis
 
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from itertools import count
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,8 @@ from engine.analysis import views
 from engine.analysis.evolution import Evolution
 from engine.analysis.history import RunHistory
 from engine.analysis.masked_states import Matching, matching
-from engine.analysis.run_pairs import RunDiff, compare_steps, jaccard_over_steps, linked_step, shared_probes
+from engine.analysis.reference import shared_probes, shared_signs
+from engine.analysis.run_pairs import RunDiff, compare_steps, jaccard_over_steps, linked_step
 from engine.analysis.sensitivity import SensitivityRow, measure_sensitivity
 from engine.analysis.stages import Boundary, find_boundary
 from engine.analysis.thresholds import ThresholdRule
@@ -27,14 +29,20 @@ from tui.change_table import ChangeTable, Identity, Ints, arrange, build_table
 from tui.loader import Done, Loader
 from tui.state import ViewState, move_row
 
+_serials = count()
+
 
 @dataclass(frozen=True, eq=False)
 class Reading:
-    """A run under one threshold rule. changed: (P, T), whether Ω differs from that of the step before."""
+    """A run under one threshold rule. changed: (P, T), whether Ω differs from that of the step before.
+
+    serial: a number that no other reading has, for the keys of caches.
+    """
 
     evolution: Evolution
     boundary: Boundary
     changed: NDArray[np.bool_]
+    serial: int = field(default_factory=_serials.__next__)
 
     def changed_steps(self, probe: int | None) -> list[bool]:
         """The steps at which the set of `probe`, or of any probe, changes."""
@@ -111,16 +119,22 @@ class Derived:
         found: Reading | None = self._asked(("reading", rule), lambda: read_history(self.history, rule))
         return found
 
-    def trends(self, reading: Reading, state: ViewState) -> Trends | None:
-        """The curves against the base step of `state`."""
-        found: Trends | None = self._over_steps("trends", views.trends, reading, state)
+    def trends(self, reading: Reading, state: ViewState, other: Reading | None = None) -> Trends | None:
+        """The curves against the base step of `state`; with ρ where there is another run."""
+
+        def make(evolution: Evolution, selection: Selection) -> Trends:
+            signs = shared_signs(evolution.history, other.evolution) if other is not None else None
+            return views.trends(evolution, selection, references=signs)
+
+        serial = other.serial if other is not None else None
+        found: Trends | None = self._over_steps("trends", make, reading, state, serial)
         return found
 
     def verdict(self, reading: Reading) -> Verdict | None:
         """When to stop: always from all probes, against the first step."""
         selection = Selection(0)
         trends: Trends | None = self._asked(
-            ("trends", reading.evolution.rule, selection), lambda: views.trends(reading.evolution, selection)
+            ("trends", reading.evolution.rule, selection, None), lambda: views.trends(reading.evolution, selection)
         )
         if trends is None:
             return None
@@ -164,7 +178,7 @@ class Derived:
             chosen = [pair for pair in pairs if state.probe in (None, pair[0])]
             return compare_steps(first, state.step, second, at, chosen)
 
-        key = ("diff", first.rule, state.step, state.probe, id(other), at)
+        key = ("diff", first.rule, state.step, state.probe, other.serial, at)
         found: RunDiff = self._small.made(key, compare)
         return found
 
@@ -172,7 +186,7 @@ class Derived:
         """How alike the two runs' sets are at every step."""
         first, second = reading.evolution, other.evolution
         found: list[float] | None = self._asked(
-            ("jaccard", first.rule, id(other)),
+            ("jaccard", first.rule, other.serial),
             lambda: jaccard_over_steps(first, second, shared_probes(first.history, second.history)),
         )
         return found
@@ -220,11 +234,16 @@ class Derived:
         return found
 
     def _over_steps(
-        self, name: str, view: Callable[[Evolution, Selection], Any], reading: Reading, state: ViewState
+        self,
+        name: str,
+        view: Callable[[Evolution, Selection], Any],
+        reading: Reading,
+        state: ViewState,
+        other: int | None = None,
     ) -> Any:
-        """A view that does not depend on the present step, against the base of the curves."""
+        """A view that does not depend on the present step, against the base of the curves. other: a serial."""
         selection = Selection(now=state.trend_base, base=state.trend_base, probe=state.probe)
-        key = (name, reading.evolution.rule, selection)
+        key = (name, reading.evolution.rule, selection, other)
         found = self._asked(key, lambda: view(reading.evolution, selection))
         if found is not None:
             self._over[name] = found

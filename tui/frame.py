@@ -5,9 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from engine.analysis.evolution import Change
 from engine.analysis.history import RunHistory
 from engine.analysis.masked_states import masked_state
-from engine.analysis.run_pairs import shared_probes
+from engine.analysis.reference import shared_probes
+from engine.analysis.views import Trends
 from engine.report.show import is_provisional, model_name
 from engine.store import RunFolder
 from tui.derived import Derived, Reading
@@ -117,8 +119,9 @@ def _slice(view: View, scene: Scene) -> Any:
     n_probes = len(state.probes) if state.probe is None else 1
     match view:
         case View.TRENDS:
-            trends = derived.trends(reading, state)
-            return trends and TrendsSlice(trends, nearest_index(trends.steps, state.step_number), n_probes)
+            trends = derived.trends(reading, state, _other_reading(scene))
+            other = scene.other.name if scene.other is not None else ""
+            return trends and TrendsSlice(trends, nearest_index(trends.steps, state.step_number), n_probes, other)
         case View.CHANGES:
             table, rows = derived.table(reading, state), derived.arrangement(reading, state)
             return ChangesSlice(table, rows, state.row, state.row_sort, state.filter, state.probe is None)
@@ -172,8 +175,11 @@ def _compare(scene: Scene) -> CompareSlice:
     if not pairs:
         return CompareSlice(other.name, NOTHING_SHARED)
     diff = scene.derived.diff(scene.reading, state, theirs)
+    curves = scene.derived.trends(scene.reading, state, theirs)
     return CompareSlice(
         other.name,
+        shares=_shares(curves, state.step_number) if curves is not None else (),
+        last_step=int(theirs.evolution.history.steps[-1]),
         diff=diff,
         jaccard=scene.derived.jaccard(scene.reading, theirs),
         probes=scene.history.probes,
@@ -182,6 +188,18 @@ def _compare(scene: Scene) -> CompareSlice:
         now=state.step,
         cursor=min(state.row_of(View.COMPARE), max(diff.side.size - 1, 0)),
     )
+
+
+def _other_reading(scene: Scene) -> Reading | None:
+    """The second run, where there is one that can be compared."""
+    return scene.other.read_under(scene.state.rule) if scene.other is not None else None
+
+
+def _shares(trends: Trends, step: int) -> list[tuple[Change, float]]:
+    """ρ of each class at the step; none where it is not defined for any step."""
+    now = nearest_index(trends.steps, step)
+    shares = [(change, part.generalizable_mean[now]) for change, part in trends.classes.items()]
+    return shares if trends.has_reference else []
 
 
 def _runs(state: ViewState, runs: Sequence[RunLine]) -> RunsSlice:

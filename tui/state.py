@@ -228,6 +228,11 @@ def cycle_sort(state: ViewState) -> ViewState:
     return replace(state, sort=sorts[(sorts.index(state.sort) + 1) % len(sorts)], row=0)
 
 
+def with_sort(state: ViewState, sort: Sort) -> ViewState:
+    """The rows in the order `sort`, from the top row."""
+    return replace(state, sort=sort, row=0)
+
+
 def cycle_base(state: ViewState) -> ViewState:
     """First, previous, pinned (where a step is pinned), first …"""
     modes = [mode for mode in BaseMode if mode is not BaseMode.PINNED or state.pinned is not None]

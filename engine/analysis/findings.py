@@ -9,6 +9,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import lru_cache
 
 import numpy as np
 
@@ -129,9 +130,15 @@ class _Comparison:
 
 def clear_sign(values: Floats) -> int:
     """The sign of the mean of values (P,) where 95 % of bootstrap samples share it, else 0."""
-    drawn = np.random.default_rng(0).multinomial(values.size, np.full(values.size, 1 / values.size), size=RESAMPLES)
-    low, high = np.quantile(drawn @ values, [0.025, 0.975])
+    low, high = np.quantile(_drawn(values.size) @ values, [0.025, 0.975])
     return 1 if low > 0 else -1 if high < 0 else 0
+
+
+@lru_cache(maxsize=1)
+def _drawn(probes: int) -> Floats:
+    """How often each of P probes is in each bootstrap sample, the same for every quantity: (RESAMPLES, P)."""
+    drawn = np.random.default_rng(0).multinomial(probes, np.full(probes, 1 / probes), size=RESAMPLES)
+    return drawn.astype(np.float64)
 
 
 def _finding(number: int, comparisons: Sequence[_Comparison]) -> Finding:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.analysis.effect_table import EffectTable, Mismatch, Pairs, measure_mismatch
+from engine.analysis.effect_table import EffectTable, Mismatch, measure_mismatch
 from engine.errors import SftscopeError
 from engine.interactions import Floats
 from engine.probes import Probe
@@ -174,43 +174,55 @@ def _effects(record: StepRecord, index: int) -> Floats:
     return np.stack([record.effects.and_effects[part], record.effects.or_effects[part]])
 
 
-@dataclass(frozen=True, eq=False)
 class HistoryTable:
-    """The arrays of all probes, filled step by step, so that a run is held in memory once."""
+    """The arrays of all probes, filled step by step, so that a run is held in memory once.
 
-    scores: list[Floats]  # per probe (T, 2^n)
-    pairs: list[list[Pairs]]  # per probe and step: columns and effects
-    per_probe: Floats  # (T, 3, P): ζ, gap, noise
+    sizes: number of words of each probe. All effects lie in one block that grows, and not in an array a
+    probe and step: of those a long run would have a hundred thousand, which hold more than they contain.
+    """
 
-    @classmethod
-    def of(cls, steps: int, sizes: Sequence[int]) -> "HistoryTable":
+    def __init__(self, steps: int, sizes: Sequence[int]) -> None:
         large = steps * sum(1 << n for n in sizes) > LARGE
         dtype = np.float32 if large else np.float64
-        return cls(
-            scores=[np.empty((steps, 1 << n), dtype=dtype) for n in sizes],
-            pairs=[[] for _ in sizes],
-            per_probe=np.empty((steps, 3, len(sizes))),
-        )
+        self._scores: list[Floats] = [np.empty((steps, 1 << n), dtype=dtype) for n in sizes]
+        self._per_probe = np.empty((steps, 3, len(sizes)))  # ζ, gap, noise
+        self._column = np.empty(0, dtype=np.uint16 if max(sizes, default=0) < 16 else np.uint32)
+        self._effect = np.empty(0, dtype=dtype)
+        self._ends = np.zeros((steps, len(sizes)), dtype=np.int64)  # in the two above
+        self._used = 0
 
     def put(self, row: int, record: StepRecord) -> None:
         assert record.effects is not None
-        for index, scores in enumerate(self.scores):
+        for index, scores in enumerate(self._scores):
             scores[row] = record.scores[record.probe_slice(index)]
             effects = _effects(record, index).ravel()
             found = np.flatnonzero(effects)
-            narrow = np.uint16 if effects.size <= 1 << 16 else np.uint32
-            self.pairs[index].append((found.astype(narrow), effects[found].astype(scores.dtype)))
-        self.per_probe[row] = record.effects.zeta, record.effects.gap, record.noise
+            start, self._used = self._used, self._used + found.size
+            if self._used > self._column.size:
+                self._grow(row)
+            self._column[start : self._used], self._effect[start : self._used] = found, effects[found]
+            self._ends[row, index] = self._used
+        self._per_probe[row] = record.effects.zeta, record.effects.gap, record.noise
+
+    def _grow(self, row: int) -> None:
+        """Room for what all steps need if they are like those up to `row`, and at least a quarter more."""
+        steps = self._ends.shape[0]
+        size = max(self._used * steps // (row + 1), self._used + self._used // 4)
+        for block in (self._column, self._effect):
+            block.resize(size, refcheck=False)  # in place: nothing else holds the block while it is filled
 
     def probe(self, index: int, steps: int, probe: Probe, target: Mapping[str, Any]) -> ProbeHistory:
-        scores = self.scores[index][:steps]
-        pairs, self.pairs[index] = self.pairs[index], []  # freed as it goes: a run is held once
+        scores = self._scores[index][:steps]
+        ends = self._ends[:steps].ravel()
+        places = range(index, ends.size, len(self._scores))
+        parts = [slice(int(ends[at - 1]) if at else 0, int(ends[at])) for at in places]
+        pairs = [(self._column[part], self._effect[part]) for part in parts]
         return ProbeHistory(
             probe=probe,
             target=target,
             scores=scores,
             table=EffectTable.of_steps(len(probe.words), pairs, scores.dtype),
-            zeta=self.per_probe[:steps, 0, index],
-            gap=self.per_probe[:steps, 1, index],
-            noise=self.per_probe[:steps, 2, index],
+            zeta=self._per_probe[:steps, 0, index],
+            gap=self._per_probe[:steps, 1, index],
+            noise=self._per_probe[:steps, 2, index],
         )

@@ -106,7 +106,7 @@ class GrowingHistory:
             if not self._passes:
                 return None
             steps = self._passes.pop(0)
-            self._now = _Pass(list(steps), HistoryTable.of(len(steps), self._sizes), is_last=not self._passes)
+            self._now = _Pass(list(steps), HistoryTable(len(steps), self._sizes), is_last=not self._passes)
         while self._now.waiting:
             self._take(self._now, self._now.waiting.pop(0))
             if monotonic() > until and self._now.waiting:

@@ -5,7 +5,7 @@ by the same rule. An interaction of the first run generalizes where the second o
 (relation, words) with the same sign of effect.
 """
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 
 import numpy as np
 
@@ -15,6 +15,23 @@ from engine.analysis.history import RunHistory
 from engine.errors import SftscopeError
 from engine.probes import Probe
 from engine.text import safe_text
+
+Pair = tuple[int, int]  # a probe's index in the first run and in the second
+
+
+def shared_probes(first: RunHistory, second: RunHistory) -> list[Pair]:
+    """The probes that both runs have, whatever their ids: what a screen compares. A report asks for `match_probes`.
+
+    Of several equal ones in `second` that with the same id, else the first.
+    """
+    known: dict[Hashable, dict[str, int]] = {}
+    for index, part in enumerate(second.probes):
+        known.setdefault(_content(part.probe), {}).setdefault(part.probe.id, index)
+    pairs = []
+    for index, part in enumerate(first.probes):
+        if equal := known.get(_content(part.probe)):
+            pairs.append((index, equal.get(part.probe.id, next(iter(equal.values())))))
+    return pairs
 
 
 def match_probes(history: RunHistory, other: RunHistory) -> list[int]:
@@ -47,12 +64,24 @@ def match_probes(history: RunHistory, other: RunHistory) -> list[int]:
 
 def reference_signs(history: RunHistory, reference: Evolution) -> Sequence[Signs]:
     """Per probe of `history` the sign of each effect that the reference encodes at its last step, 0 elsewhere."""
+    return [_signs(reference, index) for index in match_probes(history, reference.history)]
+
+
+def shared_signs(history: RunHistory, reference: Evolution) -> Sequence[Signs | None]:
+    """As `reference_signs`, None for a probe that the reference does not have."""
+    places = dict(shared_probes(history, reference.history))
+    return [_signs(reference, places[p]) if p in places else None for p in range(len(history.probes))]
+
+
+def _signs(reference: Evolution, probe: int) -> Signs:
     last = reference.history.steps.size - 1
-    signs = []
-    for index in match_probes(history, reference.history):
-        effects = reference.history.probes[index].table.at(last)
-        signs.append(np.where(reference.omega(index, last), np.sign(effects), 0).astype(np.int8))
-    return signs
+    effects = reference.history.probes[probe].table.at(last)
+    return np.where(reference.omega(probe, last), np.sign(effects), 0).astype(np.int8)
+
+
+def _content(probe: Probe) -> Hashable:
+    """All that an interaction depends on; probes of equal content differ in nothing that `_difference` names."""
+    return probe.instruction, probe.input, probe.words
 
 
 def _difference(first: Probe, second: Probe) -> str:

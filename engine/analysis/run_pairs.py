@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from engine.analysis import metrics
 from engine.analysis.evolution import Change, Evolution, Sets
-from engine.analysis.history import ProbeHistory, RunHistory
+from engine.analysis.reference import Pair
 from engine.interactions import Floats
 
 
@@ -26,7 +26,6 @@ class Side(StrEnum):
 
 
 SIDES = tuple(Side)
-Pair = tuple[int, int]  # a probe's index in the first run and in the second
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,12 +47,6 @@ class RunDiff:
     subset: NDArray[np.int64]
     effect: Floats
     other_effect: Floats
-
-
-def shared_probes(first: RunHistory, second: RunHistory) -> list[Pair]:
-    """The probes that both runs have: equal prompt and equal words, whatever their ids."""
-    known = {_key(part): index for index, part in enumerate(second.probes)}
-    return [(index, known[key]) for index, part in enumerate(first.probes) if (key := _key(part)) in known]
 
 
 def linked_step(steps: NDArray[np.int64], number: int) -> int:
@@ -115,7 +108,3 @@ def jaccard_over_steps(first: Evolution, second: Evolution, pairs: Sequence[Pair
 def _omega(evolution: Evolution, probe: int, now: int) -> Sets:
     """Ω of a probe at one step: (2, 2^n)."""
     return evolution.partition(probe, now, now)[Change.PRESERVED]
-
-
-def _key(part: ProbeHistory) -> tuple[str, tuple[tuple[int, int], ...]]:
-    return part.probe.prompt, part.probe.words

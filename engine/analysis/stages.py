@@ -6,6 +6,7 @@ there are no two stages, and the reason says which is missing.
 """
 
 from dataclasses import dataclass
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +15,7 @@ from engine.analysis.evolution import Evolution
 from engine.analysis.turning_point import MIN_STEPS, TurningPoint, find_turning_point
 
 CLEAR_CHANGE = 0.15  # of log(1 + count), smoothed; less is not called a fall or a growth
+_FOUND: WeakKeyDictionary[Evolution, dict[int, "Boundary"]] = WeakKeyDictionary()  # every view asks for it
 LEVEL = 0.025  # of the test of the fall, and of that of the growth
 
 
@@ -34,7 +36,10 @@ class Boundary:
 
 def find_boundary(evolution: Evolution, *, seed: int = 0) -> Boundary:
     """The end of denoising, over all probes and from the first extracted step on."""
-    return boundary_of(evolution.counts(), evolution.history.steps, seed=seed)
+    found = _FOUND.setdefault(evolution, {})
+    if seed not in found:
+        found[seed] = boundary_of(evolution.counts(), evolution.history.steps, seed=seed)
+    return found[seed]
 
 
 def boundary_of(counts: NDArray[np.int64], steps: NDArray[np.int64], *, seed: int = 0) -> Boundary:

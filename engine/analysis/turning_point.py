@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from engine.interactions import Floats
 
 RESAMPLES = 1000
-MOST_VALUES = 1 << 21  # of resampled curves at a time
+MOST_VALUES = 1 << 21  # of resampled curves that are drawn at a time
+BLOCK_VALUES = 1 << 15  # of those that are worked on at a time, small enough for a core's cache
 COVERAGE = 0.95
 ALIKE = 0.25  # of the noise of a checkpoint
 MIN_STEPS = 5  # fewer have no noise to measure
@@ -85,10 +86,12 @@ def _interval(counts: Floats, rng: np.random.Generator) -> tuple[int, int]:
     minima = []
     for size in _parts(steps):
         drawn = rng.multinomial(probes, np.full(probes, 1 / probes), size=size)
-        again = np.log1p(drawn @ counts / probes)
-        level = smooth(again)
-        rest = (again - level) / (1 - 1 / (half + 1))  # the weight of the point itself is 1 / (half + 1)
-        minima.append(smooth(level + rest * rng.choice([-1.0, 1.0], size=rest.shape)).argmin(axis=1))
+        flipped = rng.integers(0, 2, size=(size, steps))
+        for rows in _blocks(size, steps):
+            again = np.log1p(drawn[rows] @ counts / probes)
+            level = smooth(again)
+            rest = (again - level) / (1 - 1 / (half + 1))  # the weight of the point itself is 1 / (half + 1)
+            minima.append(smooth(level + rest * (2 * flipped[rows] - 1)).argmin(axis=1))
     ends = [(1 - COVERAGE) / 2, (1 + COVERAGE) / 2]
     low, high = np.quantile(np.concatenate(minima), ends, method="nearest")
     return int(low), int(high)
@@ -98,6 +101,12 @@ def _parts(steps: int) -> list[int]:
     """`RESAMPLES` in parts whose curves of T = `steps` stay small."""
     most = min(RESAMPLES, max(1, MOST_VALUES // steps))
     return [most] * (RESAMPLES // most) + ([RESAMPLES % most] if RESAMPLES % most else [])
+
+
+def _blocks(curves: int, steps: int) -> list[slice]:
+    """Rows of `curves` curves of T = `steps`, as many at a time as a core's cache holds."""
+    most = max(1, BLOCK_VALUES // steps)
+    return [slice(first, min(first + most, curves)) for first in range(0, curves, most)]
 
 
 def _noise(curves: Floats) -> Floats:
@@ -115,10 +124,11 @@ def _fall(level: Floats) -> Floats:
 
 def _p_value(mean: Floats, null: Floats, rng: np.random.Generator) -> float:
     """The share of noisy copies of a curve without a fall whose fall, in units of its noise, is as large."""
-    seen = _fall(smooth(mean)) / _noise(mean)
+    noise = _noise(mean)
+    seen = _fall(smooth(mean)) / noise
     as_large = 0
-    for size in _parts(mean.size):
-        copies = null + _noise(mean) * rng.normal(size=(size, mean.size))
+    for rows in _blocks(RESAMPLES, mean.size):
+        copies = null + noise * rng.normal(size=(rows.stop - rows.start, mean.size))
         as_large += int((_fall(smooth(copies)) / _noise(copies) >= seen).sum())
     return (1 + as_large) / (1 + RESAMPLES)
 

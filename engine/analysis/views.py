@@ -5,9 +5,9 @@ a number is a mean over probes its name says so (`_mean`); `pooled` sums over pr
 """
 
 import json
-import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, fields, is_dataclass
+from math import isfinite, isnan
 from typing import Any
 
 import numpy as np
@@ -68,6 +68,11 @@ class Trends:
     matching_error_encoded: list[float]
     boundary: Boundary
     jaccard_neighbours: list[float] = field(default_factory=list)
+
+    @property
+    def has_reference(self) -> bool:
+        """Whether a generalizable ratio is defined anywhere."""
+        return any(not isnan(value) for part in self.classes.values() for value in part.generalizable_mean)
 
 
 @dataclass(frozen=True)
@@ -144,12 +149,12 @@ def trends(
     evolution: Evolution,
     selection: Selection,
     *,
-    references: Sequence[Signs] | None = None,
+    references: Sequence[Signs | None] | None = None,
 ) -> Trends:
     """Every class at every step, against the base step of `selection`.
 
     references: per probe of the run what a baseline LLM encodes (see `reference`), for the
-    generalizable ratio.
+    generalizable ratio; None for a probe that it does not have.
     """
     history, probes = evolution.history, selection.probes_of(evolution)
     parts = [
@@ -255,18 +260,20 @@ def backbone(evolution: Evolution, selection: Selection) -> Backbone:
 
 def as_plain(view: object) -> Any:
     """A view as what JSON can hold: plain dicts and lists, NaN as null."""
-    return to_plain(asdict(view))  # type: ignore[call-overload]
+    return to_plain(view)
 
 
 def to_plain(value: Any) -> Any:
-    """`value` as what JSON can hold: a float that is not finite is None, an unknown kind its text."""
+    """`value` as what JSON can hold: a float that is not finite is None, a record a dict, an unknown kind its text."""
+    if isinstance(value, float):
+        return value if isfinite(value) else None
     if isinstance(value, Mapping):
         return {str(key): to_plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [to_plain(item) for item in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value if value is None or isinstance(value, bool | int | float | str) else str(value)
+    if is_dataclass(value) and not isinstance(value, type):
+        return {field.name: to_plain(getattr(value, field.name)) for field in fields(value)}
+    return value if value is None or isinstance(value, bool | int | str) else str(value)
 
 
 def to_json(plain: Any) -> str:

@@ -15,7 +15,6 @@ from tui.safe_lines import shown
 from tui.state import Sort, View
 from tui.widgets.lines import Piece, fit, line
 from tui.widgets.sparkline import signed_line
-from tui.widgets.virtual_table import window
 
 _EFFECT = 7
 _DELTA_FROM = 96  # columns of the pane from which Δ has its own column
@@ -37,18 +36,36 @@ class ChangesPane(Pane[ChangesSlice]):
     """A table of which only the visible rows are made."""
 
     view = View.CHANGES
-    _top = 0
+    _columns: "_Columns | None" = None
 
     @property
     def page(self) -> int:
         """Number of rows that are visible at once."""
         return max(self.size.height - 2, 1)
 
+    def sort_at(self, x: int, y: int) -> Sort | None:
+        """By the column whose head lies there; the effect at the base and the curve mean strength."""
+        if y != 1 or self._columns is None:
+            return None
+        columns = self._columns
+        ends: list[tuple[int, Sort]] = []
+        for width, sort in (
+            (3, Sort.CLASS),
+            (4, Sort.RELATION),
+            (4, Sort.ORDER),
+            (columns.probe + 1 if columns.probe else 0, Sort.WORDS),
+            (columns.words, Sort.WORDS),
+            (_EFFECT, Sort.STRENGTH),
+            (_EFFECT, Sort.NOW),
+            (columns.delta, Sort.DELTA),
+        ):
+            ends.append(((ends[-1][0] if ends else 0) + width, sort))
+        return next((sort for end, sort in ends if x < end), Sort.STRENGTH)
+
     def content(self, slice: ChangesSlice, width: int, height: int) -> list[Strip]:
         """Title, heads, rows."""
-        columns = _Columns.for_width(width, slice)
-        visible = window(slice.rows.size, slice.cursor, max(height - 2, 0), self._top)
-        self._top = visible.start
+        self._columns = columns = _Columns.for_width(width, slice)
+        visible = self.visible(slice.rows.size, slice.cursor, max(height - 2, 0), 2)
         strips = [self._counts(slice, width), line(self._heads(slice, columns), width)]
         strips += [self._row(slice, position, columns, width) for position in visible]
         if not slice.rows.size:

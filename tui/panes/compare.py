@@ -6,17 +6,17 @@ from dataclasses import dataclass
 from rich.style import Style
 from textual.strip import Strip
 
+from engine.analysis.evolution import Change
 from engine.analysis.history import ProbeHistory
 from engine.analysis.run_pairs import SIDES, RunDiff, Side
 from engine.interactions import Relation
 from tui.number_text import plain, signed
-from tui.palette import Inks
+from tui.palette import CLASS_GLYPHS, Inks
 from tui.panes.pane import Pane
 from tui.safe_lines import shown
 from tui.state import View
 from tui.widgets.lines import Piece, fit, line
 from tui.widgets.sparkline import Marks, area, even_width, marked
-from tui.widgets.virtual_table import window
 
 _EFFECT = 8
 _GLYPHS = {Side.HERE: "<", Side.BOTH: "=", Side.THERE: ">"}
@@ -29,6 +29,7 @@ class CompareSlice:
     """Two runs at their steps; diff is None where there is nothing to compare yet, and `why` says so.
 
     jaccard: over all steps of this run, None while it is computed. shared: number of probes both have.
+    shares: ρ of each class at this step, empty where there is none (yet); last_step: the second run's, which ρ is about.
     """
 
     other: str
@@ -40,6 +41,8 @@ class CompareSlice:
     linked: bool = True
     now: int = 0
     cursor: int = 0
+    shares: Sequence[tuple[Change, float]] = ()
+    last_step: int = 0
 
 
 class ComparePane(Pane[CompareSlice]):
@@ -47,7 +50,6 @@ class ComparePane(Pane[CompareSlice]):
 
     view = View.COMPARE
     page = 1
-    _top = 0
 
     def content(self, slice: CompareSlice, width: int, height: int) -> list[Strip]:
         """From top to bottom."""
@@ -63,8 +65,18 @@ class ComparePane(Pane[CompareSlice]):
         probes = f"{slice.shared} shared probes"
         alike = f" Jaccard {plain(diff.jaccard)}   same sign {plain(diff.same_sign)} of both   {probes}"
         head = [self.title(title, width), line(counts, width), line([(alike, inks.strong)], width)]
+        head += [self._shares(slice, width)] if height >= 10 else []
         head += self._curve(slice, width) if height >= 14 else []
-        return [*head, *self._list(slice, diff, width, height - len(head))]
+        return [*head, *self._list(slice, diff, width, height, len(head))]
+
+    def _shares(self, slice: CompareSlice, width: int) -> Strip:
+        inks = self.look.inks
+        pieces: list[Piece] = [(" ρ" if slice.shares else " ρ –", inks.strong)]
+        for change, share in slice.shares:
+            pieces.append((f"  {CLASS_GLYPHS[change]} {plain(share)}", inks.of(change)))
+        if slice.shares:
+            pieces.append((f"   encoded there too at its last step {slice.last_step}, with one sign", inks.muted))
+        return line(pieces, width)
 
     def _curve(self, slice: CompareSlice, width: int) -> list[Strip]:
         inks = self.look.inks
@@ -76,7 +88,8 @@ class ComparePane(Pane[CompareSlice]):
         title = line([(" Jaccard over the steps, from 0 to 1", inks.muted)], width)
         return [title, *(line([(" ", Style()), *pieces], width) for pieces in drawn)]
 
-    def _list(self, slice: CompareSlice, diff: RunDiff, width: int, height: int) -> list[Strip]:
+    def _list(self, slice: CompareSlice, diff: RunDiff, width: int, bottom: int, top: int) -> list[Strip]:
+        height = bottom - top
         if height < 2:
             return []
         self.page = height - 1
@@ -84,8 +97,7 @@ class ComparePane(Pane[CompareSlice]):
         words = max(width - 12 - probe - 2 * _EFFECT, 6)
         heads = "   rel ord " + fit("probe", probe) + fit("words, by strength", words)
         heads += fit("here", _EFFECT, right=True) + fit("there", _EFFECT, right=True)
-        visible = window(diff.side.size, slice.cursor, height - 1, self._top)
-        self._top = visible.start
+        visible = self.visible(diff.side.size, slice.cursor, height - 1, top + 1)
         strips = [line([(heads, self.look.inks.muted)], width)]
         for row in visible:
             side, part = SIDES[int(diff.side[row])], slice.probes[int(diff.probe[row])]

@@ -8,8 +8,9 @@ from rich.style import Style
 from textual.strip import Strip
 
 from tui.palette import ON_DARK, Glyphs, Inks
-from tui.state import View
+from tui.state import Sort, View
 from tui.widgets.lines import Lines, Piece, line
+from tui.widgets.virtual_table import window
 
 Slice = TypeVar("Slice")
 
@@ -29,6 +30,9 @@ class Pane(Lines, Generic[Slice]):
     view: View
     slice: Slice | None = None
     look = Look()
+    _top = 0  # the first visible row of a pane that lists rows
+    _rows = range(0)  # those that are visible
+    _first_line = 0  # where the first of them lies
 
     def show(self, slice: Slice | None, look: Look) -> None:
         """Draw `slice`."""
@@ -44,6 +48,26 @@ class Pane(Lines, Generic[Slice]):
     def content(self, slice: Slice, width: int, height: int) -> Sequence[Strip]:
         """The lines of the pane, the title first."""
         raise NotImplementedError  # every pane has its own; Textual's metaclass leaves no room for ABCMeta
+
+    def visible(self, n_rows: int, cursor: int, height: int, first_line: int) -> range:
+        """The rows that fit into `height` lines from the line `first_line` on; remembered for the mouse."""
+        self._rows, self._first_line = window(n_rows, cursor, height, self._top), first_line
+        self._top = self._rows.start
+        return self._rows
+
+    @property
+    def lists_rows(self) -> bool:
+        """Whether there is a row for a cursor."""
+        return bool(self._rows)
+
+    def row_at(self, y: int) -> int | None:
+        """The row that lies on the line `y`."""
+        at = y - self._first_line
+        return self._rows[at] if 0 <= at < len(self._rows) else None
+
+    def sort_at(self, x: int, y: int) -> Sort | None:
+        """What a click there asks the rows to be ordered by: the head of a column."""
+        return None
 
     def title(self, rest: Sequence[Piece], width: int) -> Strip:
         """The pane's number and name, then `rest`."""

@@ -17,7 +17,6 @@ from tui.state import View
 from tui.widgets.lines import Piece, fit, line
 from tui.widgets.prompt_words import word_pieces, wrapped
 from tui.widgets.sparkline import Marks, area, even_width, marked, signed_line, value_range
-from tui.widgets.virtual_table import window
 
 _EFFECT = 8
 _MOST_PROMPT = 6  # lines
@@ -56,7 +55,6 @@ class ProbePane(Pane[ProbeSlice]):
 
     view = View.PROBE
     page = 1
-    _top = 0
 
     def content(self, slice: ProbeSlice, width: int, height: int) -> list[Strip]:
         """From top to bottom, the list taking what is left."""
@@ -65,7 +63,7 @@ class ProbePane(Pane[ProbeSlice]):
         spare = height - len(head) - 3 - slice.rows.size  # what the list leaves, for the life line
         tall = min(max(spare, _LIFE), _TALLEST_LIFE)
         life = [] if row is None or height - len(head) < 10 else self._life(slice, row, width, tall)
-        listed = self._list(slice, width, max(height - len(head) - len(life), 0))
+        listed = self._list(slice, width, max(height - len(life), 0), len(head))
         return [*head, *listed, *life]
 
     def _title(self, slice: ProbeSlice, width: int) -> Strip:
@@ -104,7 +102,8 @@ class ProbePane(Pane[ProbeSlice]):
         lines = [*wrapped(known, width - 1, 2), *wrapped([(context, inks.muted)], width - 1, 2)]
         return [line([(" ", inks.plain), *pieces], width) for pieces in lines]
 
-    def _list(self, slice: ProbeSlice, width: int, height: int) -> list[Strip]:
+    def _list(self, slice: ProbeSlice, width: int, bottom: int, top: int) -> list[Strip]:
+        height = bottom - top
         if height < 2:
             return []
         self.page = height - 1
@@ -112,8 +111,7 @@ class ProbePane(Pane[ProbeSlice]):
         words = max(width - 12 - _EFFECT * 2 - drawn - 4, 6)
         heads = "   rel ord " + fit("logical model", words) + fit("effect", _EFFECT, right=True)
         heads += fit("in x_T", _EFFECT, right=True) + ("  over the steps" if drawn else "")
-        visible = window(slice.rows.size, slice.cursor, height - 1, self._top)
-        self._top = visible.start
+        visible = self.visible(slice.rows.size, slice.cursor, height - 1, top + 1)
         strips = [line([(heads, self.look.inks.muted)], width)]
         strips += [self._row(slice, position, words, drawn, width) for position in visible]
         if not slice.rows.size:

@@ -14,7 +14,6 @@ from tui.panes.pane import Pane
 from tui.safe_lines import shown
 from tui.state import View
 from tui.widgets.lines import Piece, fit, line
-from tui.widgets.virtual_table import window
 
 PER_PROBE = ("n_variables", "target", "noise", "zeta", "gap", "objective")
 PER_STATE = ("scores", "and_effects", "or_effects")
@@ -48,7 +47,6 @@ class RawPane(Pane[RawSlice]):
 
     view = View.RAW
     page = 1
-    _top = 0
 
     def content(self, slice: RawSlice, width: int, height: int) -> list[Strip]:
         """Title, names, rows."""
@@ -67,8 +65,7 @@ class RawPane(Pane[RawSlice]):
         for name in DATASETS[first:]:
             names += [(name, inks.cursor if name == chosen else inks.muted), (" ", Style())]
         self.page = max(height - 2, 1)
-        visible = window(len(values), slice.row, self.page, self._top)
-        self._top = visible.start
+        visible = self.visible(len(values), slice.row, self.page, 2)
         rows = [self._row(slice, chosen, values, index, width) for index in visible]
         return [title, line(names, width), *rows]
 

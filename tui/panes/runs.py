@@ -11,7 +11,6 @@ from tui.panes.pane import Pane
 from tui.state import View
 from tui.widgets.lines import Piece, fit, line
 from tui.widgets.prompt_words import wrapped
-from tui.widgets.virtual_table import window
 
 
 @dataclass(frozen=True)
@@ -39,7 +38,6 @@ class RunsPane(Pane[RunsSlice]):
 
     view = View.RUNS
     page = 1
-    _top = 0
 
     def content(self, slice: RunsSlice, width: int, height: int) -> list[Strip]:
         """Title, rows, the headline of the chosen one."""
@@ -47,8 +45,7 @@ class RunsPane(Pane[RunsSlice]):
         title = self.title([(f": {len(slice.runs)} found", inks.plain)], width)
         keys = line([(" enter opens, space compares with it;  * open  x compared with", inks.muted)], width)
         self.page = max(height - 7, 1)
-        visible = window(len(slice.runs), slice.cursor, self.page, self._top)
-        self._top = visible.start
+        visible = self.visible(len(slice.runs), slice.cursor, self.page, 2)
         name = min(max((cell_len(run.name) for run in slice.runs), default=8), max(width // 3, 10))
         strips = [title, keys, *(self._row(slice, position, name, width) for position in visible)]
         if slice.runs:

@@ -17,11 +17,13 @@ from tui.widgets.lines import Piece, fit, line
 from tui.widgets.sparkline import Marks, area, even_width, marked, value_range
 
 _GAP = 2
-_ESSENTIAL, _ALL = 4, 6  # rows of charts
+_ESSENTIAL = 3  # rows of the classes' charts, where there is room for no more
+_ROOMY = 18  # lines from which on there are as many as fit
 _SPLIT_BELOW = 72  # columns below which the run's own curves take two rows, where there is height
 _FIELDS = (
     ("count", "count", "count_mean", plain),
     ("strength", "strength", "strength_mean", plain),
+    ("ρ", "ρ", "generalizable_mean", plain),
     ("uncancelled", "uncanc.", "uncancelled_mean", plain),
     ("mean order", "order", "order_mean", plain),
     ("contribution", "contrib.", "contribution_mean", signed),
@@ -30,11 +32,12 @@ _FIELDS = (
 
 @dataclass(frozen=True, eq=False)
 class TrendsSlice:
-    """The curves, the present step's index and how many probes they are means of."""
+    """The curves, the present step's index, how many probes they are means of, and the second run's name."""
 
     trends: Trends
     now: int
     n_probes: int
+    other: str = ""
 
 
 @dataclass(frozen=True)
@@ -58,13 +61,13 @@ class TrendsPane(Pane[TrendsSlice]):
         """As many rows of charts as fit."""
         base = slice.trends.base_step
         probes = f"mean of {slice.n_probes} probes" if slice.n_probes > 1 else "one probe"
-        title = self.title([(f": against step {base}, {probes}", self.look.inks.muted)], width)
+        rho = f", ρ in {slice.other}" if slice.trends.has_reference else ""
+        title = self.title([(f": against step {base}, {probes}{rho}", self.look.inks.muted)], width)
         rows = self._class_rows(slice)
         own = self._own_row(slice)
         room = height - 1
-        if room < _ALL * 3:
-            rows = rows[: _ESSENTIAL - 1]
-        split = width < _SPLIT_BELOW and room >= (_ALL + 1) * 3 and len(own) == 4
+        split = width < _SPLIT_BELOW and room >= (len(rows) + 2) * 3 and len(own) == 4
+        rows = rows[: room // 3 - 1 if room >= _ROOMY else _ESSENTIAL]
         rows = [*rows, *([own[::3], own[1:3]] if split else [own])][: max(room // 2, 1)]
         chart_height = max(room // len(rows) - 1, 1)
         return [title, *(strip for row in rows for strip in self._draw(row, slice, width, chart_height))]
@@ -72,8 +75,10 @@ class TrendsPane(Pane[TrendsSlice]):
     def _class_rows(self, slice: TrendsSlice) -> list[list[Chart]]:
         rows = []
         for name, short, field, text in _FIELDS:
+            if name == "ρ" and not slice.trends.has_reference:
+                continue
             series = {change: getattr(slice.trends.classes[change], field) for change in Change}
-            limits = (0.0, 1.0) if name == "uncancelled" else value_range(*series.values())
+            limits = (0.0, 1.0) if name in ("uncancelled", "ρ") else value_range(*series.values())
             rows.append(
                 [
                     Chart(

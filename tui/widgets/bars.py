@@ -45,12 +45,26 @@ def tab_parts(
     left: list[Piece] = []
     for each in View:
         style = inks.cursor + Style(bold=True) if each is view else Style()
-        left.append((f" {each.number} {each.value} ", style))
+        left.append((_tab(each), style))
     right: list[Piece] = []
     for name, number in losses:
         right += [(f"{name} ", inks.muted), (f"{number} ", inks.strong)]
     room = width - sum(cell_len(text) for text, _ in left)
     return left, right if sum(cell_len(text) for text, _ in right) <= room else []
+
+
+def _tab(view: View) -> str:
+    return f" {view.number} {view.value} "
+
+
+def tab_at(x: int) -> View | None:
+    """The view whose tab lies at the cell `x`."""
+    end = 0
+    for view in View:
+        end += cell_len(_tab(view))
+        if x < end:
+            return view
+    return None
 
 
 class FooterBar(Lines):

@@ -10,8 +10,9 @@ from typing import ClassVar
 from rich.cells import cell_len, set_cell_size
 from rich.segment import Segment
 from rich.style import Style
-from textual.events import Resize
+from textual.events import Click, MouseScrollDown, MouseScrollUp, Resize
 from textual.geometry import Region
+from textual.message import Message
 from textual.strip import Strip
 from textual.widget import Widget
 
@@ -86,6 +87,21 @@ class Lines(Widget):
     """Lines of text that a subclass lays out for the present size."""
 
     can_focus = False
+
+    class Clicked(Message):
+        """A click on a cell of a widget."""
+
+        def __init__(self, widget: "Lines", x: int, y: int) -> None:
+            super().__init__()
+            self.widget, self.x, self.y = widget, x, y
+
+    class Wheeled(Message):
+        """A turn of the wheel over a widget, 1 down or -1 up."""
+
+        def __init__(self, widget: "Lines", by: int) -> None:
+            super().__init__()
+            self.widget, self.by = widget, by
+
     ALLOW_SELECT: ClassVar[bool] = False
 
     def __init__(self, *, id: str | None = None, classes: str | None = None) -> None:
@@ -117,6 +133,21 @@ class Lines(Widget):
     def on_resize(self, event: Resize) -> None:
         """A new size is a new layout."""
         self.redraw()
+
+    def on_click(self, event: Click) -> None:
+        """Tell where, counted from the first cell of the content."""
+        if (at := event.get_content_offset(self)) is not None:
+            self.post_message(self.Clicked(self, at.x, at.y))
+
+    def on_mouse_scroll_down(self, event: MouseScrollDown) -> None:
+        """The wheel, towards the user."""
+        event.stop()
+        self.post_message(self.Wheeled(self, 1))
+
+    def on_mouse_scroll_up(self, event: MouseScrollUp) -> None:
+        """The wheel, away."""
+        event.stop()
+        self.post_message(self.Wheeled(self, -1))
 
     def render_line(self, y: int) -> Strip:
         """Line `y`, over the widget's own colours."""

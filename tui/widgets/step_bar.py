@@ -48,28 +48,33 @@ def pages(steps: Sequence[int], width: int, boundary: int | None) -> list[range]
     return [*result, range(start, len(steps))]
 
 
-def step_pieces(content: StepBarContent, width: int, inks: Inks) -> list[Piece]:
-    """The checkpoints of the present page."""
+def step_cells(content: StepBarContent, width: int, inks: Inks) -> list[tuple[Piece, int | None]]:
+    """The checkpoints of the present page as pieces, each with the index of its step."""
     boundary = content.boundary.index if content.boundary else None
     found = pages(content.steps, width, boundary)
     page = next(page for page in found if content.now in page)
-    pieces: list[Piece] = []
+    cells: list[tuple[Piece, int | None]] = []
     if len(found) > 1:
-        pieces.append(("‹" if page.start else " ", inks.muted))
+        cells.append((("‹" if page.start else " ", inks.muted), None))
     for index in page:
         style = _stage_style(index, boundary, inks)
         number = str(content.steps[index])
         if index == content.now:
-            pieces.append((f"[{number}]", style + Style(reverse=True, bold=True)))
+            cells.append(((f"[{number}]", style + Style(reverse=True, bold=True)), index))
         elif index == content.pinned:
-            pieces.append((f"({number})", style))
+            cells.append(((f"({number})", style), index))
         else:
-            pieces.append((f" {number} ", style))
+            cells.append(((f" {number} ", style), index))
         if index == boundary:
-            pieces.append(("┊", inks.strong))
+            cells.append((("┊", inks.strong), index))
     if len(found) > 1 and page.stop < len(content.steps):
-        pieces.append(("›", inks.muted))
-    return pieces
+        cells.append((("›", inks.muted), None))
+    return cells
+
+
+def step_pieces(content: StepBarContent, width: int, inks: Inks) -> list[Piece]:
+    """The checkpoints of the present page."""
+    return [piece for piece, _ in step_cells(content, width, inks)]
 
 
 def stage_pieces(content: StepBarContent, inks: Inks) -> list[Piece]:
@@ -137,6 +142,17 @@ class StepBar(Lines):
         """Draw `content`."""
         self.content, self.inks = content, inks
         self.redraw()
+
+    def step_at(self, x: int, y: int) -> int | None:
+        """The index of the step whose number lies there."""
+        if self.content is None or y:
+            return None
+        end = 0
+        for (text, _), index in step_cells(self.content, self.size.width - 2, self.inks):
+            end += cell_len(text)
+            if x < end:
+                return index
+        return None
 
     def lay_out(self, width: int, height: int) -> list[Strip]:
         """Two lines, one cell from the edge; the stages stand beside the steps where both fit."""
