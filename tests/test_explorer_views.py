@@ -22,6 +22,7 @@ from engine.analysis.views import Selection, trends
 from engine.errors import SftscopeError
 from engine.interactions import Relation
 from engine.store import RunFolder
+from engine.store.requests import Request, listen, stop_listening, take
 from tui.app import ExplorerApp
 from tui.change_table import arrange, build_table
 from tui.command_line import command_for
@@ -557,3 +558,27 @@ async def test_a_new_reading_keeps_the_curves(run: Path) -> None:
         await settle(pilot)
         assert "computing" not in screen_text(pilot)
         assert "τ max-run 0.2" in text_of(pilot, "#header")
+
+
+# ------------------------------------------------------------------ asking the training
+
+
+async def test_the_training_is_asked_only_where_one_listens_and_only_when_asked_twice(run: Path) -> None:
+    """`S` says why not; with a training it asks after the second enter, and not after another choice in between."""
+    folder = RunFolder(run)
+    async with opened(run) as pilot:
+        await press(pilot, "S")
+        assert "no training listens" in text_of(pilot, "#footer")
+        listen(folder)
+        try:
+            await press(pilot, "S", "enter", "escape")
+            assert take(folder) is None
+            await press(pilot, "S", "enter", "down", "enter")
+            assert take(folder) is None
+            await press(pilot, "enter")
+            asked = take(folder)
+            assert asked is not None
+            assert asked.request is Request.STOP
+            assert "asked for: stop" in text_of(pilot, "#footer")
+        finally:
+            stop_listening(folder)

@@ -14,6 +14,9 @@ from textual.screen import Screen
 from engine.analysis.run_pairs import linked_step
 from engine.analysis.thresholds import ThresholdRule
 from engine.errors import SftscopeError
+from engine.store import RunFolder
+from engine.store.requests import Request, ask, why_not_asked
+from tui.asking import AskDialog
 from tui.command_line import command_for
 from tui.dialogs import ExportDialog, ExportWish, TextDialog, ThresholdDialog
 from tui.explorer_base import ExplorerBase
@@ -302,6 +305,26 @@ class ExplorerApp(ExplorerBase):
             self.action_rows(3 * wheel.by)
         elif isinstance(wheel.widget, Pane | StepBar):
             self.action_turn("next_step" if wheel.by > 0 else "previous_step")
+
+    # ---------------------------------------------------------------- what is asked of the training
+
+    def action_ask(self) -> None:
+        """Choose what to ask of the training that writes this run; only where one listens."""
+        if why := why_not_asked(RunFolder(self.session.path)):
+            self.tell(why)
+        else:
+            self.push_screen(AskDialog(self.inks), self._ask)
+
+    def _ask(self, request: Request | None) -> None:
+        if request is None:
+            return
+        verdict = self.derived.verdict(self.reading) if self.derived and self.reading else None
+        try:
+            ask(RunFolder(self.session.path), request, verdict.sentence if verdict else "")
+        except SftscopeError as error:
+            self.tell(str(error))
+        else:
+            self.tell(f"asked for: {request}; the training does it after its present step")
 
     # ---------------------------------------------------------------- the rest
 

@@ -103,6 +103,7 @@ KEYS: tuple[KeyRow, ...] = (
     KeyRow("y", "y", "app.copy('view')", "copy this view as text", "Taking along"),
     KeyRow("Y", "Y", "app.copy('command')", "copy the command that shows this view again", "Taking along"),
     KeyRow("e", "e", "app.export", "export this view, or the whole report", "Taking along", "export"),
+    KeyRow("S", "S", "app.ask", "ask the training that writes this run to save, or to stop", "Program"),
     KeyRow("exclamation_mark", "!", "app.problems", "step files that were left out", "Program"),
     KeyRow("question_mark", "?", "app.help", "this help", "Program", "help"),
     KeyRow("ctrl+p,c", "ctrl+p c", "app.command_palette", "all commands and themes, by name", "Program"),

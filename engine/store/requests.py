@@ -4,6 +4,7 @@ A training that listens says so in `listening.json`. A request is `request.json`
 writable by its owner alone; the training takes it away and leaves what came of it in `answer.json`.
 """
 
+import contextlib
 import json
 import os
 import socket
@@ -91,11 +92,14 @@ def take(folder: RunFolder) -> Asked | None:
     except OSError as error:  # a link, or not readable
         path.unlink(missing_ok=True)
         raise SftscopeError(f"{path}: not a request: {error.strerror}") from None
-    with os.fdopen(descriptor, "rb") as file:
-        status = os.fstat(file.fileno())
+    try:
+        status = os.fstat(descriptor)
         plain = stat.S_ISREG(status.st_mode) and status.st_nlink == 1
-        raw = file.read(_MOST_BYTES + 1) if plain else b""
-    path.unlink(missing_ok=True)
+        raw = os.read(descriptor, _MOST_BYTES + 1) if plain else b""
+    finally:
+        os.close(descriptor)
+    with contextlib.suppress(IsADirectoryError, PermissionError):  # it is not honoured all the same
+        path.unlink(missing_ok=True)
     if not plain or status.st_uid != os.geteuid() or status.st_mode & 0o022:
         raise SftscopeError(f"{path}: a request that is not from the owner of this training was not honoured")
     return _parsed(raw, path)

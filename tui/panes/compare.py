@@ -29,7 +29,7 @@ class CompareSlice:
     """Two runs at their steps; diff is None where there is nothing to compare yet, and `why` says so.
 
     jaccard: over all steps of this run, None while it is computed. shared: number of probes both have.
-    shares: ρ of each class at this step, empty where there is none (yet); last_step: the second run's, which ρ is about.
+    shares: ρ of each class at this step, empty where there is none (yet); last_step: the second run's, of which ρ is.
     """
 
     other: str

@@ -1,0 +1,68 @@
+"""Real trainings by TRL: attached without a flag, and watched while they run."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from foreign_training import WORDS, write_inputs
+
+from engine.analysis.reading import load_history
+from engine.attach.attach import Choices, attach
+from engine.store import RunFolder
+
+TESTS = Path(__file__).parent
+
+
+def trained(folder, kind, *where):
+    """What SFTTrainer leaves in a folder; a process of its own, since TRL warns of much."""
+    out = folder / "-".join((kind, *where))
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(TESTS.parent), str(TESTS)])}
+    command = [sys.executable, str(TESTS / "trl_training.py"), str(folder), str(out), kind, *where]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-2000:]
+    return out, json.loads((out / "history.json").read_text())
+
+
+@pytest.fixture(scope="module")
+def inputs(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("trl")
+    write_inputs(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def lora(inputs):
+    return trained(inputs, "lora")
+
+
+@pytest.mark.parametrize("kind", ["lora", "full"])
+def test_checkpoints_of_trl_are_attached_with_its_losses(inputs, lora, kind):
+    out, log = lora if kind == "lora" else trained(inputs, kind)
+    settings = {"model": {"path": str(inputs / "toy"), "device": "cpu"}, "probes": {"n_words": WORDS}}
+    attach(out, inputs / f"run-{kind}", inputs / "probes.jsonl", Choices(settings=settings))
+    history = load_history(inputs / f"run-{kind}")
+    assert history.steps.tolist() == [0, 2, 4, 6]
+    evals = {row["step"]: row["eval_loss"] for row in log if "eval_loss" in row}
+    losses = {row["step"]: row["loss"] for row in log if "loss" in row}
+    assert history.losses["eval"].tolist() == [evals[step] for step in (0, 2, 4, 6)]
+    assert history.losses["train"][1:].tolist() == [losses[step] for step in (2, 4, 6)]
+    assert np.abs(history.probes[0].scores[-1] - history.probes[0].scores[0]).max() > 0.01
+
+
+def test_the_callback_in_an_sfttrainer_changes_nothing_of_it(inputs, lora):
+    out, watched = trained(inputs, "lora", "in-process")
+    alone = lora[1]
+    names = ("loss", "eval_loss", "grad_norm", "entropy", "mean_token_accuracy")
+    assert [[row.get(name) for name in names] for row in watched if "sftscope/encoded" not in row][:-1] == [
+        [row.get(name) for name in names] for row in alone
+    ][:-1]
+    assert [row["sftscope/step"] for row in watched if "sftscope/encoded" in row] == [0, 2, 4, 6]
+    live, copied = RunFolder(out / "run"), inputs / "run-again"
+    settings = {"model": {"path": str(inputs / "toy"), "device": "cpu"}, "probes": {"n_words": WORDS}}
+    attach(out, copied, inputs / "probes.jsonl", Choices(settings=settings))
+    for step in (0, 2, 4, 6):
+        np.testing.assert_allclose(live.read_step(step).scores, RunFolder(copied).read_step(step).scores, atol=1e-5)
