@@ -27,7 +27,7 @@ from engine.probes import read_probes
 from engine.progress import say
 from engine.training import plan as training
 from engine.training.labels import find_collisions
-from engine.training.method import trainable
+from engine.training.method import trainable, training_dtype
 
 SCHEMA = "sftscope-plan"
 VERSION = 1
@@ -142,7 +142,7 @@ def _measure(settings: RunSettings) -> _Plan:
     say("plan: loading the model, then timing it for some seconds")
     startup = time.process_time()  # of the libraries, which a run imports too
     started = time.perf_counter()
-    llm = load_llm(settings.model)
+    llm = load_llm(settings.model, dtype=training_dtype(settings.model, settings.training))
     load_seconds = time.perf_counter() - started
     template = resolve_template(llm.tokenizer, settings.model.template)
     prompts = [mask_probe(probe, llm.tokenizer, template, settings.extraction.target) for probe in probes]
@@ -169,7 +169,8 @@ def _scorer(settings: RunSettings, llm: LLM, prompts: Sequence[MaskedPrompt]) ->
     extraction = settings.extraction
     precision = FLOAT32 if extraction.dtype == AUTO else extraction.dtype
     dtype = weights_dtype(precision)
-    model = llm.model if dtype == settings.model.dtype else load_llm(settings.model, dtype=dtype).model
+    trained = training_dtype(settings.model, settings.training)
+    model = llm.model if dtype == trained else load_llm(settings.model, dtype=dtype).model
     if dtype != FLOAT32 and settings.training.method == "lora":
         if model is llm.model:
             model = copy.deepcopy(model)  # which is yet to get the adapter that is trained

@@ -58,6 +58,18 @@ def test_resolved_paths_are_absolute_and_a_hub_name_stays(folder: Path) -> None:
     assert resolved.data.eval == ""
 
 
+def test_data_are_a_file_a_folder_a_hub_name_or_a_name_in_dataset_info(folder: Path) -> None:
+    (folder / "dataset_info.json").write_text("{}")
+    for given, expected in (
+        ('train = "train.jsonl"', str((folder / "train.jsonl").resolve())),
+        ('train = "."', str(folder.resolve())),
+        ('train = "owner/data"', "owner/data"),
+        ('dataset_info = "dataset_info.json"\ntrain = "train.jsonl"', "train.jsonl"),
+    ):
+        loaded = load(folder, MINIMAL.replace('train = "train.jsonl"', given))
+        assert resolve_paths(loaded, folder).data.train == expected
+
+
 @pytest.mark.parametrize("cls", TABLES)
 def test_every_field_has_one_line_of_help_and_a_default_that_passes(cls: type) -> None:
     for spec in fields(cls):

@@ -3,6 +3,7 @@ trained."""
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import warnings
@@ -88,6 +89,18 @@ def test_only_the_last_full_checkpoint_keeps_its_optimizer(full_run):
     _, folder = full_run
     kept = {step: (c.path / "optimizer.pt").exists() for step, c in ready_checkpoints(folder.checkpoints).items()}
     assert kept == {1: False, 2: False, 4: False, 6: True}
+
+
+def test_full_fine_tuning_goes_on_from_the_last_checkpoint_that_has_an_optimizer(full_run, tmp_path):
+    config, whole = full_run
+    folder = RunFolder(tmp_path / "run")
+    shutil.copytree(whole.path, folder.path)
+    for step in (6, 4):
+        shutil.rmtree(folder.checkpoints / f"checkpoint-{step}")
+    pipeline.train(config, folder.path)  # checkpoint 2 has lost its optimizer: from the start
+    again = load_file(folder.checkpoints / "checkpoint-6" / "model.safetensors")
+    for name, tensor in load_file(whole.checkpoints / "checkpoint-6" / "model.safetensors").items():
+        assert torch.equal(tensor, again[name])
 
 
 def test_a_full_checkpoint_of_another_model_is_one_line(full_run, tmp_path):

@@ -2,9 +2,12 @@
 
 import pytest
 from model_kinds import KINDS, tokenizer_of
+from test_pipeline import write_config
 
+from engine import pipeline
 from engine.errors import SftscopeError
 from engine.extraction.masking import mask_probe
+from engine.inspection import inspect
 from engine.llm.prompts import resolve_template, set_template, template_hash, tokenize_prompt
 from engine.probes import Probe, candidate_words
 from engine.training.examples import IGNORED, make_examples
@@ -102,6 +105,29 @@ def test_a_template_of_ones_own_takes_the_place_of_the_tokenizers():
     set_template(tokenizer, template, "")
     prompt = tokenize_prompt(tokenizer, MESSAGE, resolve_template(tokenizer, "auto"))
     assert tokenizer.decode(list(prompt.ids)) == f"### user\n{MESSAGE}\n### assistant"
+
+
+def test_a_run_is_bound_to_the_text_of_its_template_and_to_its_system_prompt(tmp_path):
+    told = 'path = "toy"\ntemplate_file = "own.jinja"\nsystem = "not quiet"'
+    config = write_config(tmp_path, **{'path = "toy"': told})
+    turns = "{% for m in messages %}{{ m['role'] }} {{ m['content'] }} {% endfor %}"
+    (tmp_path / "own.jinja").write_text(turns)
+    pipeline.run(config, tmp_path / "run")
+    assert [token["text"] for token in inspect(config)["probe"]["tokens"]][1:4] == ["not", "quiet", "<unk>"]
+    pipeline.run(config, tmp_path / "run")  # the same again
+    (tmp_path / "own.jinja").write_text(turns + "a ")
+    with pytest.raises(SftscopeError, match="was begun with another template"):
+        pipeline.train(config, tmp_path / "run")
+    (tmp_path / "own.jinja").write_text(turns)
+    config.write_text(config.read_text().replace("not quiet", "not old"))
+    with pytest.raises(SftscopeError, match=r"\[model\] system is 'not old', but .* begun with 'not quiet'"):
+        pipeline.train(config, tmp_path / "run")
+    (tmp_path / "own.jinja").write_text(" ")
+    with pytest.raises(SftscopeError, match=r"own\.jinja: expected a Jinja chat template, got an empty file"):
+        pipeline.train(config, tmp_path / "other")
+    (tmp_path / "own.jinja").write_text("{% for %}")
+    with pytest.raises(SftscopeError, match="chat template fails"):
+        pipeline.train(config, tmp_path / "other")
 
 
 def test_a_system_prompt_without_a_chat_template_is_one_line():

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from engine.errors import SftscopeError
-from engine.llm.prompts import first_content_token, tokenize_response
+from engine.llm.prompts import first_content_token, special_ids, tokenize_response
 from engine.text import safe_text
 
 MOST_LABELS = 500
@@ -24,10 +24,11 @@ def labels_of(answers: Sequence[str]) -> tuple[str, ...]:
 def shared_first_tokens(labels: Iterable[str], tokenizer: Any) -> dict[str, list[str]]:
     """Labels by the text of their first content token, for each token that begins two or more of them."""
     groups: dict[int, list[str]] = {}
+    special = special_ids(tokenizer)
     for label in sorted(set(labels)):
         ids = tokenize_response(tokenizer, label)
         try:
-            first = first_content_token(tokenizer, ids)
+            first = first_content_token(tokenizer, ids, special)
         except SftscopeError:
             continue
         groups.setdefault(ids[first], []).append(label)

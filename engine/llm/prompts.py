@@ -127,12 +127,13 @@ def special_ids(tokenizer: Any) -> set[int]:
     return {*tokenizer.all_special_ids, *(token for token, entry in added.items() if entry.special)}
 
 
-def first_content_token(tokenizer: Any, response_ids: tuple[int, ...]) -> int:
+def first_content_token(tokenizer: Any, response_ids: tuple[int, ...], special: set[int] | None = None) -> int:
     """Index in `response_ids` of the first token that carries content.
 
-    White space, special tokens and an opening think tag are skipped. SftscopeError where none is left.
+    White space, special tokens and an opening think tag are skipped. special: `special_ids`, where the caller has
+    them: they take a while to gather. SftscopeError where no token is left.
     """
-    special = special_ids(tokenizer)
+    special = special_ids(tokenizer) if special is None else special
     start = _after_think_tag(tokenizer, response_ids)
     for index, token in enumerate(response_ids[start:], start=start):
         if tokenizer.decode([token]).strip() and token not in special:

@@ -23,6 +23,6 @@ def trainable(model: Any, training: TrainingSettings) -> Any:
     return wrapped
 
 
-def weights_dtype(model: ModelSettings, training: TrainingSettings) -> str:
+def training_dtype(model: ModelSettings, training: TrainingSettings) -> str:
     """The dtype that weights are loaded in: a step of full fine-tuning is lost in the rounding of 16 bits."""
     return "float32" if training.method == "full" else model.dtype

@@ -27,8 +27,10 @@ from engine.store import RunFolder
 from engine.store.checkpoints import Checkpoint, list_checkpoints, losses_of, ready_checkpoints
 from engine.training.answer_loss import AnswerLossTrainer, has_large_logits
 from engine.training.examples import Collator, Example, make_examples
-from engine.training.method import trainable, weights_dtype
+from engine.training.method import trainable, training_dtype
 from engine.training.rows import read_side
+
+_OPTIMIZER = "optimizer.pt"  # the Trainer goes on without it too, but not to the same result
 
 
 class _Examples(Dataset[Example]):
@@ -72,12 +74,12 @@ def train(settings: RunSettings, folder: RunFolder) -> None:
     template = resolve_template(tokenizer, settings.model.template)
     train_set = make_examples(train_rows, tokenizer, template, cutoff=training.cutoff)
     eval_set = make_examples(read_side(settings.data, "eval"), tokenizer, template, cutoff=training.cutoff)
-    llm = load_llm(settings.model, dtype=weights_dtype(settings.model, training))
+    llm = load_llm(settings.model, dtype=training_dtype(settings.model, training))
     if is_first_process():
         _drop_unfinished(folder)
     with progress("training") as report:
         trainer = _make_trainer(settings, folder, llm, train_set, eval_set, grid, report)
-        start = max(done, default=0)
+        start = max((step for step, found in done.items() if (found.path / _OPTIMIZER).exists()), default=0)
         # not by evaluate() before: after it the Trainer would not share gradients between processes
         trainer.args.eval_on_start = not start
         with warnings.catch_warnings():
@@ -206,7 +208,7 @@ class _Grid(TrainerCallback):
         if self._training.method == "full" and state.is_world_process_zero:
             for checkpoint in list_checkpoints(self._folder.checkpoints):
                 if checkpoint.step < state.global_step:
-                    (checkpoint.path / "optimizer.pt").unlink(missing_ok=True)
+                    (checkpoint.path / _OPTIMIZER).unlink(missing_ok=True)
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **_: Any) -> None:
         """Append the losses to the training log; a line torn by a kill is skipped by readers."""
