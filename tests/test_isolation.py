@@ -10,11 +10,14 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+from sample_history import write_sample_run
 from test_store import HOSTILE, forged, record, same, sealed
 
+from engine.analysis.reading import load_history
 from engine.store import RunFolder, StepFileError, isolation, read_step_file
 from engine.store.isolation import read_apart
 from engine.store.step_file import USER_BLOCK, from_bytes, to_bytes
+from engine.verification.verify import verify
 
 MUTANTS = int(os.environ.get("SFTSCOPE_MUTANTS", "150"))
 FLIPS = int(os.environ.get("SFTSCOPE_FLIPS", "2000"))
@@ -268,3 +271,17 @@ def test_the_filters_of_the_library_are_not_loaded_from_outside(fresh_reader, mo
 
     with pytest.raises(StepFileError, match="unexpected filters"):
         read_apart(forged(other_filter), source="x")
+
+
+HOSTILE_FILES = sorted((Path(__file__).parent / "hostile").glob("*.h5"))
+
+
+@pytest.mark.parametrize("file", HOSTILE_FILES, ids=lambda file: file.stem)
+def test_files_that_crash_hdf5_are_left_out_of_a_run(file: Path, tmp_path: Path) -> None:
+    """Found by fuzzing: each ends a process that opens it with HDF5 2.0. The run's other steps are read."""
+    folder = RunFolder(write_sample_run(tmp_path / "run", n_steps=3, n_probes=1, n=3))
+    folder.step_file(1).write_bytes(file.read_bytes())
+    history = load_history(folder.path)
+    assert history.steps.tolist() == [0, 2]
+    assert "step_00000001.h5" in history.left_out[0]
+    assert verify(folder.path).damaged == ("run.toml", "steps/step_00000001.h5")  # the sample's run.toml is made up
