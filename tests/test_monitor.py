@@ -11,7 +11,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from foreign_training import WORDS, losses_in, make_trainer, train, weights_of, write_inputs
+from foreign_training import WORDS, losses_in, make_trainer, quiet, train, weights_of, write_inputs
 from transformers import TrainerCallback
 
 from engine.analysis.reading import load_history
@@ -407,3 +407,12 @@ def test_the_headline_of_a_run_is_what_its_report_says(inputs, tmp_path):
     assert last["encoded"] == seen.encoded_mean[-1]
     assert last["removed"] + last["preserved"] == pytest.approx(seen.encoded_mean[0])
     assert last["boundary"] is None
+
+
+def test_outside_its_training_the_monitor_says_nothing(inputs, both):
+    reporter = Reporter()
+    trainer, _ = watched(inputs, both["in-process"][0], where="in-process", add=[reporter])
+    with quiet():
+        trainer.evaluate()  # before the training; the run has headlines of an earlier one
+    assert reporter.logs
+    assert not [logs for logs in reporter.logs if "sftscope/encoded" in logs]

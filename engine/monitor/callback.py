@@ -74,6 +74,7 @@ class SftscopeCallback(TrainerCallback):
         self._base = model or _base_of(trainer.model)
         self._device, self._words = device, words
         self._failures = 0
+        self._begun = False
         self._process: subprocess.Popen[bytes] | None = None
         self._starts = 0
         self._live: LiveExtraction | None = None
@@ -106,13 +107,13 @@ class SftscopeCallback(TrainerCallback):
 
     def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """What was extracted after the last step gets the losses that were logged since."""
-        if state.is_world_process_zero:
+        if self._leads(state):
             self._guarded(lambda: self._finish_step(state))
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> Any:
         """Extract where it is wanted; then all processes do what the first was asked for."""
         wanted = 0
-        if state.is_world_process_zero:
+        if self._leads(state):
             self._guarded(lambda: self._after_step(state))
             wanted = self._guarded(lambda: self._asked(state)) or 0
         wanted = _agreed(wanted, args.device)  # not guarded: every process takes part, or none
@@ -124,18 +125,22 @@ class SftscopeCallback(TrainerCallback):
 
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Copy the checkpoint before the trainer rotates it away, and see to its extraction."""
-        if state.is_world_process_zero and self._steps is None:
+        if self._leads(state) and self._steps is None:
             self._guarded(lambda: self._take_save(args, state))
 
     def on_log(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Headlines join the trainer's logs where it logs itself, so that its reporters show them."""
-        if state.is_world_process_zero and not self._logging:
+        if self._leads(state) and not self._logging:
             self._guarded(lambda: self._log_headlines(args, state, control))
 
     def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Finish what was begun; the sidecar gets `wait` seconds."""
-        if state.is_world_process_zero:
+        if self._leads(state):
             self._guarded(lambda: self._end(args, state, control))
+
+    def _leads(self, state: Any) -> bool:
+        """Whether this process does our work: the first one, once the run was begun."""
+        return bool(state.is_world_process_zero) and self._begun
 
     def _guarded(self, work: Callable[[], Any]) -> Any:
         """What `work` returns; whatever it raises is said, and the training goes on."""
@@ -171,6 +176,7 @@ class SftscopeCallback(TrainerCallback):
         )
         self._offset = headline_file(self._folder).stat().st_size if headline_file(self._folder).exists() else 0
         listen(self._folder)
+        self._begun = True
         sidecar.ended_file(self._folder).unlink(missing_ok=True)
         if live:
             resolved, folder, identity = pipeline.open_run(out)

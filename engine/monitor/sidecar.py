@@ -71,8 +71,10 @@ def serve(out: Path, parent: int) -> None:
             time.sleep(POLL)
 
     def made(step: int) -> None:
-        if step not in told:
-            append_headline(folder, make_headline(folder))
+        headline = None if step in told else make_headline(folder)
+        if headline is not None and headline.step not in told:
+            append_headline(folder, headline)
+            told.add(headline.step)
 
     follow(settings, folder, identity=identity, more=more, made=made)
 
