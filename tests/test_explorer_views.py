@@ -22,12 +22,13 @@ from engine.analysis.verdict import judge
 from engine.analysis.views import Selection, trends
 from engine.errors import SftscopeError
 from engine.interactions import Relation
+from engine.report.sheets import Sheet
 from engine.store import RunFolder
 from tui.app import ExplorerApp
 from tui.change_table import arrange, build_table
 from tui.command_line import command_for
-from tui.dialogs import ExportDialog, TextDialog
-from tui.exports import sheet_of
+from tui.dialogs import ExportDialog, ExportWish, TextDialog
+from tui.exports import export_job, sheet_of
 from tui.keys import KEYS
 from tui.number_text import plain, signed, small
 from tui.palette import CLASS_GLYPHS, HIGH_CONTRAST, ON_ANSI, inks_for
@@ -323,6 +324,17 @@ async def test_export_writes_what_is_listed(run: Path, tmp_path: Path, monkeypat
         (tmp_path / "sample-changes-step5.json").mkdir()
         await press(pilot, "e", "down", "down", "enter")
         assert "cannot be written" in text_of(pilot, "#footer")
+
+
+def test_a_report_tells_how_far_it_is(evolution: Evolution, tmp_path: Path) -> None:
+    """Percentages that only grow, to the end; the last word is where it lies."""
+    told: list[str] = []
+    job = export_job(ExportWish("report", tmp_path / "out"), evolution, lambda: Sheet("", (), []), told.append)
+    assert job().startswith(f"written: {tmp_path / 'out'}")
+    shares = [int(found[1]) for text in told if (found := re.search(r": (\d+) % \(", text))]
+    assert len(shares) == len(told) > 3
+    assert shares == sorted(set(shares))
+    assert shares[-1] == 100
 
 
 @pytest.mark.parametrize("view", [view for view in View if view is not View.COMPARE])

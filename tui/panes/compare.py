@@ -76,7 +76,7 @@ class ComparePane(Pane[CompareSlice]):
         for change, share in slice.shares:
             pieces.append((f"  {CLASS_GLYPHS[change]} {plain(share)}", inks.of(change)))
         if slice.shares:
-            pieces.append((f"   encoded there too at its last step {slice.last_step}, with one sign", inks.muted))
+            pieces.append((f"   encoded there too at its last step {slice.last_step}, same sign", inks.muted))
         return line(pieces, width)
 
     def _curve(self, slice: CompareSlice, width: int) -> list[Strip]:
