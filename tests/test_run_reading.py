@@ -6,6 +6,7 @@ import json
 import random
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ from engine.analysis.evolution import Change, Evolution
 from engine.analysis.history import RunHistory
 from engine.analysis.masked_states import is_triggered, masked_state, matching, triggered
 from engine.analysis.reading import GrowingHistory, load_history
-from engine.analysis.reference import shared_probes
+from engine.analysis.reference import shared_probes, shared_signs
 from engine.analysis.run_pairs import SIDES, Side, compare_steps, jaccard_over_steps, linked_step
 from engine.analysis.thresholds import ThresholdRule
 from engine.analysis.views import Selection
@@ -281,3 +282,31 @@ def test_hostile_words_pass_no_sheet(tmp_path: Path) -> None:
         sheet = view_sheet(evolution, Selection(rng.randrange(4)), view)
         for form in FORMATS.values():
             assert not re.search("[\x00-\x09\x0b-\x1f\x7f-\x9f\u202e]", form(sheet))
+
+
+def test_probes_of_two_runs_go_by_content_and_among_equals_by_id(evolution: Evolution) -> None:
+    """Another id does not matter, another text does; a probe that is there twice meets its namesake."""
+    history = evolution.history
+    renamed = [replace(part, probe=replace(part.probe, id=f"x{index}")) for index, part in enumerate(history.probes)]
+    renamed[1] = replace(renamed[1], probe=replace(renamed[1].probe, instruction="else"))
+    other = replace(history, probes=tuple(renamed))
+    assert shared_probes(history, other) == [(0, 0), (2, 2), (3, 3)]
+    twice = [replace(history.probes[0], probe=replace(history.probes[0].probe, id=name)) for name in ("a", "b")]
+    pair = replace(history, probes=tuple(twice))
+    assert shared_probes(pair, replace(pair, probes=tuple(twice[::-1]))) == [(0, 1), (1, 0)]
+    signs = shared_signs(history, Evolution(other))
+    assert [part is None for part in signs] == [False, True, False, False]
+
+
+def test_a_history_holds_what_the_files_do(tmp_path: Path) -> None:
+    """Every effect of every step, where the steps differ much in how many there are."""
+    path = write_sample_run(tmp_path / "run", n_steps=9, n_probes=3, n=[2, 5, 4])
+    history, folder = load_history(path), RunFolder(path)
+    for now, step in enumerate(history.steps.tolist()):
+        record = folder.read_step(step)
+        assert record.effects is not None
+        for index, part in enumerate(history.probes):
+            where = record.probe_slice(index)
+            both = [record.effects.and_effects[where], record.effects.or_effects[where]]
+            assert np.array_equal(part.table.at(now), both)
+            assert np.array_equal(part.scores[now], record.scores[where])

@@ -268,7 +268,8 @@ class ExplorerApp(ExplorerBase):
             return
         self.tell(f"writing {wish.path} …")
         try:
-            job = export_job(wish, scene.reading.evolution, sheet_of(scene))
+            tell = partial(self.background.tell, ("progress", wish.form))
+            job = export_job(wish, scene.reading.evolution, sheet_of(scene), tell)
         except SftscopeError as error:
             self.tell(str(error))
             return

@@ -101,7 +101,7 @@ class Derived:
         self._loader = loader
         self._slow = Recent(48)
         self._records = Recent(2)  # step files, of up to some hundred megabytes
-        self._tables = Recent(24)  # of up to some megabytes
+        self._tables = Recent(12)  # of up to some megabytes
         self._small = Recent(128)
 
     def keep(self, done: Done) -> None:

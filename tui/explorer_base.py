@@ -12,7 +12,6 @@ from time import monotonic
 from typing import Any
 
 from rich.console import RenderableType
-from textual._compositor import ChopsUpdate
 from textual.app import App
 from textual.filter import LineFilter
 from textual.screen import Screen
@@ -22,7 +21,7 @@ from tui.change_table import Identity
 from tui.derived import Derived, Reading
 from tui.frame import Scene, bare_frame, build_frame, run_line
 from tui.loader import Done, Loader, Urgency
-from tui.narrow_update import NarrowUpdate
+from tui.narrow_update import narrowed
 from tui.palette import HIGH_CONTRAST_THEME, Glyphs, Inks, inks_for
 from tui.panes.runs import RunLine
 from tui.remembered import Remembered, recall, remember, state_folder
@@ -93,8 +92,7 @@ class ExplorerBase(App[None]):
 
     def _display(self, screen: Screen[Any], renderable: RenderableType | None) -> None:
         """Partial updates are narrowed on their way to the terminal."""
-        narrow = NarrowUpdate.of(renderable) if isinstance(renderable, ChopsUpdate) else renderable
-        super()._display(screen, narrow)
+        super()._display(screen, narrowed(renderable))
 
     def on_mount(self) -> None:
         """Show that something is coming, then read."""
@@ -127,7 +125,7 @@ class ExplorerBase(App[None]):
             self._grown(session, done.value)
         elif isinstance(done.key, tuple) and done.key[0] == "headline":
             self._headlines[done.key[1]] = done.value
-        elif isinstance(done.key, tuple) and done.key[0] == "export":
+        elif isinstance(done.key, tuple) and done.key[0] in ("export", "progress"):
             self.tell(done.value)
         else:
             for each in (self.session, self.other):

@@ -52,14 +52,24 @@ def sheet_of(scene: Scene) -> Callable[[], Sheet]:
     return partial(view_sheet, evolution, selection, view.value.lower(), keep=keep)
 
 
-def export_job(wish: ExportWish, evolution: Evolution, sheet: Callable[[], Sheet]) -> Callable[[], str]:
-    """A job that writes what is wished for."""
+def export_job(
+    wish: ExportWish, evolution: Evolution, sheet: Callable[[], Sheet], tell: Callable[[str], None]
+) -> Callable[[], str]:
+    """A job that writes what is wished for, and tells how far it is whenever the percentage has changed."""
+    last = -1
+
+    def progress(done: int, total: int, note: str = "") -> None:
+        nonlocal last
+        now = 100 * done // max(total, 1)
+        if now != last:
+            tell(f"writing {wish.path}: {now} % ({note})")
+        last = now
 
     def write() -> str:
         if wish.form == "report":
             from engine.report.forms import write_report  # here, so that the explorer starts without it
 
-            written = write_report(evolution, wish.path)
+            written = write_report(evolution, wish.path, progress=progress)
             return f"written: {', '.join(map(str, written))}"
         write_atomically(wish.path, FORMATS[wish.form](sheet()).encode("utf-8"))
         return f"written: {wish.path}"

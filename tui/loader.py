@@ -59,6 +59,10 @@ class Loader:
         """The screen has taken a result."""
         self._waiting.discard(done.key)
 
+    def tell(self, key: Hashable, value: Any) -> None:
+        """For a job under way: a result of its own before the job's, such as how far it is."""
+        self._target.post_message(Done(key, value))
+
     def stop(self) -> None:
         """End the thread after its present job."""
         self._put(Urgency.STOP, None, lambda: None)

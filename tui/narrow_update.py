@@ -1,30 +1,42 @@
 """Sends only the cells of an update that changed.
 
 Textual's partial update writes every touched line from the start of its widget. Over SSH that is most
-of what is sent, so the explorer renders the same update cropped to its spans. Leans on a private class
-of Textual 8; an update of any other kind passes as it is.
+of what is sent, so the explorer renders the same update cropped to its spans. Leans on what such an
+update holds in Textual 8; one of another kind or shape, as another version may have, is sent as it is.
 """
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any
 
 from rich.console import Console
 from rich.control import Control
-from textual._compositor import ChopsUpdate
 
 
-class NarrowUpdate(ChopsUpdate):
-    """The spans of a partial update and nothing beside them."""
+def narrowed(update: Any) -> Any:
+    """The update, rendered narrowly where its shape is the known one."""
+    if _is_known(update):
+        update.render_segments = partial(_render, update)
+    return update
 
-    @classmethod
-    def of(cls, update: ChopsUpdate) -> "NarrowUpdate":
-        """The same update."""
-        return cls(update.chops, update.spans, update.chop_ends)
 
-    def render_segments(self, console: Console) -> str:
-        """What is written to the terminal: a move and the cells, span by span."""
-        written = []
-        for y, x1, x2 in self.spans:
-            for end, (x, strip) in zip(self.chop_ends[y], self.chops[y].items(), strict=False):
-                start, stop = max(x, x1), min(end, x2)
-                if strip is not None and start < stop:
-                    written.append(Control.move_to(start, y).segment.text)
-                    written.append(strip.crop(start - x, stop - x).render(console))
-        return "".join(written)
+def _is_known(update: Any) -> bool:
+    parts: list[Any] = [getattr(update, name, None) for name in ("chops", "chop_ends", "spans")]
+    if not all(isinstance(part, Sequence) for part in parts) or not hasattr(update, "render_segments"):
+        return False
+    chops, ends, spans = parts
+    return all(isinstance(row, Mapping) for row in chops) and all(
+        isinstance(span, tuple) and len(span) == 3 and 0 <= span[0] < min(len(chops), len(ends)) for span in spans
+    )
+
+
+def _render(update: Any, console: Console) -> str:
+    """What is written to the terminal: a move and the cells, span by span."""
+    written = []
+    for y, x1, x2 in update.spans:
+        for end, (x, strip) in zip(update.chop_ends[y], update.chops[y].items(), strict=False):
+            start, stop = max(x, x1), min(end, x2)
+            if strip is not None and start < stop:
+                written.append(Control.move_to(start, y).segment.text)
+                written.append(strip.crop(start - x, stop - x).render(console))
+    return "".join(written)

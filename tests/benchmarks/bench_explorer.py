@@ -31,6 +31,7 @@ import numpy as np
 import pyte
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
+from hostile_run import AT_THE_DRIVER, write_hostile_run
 from sample_history import sample_record, step_grid, write_sample_run
 
 from engine.store import RunFolder
@@ -49,6 +50,7 @@ class Terminal:
         self._stream = pyte.ByteStream(self.screen)
         self.started, self.bytes = time.perf_counter(), 0
         self.bursts: list[float] = []
+        self.raw = bytearray()
         code = "from tui.cli import main; main()"
         self.pid, self._fd = pty.fork()
         if self.pid == 0:
@@ -79,6 +81,7 @@ class Terminal:
             return False
         data = os.read(self._fd, 65_536)
         self.bytes += len(data)
+        self.raw += data
         self.bursts.append(time.perf_counter())
         self._stream.feed(data)
         return True
@@ -298,6 +301,33 @@ def big_table(folder: Path, state: Path) -> Row:
     )
 
 
+def hostile(folder: Path, state: Path, count: int) -> Row:
+    """Hostile strings in every field of a run, and all views of every probe: what of them reaches the terminal."""
+    run, n = folder / f"hostile{count}", 5
+    n_probes = count // (n + 4) + 1
+    if not run.exists():
+        write_hostile_run(run, random.Random(0), n_probes=n_probes, n=n)
+    terminal = Terminal([str(run)], state, (120, 30))
+    terminal.until(shows_numbers)
+    loaded(terminal)
+    for view in "12345678":
+        terminal.press(view)
+    terminal.press("5")
+    for _ in range(n_probes):  # each probe with its words, id, target and prompt
+        os.write(terminal._fd, b"p")
+        terminal.read(0.1)
+    terminal.press("2")
+    for _ in range(n_probes // 10):
+        os.write(terminal._fd, b"\x1b[6~")
+        terminal.read(0.1)
+    terminal.settle()
+    alive, found = terminal.alive, sum(terminal.raw.count(sequence.encode()) for sequence in AT_THE_DRIVER)
+    terminal.close()
+    shown = terminal.raw.count(b"HXQ")
+    result = f"{found} sequences in {shown} strings drawn" + ("" if alive else ", CRASHED")
+    return Row(f"hostile strings, {n_probes * (n + 4)}", "0 control bytes from data", result)
+
+
 def export(run: Path, folder: Path) -> Row:
     """The report of the run twice."""
     from engine.analysis.evolution import Evolution
@@ -305,12 +335,12 @@ def export(run: Path, folder: Path) -> Row:
     from engine.report.forms import write_report
 
     evolution = Evolution(load_history(run))
-    begin = time.perf_counter()
+    begin, used = time.perf_counter(), time.process_time()
     first = [path.read_bytes() for path in write_report(evolution, folder / "one")]
-    seconds = time.perf_counter() - begin
+    seconds, cpu = time.perf_counter() - begin, time.process_time() - used
     second = [path.read_bytes() for path in write_report(evolution, folder / "two")]
     same = "byte-identical" if first == second else "DIFFERENT"
-    return Row("export of the report", "≤ 5 s, byte-identical", f"{seconds:.1f} s, {same}")
+    return Row("export of the report", "≤ 5 s, byte-identical", f"{seconds:.1f} s ({cpu:.1f} s of CPU), {same}")
 
 
 def measure(run: Path, many: Path, folder: Path, state: Path, scale: int) -> Iterator[Row]:
@@ -332,6 +362,7 @@ def measure(run: Path, many: Path, folder: Path, state: Path, scale: int) -> Ite
     yield Row("all of them read", "in the background", f"{loaded(terminal):.1f} s")
     terminal.close()
     yield big_table(folder, state)
+    yield hostile(folder, state, 10_000 // scale)
     yield export(run, folder)
 
 

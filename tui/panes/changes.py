@@ -65,7 +65,7 @@ class ChangesPane(Pane[ChangesSlice]):
     def content(self, slice: ChangesSlice, width: int, height: int) -> list[Strip]:
         """Title, heads, rows."""
         self._columns = columns = _Columns.for_width(width, slice)
-        visible = self.visible(slice.rows.size, slice.cursor, max(height - 2, 0), 2)
+        visible = self.rows_in(slice.rows.size, slice.cursor, max(height - 2, 0), 2)
         strips = [self._counts(slice, width), line(self._heads(slice, columns), width)]
         strips += [self._row(slice, position, columns, width) for position in visible]
         if not slice.rows.size:

@@ -29,7 +29,8 @@ class CompareSlice:
     """Two runs at their steps; diff is None where there is nothing to compare yet, and `why` says so.
 
     jaccard: over all steps of this run, None while it is computed. shared: number of probes both have.
-    shares: ρ of each class at this step, empty where there is none (yet); last_step: the second run's, of which ρ is.
+    shares: ρ of each class at this step, empty where there is none (yet), for the second
+    run at its last_step.
     """
 
     other: str
@@ -75,7 +76,7 @@ class ComparePane(Pane[CompareSlice]):
         for change, share in slice.shares:
             pieces.append((f"  {CLASS_GLYPHS[change]} {plain(share)}", inks.of(change)))
         if slice.shares:
-            pieces.append((f"   encoded there too at its last step {slice.last_step}, with one sign", inks.muted))
+            pieces.append((f"   encoded there too at its last step {slice.last_step}, same sign", inks.muted))
         return line(pieces, width)
 
     def _curve(self, slice: CompareSlice, width: int) -> list[Strip]:
@@ -97,7 +98,7 @@ class ComparePane(Pane[CompareSlice]):
         words = max(width - 12 - probe - 2 * _EFFECT, 6)
         heads = "   rel ord " + fit("probe", probe) + fit("words, by strength", words)
         heads += fit("here", _EFFECT, right=True) + fit("there", _EFFECT, right=True)
-        visible = self.visible(diff.side.size, slice.cursor, height - 1, top + 1)
+        visible = self.rows_in(diff.side.size, slice.cursor, height - 1, top + 1)
         strips = [line([(heads, self.look.inks.muted)], width)]
         for row in visible:
             side, part = SIDES[int(diff.side[row])], slice.probes[int(diff.probe[row])]

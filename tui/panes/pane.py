@@ -49,7 +49,7 @@ class Pane(Lines, Generic[Slice]):
         """The lines of the pane, the title first."""
         raise NotImplementedError  # every pane has its own; Textual's metaclass leaves no room for ABCMeta
 
-    def visible(self, n_rows: int, cursor: int, height: int, first_line: int) -> range:
+    def rows_in(self, n_rows: int, cursor: int, height: int, first_line: int) -> range:
         """The rows that fit into `height` lines from the line `first_line` on; remembered for the mouse."""
         self._rows, self._first_line = window(n_rows, cursor, height, self._top), first_line
         self._top = self._rows.start

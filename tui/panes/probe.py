@@ -111,7 +111,7 @@ class ProbePane(Pane[ProbeSlice]):
         words = max(width - 12 - _EFFECT * 2 - drawn - 4, 6)
         heads = "   rel ord " + fit("logical model", words) + fit("effect", _EFFECT, right=True)
         heads += fit("in x_T", _EFFECT, right=True) + ("  over the steps" if drawn else "")
-        visible = self.visible(slice.rows.size, slice.cursor, height - 1, top + 1)
+        visible = self.rows_in(slice.rows.size, slice.cursor, height - 1, top + 1)
         strips = [line([(heads, self.look.inks.muted)], width)]
         strips += [self._row(slice, position, words, drawn, width) for position in visible]
         if not slice.rows.size:

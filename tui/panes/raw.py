@@ -65,7 +65,7 @@ class RawPane(Pane[RawSlice]):
         for name in DATASETS[first:]:
             names += [(name, inks.cursor if name == chosen else inks.muted), (" ", Style())]
         self.page = max(height - 2, 1)
-        visible = self.visible(len(values), slice.row, self.page, 2)
+        visible = self.rows_in(len(values), slice.row, self.page, 2)
         rows = [self._row(slice, chosen, values, index, width) for index in visible]
         return [title, line(names, width), *rows]
 

@@ -45,7 +45,7 @@ class RunsPane(Pane[RunsSlice]):
         title = self.title([(f": {len(slice.runs)} found", inks.plain)], width)
         keys = line([(" enter opens, space compares with it;  * open  x compared with", inks.muted)], width)
         self.page = max(height - 7, 1)
-        visible = self.visible(len(slice.runs), slice.cursor, self.page, 2)
+        visible = self.rows_in(len(slice.runs), slice.cursor, self.page, 2)
         name = min(max((cell_len(run.name) for run in slice.runs), default=8), max(width // 3, 10))
         strips = [title, keys, *(self._row(slice, position, name, width) for position in visible)]
         if slice.runs:

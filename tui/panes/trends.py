@@ -22,11 +22,11 @@ _ROOMY = 18  # lines from which on there are as many as fit
 _SPLIT_BELOW = 72  # columns below which the run's own curves take two rows, where there is height
 _FIELDS = (
     ("count", "count", "count_mean", plain),
-    ("strength", "strength", "strength_mean", plain),
+    ("strength", "Σ|I|", "strength_mean", plain),
     ("ρ", "ρ", "generalizable_mean", plain),
-    ("uncancelled", "uncanc.", "uncancelled_mean", plain),
+    ("uncancelled", "γu", "uncancelled_mean", plain),
     ("mean order", "order", "order_mean", plain),
-    ("contribution", "contrib.", "contribution_mean", signed),
+    ("contribution", "ΣI/n", "contribution_mean", signed),
 )
 
 
