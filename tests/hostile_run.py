@@ -22,7 +22,7 @@ EVIL = (
     "e\u0301",
     "\x7f",
 )
-# Those that Textual itself never writes (it ends a sequence of its own with BEL): in the bytes of the terminal they can only come from data
+# Those that Textual itself never writes (BEL ends a sequence of its own): they can only come from data
 AT_THE_DRIVER = ("\x1b]52;c;SFhR", "\x1bP1$r", "\x9b31m", "\x1b]8;;http://x", "\u202e", "\u200b", "\x7f")
 
 
