@@ -22,8 +22,8 @@ EVIL = (
     "e\u0301",
     "\x7f",
 )
-# Those that Textual itself never writes: in the bytes of the terminal they can only come from data
-AT_THE_DRIVER = ("\x1b]52;c;SFhR", "\x1bP1$r", "\x9b31m", "\x1b]8;;http://x", "\u202e", "\u200b", "\x7f", "\x07")
+# Those that Textual itself never writes (BEL ends a sequence of its own): they can only come from data
+AT_THE_DRIVER = ("\x1b]52;c;SFhR", "\x1bP1$r", "\x9b31m", "\x1b]8;;http://x", "\u202e", "\u200b", "\x7f")
 
 
 def hostile_text(rng: random.Random) -> str:
