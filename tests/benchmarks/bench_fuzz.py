@@ -141,7 +141,7 @@ def main() -> None:
         way = re.sub(r"\d+|'.*?'", "#", said)
         if way not in ways and len(seeds) < _MOST_SEEDS:
             ways.add(way)
-            seeds.append(Seed(body, seed.pieces))
+            seeds.append(Seed(body, tuple(piece for piece in seed.pieces if piece[1] + 4 <= len(body))))
     isolation._READER.stop()
     peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss >> 10
     print(

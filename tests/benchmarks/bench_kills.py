@@ -166,7 +166,7 @@ def kill(job: Job, rng: random.Random, counts: Counter[str], problems: list[str]
     while True:
         last = counts["kills"] >= most
         seconds = None if last or rng.random() < 0.5 else job.seconds * rng.random() ** 2
-        operation = 1 + int(job.operations * rng.random() ** 2) if not last and seconds is None else None
+        operation = rng.randint(1, job.operations) if not last and seconds is None else None
         ended = job.attempt(folder, seconds, operation)
         counts["kills"] += ended == KILLED
         counts[f"kills of {job.name}"] += ended == KILLED
