@@ -44,9 +44,9 @@ class Job:
         self.name, self.source, self._act = name, source, act
         began = time.monotonic()
         self.reference = self.fresh("reference")
-        assert self.attempt(self.reference, None, None) == DONE
+        assert self.attempt(self.reference, None, 0) == DONE
         self.seconds = time.monotonic() - began
-        self.operations = self._count_operations()
+        self.operations = int(self.reference.with_name("operations").read_text())
         self.expected = finals(self.reference)
 
     def fresh(self, name: str) -> Path:
@@ -79,36 +79,32 @@ class Job:
         os.dup2(quiet, 1)
         os.dup2(quiet, 2)
         log = (folder.parent / f"{folder.name}.error").open("w")
-        if operation is not None:
-            die_at(operation)
+        counted = die_at(operation) if operation is not None else None
         try:
             self._act(folder)
+            if counted is not None:
+                folder.with_name("operations").write_text(str(counted[0]))
         except BaseException:  # the child's end must not become the parent's
             traceback.print_exc(file=log)
             log.flush()
             os._exit(3)
         os._exit(0)
 
-    def _count_operations(self) -> int:
-        """How many file operations the whole job has, about: found by doubling."""
-        number = 64
-        while self.attempt(self.fresh(f"count-{number}"), None, number) == KILLED:
-            number *= 2
-        return number
 
+def die_at(operation: int) -> list[int]:
+    """End this process by SIGKILL at its `operation`-th file operation; every second time after it is done.
 
-def die_at(operation: int) -> None:
-    """End this process by SIGKILL at its `operation`-th file operation; every second time after it is done."""
-    count = 0
+    Returns how many there were, in a list that grows with them.
+    """
+    count = [0]
 
     def counted(real: Callable[..., object]) -> Callable[..., object]:
         def call(*arguments: object, **options: object) -> object:
-            nonlocal count
-            count += 1
-            if count == operation and operation % 2:
+            count[0] += 1
+            if count[0] == operation and operation % 2:
                 os.kill(os.getpid(), signal.SIGKILL)
             result = real(*arguments, **options)
-            if count == operation:
+            if count[0] == operation:
                 os.kill(os.getpid(), signal.SIGKILL)
             return result
 
@@ -116,6 +112,7 @@ def die_at(operation: int) -> None:
 
     for name in CALLS:
         setattr(os, name, counted(getattr(os, name)))
+    return count
 
 
 def finals(folder: Path) -> dict[str, bytes]:
@@ -159,12 +156,12 @@ def jobs(folder: Path) -> list[Job]:
     return [run, extract, Job("report", whole, report)]
 
 
-def kill(job: Job, rng: random.Random, counts: Counter[str], problems: list[str], most: int) -> None:
-    """One job, killed until it is done."""
+def kill(job: Job, rng: random.Random, counts: Counter[str], problems: list[str], until: tuple[int, float]) -> None:
+    """One job, killed until it is done, or there were enough kills or seconds."""
     folder = job.fresh(f"n{counts['jobs']}")
     counts["jobs"] += 1
     while True:
-        last = counts["kills"] >= most
+        last = counts["kills"] >= until[0] or time.monotonic() > until[1]
         seconds = None if last or rng.random() < 0.5 else job.seconds * rng.random() ** 2
         operation = rng.randint(1, job.operations) if not last and seconds is None else None
         ended = job.attempt(folder, seconds, operation)
@@ -203,11 +200,11 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         work = [job for job in jobs(Path(name)) if job.name in asked.jobs.split(",")]
         while counts["kills"] < asked.kills and time.monotonic() - began < asked.seconds and not problems:
-            kill(work[counts["jobs"] % len(work)], rng, counts, problems, asked.kills)
+            kill(work[counts["jobs"] % len(work)], rng, counts, problems, (asked.kills, began + asked.seconds))
         if problems and asked.keep is not None:
             shutil.copytree(name, asked.keep)
         operations = {job.name: job.operations for job in work}
-    print(json.dumps({**counts, "seconds": round(time.monotonic() - began), "operations at most": operations}))
+    print(json.dumps({**counts, "seconds": round(time.monotonic() - began), "file operations": operations}))
     print("\n".join(problems), file=sys.stderr)
     sys.exit(1 if problems else 0)
 
