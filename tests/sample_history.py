@@ -34,12 +34,14 @@ def write_sample_run(
     seed: int = 0,
     words: Sequence[str] | None = None,
     two_stages: bool = True,
+    accuracy: bool = False,
 ) -> Path:
     """A run folder at `path`: interactions fade until a third of the run, then others grow; returns `path`.
 
     n: words per probe, one number or one for each probe. words: the words of every probe's text
     instead of the two built-in texts; they become the variables, in this order. two_stages: without
-    it the effects stand still. The scores differ from the logical model by less than `ZETA`.
+    it the effects stand still. accuracy: with a held-out accuracy. The scores differ from the logical
+    model by less than `ZETA`.
     """
     rng = np.random.default_rng(seed)
     sizes = [n] * n_probes if isinstance(n, int) else list(n)
@@ -70,6 +72,8 @@ def write_sample_run(
         effects = [e * np.where(k, 1.0, f) + b * g for e, g, k, f, b in zip(early, late, kept, fade, grow, strict=True)]
         held_out = 2 * np.exp(-index / turn) + 0.2 + 0.05 * max(0, index - turn)
         losses = {"train": float(2 * np.exp(-index / turn) + 0.1), "eval": float(held_out)}
+        if accuracy:
+            losses["accuracy"] = 0.5 + 0.4 * index / n_steps
         # plain writes: a test needs no fsync, which is slow on a busy disk
         folder.step_file(step).write_bytes(to_bytes(sample_record(step, effects, rng, losses=losses)))
     return path

@@ -25,6 +25,7 @@ from engine.interactions import Relation
 from engine.report.sheets import Sheet
 from engine.store import RunFolder
 from engine.store.requests import Request, listen, stop_listening, take
+from engine.store.step_file import to_bytes
 from tui.app import ExplorerApp
 from tui.change_table import arrange, build_table
 from tui.command_line import command_for
@@ -336,6 +337,23 @@ def test_a_report_tells_how_far_it_is(evolution: Evolution, tmp_path: Path) -> N
     assert len(shares) == len(told) > 3
     assert shares == sorted(set(shares))
     assert shares[-1] == 100
+
+
+async def test_accuracy_stands_beside_the_losses(tmp_path: Path) -> None:
+    """In the frame and in Trends, at the present step; NaN is a dash; a run without it has no such chart."""
+    path = write_sample_run(tmp_path / "run", n_steps=5, n_probes=1, accuracy=True)
+    folder = RunFolder(path)
+    record = folder.read_step(1)
+    losses = {name: value for name, value in record.losses.items() if name != "accuracy"}
+    folder.step_file(1).write_bytes(to_bytes(replace(record, losses=losses)))
+    async with opened(path, (160, 40), step=2) as pilot:
+        value = small(folder.read_step(2).losses["accuracy"])
+        assert re.search(rf"acc(uracy|\.) {value}", text_of(pilot, TrendsPane))
+        assert f"accuracy {value}" in text_of(pilot, "#tabs")
+        await press(pilot, "left")
+        assert "accuracy –" in text_of(pilot, "#tabs")
+    async with opened(write_sample_run(tmp_path / "without", n_steps=3, n_probes=1), (160, 40)) as pilot:
+        assert "accuracy" not in screen_text(pilot)
 
 
 @pytest.mark.parametrize("view", [view for view in View if view is not View.COMPARE])

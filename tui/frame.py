@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.analysis.evolution import Change
-from engine.analysis.history import RunHistory
+from engine.analysis.history import ACCURACY, LOSSES, RunHistory
 from engine.analysis.masked_states import masked_state
 from engine.analysis.reference import shared_probes
 from engine.analysis.views import Trends
@@ -231,7 +231,7 @@ def _probe_name(state: ViewState, history: RunHistory) -> str:
 
 
 def _losses(state: ViewState, history: RunHistory) -> list[tuple[str, str]]:
-    names = [name for name in ("train", "eval") if name in history.losses]
+    names = [name for name in (*LOSSES, ACCURACY) if name in history.losses]
     return [(name, small(float(history.losses[name][state.step]))) for name in names]
 
 

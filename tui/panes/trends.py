@@ -7,6 +7,7 @@ from rich.style import Style
 from textual.strip import Strip
 
 from engine.analysis.evolution import Change
+from engine.analysis.history import ACCURACY, LOSSES
 from engine.analysis.views import Trends
 from tui.number_text import plain, signed, small
 from tui.palette import CLASS_GLYPHS
@@ -66,9 +67,9 @@ class TrendsPane(Pane[TrendsSlice]):
         rows = self._class_rows(slice)
         own = self._own_row(slice)
         room = height - 1
-        split = width < _SPLIT_BELOW and room >= (len(rows) + 2) * 3 and len(own) == 4
+        split = width < _SPLIT_BELOW and room >= (len(rows) + 2) * 3 and len(own) >= 4
         rows = rows[: room // 3 - 1 if room >= _ROOMY else _ESSENTIAL]
-        rows = [*rows, *([own[::3], own[1:3]] if split else [own])][: max(room // 2, 1)]
+        rows = [*rows, *([[own[0], own[-1]], own[1:-1]] if split else [own])][: max(room // 2, 1)]
         chart_height = max(room // len(rows) - 1, 1)
         return [title, *(strip for row in rows for strip in self._draw(row, slice, width, chart_height))]
 
@@ -96,7 +97,8 @@ class TrendsPane(Pane[TrendsSlice]):
 
     def _own_row(self, slice: TrendsSlice) -> list[Chart]:
         trends, ink = slice.trends, self.look.inks.loss
-        losses = {name: trends.losses[name] for name in ("train", "eval") if name in trends.losses}
+        losses = {name: trends.losses[name] for name in LOSSES if name in trends.losses}
+        accuracy = {name: trends.losses[name] for name in (ACCURACY,) if name in trends.losses}
         limits = value_range(*losses.values())
         encoded, error = trends.encoded_mean, trends.matching_error_encoded
         return [
@@ -104,6 +106,10 @@ class TrendsPane(Pane[TrendsSlice]):
             *(
                 Chart(f"{shown(name)} loss", shown(name), small(values[slice.now]), values, limits, ink)
                 for name, values in losses.items()
+            ),
+            *(
+                Chart("held-out accuracy", "acc.", small(values[slice.now]), values, (0.0, 1.0), ink)
+                for values in accuracy.values()
             ),
             Chart("match. error", "error", small(error[slice.now]), error, value_range(error), ink),
         ]

@@ -41,16 +41,18 @@ def header_parts(
 def tab_parts(
     view: View, losses: Sequence[tuple[str, str]], width: int, inks: Inks = ON_DARK
 ) -> tuple[list[Piece], list[Piece]]:
-    """The views, the chosen one in reverse video; the losses of the present step."""
+    """The views, the chosen one in reverse video; losses and accuracy of the present step."""
     left: list[Piece] = []
     for each in View:
         style = inks.cursor + Style(bold=True) if each is view else Style()
         left.append((_tab(each), style))
     right: list[Piece] = []
-    for name, number in losses:
-        right += [(f"{name} ", inks.muted), (f"{number} ", inks.strong)]
     room = width - sum(cell_len(text) for text, _ in left)
-    return left, right if sum(cell_len(text) for text, _ in right) <= room else []
+    for name, number in losses:  # as many as there is room for
+        pieces = [(f"{name} ", inks.muted), (f"{number} ", inks.strong)]
+        room -= sum(cell_len(text) for text, _ in pieces)
+        right += pieces if room >= 0 else []
+    return left, right
 
 
 def _tab(view: View) -> str:
