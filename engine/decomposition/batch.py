@@ -66,9 +66,9 @@ def decompose(
     """The optimal AND-OR effects of each vector, certified to a relative gap of `tolerance`.
 
     scores: (B, 2^n) or (2^n,), by subset; zeta: one bound or (B,), in the unit of the scores. The result is
-    batched in either case. |h − v| ≤ ζ at every masked state, up to 1e-9 of max|v − v(x_∅)|. A vector that ends
-    beside a vertex ("interior", "splitting") goes without the many effects that together change no state by more
-    than 1e-3 ζ: its |h − v| is at most 1.001 ζ. Raises UncertifiedError where a gap stays above `tolerance`,
+    batched in either case. |h − v| ≤ ζ at every masked state, up to 1e-9 of max|v − v(x_∅)|. Effects that end
+    beside a vertex, more of them than there are masked states, go without those that together change no state by
+    more than 1e-3 ζ: |h − v| is then at most 1.001 ζ. Raises UncertifiedError where a gap stays above `tolerance`,
     SftscopeError for scores that are not finite.
 
     names: the n variables of each vector. The choice among equal optima then follows the names, not the places:

@@ -13,7 +13,6 @@ from engine.decomposition.lattice_program import LatticeProgram
 from engine.decomposition.vertex import Face, face_of, settle_on_face, solve_face, without_dust, without_tiny
 from engine.interactions import Floats
 
-NO_VERTEX = ("interior", "splitting")  # stages that end beside one
 EXACT = 1e-8  # the gap at which a vertex is taken as the optimum
 SAME = 1e-10  # costs this close differ by rounding: the earlier, cleaner stage is kept
 FEASIBLE = 2e-10  # matching error beyond ζ, as a share of the score's scale
@@ -26,8 +25,8 @@ MOST_EFFECTS_ON_FACE = 8192  # a dense system of the binding states × that many
 
 @dataclass(frozen=True, eq=False)
 class Solution:
-    x: Floats  # (n_columns,), feasible; to ζ (1 + TINY) where it is no vertex
-    cost: float  # Σ w |x|, before tiny effects were left out
+    x: Floats  # (n_columns,), feasible; to ζ (1 + TINY) where tiny effects were left out
+    cost: float  # Σ w |x|, of those left out too
     bound: float  # no feasible x costs less
     stage: str
 
@@ -69,9 +68,9 @@ class Search:
             self.offer_dual(found[1])
 
     def solution(self) -> Solution:
-        """What was found. Where that is no vertex, without its tiny effects; cost is then that of all of them."""
+        """What was found; of more effects than a vertex can have without the tiny ones, at the cost of all of them."""
         x = self.x
-        if self.stage in NO_VERTEX:
+        if np.count_nonzero(x) > self.program.n_rows:
             x = without_tiny(self.program, self.v, self.allowed, x)
         # a bound above the cost is rounding: both are the optimum
         return Solution(x, self.cost, min(self.bound, self.cost), self.stage)
