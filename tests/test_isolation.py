@@ -36,13 +36,13 @@ def breaking(monkeypatch: pytest.MonkeyPatch, body: str) -> None:
     """A child that does `body` when a file begins with b"bad", and reads all others."""
     start = isolation._start
     code = f"""
-import engine.store.isolation as isolation
-read = isolation.read_datasets
+import engine.store.step_datasets as step_datasets
+read = step_datasets.read_datasets
 def read_or_break(data, *, source):
     if data.startswith(b"bad"):
         {body}
     return read(data, source=source)
-isolation.read_datasets = read_or_break
+step_datasets.read_datasets = read_or_break
 """
 
     popen = subprocess.Popen

@@ -22,6 +22,9 @@ def set_terminal_defaults(environ: MutableMapping[str, str]) -> None:
 def explore(runs: Sequence[Path], start: "Start | None" = None) -> None:
     """Explore the first of `runs` until the user quits; the second, where there is one, is compared with."""
     set_terminal_defaults(os.environ)
+    from engine.store.isolation import start_reading
+
+    start_reading()  # while Textual is imported
     from tui.app import ExplorerApp
 
     ExplorerApp(runs[0], *runs[1:], start=start).run()

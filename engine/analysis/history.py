@@ -23,7 +23,7 @@ from engine.text import safe_text
 # what a checkpoint can have among its losses
 LOSSES = ("train", "eval")  # nats a token of the answer
 ACCURACY = "accuracy"  # share of held-out rows whose whole answer is right
-LARGE = 1 << 24  # masked states of a run from which on it is held in float32 (rounded by 6·10⁻⁸ of a value)
+LARGE = 1 << 21  # masked states of a run from which on it is held in float32 (rounded by 6·10⁻⁸ of a value)
 
 
 @dataclass(frozen=True, eq=False)

@@ -21,7 +21,6 @@ from typing import IO, Any
 import numpy as np
 
 from engine.errors import SftscopeError
-from engine.store.step_datasets import read_datasets, salvage_datasets
 from engine.store.step_record import (
     COLUMNS,
     COLUMNS_EFFECTS,
@@ -44,13 +43,19 @@ _TYPES = {**PER_PROBE, **PER_PROBE_EFFECTS, **COLUMNS, **COLUMNS_EFFECTS}
 
 
 def read_apart(data: bytes, *, source: str) -> StepRecord:
-    """`read_datasets` in the child; StepFileError too where the file brings the child down."""
+    """`step_datasets.read_datasets` in the child; StepFileError too where the file brings the child down."""
     return _READER.ask(_READ, data, source)
 
 
 def salvage_apart(data: bytes, *, source: str) -> StepRecord:
-    """`salvage_datasets` in the child."""
+    """`step_datasets.salvage_datasets` in the child."""
     return _READER.ask(_SALVAGE, data, source)
+
+
+def start_reading() -> None:
+    """Start the child now, beside what its parent does until the first file is read."""
+    with contextlib.suppress(SftscopeError):  # said when a file is read
+        _READER.start()
 
 
 class _Reader:
@@ -88,6 +93,11 @@ class _Reader:
                 raise
             finally:
                 watchdog.cancel()
+
+    def start(self) -> None:
+        """Have a child."""
+        with self._lock:
+            self._running()
 
     def stop(self) -> None:
         """End the child; not the one of a parent that this process was forked from."""
@@ -192,6 +202,8 @@ def _columns(pipe: IO[bytes], lengths: Mapping[str, int]) -> Iterator[tuple[str,
 
 def serve() -> None:
     """Answer questions until the parent closes the pipe."""
+    from engine.store import step_datasets
+
     questions, answers = sys.stdin.buffer, sys.stdout.buffer
     _warm_up()
     base = _confine()
@@ -200,8 +212,9 @@ def serve() -> None:
         data = questions.read(question["size"])
         if base:
             _limit_memory(base + SPARE_MEMORY + _MEMORY_PER_BYTE * len(data))
-        read = salvage_datasets if question["mode"] == _SALVAGE else read_datasets
+        salvage = question["mode"] == _SALVAGE
         try:
+            read = step_datasets.salvage_datasets if salvage else step_datasets.read_datasets
             record = read(data, source=question["source"])
         except StepFileError as error:
             _send(answers, {"error": str(error)})
@@ -235,8 +248,10 @@ def _send(answers: IO[bytes], content: Mapping[str, Any], *columns: Any) -> None
 
 def _warm_up() -> None:
     """Import what reading imports, while files can still be opened."""
+    from engine.store import step_datasets
+
     with contextlib.suppress(StepFileError):
-        read_datasets(b"", source="")
+        step_datasets.read_datasets(b"", source="")
 
 
 def _confine() -> int:

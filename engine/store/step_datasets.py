@@ -15,6 +15,7 @@ import h5py
 import numpy as np
 
 from engine.store.step_record import (
+    CHUNK,
     COLUMNS,
     COLUMNS_EFFECTS,
     MAX_STATES,
@@ -28,7 +29,6 @@ from engine.store.step_record import (
 )
 from engine.text import safe_text
 
-CHUNK = 65_536
 _MAX_LENGTH = {"meta": 2**24, "n_variables": 2**20}
 _PLAIN = (h5py.h5z.FILTER_FLETCHER32,)
 _PACKED = (h5py.h5z.FILTER_SHUFFLE, h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_FLETCHER32)

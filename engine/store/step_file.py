@@ -49,14 +49,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 
 from engine.errors import SftscopeError
 from engine.store.isolation import read_apart, salvage_apart
 from engine.store.plain_files import read_plain
-from engine.store.step_datasets import CHUNK, read_datasets
 from engine.store.step_record import (
+    CHUNK,
     COLUMNS,
     COLUMNS_EFFECTS,
     MAX_STATES,
@@ -98,6 +97,8 @@ def to_bytes(record: StepRecord) -> bytes:
     if record.effects is not None:
         for name in (*PER_PROBE_EFFECTS, *COLUMNS_EFFECTS):
             arrays[name] = getattr(record.effects, name).astype("<f8")
+    import h5py  # 0.1 s and 10 MB: whoever only reads leaves them to the child
+
     buffer = io.BytesIO()
     with h5py.File(buffer, "w", userblock_size=USER_BLOCK, libver=("v110", "v110")) as file:
         for name, array in arrays.items():
@@ -145,6 +146,8 @@ def _bytes_of(path: Path) -> bytes:
 
 def from_bytes(data: bytes, *, source: str) -> StepRecord:
     """The record in the bytes of a step file, read in this process; `source` names it in errors."""
+    from engine.store.step_datasets import read_datasets
+
     _check_user_block(data, source)
     return read_datasets(data, source=source)
 

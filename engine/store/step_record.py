@@ -16,6 +16,7 @@ from engine.interactions import Floats
 MAX_STATES = 2**24  # 128 MiB a column; 16,384 probes of 10 words, 256 of 16
 MAX_VARIABLES = 20
 MAX_STEP = 10**12 - 1
+CHUNK = 65_536  # most values in a chunk of a dataset
 
 PER_PROBE = {"n_variables": "<i4", "target": "<i8", "noise": "<f8"}
 PER_PROBE_EFFECTS = {"zeta": "<f8", "gap": "<f8", "objective": "<f8"}
