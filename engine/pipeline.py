@@ -8,7 +8,7 @@ import hashlib
 import itertools
 import json
 import os
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -93,9 +93,7 @@ def open_run(out: Path, verify: int | None = None) -> tuple[RunSettings, RunFold
     folder = RunFolder(out)
     content = folder.read_run()
     try:
-        settings = settings_from_tables(
-            content["settings"], where=lambda table, key: f"{folder.run_file}", trained_here="attached" not in content
-        )
+        settings = _settings_in(content, where=lambda table, key: f"{folder.run_file}")
         origin, identity = content["source"]["config_folder"], content["identity"]
     except (KeyError, TypeError):
         raise SftscopeError(f"{folder.run_file}: expected the tables settings and source and an identity") from None
@@ -212,13 +210,18 @@ def begin_attached(tables: Mapping[str, Any], out: Path, attached: Mapping[str, 
     )
 
 
+def _settings_in(content: Mapping[str, Any], **where: Callable[[str, str | None], str]) -> RunSettings:
+    """The settings in a run.toml; an attached run has none of data and training."""
+    return settings_from_tables(content["settings"], trained_here="attached" not in content, **where)
+
+
 def identity_fits(content: dict[str, Any]) -> bool:
     """Whether the identity in a run.toml is that of its settings and hashes.
 
     Earlier releases counted settings that are free now: any of them may have been.
     """
     try:
-        settings, hashes = settings_from_tables(content["settings"]), content["hashes"]
+        settings, hashes = _settings_in(content), content["hashes"]
         choices = itertools.chain.from_iterable(itertools.combinations(_FREE, k) for k in range(len(_FREE) + 1))
         return any(_identity(settings, hashes, frozenset(free)) == content["identity"] for free in choices)
     except (SftscopeError, KeyError, TypeError, AttributeError):

@@ -28,6 +28,7 @@ from engine.errors import SftscopeError
 from engine.extraction import extract as extraction
 from engine.store import RunFolder
 from engine.store.checkpoints import Checkpoint
+from engine.verification.verify import verify
 
 ADAPTER, STATE, CONFIG = "adapter_model.safetensors", "trainer_state.json", "adapter_config.json"
 
@@ -140,6 +141,16 @@ def test_the_same_adapters_by_our_own_path_give_the_same_interactions(inputs, ru
         np.testing.assert_allclose(ours.scores, theirs.scores, atol=1e-5)
         np.testing.assert_allclose(ours.effects.and_effects, theirs.effects.and_effects, atol=1e-5)
         np.testing.assert_allclose(ours.effects.or_effects, theirs.effects.or_effects, atol=1e-5)
+
+
+def test_an_attached_run_verifies_and_a_changed_setting_is_found(run, tmp_path):
+    assert not verify(run.path).damaged
+    shutil.copytree(run.path, tmp_path / "changed")
+    file = tmp_path / "changed" / "run.toml"
+    text = file.read_text()
+    assert f"n_words = {WORDS}" in text
+    file.write_text(text.replace(f"n_words = {WORDS}", f"n_words = {WORDS + 1}"))
+    assert verify(tmp_path / "changed").damaged == ("run.toml",)
 
 
 def test_attached_again_nothing_is_made_again_and_the_source_is_never_written_to(inputs, run):
