@@ -5,9 +5,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from engine.analysis.evolution import Evolution
+from engine.analysis.evolution import Change, Evolution
 from engine.analysis.reading import load_history
 from engine.analysis.stages import find_boundary
+from engine.analysis.verdict import Agreement, judge
+from engine.analysis.views import Selection, trends
 from engine.decomposition import decompose
 from engine.interactions import logical_model
 
@@ -60,3 +62,30 @@ def test_the_real_run_names_its_fewest_interactions_and_how_sure_that_is():
     boundary = find_boundary(Evolution(load_history(FOLDER / "goemotions")))
     assert boundary.step is None
     assert "the fewest interactions are at step 24 (6–32), but the fall before it" in boundary.reason
+
+
+def test_the_run_into_overfitting_has_two_stages_and_says_that_loss_goes_on_improving():
+    evolution = Evolution(load_history(FOLDER / "smollm2"))
+    view = trends(evolution, Selection(evolution.history.steps.size - 1))
+    boundary, verdict = view.boundary, judge(view)
+    assert (boundary.step, boundary.low, boundary.high) == (16, 8, 24)
+    assert verdict.agreement is Agreement.CONFLICT
+    assert verdict.held_out is not None
+    assert verdict.held_out.best_step == 48
+    emerged = view.classes[Change.EMERGED]
+    assert emerged.count_mean[-1] > 50 * emerged.count_mean[view.steps.index(16)]
+    assert emerged.uncancelled_mean[-1] < 0.2 < 0.8 < emerged.uncancelled_mean[view.steps.index(16)]
+
+
+def test_the_readme_has_the_numbers_of_the_run():
+    history = load_history(FOLDER / "smollm2")
+    view = trends(Evolution(history), Selection(history.steps.size - 1))
+    text = (FOLDER.parent / "README.md").read_text(encoding="utf-8")
+    rows = [line.strip("| ").split(" | ") for line in text.splitlines() if line.startswith("| ")]
+    shown = {row[0]: [cell.strip("*") for cell in row[1:]] for row in rows}
+    at = [view.steps.index(int(step)) for step in shown["step"]]
+    ratios = view.classes[Change.EMERGED].uncancelled_mean
+    assert shown["interactions a prompt"] == [f"{view.encoded_mean[t]:.1f}" for t in at]
+    assert shown["newly emerged: uncancelled ratio"] == ["–" if t == 0 else f"{ratios[t]:.2f}" for t in at]
+    assert shown["held-out loss"] == [f"{history.losses['eval'][t]:.3f}" for t in at]
+    assert shown["held-out accuracy (400 rows)"] == [f"{history.losses['accuracy'][t]:.3f}" for t in at]
