@@ -19,12 +19,12 @@ from test_report import HOSTILE
 
 from engine.analysis.as_it_went import as_it_went
 from engine.analysis.evolution import Change, Evolution
-from engine.analysis.findings import Holds, clear_sign, measure_findings
+from engine.analysis.findings import Finding, Holds, clear_sign, measure_findings
 from engine.analysis.other_zeta import with_other_zeta
 from engine.analysis.reading import load_history
-from engine.analysis.sensitivity import ZETA_FACTORS, measure_sensitivity, what_survives
+from engine.analysis.sensitivity import ZETA_FACTORS, SensitivityRow, measure_sensitivity, what_survives
 from engine.analysis.solver_residue import measure_residue
-from engine.analysis.stages import find_boundary
+from engine.analysis.stages import Boundary, find_boundary
 from engine.analysis.views import Selection
 from engine.decomposition import decompose
 from engine.decomposition.reference import decompose_by_descent
@@ -205,6 +205,22 @@ def test_the_line_of_what_survives_by_hand() -> None:
     boundary = find_boundary(evolution)
     line = what_survives(boundary, [], measure_sensitivity(evolution), [])
     assert line.startswith("Under every τ rule and value tried: no two stages can be told")
+
+
+def test_what_holds_under_most_rules_is_told_apart_from_what_holds_under_all() -> None:
+    boundary = Boundary(2, 16, 8, 24, "made for a test")
+    rules = [replace(boundary, step=step) for step in (16, 24, 8, 40, None)]
+    held = [[Holds.YES, Holds.YES, Holds.NO], [Holds.YES, Holds.YES, Holds.UNDECIDED], [Holds.YES, Holds.YES, Holds.NO]]
+    held += [[Holds.YES, Holds.NO, Holds.YES], [Holds.YES, Holds.YES, Holds.YES]]
+    rows = [
+        SensitivityRow("r", 1.0, i == 0, rule, {}, {}, signs)
+        for i, (rule, signs) in enumerate(zip(rules, held, strict=True))
+    ]
+    findings = [Finding(i + 1, "a claim", sign, "") for i, sign in enumerate(held[0])]
+    assert what_survives(boundary, findings, rows, []) == (
+        "Under every τ rule and value tried: finding 1 holds; "
+        "under most: denoising ends within steps 8–24 (3 of 5), finding 2 holds (4 of 5); no placebo was extracted."
+    )
 
 
 # The report's forms.

@@ -42,6 +42,22 @@ def test_options_elsewhere_in_the_text_exist():
     assert used - known == set()
 
 
+def test_scripts_in_the_text_exist_and_have_the_options_shown():
+    commands = re.findall(r"python (?:-m )?((?:tests|engine)[a-z_./]+)([^\n`|]*)", TEXT)
+    assert commands
+    for name, rest in commands:
+        file = ROOT / (name if name.endswith(".py") else f"{name.replace('.', '/')}.py")
+        assert file.is_file(), file
+        source = file.read_text(encoding="utf-8")
+        for option in re.findall(r"(?<=\s)--[a-z][a-z-]*", rest):
+            assert f'"{option}"' in source, f"{name} {option}"
+
+
+def test_test_files_in_the_text_exist():
+    for name in re.findall(r"tests/[a-z_/]+\.py", TEXT):
+        assert (ROOT / name).is_file(), name
+
+
 def test_the_map_names_what_is_there():
     section = TEXT.split("## Map")[1].split("\n## ")[0]
     first_cells = [row.split(" | ")[0] for row in section.splitlines() if row.startswith("| `")]

@@ -301,6 +301,37 @@ def test_never_says_stop_while_held_out_loss_clearly_improves() -> None:
         assert verdict.stop_step is None
 
 
+RISING = [2.0, 1.8, 1.6, 1.4, 1.2, 1.0, 0.9, 0.95, 1.2]  # lowest at step 12, after the boundary
+
+
+@pytest.mark.parametrize(
+    ("losses", "accuracy", "uncancelled", "latest"),
+    [
+        (RISING, [0.5] * 9, 0.2, 12),
+        (RISING, [NAN] * 9, 0.2, 12),
+        (RISING, [0.5] * 7 + [0.53, 0.51], 0.2, 16),  # a later checkpoint is clearly more accurate
+        (RISING, [0.5] * 8 + [0.53], 0.2, None),  # the last one is
+        (RISING, [0.5] * 9, 0.4, None),  # what emerged is not noise-like
+        (FALLING, [0.5] * 9, 0.2, None),
+        ([2.0, 1.8, 1.6, 1.4, 1.2, 1.0, 0.9, 0.95, 0.91], [0.5] * 9, 0.2, None),  # no clear rise at the end
+        ([2.0, 0.5, 1.6, 1.4, 1.2, 1.0, 1.1, 1.2, 1.3], [0.5] * 9, 0.2, None),  # lowest before the boundary
+    ],
+)
+def test_a_conflict_names_the_step_past_which_nothing_speaks_for_going_on(
+    losses: list[float], accuracy: list[float], uncancelled: float, latest: int | None
+) -> None:
+    made = made_trends(losses)
+    emerged = replace(made.classes[Change.EMERGED], uncancelled_mean=[uncancelled] * 9)
+    made = replace(
+        made, classes={**made.classes, Change.EMERGED: emerged}, losses={"eval": losses, "accuracy": accuracy}
+    )
+    verdict = judge(made)
+    assert verdict.agreement is Agreement.CONFLICT
+    assert verdict.latest_step == latest
+    assert ("no later than that" in verdict.sentence) is (latest is not None)
+    assert (f"Past step {latest} " in verdict.sentence) is (latest is not None)
+
+
 def test_the_evidence_tells_noise_like_emergence() -> None:
     assert any("noise-like" in line and "0.20" in line for line in judge(made_trends(FALLING)).evidence)
 

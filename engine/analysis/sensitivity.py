@@ -93,26 +93,38 @@ def _headline(
 def what_survives(
     boundary: Boundary, findings: Sequence[Finding], rows: Sequence[SensitivityRow], placebos: Sequence[PlaceboDiff]
 ) -> str:
-    """One line: which conclusions are the same in every row, and are beyond the placebo."""
-    survives = [
-        f"finding {found.number} {found.holds}"
-        for i, found in enumerate(findings)
-        if found.holds is not Holds.UNDECIDED and all(row.findings[i] is found.holds for row in rows)
+    """One line: which conclusions are the same in every row, which in most rows, and which are beyond the placebo."""
+    same = _rows_that_agree(boundary, findings, rows)
+    always = [conclusion for conclusion, count in same if count == len(rows)]
+    mostly = [
+        f"{conclusion} ({count} of {len(rows)})" for conclusion, count in same if len(rows) / 2 < count < len(rows)
     ]
-    if boundary.step is None:
-        if all(row.boundary.step is None for row in rows):
-            survives.insert(0, "no two stages can be told")
-    elif boundary.low is not None and boundary.high is not None:
-        ends = [row.boundary.step for row in rows]
-        if all(step is not None and boundary.low <= step <= boundary.high for step in ends):
-            survives.insert(0, f"denoising ends within steps {boundary.low}–{boundary.high}")
-    line = "; ".join(survives) if survives else "none of the conclusions"
+    line = "; ".join(always) if always else "none of the conclusions"
+    most = f"; under most: {', '.join(mostly)}" if mostly else ""
     placebo = [_beyond_noise(diff) for diff in placebos]
     said = "; no placebo was extracted" if not placebo else f"; {'; '.join(placebo)}"
     tried = (
         "every τ rule, value and ζ tried" if any(row.zeta != 1.0 for row in rows) else "every τ rule and value tried"
     )
-    return f"Under {tried}: {line}{said}."
+    return f"Under {tried}: {line}{most}{said}."
+
+
+def _rows_that_agree(
+    boundary: Boundary, findings: Sequence[Finding], rows: Sequence[SensitivityRow]
+) -> list[tuple[str, int]]:
+    """Each conclusion of the chosen rule, and in how many rows it is the same."""
+    ends = [row.boundary.step for row in rows]
+    conclusions = []
+    if boundary.step is None:
+        conclusions.append(("no two stages can be told", ends.count(None)))
+    elif boundary.low is not None and boundary.high is not None:
+        inside = sum(step is not None and boundary.low <= step <= boundary.high for step in ends)
+        conclusions.append((f"denoising ends within steps {boundary.low}–{boundary.high}", inside))
+    for i, found in enumerate(findings):
+        if found.holds is not Holds.UNDECIDED:
+            count = sum(row.findings[i] is found.holds for row in rows)
+            conclusions.append((f"finding {found.number} {found.holds}", count))
+    return conclusions
 
 
 def _beyond_noise(diff: PlaceboDiff) -> str:

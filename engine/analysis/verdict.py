@@ -47,12 +47,17 @@ class HeldOut:
 
 @dataclass(frozen=True)
 class Verdict:
-    """The answer in words. stop_step: only where both agree; held_out: None without held-out loss."""
+    """The answer in words.
+
+    stop_step: only where both agree. latest_step: where they conflict on the step, the one past which
+    neither speaks for training on; None where there is none yet. held_out: None without held-out loss.
+    """
 
     agreement: Agreement
     sentence: str
     evidence: tuple[str, ...]
     stop_step: int | None
+    latest_step: int | None
     held_out: HeldOut | None
 
 
@@ -66,7 +71,13 @@ def judge(trends: Trends) -> Verdict:
         best_step, best_loss = min(measured, key=lambda pair: pair[1])
         held_out = HeldOut(best_step, best_loss, *measured[-1], patience_step(measured), improves)
     stop = trends.boundary.step if agreement is Agreement.AGREE else None
-    return Verdict(agreement, sentence, tuple(evidence), stop, held_out)
+    latest = latest_step(trends) if agreement is Agreement.CONFLICT else None
+    if latest is not None:
+        sentence += (
+            f" Past step {latest} held-out loss rises and what has emerged is noise-like "
+            f"(uncancelled ratio {trends.classes[Change.EMERGED].uncancelled_mean[-1]:.2f}): no later than that."
+        )
+    return Verdict(agreement, sentence, tuple(evidence), stop, latest, held_out)
 
 
 def in_plain_words(verdict: Verdict, boundary: Boundary) -> str:
@@ -97,6 +108,24 @@ def patience_step(measured: Sequence[tuple[int, float]], patience: int = PATIENC
     return None
 
 
+def latest_step(trends: Trends) -> int | None:
+    """The last checkpoint that held-out loss or accuracy speaks for, where all three turn after it.
+
+    Held-out loss must have clearly risen from its minimum to the last step, what has emerged by the last
+    step must be noise-like, and no later checkpoint be clearly more accurate. None where that is not so,
+    or where the minimum lies before the end of denoising.
+    """
+    measured, boundary = _measured(trends, "eval"), trends.boundary
+    if not measured or boundary.step is None or not trends.classes[Change.EMERGED].uncancelled_mean[-1] < CANCELLING:
+        return None
+    best_step, best = _lowest(measured)
+    accuracies = _measured(trends, ACCURACY)
+    if best_step < boundary.step or not _clearly_below(best, measured[-1][1]):
+        return None
+    later = [step for step, _ in measured if step >= best_step and not _more_accurate(accuracies, step)]
+    return later[0] if later and later[0] != measured[-1][0] else None
+
+
 def _compare(trends: Trends, measured: Sequence[tuple[int, float]]) -> tuple[Agreement, str, bool | None]:
     """Agreement, its sentence, and whether held-out loss clearly improves after the boundary."""
     boundary = trends.boundary
@@ -117,14 +146,14 @@ def _compare(trends: Trends, measured: Sequence[tuple[int, float]]) -> tuple[Agr
         until = "still improves" if later_step == measured[-1][0] else f"improves until step {later_step}"
         sentence = (
             f"Conflict: {over}, but held-out loss {until} ({here:.3f} → {later:.3f}); "
-            "interactions alone are no reason to end the training here."
+            "interactions alone are no reason to end the training there."
         )
         return Agreement.CONFLICT, sentence, True
     accuracies = [pair for pair in _measured(trends, ACCURACY) if pair[0] >= low]
     if better := _more_accurate(accuracies, high):
         sentence = (
             f"Conflict: {over} and held-out loss does not clearly improve after it, but held-out accuracy does "
-            f"({better[0]:.3f} → {better[1]:.3f}); interactions alone are no reason to end the training here."
+            f"({better[0]:.3f} → {better[1]:.3f}); interactions alone are no reason to end the training there."
         )
         return Agreement.CONFLICT, sentence, False
     if before and _clearly_below(_lowest(before)[1], here):

@@ -12,7 +12,7 @@ key            content
 run, model     names; `steps`, `probes` (ids), `base_step`, `chosen_steps`
 tau            rule, value, provisional (can still move), by_probe: τ over the steps
 noise_floor    factor, sigma_by_probe
-verdict        agreement, sentence, evidence, stop_step, held_out
+verdict        agreement, sentence, evidence, stop_step, latest_step, held_out
 boundary       index, step, low, high (95 % interval, steps), reason; nulls where there are not two stages
 trends         over the steps: counts, strengths, ratios of each class, matching errors, Jaccard, losses
 changes        at each chosen step: counts, and rows (probe, change, relation, subset, words, effects)
@@ -24,7 +24,7 @@ findings       number, claim, holds, numbers
 residue        with --descent: |Ω| of the certified sets and of an unfinished descent at the chosen steps
 as_it_went     per step: held-out loss and accuracy, boundary and verdict from the steps up to it
 online         one line: when the end of denoising could first be told from the past alone
-survives       one line: the conclusions that hold under every rule and beyond the placebo
+survives       one line: the conclusions that hold under every rule, under most, and beyond the placebo
 baseline_llm   name of the run given with --baseline, or null
 quality, placebo, provenance, left_out
 ============== ==============================================================================

@@ -101,7 +101,10 @@ def verdict_pieces(content: StepBarContent, inks: Inks) -> list[Piece]:
     if verdict is not None:
         named = {
             Agreement.AGREE: (f"STOP at step {verdict.stop_step}", inks.denoising),
-            Agreement.CONFLICT: ("CONFLICT", inks.emerged),
+            Agreement.CONFLICT: (
+                "CONFLICT" if verdict.latest_step is None else f"STOP by step {verdict.latest_step}",
+                inks.emerged,
+            ),
             Agreement.NOT_ENOUGH: ("NOT ENOUGH EVIDENCE", inks.muted),
         }
         text, ink = named[verdict.agreement]
