@@ -291,7 +291,7 @@ def test_the_page_fetches_nothing_and_hostile_text_stays_text(tmp_path: Path) ->
     assert "prefers-color-scheme: dark" in text
     assert "@media print" in text
     assert parser.tags >= {"figure", "figcaption", "svg", "table"}
-    assert text.count("<figure>") == 7
+    assert text.count("<figure>") == 8
 
 
 def test_the_report_says_when_it_could_have_been_told(evolution: Evolution) -> None:
@@ -367,7 +367,7 @@ def test_the_smallest_runs_have_every_form(n_steps: int, n_probes: int, n: int, 
     formats = FORMATS if n_steps == 1 else ["html", "md", "csv"]
     written = write_report(path, tmp_path / "out", formats)
     assert all(file.stat().st_size for file in written)
-    assert n_steps > 1 or len(written) == 5 + 1 + 7 * 3
+    assert n_steps > 1 or len(written) == 5 + 1 + 8 * 3
 
 
 def test_losses_that_are_not_finite_and_empty_sets_have_a_page(tmp_path: Path) -> None:

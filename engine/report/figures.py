@@ -1,4 +1,4 @@
-"""The paper's figures of a run (2-7, 10, 11) in one style, as SVG, PNG or PDF of equal bytes for equal runs.
+"""When to stop as a figure, and those of the paper (2-7, 10, 11), as SVG, PNG or PDF of equal bytes for equal runs.
 
 Needs matplotlib (the extra `figures`). Colours are Okabe and Ito's, told apart by the colour-blind; the
 classes also differ in marker or hatch. The denoising stage is tinted green, the overfitting stage purple.
@@ -7,7 +7,7 @@ classes also differ in marker or hatch. The denoising stage is tinted green, the
 import io
 import re
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
@@ -15,12 +15,14 @@ import numpy as np
 
 from engine.analysis import metrics
 from engine.analysis.evolution import Change
+from engine.analysis.history import ACCURACY
 from engine.analysis.views import FULL
 from engine.errors import SftscopeError
 from engine.interactions import Relation
 from engine.text import safe_text
 
 if TYPE_CHECKING:
+    from matplotlib.artist import Artist
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
@@ -64,7 +66,13 @@ def figures(report: "Report") -> dict[str, tuple[str, Callable[["Figure"], None]
     steps, probes = f"{history.steps.size} checkpoints", f"means over {len(history.probes)} probes"
     last = report.trends.steps[-1]
     ratios = "Uncancelled ratio and generalizable ratio" if report.reference else "Uncancelled ratio"
-    return {
+    answer = {
+        "when_to_stop": (
+            f"Interactions per probe, on a logarithmic scale, and what held-out rows say ({probes}, {steps}).",
+            lambda figure: _when_to_stop(figure, report),
+        )
+    }
+    return (answer if report.verdict.held_out else {}) | {
         "figure_2_counts": (
             f"Interactions over the steps: number and strength of each class ({probes}, {steps}).",
             lambda figure: _counts(figure, report),
@@ -145,14 +153,53 @@ def _lines(axes: "Axes", curves: dict[Change, list[float]]) -> None:
         axes.plot(range(len(values)), values, label=LABELS[change], color=look, marker=marker, markersize=4)
 
 
-def _legend(figure: "Figure", axes: "Axes", report: "Report") -> None:
-    handles, labels = axes.get_legend_handles_labels()
+def _legend(figure: "Figure", panels: Sequence["Axes"], report: "Report") -> None:
+    """Below the panels: their curves, and the stages where there are two."""
+    handles: list[Artist] = []
+    labels: list[str] = []
+    for axes in panels:
+        lines, names = axes.get_legend_handles_labels()
+        handles, labels = [*handles, *lines], [*labels, *names]
     if report.trends.boundary.index is not None:
         from matplotlib.patches import Patch
 
-        handles += [Patch(color=colour, alpha=0.2, label=f"{name} stage") for name, colour in STAGES]
+        handles += [Patch(color=colour, alpha=0.2) for _, colour in STAGES]
         labels += [f"{name} stage" for name, _ in STAGES]
-    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels))
+    one_line = len(labels) <= 5 and figure.get_size_inches()[0] > 6
+    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels) if one_line else 3)
+
+
+def _when_to_stop(figure: "Figure", report: "Report") -> None:
+    """The two stages beside held-out loss and accuracy; a dotted line at the last checkpoint worth keeping."""
+    figure.set_size_inches(8.5, 3.4)
+    left, right = figure.subplots(1, 2)
+    trends, verdict = report.trends, report.verdict
+    places = range(len(trends.steps))
+    left.plot(places, trends.encoded_mean, color=INK, marker="o", markersize=4, label="interactions")
+    if min(trends.encoded_mean) > 0:
+        from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+        left.set_yscale("log")
+        left.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        left.yaxis.set_major_formatter(FuncFormatter(lambda count, _: f"{count:g}"))
+        left.yaxis.set_minor_formatter(NullFormatter())
+    _step_axis(left, report, "Interactions", "encoded, per probe")
+    right.plot(places, trends.losses["eval"], color="#0072b2", marker="s", markersize=4, label="held-out loss")
+    _step_axis(right, report, "Held-out rows", "loss, nats")
+    drawn = [left, right]
+    if np.isfinite(trends.losses.get(ACCURACY, [np.nan])).any():
+        share = right.twinx()
+        share.plot(places, trends.losses[ACCURACY], color="#d55e00", marker="^", markersize=4, label="accuracy")
+        share.set(ylabel="accuracy", ylim=(0, 1))
+        share.spines["right"].set_visible(True)
+        drawn.append(share)
+    end = verdict.stop_step if verdict.latest_step is None else verdict.latest_step
+    if end is not None:
+        words = "stop" if verdict.latest_step is None else "no later than"
+        for axes in (left, right):
+            line = axes.axvline(trends.steps.index(end), color=INK, linewidth=1, linestyle=":")
+        line.set_label(f"{words} {end}")
+    _legend(figure, drawn, report)
 
 
 def _counts(figure: "Figure", report: "Report") -> None:
@@ -163,7 +210,7 @@ def _counts(figure: "Figure", report: "Report") -> None:
     _lines(right, {change: part.strength_mean for change, part in classes.items()})
     _step_axis(left, report, "Number", "interactions per probe")
     _step_axis(right, report, "Strength Σ|I|", "log-odds per probe")
-    _legend(figure, left, report)
+    _legend(figure, [left], report)
 
 
 def _orders(figure: "Figure", report: "Report") -> None:
@@ -200,7 +247,7 @@ def _ratios(figure: "Figure", report: "Report") -> None:
         _step_axis(panels[1], report, f"Generalizable to {report.reference}", "share of the class")
     for axes in panels:
         axes.set_ylim(-0.03, 1.03)
-    _legend(figure, panels[0], report)
+    _legend(figure, [panels[0]], report)
 
 
 def _backbone(figure: "Figure", report: "Report") -> None:
