@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 
+TINY_SHARE = 1e-3  # of ζ: what effects too small to keep may make up together at a masked state
+
 
 class Relation(IntEnum):
     """What triggers an interaction: all of its words present (AND), or any of them (OR)."""

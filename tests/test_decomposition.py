@@ -14,10 +14,17 @@ from engine.decomposition.cholesky import BreakdownError, factor
 from engine.decomposition.lattice_program import TIE_WEIGHT, effect_weights, lattice_program, tie_breaks
 from engine.decomposition.reference import decompose_by_descent
 from engine.decomposition.search import Solution
-from engine.decomposition.vertex import TINY
 from engine.decomposition.workers import in_order
 from engine.errors import SftscopeError
-from engine.interactions import logical_model, or_model, or_transpose, orders, zeta_transform, zeta_transpose
+from engine.interactions import (
+    TINY_SHARE,
+    logical_model,
+    or_model,
+    or_transpose,
+    orders,
+    zeta_transform,
+    zeta_transpose,
+)
 
 KINDS = ("mixture", "gaussian")
 
@@ -317,7 +324,7 @@ def test_beyond_the_largest_face_the_interior_point_is_the_answer(monkeypatch):
     result = decompose(scores, zeta)
     assert result.solver == ("interior",)
     assert result.gap[0] <= 1e-5
-    assert matching_error(scores, result).max() <= zeta * (1 + TINY) + 1e-9 * scale_of(scores)
+    assert matching_error(scores, result).max() <= zeta * (1 + TINY_SHARE) + 1e-9 * scale_of(scores)
 
 
 def salient(result):

@@ -19,8 +19,7 @@ from test_decomposition import (
 from engine.decomposition import UncertifiedError, certified, decompose, splitting
 from engine.decomposition.lattice_program import lattice_program
 from engine.decomposition.schur_weyl import NormalInverse, from_spins, n_copies, to_spins
-from engine.decomposition.vertex import TINY
-from engine.interactions import logical_model, or_model, orders, zeta_transform
+from engine.interactions import TINY_SHARE, logical_model, or_model, orders, zeta_transform
 
 
 @pytest.mark.parametrize("n", range(1, 10))
@@ -100,7 +99,7 @@ def test_the_first_order_method_alone_is_certified(n, kind, monkeypatch):
     assert result.gap[0] <= 1e-3
     assert result.lower_bound[0] <= optimum * (1 + 1e-9)
     assert optimum <= result.objective[0] * (1 + 1e-9)
-    assert matching_error(scores, result).max() <= zeta * (1 + TINY) + 1e-9 * scale_of(scores)
+    assert matching_error(scores, result).max() <= zeta * (1 + TINY_SHARE) + 1e-9 * scale_of(scores)
 
 
 def test_beside_a_vertex_only_effects_that_matter_are_kept(monkeypatch):
@@ -111,7 +110,7 @@ def test_beside_a_vertex_only_effects_that_matter_are_kept(monkeypatch):
     monkeypatch.setattr(certified, "MOST_FOR_WHOLE", 0)
     monkeypatch.setattr(certified, "MOST_SCOUTED", 0.0)
     near = decompose(scores, zeta)
-    monkeypatch.setattr("engine.decomposition.vertex.TINY", 0.0)
+    monkeypatch.setattr("engine.decomposition.vertex.TINY_SHARE", 0.0)
     dense = decompose(scores, zeta)
 
     def kept(result):
@@ -120,7 +119,7 @@ def test_beside_a_vertex_only_effects_that_matter_are_kept(monkeypatch):
     assert kept(exact) <= kept(near) < kept(dense) / 3
     assert near.objective == dense.objective
     assert matching_error(scores, dense).max() <= zeta[0] + 1e-9 * scale_of(scores)
-    assert matching_error(scores, near).max() <= zeta[0] * (1 + TINY) + 1e-9 * scale_of(scores)
+    assert matching_error(scores, near).max() <= zeta[0] * (1 + TINY_SHARE) + 1e-9 * scale_of(scores)
 
 
 def test_too_few_steps_are_no_certificate(monkeypatch):

@@ -302,34 +302,45 @@ def test_never_says_stop_while_held_out_loss_clearly_improves() -> None:
 
 
 RISING = [2.0, 1.8, 1.6, 1.4, 1.2, 1.0, 0.9, 0.95, 1.2]  # lowest at step 12, after the boundary
+SAME, GROWN = [0.5] * 9, [1.0] * 7 + [2.0, 5.0]
 
 
+@pytest.mark.parametrize("there_are_two_stages", [True, False])
 @pytest.mark.parametrize(
-    ("losses", "accuracy", "uncancelled", "latest"),
+    ("losses", "accuracy", "uncancelled", "emerged", "latest"),
     [
-        (RISING, [0.5] * 9, 0.2, 12),
-        (RISING, [NAN] * 9, 0.2, 12),
-        (RISING, [0.5] * 7 + [0.53, 0.51], 0.2, 16),  # a later checkpoint is clearly more accurate
-        (RISING, [0.5] * 8 + [0.53], 0.2, None),  # the last one is
-        (RISING, [0.5] * 9, 0.4, None),  # what emerged is not noise-like
-        (FALLING, [0.5] * 9, 0.2, None),
-        ([2.0, 1.8, 1.6, 1.4, 1.2, 1.0, 0.9, 0.95, 0.91], [0.5] * 9, 0.2, None),  # no clear rise at the end
-        ([2.0, 0.5, 1.6, 1.4, 1.2, 1.0, 1.1, 1.2, 1.3], [0.5] * 9, 0.2, None),  # lowest before the boundary
+        (RISING, SAME, 0.2, GROWN, 12),
+        (RISING, [NAN] * 9, 0.2, GROWN, 12),
+        (RISING, [0.5] * 7 + [0.53, 0.51], 0.2, GROWN, 16),  # a later checkpoint is clearly more accurate
+        (RISING, [0.5] * 8 + [0.53], 0.2, GROWN, None),  # the last one is
+        (RISING, SAME, 0.4, GROWN, None),  # what emerged is not noise-like
+        (RISING, SAME, 0.2, [1.0] * 9, None),  # nor more than at step 12
+        (FALLING, SAME, 0.2, GROWN, None),
+        ([2.0, 1.8, 1.6, 1.4, 1.2, 1.0, 0.9, 0.95, 0.91], SAME, 0.2, GROWN, None),  # no clear rise at the end
     ],
 )
-def test_a_conflict_names_the_step_past_which_nothing_speaks_for_going_on(
-    losses: list[float], accuracy: list[float], uncancelled: float, latest: int | None
+def test_without_an_agreement_the_step_is_named_past_which_nothing_speaks_for_going_on(
+    losses: list[float],
+    accuracy: list[float],
+    uncancelled: float,
+    emerged: list[float],
+    latest: int | None,
+    there_are_two_stages: bool,
 ) -> None:
-    made = made_trends(losses)
-    emerged = replace(made.classes[Change.EMERGED], uncancelled_mean=[uncancelled] * 9)
-    made = replace(
-        made, classes={**made.classes, Change.EMERGED: emerged}, losses={"eval": losses, "accuracy": accuracy}
-    )
+    made = made_trends(losses) if there_are_two_stages else made_trends(losses, low=None, step=None, high=None)
+    part = replace(made.classes[Change.EMERGED], uncancelled_mean=[uncancelled] * 9, count_mean=emerged)
+    made = replace(made, classes={**made.classes, Change.EMERGED: part}, losses={"eval": losses, "accuracy": accuracy})
     verdict = judge(made)
-    assert verdict.agreement is Agreement.CONFLICT
+    assert verdict.agreement is (Agreement.CONFLICT if there_are_two_stages else Agreement.NOT_ENOUGH)
     assert verdict.latest_step == latest
     assert ("no later than that" in verdict.sentence) is (latest is not None)
     assert (f"Past step {latest} " in verdict.sentence) is (latest is not None)
+
+
+def test_a_loss_that_is_lowest_before_the_end_of_denoising_names_no_latest_step() -> None:
+    made = made_trends([2.0, 0.5, 1.6, 1.4, 1.2, 1.0, 1.1, 1.2, 1.3])
+    part = replace(made.classes[Change.EMERGED], count_mean=GROWN)
+    assert judge(replace(made, classes={**made.classes, Change.EMERGED: part})).latest_step is None
 
 
 def test_the_evidence_tells_noise_like_emergence() -> None:

@@ -17,6 +17,7 @@ from engine.analysis.views import Trends
 CLEAR_LOSS = 0.02  # a smaller relative change of held-out loss is not called an improvement
 CLEAR_ACCURACY = 0.02  # a smaller difference of held-out accuracy (a share of 1) is not called one
 PATIENCE = 3  # checkpoints without a new minimum after which early stopping gives up
+GROWTH = 2.0  # so many times as many newly emerged interactions are much more
 CANCELLING = 1 / 3  # below this uncancelled ratio a class is called noise-like
 
 
@@ -49,8 +50,8 @@ class HeldOut:
 class Verdict:
     """The answer in words.
 
-    stop_step: only where both agree. latest_step: where they conflict on the step, the one past which
-    neither speaks for training on; None where there is none yet. held_out: None without held-out loss.
+    stop_step: only where both agree. latest_step: elsewhere, the one past which nothing speaks for
+    training on; None where there is none yet. held_out: None without held-out loss.
     """
 
     agreement: Agreement
@@ -71,7 +72,7 @@ def judge(trends: Trends) -> Verdict:
         best_step, best_loss = min(measured, key=lambda pair: pair[1])
         held_out = HeldOut(best_step, best_loss, *measured[-1], patience_step(measured), improves)
     stop = trends.boundary.step if agreement is Agreement.AGREE else None
-    latest = latest_step(trends) if agreement is Agreement.CONFLICT else None
+    latest = None if agreement is Agreement.AGREE else latest_step(trends)
     if latest is not None:
         sentence += (
             f" Past step {latest} held-out loss rises and what has emerged is noise-like "
@@ -112,15 +113,20 @@ def latest_step(trends: Trends) -> int | None:
     """The last checkpoint that held-out loss or accuracy speaks for, where all three turn after it.
 
     Held-out loss must have clearly risen from its minimum to the last step, what has emerged by the last
-    step must be noise-like, and no later checkpoint be clearly more accurate. None where that is not so,
-    or where the minimum lies before the end of denoising.
+    step must be noise-like and much more than at the minimum, and no later checkpoint be clearly more
+    accurate. None where that is not so, or where the minimum lies before the end of denoising; whether
+    that end can be told does not matter.
     """
     measured, boundary = _measured(trends, "eval"), trends.boundary
-    if not measured or boundary.step is None or not trends.classes[Change.EMERGED].uncancelled_mean[-1] < CANCELLING:
+    if not measured:
         return None
     best_step, best = _lowest(measured)
+    emerged = trends.classes[Change.EMERGED]
+    more = emerged.count_mean[-1] > GROWTH * emerged.count_mean[trends.steps.index(best_step)]
+    if not (more and emerged.uncancelled_mean[-1] < CANCELLING):
+        return None
     accuracies = _measured(trends, ACCURACY)
-    if best_step < boundary.step or not _clearly_below(best, measured[-1][1]):
+    if (boundary.step is not None and best_step < boundary.step) or not _clearly_below(best, measured[-1][1]):
         return None
     later = [step for step, _ in measured if step >= best_step and not _more_accurate(accuracies, step)]
     return later[0] if later and later[0] != measured[-1][0] else None

@@ -25,7 +25,7 @@ MOST_EFFECTS_ON_FACE = 8192  # a dense system of the binding states × that many
 
 @dataclass(frozen=True, eq=False)
 class Solution:
-    x: Floats  # (n_columns,), feasible; to ζ (1 + TINY) where tiny effects were left out
+    x: Floats  # (n_columns,), feasible; to ζ (1 + TINY_SHARE) where tiny effects were left out
     cost: float  # Σ w |x|, of those left out too
     bound: float  # no feasible x costs less
     stage: str

@@ -15,10 +15,9 @@ from engine.decomposition.cholesky import lapack
 from engine.decomposition.interior_point import Iterate
 from engine.decomposition.lattice_program import LatticeProgram
 from engine.decomposition.schur_weyl import normal_inverse
-from engine.interactions import Floats, moebius_transform
+from engine.interactions import TINY_SHARE, Floats, moebius_transform
 
 DUST = 1e-10  # effects below this share of the score's scale are rounding
-TINY = 1e-3  # share of ζ that effects may make up together and still not be worth keeping
 LEAST_CHANGES = 2
 LEAST_RIDGE = 1e-9  # D Dᵀ is singular, at x_∅ only
 
@@ -116,7 +115,7 @@ def without_dust(program: LatticeProgram, v: Floats, zeta: float, x: Floats, sla
 
 
 def without_tiny(program: LatticeProgram, v: Floats, zeta: float, x: Floats) -> Floats:
-    """x without as many of its smallest effects as leave every state within ζ (1 + TINY).
+    """x without as many of its smallest effects as leave every state within ζ (1 + TINY_SHARE).
 
     For points that are near the optimum but no vertex: there, most effects are not zero but next to nothing.
     """
@@ -130,7 +129,7 @@ def without_tiny(program: LatticeProgram, v: Floats, zeta: float, x: Floats) -> 
     fits, too_many = 0, len(x) + 1
     while too_many - fits > 1:
         middle = (fits + too_many) // 2
-        if program.excess(without(middle), v, zeta) <= TINY * zeta:
+        if program.excess(without(middle), v, zeta) <= TINY_SHARE * zeta:
             fits = middle
         else:
             too_many = middle

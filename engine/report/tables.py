@@ -183,7 +183,7 @@ def quality_table(quality: Quality, trends: Trends) -> Table:
         ),
         ("noise bound ζ, lowest", small(quality.zeta_low), "log-odds"),
         ("noise bound ζ, highest", small(quality.zeta_high), "log-odds"),
-        ("largest |h − v| as a share of ζ", number(quality.mismatch_max, 3), "at most 1: universal matching"),
+        ("largest |h − v| as a share of ζ", number(quality.mismatch_max, 3), "at most 1.001: universal matching"),
         (
             "largest matching error, all interactions",
             small(error),

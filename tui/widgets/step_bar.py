@@ -101,13 +101,12 @@ def verdict_pieces(content: StepBarContent, inks: Inks) -> list[Piece]:
     if verdict is not None:
         named = {
             Agreement.AGREE: (f"STOP at step {verdict.stop_step}", inks.denoising),
-            Agreement.CONFLICT: (
-                "CONFLICT" if verdict.latest_step is None else f"STOP by step {verdict.latest_step}",
-                inks.emerged,
-            ),
+            Agreement.CONFLICT: ("CONFLICT", inks.emerged),
             Agreement.NOT_ENOUGH: ("NOT ENOUGH EVIDENCE", inks.muted),
         }
         text, ink = named[verdict.agreement]
+        if verdict.latest_step is not None:
+            text, ink = f"STOP by step {verdict.latest_step}", inks.emerged
         so_far = "so far " if content.partial else ""
         pieces = [(so_far, inks.muted), (text, ink + Style(bold=True)), ("  ", inks.plain)]
     if boundary.index is None:
