@@ -190,7 +190,7 @@ def test_explore_without_a_run_lists_the_runs_it_finds_and_the_sample_runs(tmp_p
     monkeypatch.chdir(tmp_path)
     alone = sftscope("explore").stdout
     assert "No run here" in alone
-    assert "goemotions" in alone
+    assert "smollm2" in alone
     write_sample_run(tmp_path / "runs" / "one")
     assert "sftscope explore runs/one" in sftscope("explore").stdout
 

@@ -7,24 +7,25 @@ import pytest
 
 from engine.analysis.evolution import Change, Evolution
 from engine.analysis.reading import load_history
-from engine.analysis.stages import find_boundary
 from engine.analysis.verdict import Agreement, judge
 from engine.analysis.views import Selection, trends
 from engine.decomposition import decompose
-from engine.interactions import logical_model
+from engine.interactions import TINY_SHARE, logical_model
 
 FOLDER = Path(__file__).parents[1] / "sample_runs"
 RUNS = sorted(file.parent for file in FOLDER.glob("*/run.toml"))
 
 
-def test_there_is_a_real_run():
-    history = load_history(FOLDER / "goemotions")
-    assert history.run["model"]["name"].startswith("SmolLM2-135M-Instruct")
-    assert history.steps.size >= 8
-    assert history.steps[-1] >= 24
-    assert len(history.probes) >= 8
-    assert min(probe.n_variables for probe in history.probes) >= 8
-    assert history.run["settings"]["training"]["effective_batch_size"] >= 32
+@pytest.mark.parametrize(("run", "model"), [("smollm2", "SmolLM2-135M-Instruct"), ("gemma3", "gemma-3-270m")])
+def test_there_are_two_real_runs_into_overfitting(run, model):
+    history = load_history(FOLDER / run)
+    assert history.run["model"]["name"].startswith(model)
+    assert history.steps.size >= 14
+    assert len(history.probes) >= 16
+    assert min(probe.n_variables for probe in history.probes) >= 9
+    assert len({probe.probe.response for probe in history.probes}) >= 12
+    assert history.losses["eval"][-1] > 1.2 * np.nanmin(history.losses["eval"])
+    assert history.placebos
 
 
 @pytest.mark.parametrize("run", RUNS, ids=lambda run: run.name)
@@ -34,7 +35,7 @@ def test_every_masked_state_is_matched_and_every_gap_certified(run):
     for probe in history.probes:
         model = logical_model(probe.bias, probe.effects[:, 0], probe.effects[:, 1])
         scale = np.abs(probe.scores - probe.bias[:, None]).max()
-        assert (np.abs(model - probe.scores).max(axis=1) <= probe.zeta + 1e-9 * scale).all()
+        assert (np.abs(model - probe.scores).max(axis=1) <= probe.zeta * (1 + TINY_SHARE) + 1e-9 * scale).all()
         assert (probe.gap <= 1e-3).all()
         assert (probe.noise <= 1e-4).all()
 
@@ -57,24 +58,28 @@ def test_it_is_small_and_holds_no_weights(run):
     assert not [file for file in files if file.suffix in (".safetensors", ".bin", ".pt", ".gguf")]
 
 
-def test_the_real_run_names_its_fewest_interactions_and_how_sure_that_is():
-    """At step 12 the counts of nearly all probes jump: with 12 checkpoints the fall is not beyond such jumps."""
-    boundary = find_boundary(Evolution(load_history(FOLDER / "goemotions")))
-    assert boundary.step is None
-    assert "the fewest interactions are at step 24 (6–32), but the fall before it" in boundary.reason
-
-
-def test_the_run_into_overfitting_has_two_stages_and_says_that_loss_goes_on_improving():
-    evolution = Evolution(load_history(FOLDER / "smollm2"))
+def verdict_on(run):
+    evolution = Evolution(load_history(FOLDER / run))
     view = trends(evolution, Selection(evolution.history.steps.size - 1))
-    boundary, verdict = view.boundary, judge(view)
-    assert (boundary.step, boundary.low, boundary.high) == (16, 8, 24)
+    return view, judge(view)
+
+
+def test_smollm2_has_two_stages_but_loss_goes_on_improving_until_it_overfits():
+    view, verdict = verdict_on("smollm2")
+    assert (view.boundary.step, view.boundary.low, view.boundary.high) == (20, 8, 20)
     assert verdict.agreement is Agreement.CONFLICT
-    assert verdict.held_out is not None
-    assert verdict.held_out.best_step == 48
+    assert verdict.latest_step == verdict.held_out.best_step == 48
     emerged = view.classes[Change.EMERGED]
-    assert emerged.count_mean[-1] > 50 * emerged.count_mean[view.steps.index(16)]
-    assert emerged.uncancelled_mean[-1] < 0.2 < 0.8 < emerged.uncancelled_mean[view.steps.index(16)]
+    assert emerged.count_mean[-1] > 50 * emerged.count_mean[view.steps.index(20)]
+    assert emerged.uncancelled_mean[-1] < 0.2 < 0.8 < emerged.uncancelled_mean[view.steps.index(20)]
+
+
+def test_gemma3_overfits_though_no_end_of_denoising_can_be_told():
+    view, verdict = verdict_on("gemma3")
+    assert view.boundary.step is None
+    assert "the fewest interactions are at step 6 (2–24), but the fall before it" in view.boundary.reason
+    assert verdict.agreement is Agreement.NOT_ENOUGH
+    assert verdict.latest_step == verdict.held_out.best_step == 32
 
 
 def test_the_readme_has_the_numbers_of_the_run():

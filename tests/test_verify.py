@@ -18,7 +18,7 @@ from engine.store.step_file import USER_BLOCK, to_bytes
 from engine.verification.repair import repair
 from engine.verification.verify import verify
 
-SAMPLE = Path(__file__).parents[1] / "sample_runs" / "goemotions"
+SAMPLE = Path(__file__).parents[1] / "sample_runs" / "gemma3"
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,89 @@
+"""The page on the sample runs shows what the runs say: every table in it is made again and compared.
+
+SFTSCOPE_UPDATE_SNAPSHOTS=1 writes the tables anew; the words between them are a person's.
+"""
+
+import os
+import re
+from functools import lru_cache
+from pathlib import Path
+
+import pytest
+
+from engine.analysis.evolution import Evolution
+from engine.analysis.placebo import sentence
+from engine.analysis.reading import load_history
+from engine.analysis.verdict import in_plain_words
+from engine.report.content import make_report
+from engine.report.tables import (
+    as_it_went_table,
+    as_markdown,
+    backbone_table,
+    findings_table,
+    placebo_table,
+    quality_table,
+    residue_table,
+    sensitivity_table,
+    trends_table,
+)
+
+FOLDER = Path(__file__).parents[1] / "sample_runs"
+PAGE = FOLDER / "README.md"
+BASELINE = {"smollm2": "gemma3", "gemma3": "smollm2"}  # each is the other's baseline LLM
+MARK = re.compile(r"<!-- (?P<run>\w+): (?P<part>[\w ]+) -->\n(?P<shown>.*?)<!-- end -->", re.DOTALL)
+UPDATE = "SFTSCOPE_UPDATE_SNAPSHOTS" in os.environ
+SLOW = {"choices", "solver"}  # decomposed again: minutes
+PARTS = {
+    "answer": lambda report: in_plain_words(report.verdict, report.trends.boundary),
+    "as it went": lambda report: as_markdown(as_it_went_table(report.as_it_went)),
+    "over the steps": lambda report: as_markdown(trends_table(report.trends, range(len(report.trends.steps)), {})),
+    "findings": lambda report: as_markdown(findings_table(report.findings)),
+    "backbone": lambda report: as_markdown(backbone_table(report.backbone, report.chosen)),
+    "placebo": lambda report: (
+        "\n".join(sentence(part) for part in report.placebos) + "\n\n" + as_markdown(placebo_table(report.placebos))
+    ),
+    "quality": lambda report: as_markdown(quality_table(report.quality, report.trends)),
+    "choices": lambda report: report.survives + "\n\n" + as_markdown(sensitivity_table(report.sensitivity)),
+    "solver": lambda report: as_markdown(residue_table(report.residue)),
+}
+
+
+@lru_cache
+def report_of(run, slow):
+    evolution, baseline = (Evolution(load_history(FOLDER / name)) for name in (run, BASELINE[run]))
+    return make_report(evolution, reference=baseline, zeta=slow, descent=slow)
+
+
+def shown_parts():
+    return [(found["run"], found["part"]) for found in MARK.finditer(PAGE.read_text(encoding="utf-8"))]
+
+
+@pytest.mark.parametrize(("run", "part"), shown_parts(), ids=lambda value: value)
+def test_a_table_of_the_page_is_what_the_run_says(run, part):
+    slow = part in SLOW
+    if slow and not UPDATE and "SFTSCOPE_SLOW_TESTS" not in os.environ:
+        pytest.skip("decomposes both runs again, for minutes: set SFTSCOPE_SLOW_TESTS=1")
+    made = PARTS[part](report_of(run, slow)).strip()
+    text = PAGE.read_text(encoding="utf-8")
+    shown = next(found for found in MARK.finditer(text) if (found["run"], found["part"]) == (run, part))
+    if UPDATE:
+        start, end = shown.span("shown")
+        PAGE.write_text(text[:start] + made + "\n" + text[end:], encoding="utf-8")
+    else:
+        assert shown["shown"].strip() == made
+
+
+def test_the_page_shows_both_runs_whole():
+    shown = shown_parts()
+    assert len(shown) == len(set(shown))
+    for run in BASELINE:
+        assert {"answer", "as it went", "findings", "backbone", "placebo", "choices"} <= {
+            part for name, part in shown if name == run
+        }
+
+
+def test_the_two_runs_share_their_prompts_and_words():
+    one, other = (load_history(FOLDER / run) for run in BASELINE)
+    for mine, theirs in zip(one.probes, other.probes, strict=True):
+        assert mine.probe.text == theirs.probe.text
+        assert mine.probe.variables == theirs.probe.variables
