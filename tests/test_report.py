@@ -333,8 +333,8 @@ def test_without_an_agreement_the_step_is_named_past_which_nothing_speaks_for_go
     verdict = judge(made)
     assert verdict.agreement is (Agreement.CONFLICT if there_are_two_stages else Agreement.NOT_ENOUGH)
     assert verdict.latest_step == latest
-    assert ("no later than that" in verdict.sentence) is (latest is not None)
-    assert (f"Past step {latest} " in verdict.sentence) is (latest is not None)
+    assert verdict.sentence.startswith("Stop by step") is (latest is not None)
+    assert verdict.sentence.startswith(f"Stop by step {latest}: past it held-out loss rises") is (latest is not None)
 
 
 def test_a_loss_that_is_lowest_before_the_end_of_denoising_names_no_latest_step() -> None:

@@ -74,9 +74,10 @@ def judge(trends: Trends) -> Verdict:
     stop = trends.boundary.step if agreement is Agreement.AGREE else None
     latest = None if agreement is Agreement.AGREE else latest_step(trends)
     if latest is not None:
-        sentence += (
-            f" Past step {latest} held-out loss rises and what has emerged is noise-like "
-            f"(uncancelled ratio {trends.classes[Change.EMERGED].uncancelled_mean[-1]:.2f}): no later than that."
+        ratio = trends.classes[Change.EMERGED].uncancelled_mean[-1]
+        sentence = (
+            f"Stop by step {latest}: past it held-out loss rises and what has emerged is noise-like "
+            f"(uncancelled ratio {ratio:.2f}). {sentence}"
         )
     return Verdict(agreement, sentence, tuple(evidence), stop, latest, held_out)
 

@@ -195,7 +195,7 @@ def _when_to_stop(figure: "Figure", report: "Report") -> None:
         drawn.append(share)
     end = verdict.stop_step if verdict.latest_step is None else verdict.latest_step
     if end is not None:
-        words = "stop" if verdict.latest_step is None else "no later than"
+        words = "stop at" if verdict.latest_step is None else "stop by"
         for axes in (left, right):
             line = axes.axvline(trends.steps.index(end), color=INK, linewidth=1, linestyle=":")
         line.set_label(f"{words} {end}")
