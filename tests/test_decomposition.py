@@ -255,7 +255,9 @@ def has_one_plain_optimum(scores, zeta):
     They do not where primal and dual are strictly complementary and the active states determine the effects.
     """
     n = len(scores).bit_length() - 1
-    weights = effect_weights(n) - TIE_WEIGHT * tie_breaks(n)
+    weights = effect_weights(n) - TIE_WEIGHT * np.stack(
+        [tie_breaks(relation, np.arange(1 << n, dtype=np.uint64)) for relation in (0, 1)]
+    )
     _, u, effects = optimum_by_highs(scores, zeta, weights)
     kept = np.ones((2, 1 << n), dtype=bool)
     kept[:, 0] = kept[1, orders(n) == 1] = False

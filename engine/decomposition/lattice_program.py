@@ -10,12 +10,13 @@ butterflies. Nothing here knows how the program is solved.
 
 from copy import copy
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from engine.decomposition.normal_matrix import fill_normal_matrix
-from engine.interactions import Floats, or_model, or_transpose, orders, zeta_transform, zeta_transpose
+from engine.interactions import Floats, Relation, or_model, or_transpose, orders, zeta_transform, zeta_transpose
 
 Ints = NDArray[np.int64]
 
@@ -28,20 +29,29 @@ OR_WEIGHT = ORDER_WEIGHT / 2  # and an OR a little more than the AND of its set
 TIE_WEIGHT = 1e-5
 
 
-def tie_breaks(n: int) -> Floats:
-    """One number in [0, 1) per (relation, subset): (2, 2^n), the same for every n (splitmix64)."""
-    subsets = np.arange(1 << n, dtype=np.uint64)
-    z = np.stack([2 * subsets, 2 * subsets + 1]) * np.uint64(0x9E3779B97F4A7C15)
+def tie_breaks(relation: int, subsets: NDArray[np.uint64]) -> Floats:
+    """One number in [0, 1) for the effect of each subset, the same for every n (splitmix64)."""
+    z = (np.uint64(2) * subsets + np.uint64(relation)) * np.uint64(0x9E3779B97F4A7C15)
     z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     z ^= z >> np.uint64(31)
     return (z >> np.uint64(11)).astype(np.float64) * 2.0**-53
 
 
+def least_weights(relation: int, orders: NDArray[Any]) -> Floats:
+    """What effects of these orders cost before ties are broken."""
+    return 1.0 + ORDER_WEIGHT * (orders.astype(np.float64) - 1.0) + OR_WEIGHT * relation
+
+
+def weights_of(relation: int, subsets: NDArray[np.uint64]) -> Floats:
+    """w of the effect of each subset."""
+    return least_weights(relation, np.bitwise_count(subsets)) + TIE_WEIGHT * tie_breaks(relation, subsets)
+
+
 def effect_weights(n: int) -> Floats:
     """w of every effect: (2, 2^n), AND then OR."""
-    by_order = 1.0 + ORDER_WEIGHT * (orders(n) - 1)
-    return np.stack([by_order, by_order + OR_WEIGHT]) + TIE_WEIGHT * tie_breaks(n)
+    subsets = np.arange(1 << n, dtype=np.uint64)
+    return np.stack([weights_of(relation, subsets) for relation in Relation])
 
 
 class LatticeProgram:

@@ -1,13 +1,19 @@
-"""AND-OR interactions of any score vector in a .npy file, with their certificate: `sftscope decompose`."""
+"""AND-OR interactions of any scores in a file, with their certificate: `sftscope decompose`.
+
+A .npy file holds whole vectors of 2^n scores; a .npz file sampled masked states, for more words: an estimate.
+"""
 
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 
 from engine.decomposition.batch import Decomposition, decompose
+from engine.decomposition.estimated import estimate
 from engine.decomposition.reference import decompose_by_descent
+from engine.decomposition.sampled_program import Bools
 from engine.errors import SftscopeError
 from engine.interactions import Floats, Relation, logical_model
 
@@ -19,14 +25,7 @@ MAX_BYTES = 2**30
 
 def read_scores(path: Path) -> Floats:
     """Rows of scores (B, 2^n) from a .npy file that holds one row or several; nothing is unpickled."""
-    try:
-        if path.stat().st_size > MAX_BYTES:
-            raise SftscopeError(f"{path}: larger than {MAX_BYTES >> 20} MiB; give fewer score vectors at once")
-        scores = np.load(path, allow_pickle=False)
-    except FileNotFoundError:
-        raise SftscopeError(f"{path}: no such file; expected scores saved by numpy.save") from None
-    except (OSError, ValueError, EOFError) as error:
-        raise SftscopeError(f"{path}: not a .npy file of numbers: {error}") from None
+    scores = _load(path)
     if not isinstance(scores, np.ndarray) or scores.dtype.kind not in "fiu" or scores.ndim not in (1, 2):
         shown = f"{scores.ndim} of {scores.dtype}" if isinstance(scores, np.ndarray) else "an archive"
         raise SftscopeError(f"{path}: expected one or two dimensions of numbers, got {shown}")
@@ -34,6 +33,33 @@ def read_scores(path: Path) -> Floats:
     if length < 2 or length & (length - 1) or not scores.size:
         raise SftscopeError(f"{path}: expected 2^n scores a row in subset order, got {length}")
     return np.atleast_2d(scores).astype(np.float64)
+
+
+def read_sampled_scores(path: Path) -> tuple[Bools, Floats]:
+    """masks (m, n) and scores (m,) from a .npz file of these two names; nothing is unpickled."""
+    archive = _load(path)
+    if isinstance(archive, np.ndarray) or set(archive) != {"masks", "scores"}:
+        raise SftscopeError(f"{path}: expected an archive of masks (m, n) and scores (m,), saved by numpy.savez")
+    try:
+        masks, scores = archive["masks"], archive["scores"]
+    except (OSError, ValueError, EOFError, BadZipFile) as error:
+        raise SftscopeError(f"{path}: damaged: {error}") from None
+    if masks.dtype.kind not in "biu" or ((masks != 0) & (masks != 1)).any():
+        raise SftscopeError(f"{path}: masks: expected 0 and 1, or true and false")
+    if scores.dtype.kind not in "fiu":
+        raise SftscopeError(f"{path}: scores: expected numbers, got {scores.dtype}")
+    return masks.astype(bool), scores.astype(np.float64)
+
+
+def _load(path: Path) -> Any:
+    try:
+        if path.stat().st_size > MAX_BYTES:
+            raise SftscopeError(f"{path}: larger than {MAX_BYTES >> 20} MiB; give fewer score vectors at once")
+        return np.load(path, allow_pickle=False)
+    except FileNotFoundError:
+        raise SftscopeError(f"{path}: no such file; expected scores saved by numpy.save") from None
+    except (OSError, ValueError, EOFError, BadZipFile) as error:
+        raise SftscopeError(f"{path}: not a .npy file of numbers: {error}") from None
 
 
 def decompose_file(path: Path, zeta: float, solver: str = "certified") -> list[dict[str, Any]]:
@@ -45,6 +71,8 @@ def decompose_file(path: Path, zeta: float, solver: str = "certified") -> list[d
         raise SftscopeError(f"--solver {solver!r}: expected {' or '.join(SOLVERS)}")
     if not zeta >= 0 or zeta == float("inf"):
         raise SftscopeError(f"--zeta: expected a number ≥ 0, got {zeta}")
+    if path.suffix == ".npz":
+        return [_estimated(path, zeta, solver)]
     scores = read_scores(path)
     try:
         result = SOLVERS[solver](scores, zeta)
@@ -67,6 +95,34 @@ def decompose_file(path: Path, zeta: float, solver: str = "certified") -> list[d
     ]
 
 
+def _estimated(path: Path, zeta: float, solver: str) -> dict[str, Any]:
+    """The record of a .npz file: as of a whole vector, and how far the estimate can be believed."""
+    if solver != "certified":
+        raise SftscopeError(f"--solver {solver!r}: sampled masked states take the certified one only")
+    masks, scores = read_sampled_scores(path)
+    try:
+        result = estimate(masks, scores, zeta)
+    except SftscopeError as error:
+        raise SftscopeError(f"{path}: {error}") from error
+    found = zip(result.relation, result.subset, result.effect, strict=True)
+    return {
+        "n_variables": result.n_variables,
+        "estimated": True,
+        "masked_states": result.n_matched + result.n_held_out,
+        "held_out_states": result.n_held_out,
+        "held_out_r2": None if np.isnan(result.held_out_r2) else result.held_out_r2,
+        "held_out_error_by_words_present": result.error_by_present,
+        "largest_order": result.most_order,
+        "bias": result.bias,
+        "zeta": result.zeta,
+        "objective": result.objective,
+        "gap": result.gap,
+        "solver": "columns brought in, HiGHS",
+        "largest_mismatch": result.mismatch,
+        "interactions": sorted((_item(*each) for each in found), key=lambda item: -abs(item["effect"])),
+    }
+
+
 def render(results: list[dict[str, Any]]) -> str:
     """The records as text, the strongest interactions of each."""
     blocks = []
@@ -79,6 +135,12 @@ def render(results: list[dict[str, Any]]) -> str:
             f"  {kind} relative gap {result['gap']:.1e} ({result['solver']}), "
             f"largest |h - v| {result['largest_mismatch']:.3g}, allowed {result['zeta']:.3g}",
         ]
+        if "estimated" in result:
+            r2 = "undefined" if result["held_out_r2"] is None else f"{result['held_out_r2']:.4f}"
+            lines.append(
+                f"  ESTIMATED from {result['masked_states']} of 2^{result['n_variables']} masked states, effects of "
+                f"up to {result['largest_order']} words; R² of {result['held_out_states']} held-out states {r2}"
+            )
         lines += [
             f"  {item['relation']:<3} {item['effect']:+10.4f}  {{{', '.join(map(str, item['variables']))}}}"
             for item in interactions[:SHOWN]
@@ -91,13 +153,17 @@ def render(results: list[dict[str, Any]]) -> str:
 
 def _interactions(and_effects: Floats, or_effects: Floats) -> list[dict[str, Any]]:
     found = [
-        {
-            "relation": relation.name,
-            "subset": int(subset),
-            "variables": [i for i in range(int(subset).bit_length()) if int(subset) >> i & 1],
-            "effect": float(effects[subset]),
-        }
+        _item(relation, int(subset), effects[subset])
         for relation, effects in ((Relation.AND, and_effects), (Relation.OR, or_effects))
         for subset in np.flatnonzero(effects)
     ]
     return sorted(found, key=lambda item: -abs(item["effect"]))
+
+
+def _item(relation: int, subset: int, effect: float) -> dict[str, Any]:
+    return {
+        "relation": Relation(relation).name,
+        "subset": int(subset),
+        "variables": [i for i in range(int(subset).bit_length()) if int(subset) >> i & 1],
+        "effect": float(effect),
+    }
