@@ -26,6 +26,7 @@ from engine.attach.copies import copy_checkpoint
 from engine.attach.logs import log_rows
 from engine.errors import SftscopeError
 from engine.extraction import extract as extraction
+from engine.extraction.scoring import Scorer
 from engine.store import RunFolder
 from engine.store.checkpoints import Checkpoint
 from engine.verification.verify import verify
@@ -445,6 +446,17 @@ def test_watching_follows_a_training_to_its_last_step_whatever_it_rotates(inputs
     assert not failures
     assert folder.steps() == (0, 2, 4, 6)
     assert load_history(folder.path).losses["eval"].size == 4
+
+
+def test_a_device_that_fails_while_attaching_is_one_line(inputs, output, tmp_path, monkeypatch):
+    def fails(self, prompt):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Scorer, "score", fails)
+        with pytest.raises(SftscopeError, match=r"extraction: out of memory; .* the same command goes on from there"):
+            attached(inputs, output, tmp_path / "run")
+    assert attached(inputs, output, tmp_path / "run").steps() == (0, 2, 4, 6)
 
 
 def test_watching_ends_where_no_checkpoint_comes(inputs, output, tmp_path, capsys):

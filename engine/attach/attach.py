@@ -18,6 +18,7 @@ from engine.attach.checkpoints import find_checkpoints, is_adapter, refuse_unrea
 from engine.attach.copies import copy_checkpoint, drop_weights, refuse_if_disk_is_short
 from engine.attach.logs import as_lines, choose_eval_set, eval_sets, is_finished, log_rows, refuse_two_trainings
 from engine.errors import SftscopeError
+from engine.failures import told_in_one_line
 from engine.progress import say
 from engine.store import RunFolder, write_atomically
 from engine.store.checkpoints import Checkpoint
@@ -76,7 +77,8 @@ def attach(source: Path, out: Path, probes: Path, choices: Choices, watching: Wa
 
     if watching is None:
         intake.refuse_incomplete()
-    follow(settings, folder, identity=identity, more=more, made=made, steps=choices.steps)
+    with told_in_one_line("extraction", pipeline.LESS_MEMORY):
+        follow(settings, folder, identity=identity, more=more, made=made, steps=choices.steps)
 
 
 def begin(
