@@ -448,6 +448,21 @@ def test_watching_follows_a_training_to_its_last_step_whatever_it_rotates(inputs
     assert load_history(folder.path).losses["eval"].size == 4
 
 
+def test_what_axolotl_leaves_beside_the_checkpoints_changes_nothing(inputs, run, output, tmp_path):
+    """Axolotl 0.19 saves the last adapter, tokenizer and the base's config.json there too, and may merge them."""
+    for file in (output / "checkpoint-6").iterdir():
+        if file.name in (ADAPTER, CONFIG, "tokenizer.json", "tokenizer_config.json", "chat_template.jinja"):
+            shutil.copy(file, output / file.name)
+    shutil.copy(inputs / "toy" / "config.json", output / "config.json")
+    shutil.copytree(inputs / "toy", output / "merged")
+    (output / "README.md").write_text("---\nlibrary_name: peft\n---\n")
+    (output / "debug.log").write_text("[INFO] axolotl")
+    folder = attached(inputs, output, tmp_path / "run")
+    assert folder.steps() == run.steps()
+    for step in run.steps():
+        assert folder.read_step(step).scores.tolist() == run.read_step(step).scores.tolist()
+
+
 def test_a_device_that_fails_while_attaching_is_one_line(inputs, output, tmp_path, monkeypatch):
     def fails(self, prompt):
         raise torch.OutOfMemoryError("CUDA out of memory")
