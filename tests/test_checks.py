@@ -133,6 +133,7 @@ def test_the_tolerance_is_that_of_the_dtype_and_nan_exceeds_it():
     assert (difference.largest, difference.subset) == (0.25, 1)
     assert difference.noise == pytest.approx(np.sqrt((0.25**2 + 0.1**2) / 3))
     refuse_beyond_tolerance(difference, step=1, probe="x", precision="bfloat16")
+    refuse_beyond_tolerance(difference, step=1, probe="x", precision="int8")
     for dtype in ("float32", "float16"):
         with pytest.raises(SftscopeError, match=f"for {dtype}"):
             refuse_beyond_tolerance(difference, step=1, probe="x", precision=dtype)
