@@ -1,6 +1,7 @@
 """The engine's commands: thin, each calls one function. Heavy imports happen inside a command."""
 
 import json
+import math
 import os
 import signal
 import sys
@@ -10,6 +11,7 @@ from typing import Annotated
 
 import typer
 
+from engine.command_values import shard_of, steps_of
 from engine.errors import SftscopeError
 from engine.presets import find_config
 
@@ -135,7 +137,7 @@ def extract(
     if placebo:
         pipeline.placebo(run, step=step)
     else:
-        pipeline.extract(run, steps=_steps(steps), verify=verify, shard=_shard(shard))
+        pipeline.extract(run, steps=steps_of(steps), verify=verify, shard=shard_of(shard))
 
 
 @app.command()
@@ -173,6 +175,15 @@ def attach(
     watch: Annotated[
         bool, typer.Option("--watch", help="Follow a training that is running, to its last step.")
     ] = False,
+    idle: Annotated[
+        float,
+        typer.Option(
+            "--idle", min=0, show_default=False, metavar="MINUTES", help="With --watch: end where none comes."
+        ),
+    ] = math.inf,
+    eval_set: Annotated[
+        str, typer.Option("--eval-set", help="Whose loss is the held-out one, of several eval sets; else the first.")
+    ] = "",
     device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.")] = "auto",
     dtype: Annotated[str, typer.Option("--dtype", help="Precision of scoring, as [extraction] dtype.")] = "float32",
     target: Annotated[str, typer.Option("--target", help="What is scored: first, all or token:<text>.")] = "first",
@@ -185,7 +196,7 @@ def attach(
     need_engine()
     from engine.attach import attach as attaching
 
-    wanted = _steps(steps)
+    wanted = steps_of(steps)
     choices = attaching.Choices(
         settings={
             "model": {"path": model, "device": device},
@@ -195,8 +206,10 @@ def attach(
         steps=None if wanted is None else frozenset(wanted),
         same_base=same_base,
         keep=keep,
+        eval_set=eval_set,
     )
-    attaching.attach(checkpoints, out, probes, choices, watch=watch)
+    watching = attaching.Watching(idle=60 * idle) if watch else None
+    attaching.attach(checkpoints, out, probes, choices, watching)
 
 
 @app.command()
@@ -324,22 +337,6 @@ def bench(
 
     result = benchmark.bench(model, benchmark.Work(words=words))
     print(json.dumps(result, indent=1) if as_json else benchmark.render(result))
-
-
-def _steps(text: str) -> tuple[int, ...] | None:
-    if not text:
-        return None
-    try:
-        return tuple(int(part) for part in text.split(","))
-    except ValueError:
-        raise SftscopeError(f"--steps {text!r}: expected numbers joined by commas, such as 0,8,16") from None
-
-
-def _shard(text: str) -> tuple[int, int]:
-    index, _, count = text.partition("/")
-    if not (index.isdecimal() and count.isdecimal() and 1 <= int(index) <= int(count)):
-        raise SftscopeError(f"--shard {text!r}: expected I/N with 1 ≤ I ≤ N, such as 1/4")
-    return int(index), int(count)
 
 
 def fail(message: str) -> None:

@@ -14,7 +14,7 @@ from engine.llm.loading import model_name, templated_tokenizer
 from engine.llm.prompts import Template, end_of_turn, resolve_template, template_hash, tokenize_prompt
 from engine.probes import Probe, read_probes
 from engine.text import safe_text
-from engine.training.examples import IGNORED, make_examples
+from engine.training.examples import IGNORED, count_cut, make_examples
 from engine.training.labels import find_collisions
 from engine.training.rows import read_side
 
@@ -34,13 +34,16 @@ def inspect(config: Path, *, row: int = 1, probe: str = "") -> dict[str, Any]:
     chosen = _probe(probes, probe, settings)
     tokenizer = templated_tokenizer(settings.model)
     template = resolve_template(tokenizer, settings.model.template)
+    cutoff = settings.training.cutoff
+    prompts_cut, answers_cut = count_cut(rows, tokenizer, template, cutoff=cutoff)
     return {
         "schema": SCHEMA,
         "version": VERSION,
         "model": model_name(settings.model.path),
         "template": {"kind": template, "sha256": template_hash(tokenizer, template)},
         "rows": len(rows),
-        "example": _example(rows[row - 1], row, tokenizer, template, settings.training.cutoff),
+        "cut": {"cutoff": cutoff, "prompts": prompts_cut, "answers": answers_cut},
+        "example": _example(rows[row - 1], row, tokenizer, template, cutoff),
         "probes": len(probes),
         "probe": _masked(chosen, tokenizer, template, settings.extraction.target),
         "collisions": find_collisions(settings, [each.response for each in probes], tokenizer),
@@ -63,6 +66,15 @@ def render(found: dict[str, Any]) -> str:
         )
     if not example["ends"]:
         lines.append("warning: the answer is longer than [training] cutoff: its end is cut off")
+    cut = found["cut"]
+    for count, part in (
+        (cut["prompts"], "prompts, at their start, where the template begins"),
+        (cut["answers"], "answers"),
+    ):
+        if count:
+            lines.append(
+                f"warning: of all {found['rows']:,} rows [training] cutoff = {cut['cutoff']} cuts {count:,} {part}"
+            )
     targets = ", ".join(f"{_text(token)} (id {token['id']})" for token in probe["targets"])
     lines += [
         "",

@@ -22,7 +22,7 @@ from engine.store import RunFolder, write_atomically
 from engine.store.plain_files import read_plain
 from engine.store.run_folder import RUN_FORMAT
 
-_LESS_MEMORY = "use a smaller [extraction] memory_gb, fewer words, or a device with more"
+LESS_MEMORY = "use a smaller [extraction] memory_gb, fewer words, or a device with more"
 # settings that change how fast, where, and how well checked a result is computed, not which
 _FREE = {
     ("model", "device"),
@@ -75,7 +75,7 @@ def extract(
     resolved, folder, identity = open_run(out, verify)
     from engine.extraction import extract as extraction
 
-    with told_in_one_line("extraction", _LESS_MEMORY):
+    with told_in_one_line("extraction", LESS_MEMORY):
         extraction.extract(resolved, folder, identity=identity, steps=steps, shard=shard)
 
 
@@ -84,7 +84,7 @@ def placebo(out: Path, *, step: int | None = None) -> None:
     resolved, folder, identity = open_run(out, None)
     from engine.extraction.placebo import extract_placebo
 
-    with told_in_one_line("placebo", _LESS_MEMORY):
+    with told_in_one_line("placebo", LESS_MEMORY):
         extract_placebo(resolved, folder, identity=identity, step=step)
 
 

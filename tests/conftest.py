@@ -1,7 +1,10 @@
 """What all tests share: where real models and data lie, and one thread for tiny models."""
 
 import os
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -46,3 +49,27 @@ def gemma3() -> Path:
 def goemotions() -> Path:
     """The folder with the GoEmotions files."""
     return _folder("SFTSCOPE_DATA", "training data") / "goemotions"
+
+
+@pytest.fixture(scope="module")
+def trained(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """(config, run folder) of a toy run that is trained and not extracted; CONFIG of the test's module is replaced."""
+    from test_pipeline import write_config  # here only: tests of the explorer run without PyTorch
+
+    from engine import pipeline
+
+    folder = tmp_path_factory.mktemp("trained")
+    config = write_config(folder, **getattr(request.module, "CONFIG", {}))
+    pipeline.train(config, folder / "run")
+    return config, folder / "run"
+
+
+@pytest.fixture
+def fresh(trained: tuple[Path, Path]) -> Iterator[Any]:
+    """A copy of it, in the same folder, so that its paths hold."""
+    from engine.store import RunFolder
+
+    copy = trained[1].with_name("copy")
+    shutil.copytree(trained[1], copy)
+    yield RunFolder(copy)
+    shutil.rmtree(copy)

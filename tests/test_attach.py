@@ -15,17 +15,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file, save_file
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, TrainerCallback
 
 from engine import pipeline
 from engine.analysis.reading import load_history
 from engine.attach import copies
-from engine.attach.attach import Choices, attach
+from engine.attach.attach import Choices, Watching, attach
 from engine.attach.checkpoints import find_checkpoints, why_not_whole
 from engine.attach.copies import copy_checkpoint
 from engine.attach.logs import log_rows
 from engine.errors import SftscopeError
 from engine.extraction import extract as extraction
+from engine.extraction.scoring import Scorer
 from engine.store import RunFolder
 from engine.store.checkpoints import Checkpoint
 from engine.verification.verify import verify
@@ -53,9 +54,9 @@ def output(inputs, tmp_path):
 
 
 def attached(inputs, source, out, **options):
-    watch = options.pop("watch", False)
+    watching = options.pop("watching", None)
     chosen = {"settings": {"model": {"path": str(inputs / "toy"), "device": "cpu"}, "probes": {"n_words": WORDS}}}
-    attach(source, out, inputs / "probes.jsonl", Choices(**{**chosen, **options}), watch=watch, poll=0.05)
+    attach(source, out, inputs / "probes.jsonl", Choices(**{**chosen, **options}), watching)
     return RunFolder(out)
 
 
@@ -440,11 +441,95 @@ def test_watching_follows_a_training_to_its_last_step_whatever_it_rotates(inputs
 
     thread = threading.Thread(target=training)
     thread.start()
-    attached(inputs, live, folder.path, watch=True)
+    attached(inputs, live, folder.path, watching=Watching(poll=0.05))
     thread.join()
     assert not failures
     assert folder.steps() == (0, 2, 4, 6)
     assert load_history(folder.path).losses["eval"].size == 4
+
+
+def test_what_axolotl_leaves_beside_the_checkpoints_changes_nothing(inputs, run, output, tmp_path):
+    """Axolotl 0.19 saves the last adapter, tokenizer and the base's config.json there too, and may merge them."""
+    for file in (output / "checkpoint-6").iterdir():
+        if file.name in (ADAPTER, CONFIG, "tokenizer.json", "tokenizer_config.json", "chat_template.jinja"):
+            shutil.copy(file, output / file.name)
+    shutil.copy(inputs / "toy" / "config.json", output / "config.json")
+    shutil.copytree(inputs / "toy", output / "merged")
+    (output / "README.md").write_text("---\nlibrary_name: peft\n---\n")
+    (output / "debug.log").write_text("[INFO] axolotl")
+    folder = attached(inputs, output, tmp_path / "run")
+    assert folder.steps() == run.steps()
+    for step in run.steps():
+        assert folder.read_step(step).scores.tolist() == run.read_step(step).scores.tolist()
+
+
+def test_a_device_that_fails_while_attaching_is_one_line(inputs, output, tmp_path, monkeypatch):
+    def fails(self, prompt):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Scorer, "score", fails)
+        with pytest.raises(SftscopeError, match=r"extraction: out of memory; .* the same command goes on from there"):
+            attached(inputs, output, tmp_path / "run")
+    assert attached(inputs, output, tmp_path / "run").steps() == (0, 2, 4, 6)
+
+
+def test_watching_ends_where_no_checkpoint_comes(inputs, output, tmp_path, capsys):
+    """A training that was killed says nothing; what is there was extracted, and the same command goes on later."""
+    shutil.move(output / "checkpoint-6", tmp_path / "later")
+    folder = attached(inputs, output, tmp_path / "run", watching=Watching(poll=0.05, idle=0.2))
+    assert folder.steps() == (0, 2, 4)
+    assert "no longer watched; the same command goes on" in capsys.readouterr().err
+    shutil.move(tmp_path / "later", output / "checkpoint-6")
+    assert attached(inputs, output, folder.path, watching=Watching(poll=0.05)).steps() == (0, 2, 4, 6)
+    with pytest.raises(SftscopeError, match="no such folder"):
+        attached(inputs, tmp_path / "none", tmp_path / "other", watching=Watching(poll=0.05, idle=0.2))
+
+
+class Stops(TrainerCallback):
+    """An early stop, as transformers' own callback makes it, at the evaluation before a save."""
+
+    def on_evaluate(self, args, state, control, **_):
+        control.should_training_stop = state.global_step >= 4
+        return control
+
+
+def test_watching_ends_with_a_training_that_was_stopped_early(inputs, tmp_path):
+    trainer = make_trainer(inputs, out=str(tmp_path / "out"))
+    trainer.add_callback(Stops())
+    train(trainer)
+    folder = attached(inputs, tmp_path / "out", tmp_path / "run", watching=Watching(poll=0.05))
+    assert folder.steps() == (0, 2, 4)
+    assert folder.read_run()["attached"]["max_steps"] == 6
+
+
+def several_eval_sets(inputs, out):
+    trainer = make_trainer(inputs, out=str(out), max_steps=2)
+    rows = trainer.eval_dataset
+    trainer.eval_dataset = {"near": rows[:1], "far": rows[1:]}
+    train(trainer)
+    return {row["step"]: row for row in trainer.state.log_history if "eval_far_loss" in row}[2]["eval_far_loss"]
+
+
+def test_of_several_eval_sets_one_is_the_held_out_one(inputs, tmp_path, capsys):
+    """The one that was asked for, or the first, which is said; it stays the one of the run."""
+    far = several_eval_sets(inputs, tmp_path / "out")
+    first = load_history(attached(inputs, tmp_path / "out", tmp_path / "first").path)
+    said = capsys.readouterr().err
+    assert "evaluated on near, far; the held-out loss is that of near: choose by --eval-set" in said
+    chosen = attached(inputs, tmp_path / "out", tmp_path / "far", eval_set="far")
+    assert load_history(chosen.path).losses["eval"][-1] == far != first.losses["eval"][-1]
+    assert "evaluated on" not in capsys.readouterr().err
+    with pytest.raises(SftscopeError, match=r"--eval-set nor: the training evaluated on near, far"):
+        attached(inputs, tmp_path / "out", tmp_path / "none", eval_set="nor")
+    with pytest.raises(SftscopeError, match=r"was begun with --eval-set far; use the same, or another --out"):
+        attached(inputs, tmp_path / "out", chosen.path)
+    assert not verify(chosen.path).damaged
+
+
+def test_an_eval_set_is_not_asked_of_a_training_that_had_one_without_a_name(inputs, output, tmp_path):
+    with pytest.raises(SftscopeError, match="--eval-set far: the training evaluated on one set without a name"):
+        attached(inputs, output, tmp_path / "run", eval_set="far")
 
 
 def test_a_full_disk_is_said_before_anything_is_copied(inputs, output, tmp_path, monkeypatch):

@@ -6,32 +6,12 @@ import tomllib
 import numpy as np
 import pytest
 import tomli_w
-from test_pipeline import write_config
 
 from engine import pipeline
 from engine.errors import SftscopeError
 from engine.extraction.checks import TOLERANCE, compare, refuse_beyond_tolerance
 from engine.extraction.scoring import Scorer
 from engine.store import RunFolder
-
-
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory):
-    """(config, run folder) of a run that is trained and not extracted."""
-    folder = tmp_path_factory.mktemp("trained")
-    config = write_config(folder)
-    pipeline.train(config, folder / "run")
-    return config, folder / "run"
-
-
-@pytest.fixture
-def fresh(trained):
-    """A copy of it, in the same folder, so that its paths hold."""
-    _, run = trained
-    copy = run.with_name("copy")
-    shutil.copytree(run, copy)
-    yield RunFolder(copy)
-    shutil.rmtree(copy)
 
 
 def off_by(error, states=slice(None)):
@@ -153,6 +133,7 @@ def test_the_tolerance_is_that_of_the_dtype_and_nan_exceeds_it():
     assert (difference.largest, difference.subset) == (0.25, 1)
     assert difference.noise == pytest.approx(np.sqrt((0.25**2 + 0.1**2) / 3))
     refuse_beyond_tolerance(difference, step=1, probe="x", precision="bfloat16")
+    refuse_beyond_tolerance(difference, step=1, probe="x", precision="int8")
     for dtype in ("float32", "float16"):
         with pytest.raises(SftscopeError, match=f"for {dtype}"):
             refuse_beyond_tolerance(difference, step=1, probe="x", precision=dtype)

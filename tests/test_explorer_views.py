@@ -1,5 +1,6 @@
 """The explorer's newer views, live follow, export, what it remembers, and every key at every size."""
 
+import asyncio
 import json
 import os
 import random
@@ -252,6 +253,39 @@ async def test_new_steps_appear_and_are_followed(tmp_path: Path) -> None:
         assert "follow" in text_of(pilot, "#header")
         await press(pilot, "left")
         assert not app.state.follow
+
+
+async def test_two_explorers_on_a_run_that_is_written_and_damaged(tmp_path: Path) -> None:
+    """Each sees every step and names the damage, whatever the other does; neither changes a file of the run."""
+    path = write_sample_run(tmp_path / "live", n_steps=8, n_probes=2)
+    folder = RunFolder(path)
+    whole = {file: file.read_bytes() for file in path.rglob("*") if file.is_file()}
+    later = [folder.step_file(step) for step in (5, 8, 12, 16)]
+    for file in later:
+        file.unlink()
+    both = asyncio.Barrier(2)
+
+    async def explore(*keys: str) -> tuple[int, ...]:
+        async with opened(path, (120, 40)) as pilot:
+            app = app_of(pilot)
+            for file in later:
+                if await both.wait() == 0:
+                    file.write_bytes(whole[file][:-1] if file == later[-1] else whole[file])
+                await both.wait()
+                app.session.look()
+                await pilot.press(*keys)  # while it reads
+                await settle(pilot)
+            assert "1 step file is left out: step_00000016.h5" in text_of(pilot, "#alert")
+            if await both.wait() == 0:
+                later[-1].write_bytes(whole[later[-1]])
+            await both.wait()
+            await look_again(pilot, app)
+            assert text_of(pilot, "#alert") == ""
+            return app.state.steps
+
+    seen = await asyncio.gather(explore("right", "2", "s", "left"), explore("f", "5", "space", "k", "1"))
+    assert seen[0] == seen[1] == folder.steps() == (0, 1, 2, 3, 5, 8, 12, 16)
+    assert {file: file.read_bytes() for file in path.rglob("*") if file.is_file()} == whole
 
 
 @pytest.mark.parametrize("harm", ["half", "damage", "delete"])

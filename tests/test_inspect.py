@@ -69,6 +69,26 @@ def test_collisions_cut_answers_and_long_rows_are_told(config):
     assert max(map(len, text.splitlines())) < 300
 
 
+@pytest.mark.parametrize("cutoff", [8, 12, 17, 18, 19, 64])
+def test_rows_that_the_cutoff_cuts_are_counted_over_all_of_them(config, cutoff):
+    """Short, long and very long prompts and answers, against what training makes of each."""
+    folder = config.parent
+    texts = [("how", "good"), ("how " * 9, "bad"), ("how " * 60, "good " * 2), ("how", "bad " * 40), ("", "good " * 3)]
+    rows = [{"instruction": f"feel {prompt}", "output": answer} for prompt, answer in texts]
+    (folder / "long.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    path = folder / "long.toml"
+    text = config.read_text().replace('train = "rows.jsonl"', 'train = "long.jsonl"')
+    path.write_text(text.replace("[training]", f"[training]\ncutoff = {cutoff}"))
+    each = [inspection.inspect(path, row=number + 1) for number in range(len(rows))]
+    prompts = sum(found["example"]["prompt_cut"] > 0 for found in each)
+    answers = sum(not found["example"]["ends"] for found in each)
+    assert each[0]["cut"] == {"cutoff": cutoff, "prompts": prompts, "answers": answers}
+    said = inspection.render(each[0])
+    assert (f"of all 5 rows [training] cutoff = {cutoff} cuts {prompts} prompts" in said) == (prompts > 0)
+    assert (f"cuts {answers} answers" in said) == (answers > 0)
+    assert prompts or cutoff == 64
+
+
 def test_hostile_text_is_shown_safely_and_json_holds_it_whole(config):
     folder = config.parent
     hostile = "\x1b[2J\u202e[bold]x"

@@ -13,7 +13,9 @@ import pytest
 from sample_history import write_sample_run
 from test_store import HOSTILE, forged, record, same, sealed
 
+from engine import child
 from engine.analysis.reading import load_history
+from engine.child import Child
 from engine.store import RunFolder, StepFileError, isolation, read_step_file
 from engine.store.isolation import read_apart
 from engine.store.step_file import USER_BLOCK, from_bytes, to_bytes
@@ -26,7 +28,7 @@ FLIPS = int(os.environ.get("SFTSCOPE_FLIPS", "2000"))
 @pytest.fixture
 def fresh_reader(monkeypatch: pytest.MonkeyPatch):
     """A reader of this test's own, so that what is done to it ends with the test."""
-    reader = isolation._Reader()
+    reader = Child("engine.store.isolation", "step files are read")
     monkeypatch.setattr(isolation, "_READER", reader)
     yield reader
     reader.stop()
@@ -34,7 +36,7 @@ def fresh_reader(monkeypatch: pytest.MonkeyPatch):
 
 def breaking(monkeypatch: pytest.MonkeyPatch, body: str) -> None:
     """A child that does `body` when a file begins with b"bad", and reads all others."""
-    start = isolation._start
+    start = child.start_child
     code = f"""
 import engine.store.step_datasets as step_datasets
 read = step_datasets.read_datasets
@@ -53,12 +55,12 @@ step_datasets.read_datasets = read_or_break
             [*arguments[:-1], f"{head}exec({code!r}); from engine.store.isolation import serve{tail}"], **options
         )
 
-    def with_change():
+    def with_change(module, work):
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(isolation.subprocess, "Popen", changed)
-            return start()
+            patch.setattr(child.subprocess, "Popen", changed)
+            return start(module, work)
 
-    monkeypatch.setattr(isolation, "_start", with_change)
+    monkeypatch.setattr(child, "start_child", with_change)
 
 
 GOOD = to_bytes(record(3, 11))
@@ -67,8 +69,8 @@ GOOD = to_bytes(record(3, 11))
 @pytest.mark.parametrize(
     ("body", "says"),
     [
-        ("import ctypes; ctypes.string_at(0)", r"ended its reader \(signal 11\)"),
-        ("import os; os.abort()", r"ended its reader \(signal 6\)"),
+        ("import ctypes; ctypes.string_at(0)", r"ended its process \(signal 11\)"),
+        ("import os; os.abort()", r"ended its process \(signal 6\)"),
         ("import time; time.sleep(100)", "took too long"),
         ("while True: pass", "took too long"),
         ("bytearray(2**31)", "more memory"),
@@ -86,6 +88,22 @@ def test_a_file_that_breaks_its_reader_is_refused_and_the_next_one_read(fresh_re
     assert same(read_apart(GOOD, source="x"), record(3, 11))
 
 
+def test_a_folder_of_files_that_hang_costs_less_and_less(fresh_reader, monkeypatch) -> None:
+    """Each gets half the time of the one before, down to a second; the line says how long it had."""
+    breaking(monkeypatch, "while True: pass")
+    monkeypatch.setattr(isolation, "SECONDS", 0.8)
+    monkeypatch.setattr(isolation, "LEAST_SECONDS", 0.2)
+    told = []
+    for _ in range(5):
+        with pytest.raises(StepFileError) as refused:
+            read_apart(b"bad", source="bad.h5")
+        told.append(str(refused.value).partition("over ")[2].partition(" s)")[0])
+    assert told == ["0.8", "0.4", "0.2", "0.2", "0.2"]
+    fresh_reader.late = 5000
+    monkeypatch.setattr(isolation, "LEAST_SECONDS", 5.0)
+    assert same(read_apart(GOOD, source="x"), record(3, 11))
+
+
 @pytest.mark.parametrize(
     "body",
     [
@@ -100,7 +118,7 @@ def test_the_reader_reaches_nothing_outside(fresh_reader, monkeypatch, tmp_path,
     """No file, no process, no network, even for code that runs inside it: it ends with an error."""
     monkeypatch.chdir(tmp_path)
     breaking(monkeypatch, body)
-    with pytest.raises(StepFileError, match=r"ended its reader \(exit code 1\)"):
+    with pytest.raises(StepFileError, match=r"ended its process \(exit code 1\)"):
         read_apart(b"bad", source="x")
     assert not list(tmp_path.iterdir())
 
@@ -226,7 +244,7 @@ def test_mutants_with_a_valid_hash_are_refused_or_read() -> None:
         assert np.isfinite(found.scores).all()
         to_bytes(found)
     assert 0 < len(refusals) < MUTANTS
-    assert not [said for said in refusals if "its reader" in said or "took too long" in said]
+    assert not [said for said in refusals if "its process" in said or "took too long" in said]
 
 
 def test_every_flipped_bit_is_detected_or_harmless() -> None:

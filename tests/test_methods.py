@@ -248,20 +248,30 @@ def test_an_adapter_on_a_quantised_base_is_trained_and_scored_on_it(tmp_path, ki
     assert history.losses["train"][-1] < history.losses["train"][0]
 
 
-def launched(processes: int, *arguments: object) -> subprocess.CompletedProcess[str]:
-    """The command as torchrun starts it on CPUs (gloo)."""
-    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes), "--no-python"]
+LAUNCHERS = {
+    "torchrun": ["torch.distributed.run", "--standalone", "--nproc-per-node", "2", "--no-python"],
+    # with --cpu it would start one process only; where there is no GPU these two use gloo as well
+    "accelerate": [
+        *("accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "--num_machines", "1"),
+        *("--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0", "--no_python"),
+    ],
+}
+
+
+def launched(launcher: str, *arguments: object) -> subprocess.CompletedProcess[str]:
+    """The command in two processes on CPUs (gloo), as torchrun or accelerate launch starts it."""
     code = "import sys; from tui.cli import main; main()"
-    command = [sys.executable, *launcher, sys.executable, "-c", code, *map(str, arguments)]
+    command = [sys.executable, "-m", *LAUNCHERS[launcher], sys.executable, "-c", code, *map(str, arguments)]
     return subprocess.run(
         command, capture_output=True, text=True, check=False, env={**os.environ, "OMP_NUM_THREADS": "1"}
     )
 
 
-def test_two_processes_train_the_same_adapter_as_one_and_resume(tmp_path):
+@pytest.mark.parametrize("launcher", LAUNCHERS)
+def test_two_processes_train_the_same_adapter_as_one_and_resume(tmp_path, launcher):
     config = write_config(tmp_path, **{"micro_batch_size = 2": "micro_batch_size = 1"})
     pipeline.run(config, tmp_path / "one")
-    result = launched(2, "run", config, "--out", tmp_path / "two")
+    result = launched(launcher, "run", config, "--out", tmp_path / "two")
     assert result.returncode == 0, result.stderr
     one, two = RunFolder(tmp_path / "one"), RunFolder(tmp_path / "two")
     assert two.steps() == one.steps()
@@ -274,7 +284,7 @@ def test_two_processes_train_the_same_adapter_as_one_and_resume(tmp_path):
     for path in (two.checkpoints / "checkpoint-6", two.checkpoints / "checkpoint-4"):
         (path / "trainer_state.json").unlink()
     early = (two.checkpoints / "checkpoint-2" / "adapter_model.safetensors").stat().st_mtime_ns
-    again = launched(2, "train", config, "--out", tmp_path / "two")
+    again = launched(launcher, "train", config, "--out", tmp_path / "two")
     assert again.returncode == 0, again.stderr
     assert set(ready_checkpoints(two.checkpoints)) == {1, 2, 4, 6}
     assert (two.checkpoints / "checkpoint-2" / "adapter_model.safetensors").stat().st_mtime_ns == early

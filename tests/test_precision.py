@@ -18,23 +18,7 @@ from engine.extraction.scoring import COPY_FREE, TOLERANCE, Scorer
 from engine.llm.precision import Arithmetic, worth_trying
 from engine.store import RunFolder
 
-
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory):
-    """The config of a run in bfloat16, and its folder: trained, not extracted."""
-    folder = tmp_path_factory.mktemp("precision")
-    config = write_config(folder, **{"check_states = 4": 'check_states = 4\ndtype = "bfloat16"'})
-    pipeline.train(config, folder / "run")
-    return config, folder / "run"
-
-
-@pytest.fixture
-def fresh(trained):
-    _, run = trained
-    copy = run.with_name("copy")
-    shutil.copytree(run, copy)
-    yield RunFolder(copy)
-    shutil.rmtree(copy)
+CONFIG = {"check_states = 4": 'check_states = 4\ndtype = "bfloat16"'}
 
 
 @pytest.fixture

@@ -137,6 +137,45 @@ def test_no_memory_halves_what_is_scored_at_once_and_then_is_one_line(trained, u
     assert unextracted.steps() == (0,)
 
 
+LOST = {
+    "memory": (
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"),
+        "out of memory; use a smaller",
+    ),
+    "gone": (
+        torch.AcceleratorError("CUDA error: unspecified launch failure\nCUDA kernel errors might be reported later"),
+        "the device failed: CUDA error: unspecified launch failure; ",
+    ),
+    "unplugged": (RuntimeError("CUDA driver error: device is lost\n\x1b[2J"), "the device failed: CUDA driver error"),
+    "library": (RuntimeError("cuBLAS error: CUBLAS_STATUS_EXECUTION_FAILED when calling"), "the device failed: cuBLAS"),
+}
+
+
+@pytest.mark.parametrize("kind", LOST)
+def test_a_gpu_that_fails_is_one_line_and_what_was_scored_is_kept(trained, unextracted, monkeypatch, kind) -> None:
+    """With the errors that PyTorch raises then, at the second probe of the second step; it goes on elsewhere."""
+    error, said = LOST[kind]
+    score, calls = Scorer.score, {"left": 4}
+
+    def fails(self, prompt):
+        calls["left"] -= 1
+        if calls["left"] < 0:
+            raise error
+        return score(self, prompt)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Scorer, "score", fails)
+        with pytest.raises(SftscopeError) as caught:
+            pipeline.extract(unextracted.path)
+    assert str(caught.value).isprintable()
+    assert said in str(caught.value)
+    assert str(caught.value).endswith("what is finished is kept, the same command goes on from there")
+    # ζ is measured over all steps here, so that the scores of each wait for those of the others
+    assert [unextracted.read_draft(step).n_variables.size for step in (0, 1)] == [3, 1]
+    pipeline.extract(unextracted.path)
+    assert_same_results(unextracted, trained[1])
+
+
 def test_a_checkpoint_that_was_replaced_is_not_mixed_with_what_was_scored_before(trained, unextracted, monkeypatch):
     """A draft begun with other weights of the same step is scored again from its first probe."""
     score, calls = Scorer.score, {"left": 2}

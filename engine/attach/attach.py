@@ -4,9 +4,10 @@ Each checkpoint that is whole is copied into the run folder, and what is extract
 base model itself. The losses are those that the trainer logged. Started again it goes on where it stopped.
 """
 
+import math
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,9 @@ from engine import pipeline
 from engine.attach.base import refuse_another_base, training_template
 from engine.attach.checkpoints import find_checkpoints, is_adapter, refuse_unreadable, why_not_whole
 from engine.attach.copies import copy_checkpoint, drop_weights, refuse_if_disk_is_short
-from engine.attach.logs import as_lines, is_finished, log_rows, refuse_two_trainings
+from engine.attach.logs import as_lines, choose_eval_set, eval_sets, is_finished, log_rows, refuse_two_trainings
 from engine.errors import SftscopeError
+from engine.failures import told_in_one_line
 from engine.progress import say
 from engine.store import RunFolder, write_atomically
 from engine.store.checkpoints import Checkpoint
@@ -26,48 +28,57 @@ POLL = 5.0  # seconds between two looks at a training that is running
 
 
 @dataclass(frozen=True, kw_only=True)
+class Watching:
+    """How a training that is running is followed: seconds between two looks, and without a new checkpoint at most."""
+
+    poll: float = POLL
+    idle: float = math.inf
+
+
+@dataclass(frozen=True, kw_only=True)
 class Choices:
     """What may be chosen beside the checkpoints: settings by table, and how they are read.
 
     settings: as in a config file, `model.path` included. steps: only these; None: all. same_base: the adapters'
     base has another name than the base model but is the same. keep: copies of whole models stay after extraction.
+    eval_set: whose loss is the held-out one, where the training evaluated on several sets; empty: the first.
     """
 
     settings: Mapping[str, Mapping[str, Any]]
     steps: frozenset[int] | None = None
     same_base: bool = False
     keep: bool = False
+    eval_set: str = ""
 
 
-def attach(source: Path, out: Path, probes: Path, choices: Choices, *, watch: bool = False, poll: float = POLL) -> None:
-    """Make the run `out` of the checkpoints at `source`; with `watch`, of those that are still to come too.
+def attach(source: Path, out: Path, probes: Path, choices: Choices, watching: Watching | None = None) -> None:
+    """Make the run `out` of the checkpoints at `source`; with `watching`, of those that are still to come too.
 
-    Watching ends with the last step of the training, where its checkpoints say which that is.
+    Watching ends with the last step of the training, where its checkpoints say which that is, or when none comes.
     """
-    first = _first_whole(source, choices, wait=poll if watch else None)
+    first = _first_whole(source, choices, watching)
     refuse_unreadable(first)
     refuse_another_base(first, choices.settings["model"]["path"], trusted=choices.same_base)
     begin(first, source, out, probes, choices)
     settings, folder, identity = pipeline.open_run(out)
+    _refuse_another_eval_set(folder, choices.eval_set)
     from engine.extraction.extract import follow
 
     intake = _Intake(source, folder, choices)
     intake.take()
 
     def more() -> bool:
-        if not watch or intake.is_over():
-            return False
-        intake.wait(poll)
-        return True
+        return watching is not None and not intake.is_over() and intake.wait(watching)
 
     def made(step: int) -> None:
         copy = folder.checkpoints / f"checkpoint-{step}"
         if not choices.keep and copy.is_dir() and not is_adapter(copy):
             drop_weights(copy)
 
-    if not watch:
+    if watching is None:
         intake.refuse_incomplete()
-    follow(settings, folder, identity=identity, more=more, made=made, steps=choices.steps)
+    with told_in_one_line("extraction", pipeline.LESS_MEMORY):
+        follow(settings, folder, identity=identity, more=more, made=made, steps=choices.steps)
 
 
 def begin(
@@ -89,6 +100,8 @@ def begin(
         out.mkdir(parents=True, exist_ok=True)
         tables["model"]["template_file"] = str(write_template(RunFolder(out), template))
     known = {"checkpoints": str(source.absolute()), **(trainer_facts(first) if first else {})}
+    if choices.eval_set:
+        known["eval_set"] = choices.eval_set
     pipeline.begin_attached(tables, out, known, probes)
 
 
@@ -118,26 +131,35 @@ def trainer_facts(checkpoint: Checkpoint) -> dict[str, Any]:
     return {"weights": weights, **{name: state[name] for name in names if isinstance(state.get(name), int | float)}}
 
 
-def _first_whole(source: Path, choices: Choices, *, wait: float | None) -> Checkpoint:
-    """The first checkpoint that is whole; waits for one where `wait` is given, in seconds between two looks."""
+def _refuse_another_eval_set(folder: RunFolder, wanted: str) -> None:
+    attached = folder.read_run().get("attached")
+    begun = attached.get("eval_set", "") if isinstance(attached, dict) else ""
+    if begun != wanted:
+        told = f"--eval-set {safe_text(str(begun), max_length=40)}" if begun else "no --eval-set"
+        raise SftscopeError(f"{folder.path}: was begun with {told}; use the same, or another --out")
+
+
+def _first_whole(source: Path, choices: Choices, watching: Watching | None) -> Checkpoint:
+    """The first checkpoint that is whole; waits for one where there is `watching`."""
+    until = math.inf if watching is None else time.monotonic() + watching.idle
     while True:
         try:
             found = [part for part in find_checkpoints(source) if _is_wanted(part, choices)]
         except SftscopeError:
-            if wait is None:
+            if watching is None or time.monotonic() > until:
                 raise
             found = []  # the training has not made its folder yet
         reasons = [(part, why_not_whole(part)) for part in found]
         for part, reason in reasons:
             if not reason:
                 return part
-        if wait is None:
+        if watching is None or time.monotonic() > until:
             detail = "; ".join(f"step {part.step}: {reason}" for part, reason in reasons[:3])
             raise SftscopeError(
                 f"{source}: no checkpoint that is whole{f' ({detail})' if detail else ''}; expected checkpoint-N "
                 f"with {'trainer_state.json and safetensors weights'}; --watch waits for one"
             )
-        time.sleep(wait)
+        time.sleep(watching.poll)
 
 
 def _is_wanted(checkpoint: Checkpoint, choices: Choices) -> bool:
@@ -153,6 +175,7 @@ class _Intake:
     choices: Choices
     _said: dict[int, str] = field(default_factory=dict)
     _taken: dict[int, Checkpoint] = field(default_factory=dict)
+    _eval_set: str = ""
 
     def take(self) -> None:
         """Copy what is whole, and write the training log anew; what is not whole yet is said once."""
@@ -177,7 +200,7 @@ class _Intake:
             else:
                 self._taken[part.step] = part
         copies = [Checkpoint(step, self.folder.checkpoints / f"checkpoint-{step}") for step in sorted(self._taken)]
-        rows = as_lines(log_rows(copies, self.source))
+        rows = as_lines(log_rows(copies, self.source, self._choose_eval_set(copies)))
         if rows and (not self.folder.training_log.is_file() or self.folder.training_log.read_bytes() != rows):
             write_atomically(self.folder.training_log, rows)
 
@@ -193,15 +216,35 @@ class _Intake:
             raise SftscopeError(f"{self.source}: no checkpoint of step {min(missing)}; there are {known}")
 
     def is_over(self) -> bool:
-        """Whether the last step of the training has been taken."""
-        return any(is_finished(Checkpoint(s, self.folder.checkpoints / f"checkpoint-{s}")) for s in self._taken)
+        """Whether the last step of the training has been taken; an earlier one may be where it was resumed."""
+        last = max(self._taken, default=0)
+        return is_finished(Checkpoint(last, self.folder.checkpoints / f"checkpoint-{last}"))
 
-    def wait(self, poll: float) -> None:
-        """Until something new was taken, or the training is over."""
-        before = set(self._taken)
+    def wait(self, watching: Watching) -> bool:
+        """Until something new was taken, or the training is over; False where nothing came for too long."""
+        before, until = set(self._taken), time.monotonic() + watching.idle
         while set(self._taken) == before and not self.is_over():
-            time.sleep(poll)
+            if time.monotonic() > until:
+                say(
+                    f"no new checkpoint in {self.source} for {watching.idle / 60:.3g} minutes: "
+                    "no longer watched; the same command goes on"
+                )
+                return False
+            time.sleep(watching.poll)
             self.take()
+        return True
+
+    def _choose_eval_set(self, copies: Sequence[Checkpoint]) -> str:
+        """The set whose loss is the held-out one; said once where it was not asked for."""
+        chosen = choose_eval_set(copies, self.choices.eval_set)
+        if chosen and not self.choices.eval_set and not self._eval_set:
+            known = ", ".join(safe_text(name, max_length=40) for name in eval_sets(copies))
+            say(
+                f"warning: the training evaluated on {known}; the held-out loss is that of "
+                f"{safe_text(chosen, max_length=40)}: choose by --eval-set"
+            )
+        self._eval_set = chosen
+        return chosen
 
     def _forget_dropped(self, step: int) -> None:
         """A copy whose weights were dropped is taken again where its results are not there."""

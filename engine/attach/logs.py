@@ -5,15 +5,18 @@ share the beginning of their logs; where they do not, they are of two, and are n
 """
 
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from engine.errors import SftscopeError
 from engine.store.checkpoints import Checkpoint, losses_of
+from engine.text import safe_text
 
 TRAINER_LOG = "trainer_log.jsonl"
 _COMPARED = ("loss", "eval_loss", "grad_norm")
+_OF_A_SET = re.compile(r"eval_(.+)_loss")
 
 
 def refuse_two_trainings(checkpoints: Sequence[Checkpoint]) -> None:
@@ -31,16 +34,42 @@ def refuse_two_trainings(checkpoints: Sequence[Checkpoint]) -> None:
                 )
 
 
-def log_rows(checkpoints: Sequence[Checkpoint], folder: Path) -> list[dict[str, Any]]:
+def eval_sets(checkpoints: Sequence[Checkpoint]) -> tuple[str, ...]:
+    """The names of the sets that a training evaluated on, as they come in its logs: `a` of `eval_a_loss`.
+
+    Empty where it had one set without a name (`eval_loss`); what else ends in `_loss` is then a metric of its own.
+    """
+    history = [row for checkpoint in checkpoints for row in _history(checkpoint)]
+    if any("eval_loss" in row for row in history):
+        return ()
+    return tuple(dict.fromkeys(match[1] for row in history for name in row if (match := _OF_A_SET.fullmatch(name))))
+
+
+def choose_eval_set(checkpoints: Sequence[Checkpoint], wanted: str) -> str:
+    """The set whose loss is the held-out one: `wanted`, or the first; empty where the sets have no names.
+
+    SftscopeError where `wanted` is not among those that were evaluated so far.
+    """
+    sets = eval_sets(checkpoints)
+    logged = {name for checkpoint in checkpoints for row in _history(checkpoint) for name in row}
+    evaluated = sets or "eval_loss" in logged
+    if wanted and evaluated and f"eval_{wanted}_loss" not in logged:
+        known = ", ".join(safe_text(name, max_length=40) for name in sets[:8]) or "one set without a name"
+        raise SftscopeError(f"--eval-set {safe_text(wanted, max_length=40)}: the training evaluated on {known}")
+    return wanted or (sets[0] if sets else "")
+
+
+def log_rows(checkpoints: Sequence[Checkpoint], folder: Path, eval_set: str = "") -> list[dict[str, Any]]:
     """Rows of a run's training log, by step: `train` and `eval` loss, learning rate, gradient norm.
 
     A row of kind `checkpoint` has the eval loss at step 0 or at a checkpoint; `batch` has the running loss.
+    eval_set: which of several; see `choose_eval_set`.
     """
     steps = {0, *(checkpoint.step for checkpoint in checkpoints)}
     rows: dict[tuple[int, str], dict[str, Any]] = {}
     history = [row for checkpoint in checkpoints for row in _history(checkpoint)]
     for row in [*history, *_factory_rows(folder / TRAINER_LOG)]:
-        step, losses = row.get("step"), losses_of(row)
+        step, losses = row.get("step"), losses_of(row, eval_set)
         if type(step) is not int or not losses:
             continue
         kind = "batch" if "train" in losses else "checkpoint" if step in steps else "eval"
@@ -55,17 +84,26 @@ def as_lines(rows: Iterable[Mapping[str, Any]]) -> bytes:
 
 
 def is_finished(checkpoint: Checkpoint) -> bool:
-    """Whether a checkpoint is the last of its training."""
+    """Whether a checkpoint is the last of its training: its steps are done, or a callback had stopped it."""
     state = checkpoint.trainer_state() or {}
     last = state.get("max_steps")
-    return type(last) is int and 0 < last <= checkpoint.step
+    return (type(last) is int and 0 < last <= checkpoint.step) or _was_stopped(state)
+
+
+def _was_stopped(state: Mapping[str, Any]) -> bool:
+    """What an early stop leaves in `trainer_state.json`: the Trainer saves its control beside its callbacks."""
+    found: Any = state
+    for name in ("stateful_callbacks", "TrainerControl", "args", "should_training_stop"):
+        found = found.get(name) if isinstance(found, dict) else None
+    return found is True
 
 
 def _logged(checkpoint: Checkpoint) -> dict[tuple[int, str], float]:
     return {
         (row["step"], name): float(row[name])
         for row in _history(checkpoint)
-        for name in _COMPARED
+        for name in row
+        if (name in _COMPARED or _OF_A_SET.fullmatch(name))
         if type(row.get("step")) is int and isinstance(row.get(name), int | float)
     }
 

@@ -58,6 +58,7 @@ def score_model(
             provenance={**work.provenance, "adapter_sha256": adapter, "verify": verify_record(found, states)},
         )
 
+    precision = "int8" if work.settings.model.quantization == "int8" else work.scorer.precision
     try:
         for number in range(len(found), len(work.prompts)):
             prompt, probe = work.prompts[number], work.probe_ids[number]
@@ -66,7 +67,7 @@ def score_model(
             difference = check_scores(
                 work.scorer, prompt, made, states=states, seed=(work.settings.extraction.seed, number)
             )
-            refuse_beyond_tolerance(difference, step=step, probe=probe, precision=work.scorer.precision)
+            refuse_beyond_tolerance(difference, step=step, probe=probe, precision=precision)
             scores.append(made)
             found.append(difference)
             if time.monotonic() - saved > SAVE_SECONDS:

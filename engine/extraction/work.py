@@ -89,13 +89,14 @@ def enter_step(work: Work, step: int) -> tuple[dict[str, float], str]:
     work.scorer.weights_changed()
     if step == BASE_STEP:
         work.slot.clear()
-        return _logged(work.folder, step, ("train", "eval", "accuracy")), ""
+        return logged_losses(work.folder, step, ("train", "eval", "accuracy")), ""
     checkpoint = work.checkpoints[step]
-    losses = checkpoint.losses() | _logged(work.folder, step, ("accuracy",))
+    # of several eval sets the log has the one that was chosen
+    losses = checkpoint.losses() | logged_losses(work.folder, step, ("eval", "accuracy"))
     return losses, work.slot.load(checkpoint.path)
 
 
-def _logged(folder: RunFolder, step: int, names: Sequence[str]) -> dict[str, float]:
+def logged_losses(folder: RunFolder, step: int, names: Sequence[str]) -> dict[str, float]:
     """What the training log has of a checkpoint, by name."""
     rows = [row for row in folder.read_log() if row["step"] == step and row.get("kind") == "checkpoint"]
     return {name: row[name] for row in rows for name in names if name in row}

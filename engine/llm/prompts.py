@@ -13,9 +13,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from jinja2.exceptions import TemplateError
-
 from engine.errors import SftscopeError
+from engine.llm.rendering import render
 from engine.text import safe_text
 
 Template = Literal["chat", "plain"]
@@ -75,7 +74,7 @@ def takes_system(tokenizer: Any) -> bool:
     """Whether the chat template has a place for a system prompt."""
     turns = [{"role": "system", "content": _SENTINEL}, {"role": "user", "content": "u"}]
     try:
-        return _SENTINEL in _render(tokenizer, turns)
+        return _SENTINEL in render(tokenizer, turns, generate=True)
     except SftscopeError:
         return False
 
@@ -111,7 +110,7 @@ def end_of_turn(tokenizer: Any, template: Template) -> int:
     """The token that ends an answer: the first special token the template puts after it, or eos."""
     if template == "chat":
         turns = [{"role": "user", "content": "u"}, {"role": "assistant", "content": _SENTINEL}]
-        after = _render(tokenizer, turns, generate=False).rpartition(_SENTINEL)[2]
+        after = render(tokenizer, turns, generate=False).rpartition(_SENTINEL)[2]
         special = special_ids(tokenizer)
         for token in tokenizer(after, add_special_tokens=False)["input_ids"]:
             if token in special:
@@ -161,11 +160,11 @@ def single_token(tokenizer: Any, text: str, *, setting: str) -> int:
 
 def _templated(tokenizer: Any, message: str, system: str, history: Sequence[Turn]) -> tuple[str, int, int]:
     """(prompt text, where the message starts in it, characters of the message cut at its start)."""
-    frame = _render(tokenizer, _turns(tokenizer, _SENTINEL, system, history))
+    frame = render(tokenizer, _turns(tokenizer, _SENTINEL, system, history), generate=True)
     before, found, after = frame.partition(_SENTINEL)
     if not found or _SENTINEL in after:
         raise SftscopeError("the chat template does not show the user's message exactly once; use template = 'plain'")
-    text = _render(tokenizer, _turns(tokenizer, message, system, history))
+    text = render(tokenizer, _turns(tokenizer, message, system, history), generate=True)
     stripped = len(message) - len(message.lstrip())
     for kept, cut in ((message, 0), (message.strip(), stripped), (message.rstrip(), 0)):
         if text == before + kept + after:
@@ -184,11 +183,3 @@ def _turns(tokenizer: Any, message: str, system: str, history: Sequence[Turn]) -
     elif system:
         turns = [("user", f"{system}\n\n{turns[0][1]}"), *turns[1:]]
     return [{"role": role, "content": content} for role, content in turns]
-
-
-def _render(tokenizer: Any, messages: list[dict[str, str]], *, generate: bool = True) -> str:
-    try:
-        return str(tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=generate))
-    except (TemplateError, TypeError, ValueError) as error:
-        reason = safe_text(str(error), max_length=200)
-        raise SftscopeError(f"the model's chat template fails: {reason}; use template = 'plain'") from error

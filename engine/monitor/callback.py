@@ -20,8 +20,9 @@ from engine.analysis.verdict import Agreement
 from engine.attach.attach import Choices, begin
 from engine.attach.checkpoints import is_adapter
 from engine.attach.copies import copy_checkpoint, drop_weights
-from engine.attach.logs import as_lines, log_rows
+from engine.attach.logs import as_lines, choose_eval_set, log_rows
 from engine.errors import SftscopeError
+from engine.extraction.work import logged_losses
 from engine.monitor import sidecar
 from engine.monitor.headline import Headline, append_headline, headline_file, make_headline, read_headlines
 from engine.monitor.live import LiveExtraction, Snapshot, is_adapted, scoring_dtype
@@ -204,8 +205,7 @@ class SftscopeCallback(TrainerCallback):
             self._write_log(state)
             self._wake()
         if record is not None:
-            losses = Checkpoint(record[1], self._folder.checkpoints / f"checkpoint-{record[1]}").losses()
-            self._store(record[0], losses)
+            self._store(record[0], Checkpoint(record[1], self._folder.checkpoints / f"checkpoint-{record[1]}").losses())
 
     def _take_save(self, args: Any, state: Any) -> None:
         step = state.global_step
@@ -220,7 +220,8 @@ class SftscopeCallback(TrainerCallback):
 
     def _store(self, record: StepRecord, losses: dict[str, float]) -> None:
         """Keep what was extracted here, and its headline."""
-        self._folder.write_step(StepRecord(**{**vars(record), "losses": losses}))
+        held_out = logged_losses(self._folder, record.step, ("eval",))  # of several eval sets the one in the log
+        self._folder.write_step(StepRecord(**{**vars(record), "losses": losses | held_out}))
         append_headline(self._folder, make_headline(self._folder))
         copy = self._folder.checkpoints / f"checkpoint-{record.step}"
         if not self._keep and copy.is_dir() and not is_adapter(copy):
@@ -228,7 +229,8 @@ class SftscopeCallback(TrainerCallback):
 
     def _write_log(self, state: Any) -> None:
         """The losses so far as the run's training log."""
-        rows = log_rows(_copies(self._folder), Path(self._trainer.args.output_dir))
+        copies = _copies(self._folder)
+        rows = log_rows(copies, Path(self._trainer.args.output_dir), choose_eval_set(copies, ""))
         write_atomically(self._folder.training_log, as_lines(rows))
 
     def _wake(self) -> None:

@@ -58,13 +58,14 @@ class Checkpoint:
         return found
 
 
-def losses_of(row: dict[str, Any]) -> dict[str, float]:
+def losses_of(row: dict[str, Any], eval_set: str = "") -> dict[str, float]:
     """`train` and `eval` from one row of the Trainer's log.
 
     Our own training evaluates both sides at each checkpoint; other logs have the running training
-    loss and one eval loss.
+    loss and one eval loss, or one for each set by its name, of which `eval_set` is taken.
     """
-    names = {"train": ("eval_train_loss", "loss"), "eval": ("eval_eval_loss", "eval_loss")}
+    held_out = (f"eval_{eval_set}_loss",) if eval_set else ("eval_eval_loss", "eval_loss")
+    names = {"train": ("loss",) if eval_set else ("eval_train_loss", "loss"), "eval": held_out}
     return {
         side: float(row[key])
         for side, keys in names.items()

@@ -6,20 +6,17 @@ parent. What it sends back are plain arrays, whose names, types and sizes are ch
 of its parent and nothing from the working folder.
 """
 
-import atexit
 import contextlib
 import json
-import os
 import resource
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
 
+from engine.child import Child, ChildEndedError, confine, limit_memory
 from engine.errors import SftscopeError
 from engine.store.step_record import (
     COLUMNS,
@@ -34,22 +31,21 @@ from engine.store.step_record import (
 
 SPARE_MEMORY = 2**28  # bytes beyond what the process had when it started
 _MEMORY_PER_BYTE = 12  # three columns of scores that gzip could not pack, and room for a copy
-SECONDS = 10.0  # of computing: the bytes are in memory already
+SECONDS, LEAST_SECONDS = 10.0, 1.0  # of computing: the bytes are in memory already
 _BYTES_PER_SECOND = 4e6
 _MAX_HEADER = 2**26
-_PIPE_BYTES = 2**20
 _READ, _SALVAGE = "read", "salvage"
 _TYPES = {**PER_PROBE, **PER_PROBE_EFFECTS, **COLUMNS, **COLUMNS_EFFECTS}
 
 
 def read_apart(data: bytes, *, source: str) -> StepRecord:
     """`step_datasets.read_datasets` in the child; StepFileError too where the file brings the child down."""
-    return _READER.ask(_READ, data, source)
+    return _ask(_READ, data, source)
 
 
 def salvage_apart(data: bytes, *, source: str) -> StepRecord:
     """`step_datasets.salvage_datasets` in the child."""
-    return _READER.ask(_SALVAGE, data, source)
+    return _ask(_SALVAGE, data, source)
 
 
 def start_reading() -> None:
@@ -58,98 +54,26 @@ def start_reading() -> None:
         _READER.start()
 
 
-class _Reader:
-    """The child, started when it is first needed; for all threads, one file at a time."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._process: subprocess.Popen[bytes] | None = None
-        self._owner = 0
-
-    def ask(self, mode: str, data: bytes, source: str) -> StepRecord:
-        with self._lock:
-            process = self._running()
-            late = threading.Event()
-
-            def kill() -> None:
-                late.set()
-                process.kill()
-
-            watchdog = threading.Timer(SECONDS + len(data) / _BYTES_PER_SECOND, kill)
-            watchdog.daemon = True
-            watchdog.start()
-            try:
-                return _exchange(process, mode, data, source)
-            except StepFileError:
-                raise
-            except (OSError, EOFError, ValueError) as error:
-                self.stop()
-                ended = "took too long" if late.is_set() else f"ended its reader ({_ending(process)})"
-                raise StepFileError(
-                    f"{source}: {ended}: a damaged or hostile file, left out; extract this step again"
-                ) from error
-            except BaseException:  # Ctrl-C in the middle of an answer: the next question needs a fresh child
-                self.stop()
-                raise
-            finally:
-                watchdog.cancel()
-
-    def start(self) -> None:
-        """Have a child."""
-        with self._lock:
-            self._running()
-
-    def stop(self) -> None:
-        """End the child; not the one of a parent that this process was forked from."""
-        process, self._process = self._process, None
-        if process is None or self._owner != os.getpid():
-            return
-        process.kill()
-        process.wait()
-        for pipe in (process.stdin, process.stdout):
-            with contextlib.suppress(OSError):  # what was not sent yet needs no reader any more
-                pipe.close()  # type: ignore[union-attr]
-
-    def _running(self) -> subprocess.Popen[bytes]:
-        if self._process is None or self._owner != os.getpid() or self._process.poll() is not None:
-            self.stop()
-            self._process, self._owner = _start(), os.getpid()
-        return self._process
-
-
-_READER = _Reader()
-atexit.register(_READER.stop)
-
-
-def _start() -> subprocess.Popen[bytes]:
-    """The child, with the parent's module path; the working folder, which may be a stranger's, is not on it."""
-    path = [entry for entry in sys.path if Path(entry).is_absolute()]
-    code = f"import sys; sys.path[:] = {path!r}; from engine.store.isolation import serve; serve()"
+def _ask(mode: str, data: bytes, source: str) -> StepRecord:
     try:
-        process = subprocess.Popen(
-            [sys.executable, "-I", "-c", code],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,  # Ctrl-C is for the parent
-            env={**os.environ, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"},
+        return _READER.ask(
+            lambda process: _exchange(process, mode, data, source), _patience(len(data)), passes=StepFileError
         )
-    except OSError as error:
-        raise SftscopeError(
-            f"step files are read in a process of their own, which cannot be started: {error.strerror or error}; "
-            "end other processes or raise the limit on processes and memory"
+    except ChildEndedError as error:
+        raise StepFileError(
+            f"{source}: {error}: a damaged or hostile file, left out; extract this step again"
         ) from error
-    with contextlib.suppress(OSError, ImportError, AttributeError):  # only Linux has larger pipes; they are faster
-        import fcntl
-
-        for pipe in (process.stdin, process.stdout):
-            fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)  # type: ignore[arg-type]
-    return process
 
 
-def _ending(process: subprocess.Popen[bytes]) -> str:
-    code = process.poll()
-    return f"signal {-code}" if code is not None and code < 0 else f"exit code {code}"
+def _patience(size: int) -> float:
+    """Seconds that a file of `size` bytes may take: half as many after each that took too long.
+
+    A folder of files that hang would otherwise cost 10 s each; a file that is right takes milliseconds.
+    """
+    return max(SECONDS * 0.5**_READER.late, LEAST_SECONDS) + size / _BYTES_PER_SECOND
+
+
+_READER = Child("engine.store.isolation", "step files are read")
 
 
 def _exchange(process: subprocess.Popen[bytes], mode: str, data: bytes, source: str) -> StepRecord:
@@ -206,12 +130,13 @@ def serve() -> None:
 
     questions, answers = sys.stdin.buffer, sys.stdout.buffer
     _warm_up()
-    base = _confine()
+    base = confine()
+    resource.setrlimit(resource.RLIMIT_NOFILE, (3, 3))  # nor any file
     while line := questions.readline(_MAX_HEADER):
         question = json.loads(line)
         data = questions.read(question["size"])
         if base:
-            _limit_memory(base + SPARE_MEMORY + _MEMORY_PER_BYTE * len(data))
+            limit_memory(base + SPARE_MEMORY + _MEMORY_PER_BYTE * len(data))
         salvage = question["mode"] == _SALVAGE
         try:
             read = step_datasets.salvage_datasets if salvage else step_datasets.read_datasets
@@ -252,18 +177,3 @@ def _warm_up() -> None:
 
     with contextlib.suppress(StepFileError):
         step_datasets.read_datasets(b"", source="")
-
-
-def _confine() -> int:
-    """No file, no process and no core dump from here on; returns the address space used so far, in bytes, or 0."""
-    statm = Path("/proc/self/statm")  # only Linux has it, and a limit on the address space that holds
-    base = int(statm.read_text().split()[0]) * resource.getpagesize() if statm.exists() else 0
-    for limit in (resource.RLIMIT_CORE, resource.RLIMIT_FSIZE, resource.RLIMIT_NPROC):
-        resource.setrlimit(limit, (0, 0))
-    resource.setrlimit(resource.RLIMIT_NOFILE, (3, 3))
-    return base
-
-
-def _limit_memory(size: int) -> None:
-    hard = resource.getrlimit(resource.RLIMIT_AS)[1]
-    resource.setrlimit(resource.RLIMIT_AS, (size if hard == resource.RLIM_INFINITY else min(size, hard), hard))

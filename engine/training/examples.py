@@ -46,6 +46,24 @@ def _example(row: Row, tokenizer: Any, template: Template, end: int, cutoff: int
     return Example(prompt + answer, (IGNORED,) * len(prompt) + answer)
 
 
+def count_cut(rows: Sequence[Row], tokenizer: Any, template: Template, *, cutoff: int) -> tuple[int, int]:
+    """How many rows `make_examples` cuts at the start of the prompt, and how many at the end of the answer.
+
+    Only rows with more bytes than the cutoff has tokens are tokenised: no token is less than a byte.
+    """
+    frame = len(tokenize_prompt(tokenizer, "u", template).ids)
+    prompts = answers = 0
+    for row in rows:
+        texts = (row.prompt, row.response, row.system, *(content for _, content in row.history))
+        if sum(len(text.encode()) for text in texts) + frame * (1 + len(row.history)) < cutoff:
+            continue
+        answer = len(tokenize_response(tokenizer, row.response)) + 1  # with what ends it
+        prompt = tokenize_prompt(tokenizer, row.prompt, template, system=row.system, history=row.history)
+        answers += answer > cutoff - 1
+        prompts += len(prompt.ids) > cutoff - min(answer, cutoff - 1)
+    return prompts, answers
+
+
 @dataclass(frozen=True)
 class Collator:
     """Pads a batch of examples on the right with `pad`; labels with `IGNORED`."""

@@ -134,7 +134,7 @@ def main() -> None:
             said = str(error)
         slowest = max(slowest, time.monotonic() - started)
         counts["read whole" if said == "read" else "refused"] += 1
-        if "its reader" in said:
+        if "its process" in said:
             counts[f"of these, ended the reader by {said.partition('(')[2].partition(')')[0]}"] += 1
             if asked.keep is not None:
                 (asked.keep / f"{counts['mutants']}.h5").write_bytes(sealed(body))
