@@ -58,7 +58,9 @@ class SampledProgram:
         self._products = [values[:, first] * values[:, second] for values in (present, 1.0 - present)]
         single = np.uint64(1) << np.arange(self.n, dtype=np.uint64)
         pairs = single[first] | single[second]
-        self.subsets, self._place = np.unique(pairs[:, None] | pairs[None, :], return_index=True)
+        found = np.unique((pairs[:, None] | pairs[None, :]).astype(np.uint64), return_index=True)
+        self.subsets: Subsets = found[0]
+        self._place: Ints = found[1]  # of two pairs that make the subset, in PᵀP
         orders = np.bitwise_count(self.subsets)
         self._least = np.stack([least_weights(relation, orders) for relation in Relation])
         self._least[Relation.OR, orders == 1] = np.inf  # a singleton's OR is its AND
