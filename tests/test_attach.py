@@ -503,12 +503,13 @@ def test_watching_ends_with_a_training_that_was_stopped_early(inputs, tmp_path):
     assert folder.read_run()["attached"]["max_steps"] == 6
 
 
-def several_eval_sets(inputs, out):
+def several_eval_sets(inputs, out, names=("near", "far")):
     trainer = make_trainer(inputs, out=str(out), max_steps=2)
     rows = trainer.eval_dataset
-    trainer.eval_dataset = {"near": rows[:1], "far": rows[1:]}
+    trainer.eval_dataset = dict(zip(names, (rows[:1], rows[1:]), strict=True))
     train(trainer)
-    return {row["step"]: row for row in trainer.state.log_history if "eval_far_loss" in row}[2]["eval_far_loss"]
+    name = f"eval_{names[1]}_loss"
+    return {row["step"]: row for row in trainer.state.log_history if name in row}[2][name]
 
 
 def test_of_several_eval_sets_one_is_the_held_out_one(inputs, tmp_path, capsys):
@@ -525,6 +526,12 @@ def test_of_several_eval_sets_one_is_the_held_out_one(inputs, tmp_path, capsys):
     with pytest.raises(SftscopeError, match=r"was begun with --eval-set far; use the same, or another --out"):
         attached(inputs, tmp_path / "out", chosen.path)
     assert not verify(chosen.path).damaged
+
+
+def test_the_training_rows_are_not_taken_for_held_out_ones(inputs, tmp_path, capsys):
+    several_eval_sets(inputs, tmp_path / "out", names=("train", "dev"))
+    attached(inputs, tmp_path / "out", tmp_path / "run")
+    assert "evaluated on train, dev; the held-out loss is that of dev" in capsys.readouterr().err
 
 
 def test_an_eval_set_is_not_asked_of_a_training_that_had_one_without_a_name(inputs, output, tmp_path):

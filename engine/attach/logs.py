@@ -46,7 +46,9 @@ def eval_sets(checkpoints: Sequence[Checkpoint]) -> tuple[str, ...]:
 
 
 def choose_eval_set(checkpoints: Sequence[Checkpoint], wanted: str) -> str:
-    """The set whose loss is the held-out one: `wanted`, or the first; empty where the sets have no names.
+    """The set whose loss is the held-out one: `wanted`, or the first that is not named after the training rows.
+
+    Empty where the sets have no names.
 
     SftscopeError where `wanted` is not among those that were evaluated so far.
     """
@@ -56,7 +58,8 @@ def choose_eval_set(checkpoints: Sequence[Checkpoint], wanted: str) -> str:
     if wanted and evaluated and f"eval_{wanted}_loss" not in logged:
         known = ", ".join(safe_text(name, max_length=40) for name in sets[:8]) or "one set without a name"
         raise SftscopeError(f"--eval-set {safe_text(wanted, max_length=40)}: the training evaluated on {known}")
-    return wanted or (sets[0] if sets else "")
+    held_out = [name for name in sets if not name.startswith("train")]
+    return wanted or next(iter(held_out or sets), "")
 
 
 def log_rows(checkpoints: Sequence[Checkpoint], folder: Path, eval_set: str = "") -> list[dict[str, Any]]:
