@@ -111,6 +111,24 @@ def extract(
     shard: Annotated[
         str, typer.Option("--shard", metavar="I/N", help="The I-th of N processes that share the work, such as 1/4.")
     ] = "1/1",
+    workers: Annotated[
+        int | None,
+        typer.Option("--workers", min=1, metavar="N", help="N workers, which share every step by blocks of probes."),
+    ] = None,
+    cluster: Annotated[
+        str, typer.Option("--cluster", help="Submit the workers by submitit: slurm, or local (this host).")
+    ] = "",
+    time_limit: Annotated[
+        int, typer.Option("--time-limit", min=1, metavar="MIN", help="Minutes of a job; it is queued again.")
+    ] = 240,
+    partition: Annotated[str, typer.Option("--partition", help="SLURM partition.")] = "",
+    memory: Annotated[float, typer.Option("--memory", min=1, metavar="GB", help="Host memory of a job.")] = 32.0,
+    gpus: Annotated[int, typer.Option("--gpus", min=0, help="GPUs of a job.")] = 1,
+    cpus: Annotated[int, typer.Option("--cpus", min=1, help="CPU cores of a job.")] = 4,
+    block: Annotated[
+        int | None,
+        typer.Option("--block", min=1, metavar="K", help="Probes in a block; by default 16,384 masked states."),
+    ] = None,
     verify: Verify = None,
     placebo: Annotated[
         bool,
@@ -129,13 +147,41 @@ def extract(
         )
     if step is not None and not placebo:
         raise typer.BadParameter(f"expected --placebo before it, or --steps {step}", param_hint="STEP")
+    shared = workers is not None or bool(cluster)
+    if cluster not in ("", "slurm", "local"):
+        raise typer.BadParameter(f"expected slurm or local, got {cluster!r}", param_hint="--cluster")
+    if shared and (placebo or shard != "1/1"):
+        raise typer.BadParameter("expected without --placebo and --shard", param_hint="--workers")
     need_engine()
     from engine import pipeline
 
     if placebo:
         pipeline.placebo(run, step=step)
+    elif shared:
+        from engine import cluster as clusters
+
+        pipeline.open_run(run)  # what is wrong with the run is told here, not in N logs
+        worker = clusters.Worker(run.absolute(), 1, 1, steps=_steps(steps), verify=verify, block=block)
+        if cluster:
+            resources = clusters.Resources(time_limit, memory, gpus, cpus, partition)
+            clusters.submit(cluster, workers or 1, worker, resources)
+        else:
+            clusters.run_here(workers or 1, worker)
     else:
         pipeline.extract(run, steps=_steps(steps), verify=verify, shard=_shard(shard))
+
+
+@app.command()
+def status(
+    run: Run,
+    as_json: Annotated[bool, typer.Option("--json", help="JSON on stdout.")] = False,
+) -> None:
+    """Progress, rate, failures and time left of all workers that extract a run."""
+    from engine.analysis.run_status import run_status
+    from engine.store import RunFolder
+
+    found = run_status(RunFolder(run))
+    print(json.dumps(found.as_dict(), indent=1) if as_json else found.as_text())
 
 
 @app.command()
