@@ -38,7 +38,8 @@ def extract(
 
     settings: with paths resolved. identity: hash of what results depend on, stored with each step. shard: (I, N),
     1 ≤ I ≤ N: every N-th of the steps from the I-th on. place: (I, N), this is the I-th of N workers, which share
-    every step by blocks of `block` probes (default: see `blocks_of`). Other processes may extract the same run at the same time.
+    every step by blocks of `block` probes (default: see `blocks_of`).
+    Other processes may extract the same run at the same time.
     """
     wanted = available_steps(folder) if steps is None else tuple(sorted(set(steps)))
     if missing := set(wanted) - set(available_steps(folder)):
