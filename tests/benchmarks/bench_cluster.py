@@ -161,7 +161,7 @@ def scale(folder: Path) -> None:
     one = together(folder / "one", 8, 50, 1, busy=0.1)[0]
     two = together(folder / "two", 8, 50, 2, busy=0.1)[0]
     print(
-        f"1 worker {one:.1f} s, 2 workers {two:.1f} s: {one / two:.2f}×, overhead {1e3 * (one - 40) / 400:.1f} ms a task"
+        f"1 worker {one:.1f} s, 2 workers {two:.1f} s: {one / two:.2f}×, extra {1e3 * (one - 40) / 400:.1f} ms a task"
     )
 
 
