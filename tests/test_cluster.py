@@ -179,3 +179,13 @@ def test_a_worker_that_fails_makes_the_command_fail(unextracted) -> None:  # noq
     (unextracted.path / "probes.jsonl").write_text("{}\n")
     with pytest.raises(SftscopeError, match="1 of 1 workers failed"):
         cluster.run_here(1, replace(cluster.Worker(RunFolder(unextracted.path).path, 1, 1)))
+
+
+def test_verify_knows_the_folders_of_workers(trained, unextracted) -> None:  # noqa: F811
+    from engine.verification.verify import verify
+
+    pipeline.extract(unextracted.path, place=(1, 1))
+    (unextracted.path / "cluster").mkdir()
+    assert unextracted.workers_folder.is_dir()
+    found = verify(unextracted.path).as_text()
+    assert "not a file of sftscope" not in found

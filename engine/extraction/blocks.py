@@ -11,7 +11,9 @@ comes to it, not once a task, and begins at a place of its own, so that W worker
 another. A block has `BLOCK_STATES` masked states: enough to be seconds to minutes of work, few enough to be lost. Two
 adjacent workers differ in the step they begin with, and stay with a step, because a change of adapter costs more than
 a listing. The file of a block goes when its step is joined: there are at most as many as there are unfinished steps
-times their blocks. A block that fails for a reason of its own ends every worker that comes to it, with one line each.
+times their blocks. Counted at 500 tasks of 5 steps by 2 workers on a local disk: some 20 metadata operations a task,
+3 of them for a claim and 2 fsync; nothing of 10^5 tasks, of 1,000 workers or of a network file system was measured yet.
+A block that fails for a reason of its own ends every worker that comes to it, with one line each.
 """
 
 import time
