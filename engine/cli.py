@@ -2,62 +2,16 @@
 
 import json
 import math
-import os
-import signal
 import sys
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from engine.command_values import shard_of, steps_of
+from engine.cli_parts import Config, Out, Run, Tau, Verify, need_engine, numbers_in, shard_in
 from engine.errors import SftscopeError
-from engine.presets import find_config
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
-
-Config = Annotated[
-    Path, typer.Argument(help="Settings of the run: a TOML file, or the name of a preset.", callback=find_config)
-]
-Out = Annotated[Path, typer.Option("--out", help="Run folder to make or to go on with.")]
-Run = Annotated[Path, typer.Argument(help="A run folder.")]
-Verify = Annotated[
-    int | None,
-    typer.Option(
-        "--verify",
-        min=0,
-        metavar="K",
-        help="Score K masked states per probe again by plain forwards; a step that differs is refused. "
-        "[extraction] check_states by default.",
-    ),
-]
-Tau = Annotated[str, typer.Option("--tau", help="Threshold rule, such as max-run:0.05.")]
-
-
-# Read once, when tqdm, tokenizers and the hub's client are first imported: stderr is for our own
-# progress, tokenizers' threads do not survive a fork, and nothing is reported to anyone.
-_QUIET = {
-    "TQDM_DISABLE": "1",
-    "TOKENIZERS_PARALLELISM": "false",
-    "HF_HUB_DISABLE_TELEMETRY": "1",
-    "TRANSFORMERS_VERBOSITY": "error",
-}
-
-
-def need_engine() -> None:
-    """Get ready for PyTorch; SftscopeError with what to install where the extra `engine` is missing."""
-    for package in ("torch", "transformers", "peft"):
-        if find_spec(package) is None:
-            raise SftscopeError(f"this command needs {package}; install it with: pip install 'sftscope[engine]'")
-    for name, value in _QUIET.items():
-        os.environ.setdefault(name, value)
-    signal.signal(signal.SIGTERM, _interrupt)
-
-
-def _interrupt(*_: object) -> None:
-    """A scheduler's request to end is an interruption like Ctrl-C: what is finished is kept."""
-    raise KeyboardInterrupt
 
 
 @app.command()
@@ -113,6 +67,24 @@ def extract(
     shard: Annotated[
         str, typer.Option("--shard", metavar="I/N", help="The I-th of N processes that share the work, such as 1/4.")
     ] = "1/1",
+    workers: Annotated[
+        int | None,
+        typer.Option("--workers", min=1, metavar="N", help="N workers, which share every step by blocks of probes."),
+    ] = None,
+    cluster: Annotated[
+        str, typer.Option("--cluster", help="Submit the workers by submitit: slurm, or local (this host).")
+    ] = "",
+    time_limit: Annotated[
+        int, typer.Option("--time-limit", min=1, metavar="MIN", help="Minutes of a job; it is queued again.")
+    ] = 240,
+    partition: Annotated[str, typer.Option("--partition", help="SLURM partition.")] = "",
+    memory: Annotated[float, typer.Option("--memory", min=1, metavar="GB", help="Host memory of a job.")] = 32.0,
+    gpus: Annotated[int, typer.Option("--gpus", min=0, help="GPUs of a job.")] = 1,
+    cpus: Annotated[int, typer.Option("--cpus", min=1, help="CPU cores of a job.")] = 4,
+    block: Annotated[
+        int | None,
+        typer.Option("--block", min=1, metavar="K", help="Probes in a block; by default 16,384 masked states."),
+    ] = None,
     verify: Verify = None,
     placebo: Annotated[
         bool,
@@ -131,13 +103,41 @@ def extract(
         )
     if step is not None and not placebo:
         raise typer.BadParameter(f"expected --placebo before it, or --steps {step}", param_hint="STEP")
+    shared = workers is not None or bool(cluster)
+    if cluster not in ("", "slurm", "local"):
+        raise typer.BadParameter(f"expected slurm or local, got {cluster!r}", param_hint="--cluster")
+    if shared and (placebo or shard != "1/1"):
+        raise typer.BadParameter("expected without --placebo and --shard", param_hint="--workers")
     need_engine()
     from engine import pipeline
 
     if placebo:
         pipeline.placebo(run, step=step)
+    elif shared:
+        from engine import cluster as clusters
+
+        pipeline.open_run(run)  # what is wrong with the run is told here, not in N logs
+        worker = clusters.Worker(run.absolute(), 1, 1, steps=numbers_in(steps), verify=verify, block=block)
+        if cluster:
+            resources = clusters.Resources(time_limit, memory, gpus, cpus, partition)
+            clusters.submit(cluster, workers or 1, worker, resources)
+        else:
+            clusters.run_here(workers or 1, worker)
     else:
-        pipeline.extract(run, steps=steps_of(steps), verify=verify, shard=shard_of(shard))
+        pipeline.extract(run, steps=numbers_in(steps), verify=verify, shard=shard_in(shard))
+
+
+@app.command()
+def status(
+    run: Run,
+    as_json: Annotated[bool, typer.Option("--json", help="JSON on stdout.")] = False,
+) -> None:
+    """Progress, rate, failures and time left of all workers that extract a run."""
+    from engine.analysis.run_status import run_status
+    from engine.store import RunFolder
+
+    found = run_status(RunFolder(run))
+    print(json.dumps(found.as_dict(), indent=1) if as_json else found.as_text())
 
 
 @app.command()
@@ -196,7 +196,7 @@ def attach(
     need_engine()
     from engine.attach import attach as attaching
 
-    wanted = steps_of(steps)
+    wanted = numbers_in(steps)
     choices = attaching.Choices(
         settings={
             "model": {"path": model, "device": device},
@@ -214,7 +214,12 @@ def attach(
 
 @app.command()
 def decompose(
-    scores: Annotated[Path, typer.Argument(help="A .npy file: 2^n scores, or rows of them, in subset order.")],
+    scores: Annotated[
+        Path,
+        typer.Argument(
+            help="A .npy file: 2^n scores, or rows of them, in subset order; or a .npz file: masks, scores."
+        ),
+    ],
     zeta: Annotated[float, typer.Option("--zeta", help="Noise bound on |h - v|, in units of the scores.")] = 0.0,
     solver: Annotated[
         str,

@@ -65,18 +65,25 @@ def train(config: Path, out: Path) -> None:
 
 
 def extract(
-    out: Path, *, steps: Sequence[int] | None = None, verify: int | None = None, shard: tuple[int, int] = (1, 1)
+    out: Path,
+    *,
+    steps: Sequence[int] | None = None,
+    verify: int | None = None,
+    shard: tuple[int, int] = (1, 1),
+    place: tuple[int, int] | None = None,
+    block: int | None = None,
 ) -> None:
     """Make the step files of a run folder that are not there yet.
 
     verify: masked states per probe that are scored again, in place of the run's `check_states`. shard: (I, N), the
-    I-th of N processes that share the work.
+    I-th of N processes that share the work by steps. place: (I, N), the I-th of N workers, which share it by blocks
+    of `block` probes.
     """
     resolved, folder, identity = open_run(out, verify)
     from engine.extraction import extract as extraction
 
     with told_in_one_line("extraction", LESS_MEMORY):
-        extraction.extract(resolved, folder, identity=identity, steps=steps, shard=shard)
+        extraction.extract(resolved, folder, identity=identity, steps=steps, shard=shard, place=place, block=block)
 
 
 def placebo(out: Path, *, step: int | None = None) -> None:

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from engine import cli as engine_cli
+from engine.cli_parts import need_engine
 from engine.errors import SftscopeError
 from engine.text import safe_text, shell_command
 from tui.run_folders import find_runs, sample_runs
@@ -68,7 +69,7 @@ def demo(
     no_explore: Annotated[bool, typer.Option("--no-explore", help="Do not open the explorer.")] = False,
 ) -> None:
     """The whole job on an embedded small model, without network, then the explorer."""
-    engine_cli.need_engine()
+    need_engine()
     from engine import demo as embedded
 
     embedded.run_demo(out)

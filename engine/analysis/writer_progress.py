@@ -6,6 +6,7 @@ Reads the training log and the times of files; never opens a step file and never
 import time
 from dataclasses import dataclass
 
+from engine.analysis.run_status import workers_sentence
 from engine.errors import SftscopeError
 from engine.store import RunFolder
 
@@ -15,12 +16,14 @@ DEAD_AFTER = 300.0  # seconds without a change after which a writer is presumed 
 @dataclass(frozen=True)
 class WriterProgress:
     """trained: last step in the training log, None without one. checkpoints: steps that the training
-    kept; extracted: how many of them have a step file. silent: seconds since a file of the run changed."""
+    kept; extracted: how many of them have a step file. silent: seconds since a file of the run changed.
+    workers: what the workers do, in a few words."""
 
     trained: int | None
     checkpoints: int
     extracted: int
     silent: float
+    workers: str = ""
 
     @property
     def is_complete(self) -> bool:
@@ -39,6 +42,8 @@ class WriterProgress:
             return ""
         trained = f"trained to step {self.trained}, " if self.trained is not None else ""
         text = f"{trained}{self.extracted} of {self.checkpoints} checkpoints extracted"
+        if self.workers:
+            text += f"; {self.workers}"
         if self.is_dead:
             text += f"; no file changed for {self.silent / 60:.0f} min, the writer is presumed dead"
         return text
@@ -57,13 +62,15 @@ def writer_progress(folder: RunFolder, now: float | None = None) -> WriterProgre
         checkpoints=len(kept | extracted),
         extracted=len(extracted),
         silent=max((time.time() if now is None else now) - _last_change(folder), 0.0),
+        workers=workers_sentence(folder),
     )
 
 
 def _last_change(folder: RunFolder) -> float:
     """The latest change among the run's own files and folders: a rename into a folder changes the folder."""
     latest = 0.0
-    for path in (folder.run_file, folder.training_log, folder.steps_folder, folder.checkpoints, folder.placebo_folder):
+    folders = (folder.steps_folder, folder.checkpoints, folder.placebo_folder, folder.workers_folder)
+    for path in (folder.run_file, folder.training_log, *folders):
         try:
             latest = max(latest, path.stat().st_mtime)
         except OSError:  # not there yet, or not any more

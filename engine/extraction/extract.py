@@ -11,6 +11,7 @@ from functools import partial
 from engine.config import RunSettings
 from engine.decomposition.step_effects import with_effects
 from engine.errors import SftscopeError
+from engine.extraction.blocks import BlockWorker, work_through
 from engine.extraction.device_points import points_on
 from engine.extraction.finished import BASE_STEP, available_steps, is_done, is_done_by_now
 from engine.extraction.noise_bound import known_zeta, measure_zeta
@@ -20,6 +21,7 @@ from engine.interactions import Floats
 from engine.progress import Progress, progress, say
 from engine.store import RunFolder, StepRecord
 from engine.store.checkpoints import ready_checkpoints
+from engine.store.workers import at_work
 
 
 def extract(
@@ -29,11 +31,15 @@ def extract(
     identity: str,
     steps: Sequence[int] | None = None,
     shard: tuple[int, int] = (1, 1),
+    place: tuple[int, int] | None = None,
+    block: int | None = None,
 ) -> None:
     """Make the step files of `steps` (default: all that can be made) that are not there yet.
 
     settings: with paths resolved. identity: hash of what results depend on, stored with each step. shard: (I, N),
-    1 ≤ I ≤ N: every N-th of the steps from the I-th on. Other processes may extract the same run at the same time.
+    1 ≤ I ≤ N: every N-th of the steps from the I-th on. place: (I, N), this is the I-th of N workers, which share
+    every step by blocks of `block` probes (default: see `blocks_of`).
+    Other processes may extract the same run at the same time.
     """
     wanted = available_steps(folder) if steps is None else tuple(sorted(set(steps)))
     if missing := set(wanted) - set(available_steps(folder)):
@@ -47,7 +53,13 @@ def extract(
     if not todo:
         say(f"extraction: all {len(share)} steps are done")
         return
-    _make(prepare(settings, folder, identity), todo, wanted)
+    if place is None:
+        _make(prepare(settings, folder, identity), todo, wanted)
+        return
+    with at_work(folder.workers_folder) as worker:
+        work = prepare(settings, folder, identity)
+        blocks = BlockWorker(work, worker, size=block)
+        work_through(blocks, todo, partial(_make_joined, work, wanted=wanted), place=place)
 
 
 def follow(
@@ -90,11 +102,7 @@ def _make(
 ) -> None:
     """Write the step files of `todo` and tell `made`; wanted: steps that a noise bound may have to be measured over."""
     folder = work.folder
-    with folder.in_turn("zeta"):
-        zeta, source = known_zeta(folder, work.provenance["identity"])
-        if zeta is None:
-            with progress("scoring") as report:
-                zeta, source = measure_zeta(work, wanted, report)
+    zeta, source = _zeta(work, wanted)
 
     def make(step: int, note: Callable[[str], None]) -> None:
         if not is_done_by_now(folder, step, work.provenance["identity"]):
@@ -103,6 +111,24 @@ def _make(
 
     with progress("extraction") as report:
         _each_unclaimed(folder, todo, make, report)
+
+
+def _make_joined(work: Work, step: int, *, wanted: Sequence[int]) -> None:
+    """Write the step file of a step that has a draft, unless it is there; the caller has its claim."""
+    if is_done_by_now(work.folder, step, work.provenance["identity"]):
+        return
+    zeta, source = _zeta(work, wanted)
+    work.folder.write_step(decomposed(work, scored_step(work, step, lambda note: None), zeta, source))
+
+
+def _zeta(work: Work, wanted: Sequence[int]) -> tuple[Floats, list[str]]:
+    """ζ of each probe and its source, measured by one process of those that work on the run."""
+    with work.folder.in_turn("zeta"):
+        zeta, source = known_zeta(work.folder, work.provenance["identity"])
+        if zeta is None:
+            with progress("scoring") as report:
+                zeta, source = measure_zeta(work, wanted, report)
+    return zeta, source
 
 
 def _each_unclaimed(

@@ -37,6 +37,8 @@ def measure_zeta(work: Work, wanted: Sequence[int], report: Progress) -> tuple[F
     def scored_reaction(step: int, done: int, total: int) -> Floats:
         record = scored_step(work, step, lambda note: report(done, total, note))
         work.folder.write_draft(record)
+        if work.folder.step_file(step).exists():  # another process has made it since, and its draft was dropped
+            work.folder.drop_draft(step)
         report(done + 1, total, f"step {step}")
         return reaction(record)
 

@@ -2,7 +2,8 @@
 
 import contextlib
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,19 +15,26 @@ from engine.interactions import Floats
 from engine.progress import say
 from engine.store import StepFileError, StepRecord
 
+Entered = tuple[dict[str, float], str]  # losses, and the hash of the adapter
 SAVE_SECONDS = 60.0  # of scoring that a kill may cost
 
 
-def scored_step(work: Work, step: int, report: Any) -> StepRecord:
-    """The raw scores of a step: from its draft where there is one, else from the model.
+def scored_step(
+    work: Work, step: int, report: Any, *, block: range | None = None, enter: Callable[..., Entered] = enter_step
+) -> StepRecord:
+    """The raw scores of a step, or of a block of its probes: from its draft where there is one, else from the model.
 
     A draft may hold the first probes only: what a call had finished when it was interrupted, or a minute before.
+    enter: makes the model that of the step, as `enter_step`.
     """
-    draft = _draft_of(work, step)
-    if draft is not None and draft.n_variables.size == len(work.prompts):
+    probes = range(len(work.prompts)) if block is None else block
+    draft = draft_of(
+        work, step, probes, lambda: work.folder.read_draft(step, block), work.folder.draft_file(step, block)
+    )
+    if draft is not None and draft.n_variables.size == len(probes):
         return draft
-    losses, adapter = enter_step(work, step)
-    return score_model(work, step, losses, adapter, report, begun=_begun(draft, adapter))
+    losses, adapter = enter(work, step)
+    return score_model(work, step, losses, adapter, report, begun=_begun(draft, adapter), block=block)
 
 
 def score_model(
@@ -37,16 +45,19 @@ def score_model(
     report: Any,
     *,
     begun: tuple[list[Floats], list[Difference]] | None = None,
+    block: range | None = None,
 ) -> StepRecord:
     """The raw scores of the model as it is now, as those of `step`.
 
     adapter: the hash of what was put in. begun: scores and checks of the first probes, where they are known.
+    block: only these probes.
     """
+    probes = range(len(work.prompts)) if block is None else block
     scores, found = ([], []) if begun is None else begun
     states, saved = work.settings.extraction.check_states, time.monotonic()
 
     def record() -> StepRecord:
-        done = work.prompts[: len(found)]
+        done = [work.prompts[number] for number in probes[: len(found)]]
         return StepRecord(
             step=step,
             n_variables=np.array([prompt.n_variables for prompt in done], dtype=np.int32),
@@ -60,7 +71,7 @@ def score_model(
 
     precision = "int8" if work.settings.model.quantization == "int8" else work.scorer.precision
     try:
-        for number in range(len(found), len(work.prompts)):
+        for number in probes[len(found) :]:
             prompt, probe = work.prompts[number], work.probe_ids[number]
             report(f"step {step}, probe {number + 1} of {len(work.prompts)}")
             made = work.scorer.score(prompt)
@@ -71,22 +82,22 @@ def score_model(
             scores.append(made)
             found.append(difference)
             if time.monotonic() - saved > SAVE_SECONDS:
-                work.folder.write_draft(record())
+                work.folder.write_draft(record(), block)
                 saved = time.monotonic()
     except BaseException:  # Ctrl-C too: what is scored is kept; raised again as it is
         if found:
             with contextlib.suppress(SftscopeError):  # the first failure is the one to tell
-                work.folder.write_draft(record())
+                work.folder.write_draft(record(), block)
         raise
     return record()
 
 
-def _draft_of(work: Work, step: int) -> StepRecord | None:
-    """The draft of a step, whole or begun, if it is one of this run; a damaged one is made again."""
-    if not work.folder.draft_file(step).exists():
+def draft_of(work: Work, step: int, probes: range, read: Callable[[], StepRecord], file: Path) -> StepRecord | None:
+    """The scores of (the first of) `probes` in `file`, if they are of this run; a damaged one is made again."""
+    if not file.exists():
         return None
     try:
-        draft = work.folder.read_draft(step)
+        draft = read()
     except StepFileError as error:
         say(f"{error}; scoring step {step} again")
         return None
@@ -96,7 +107,8 @@ def _draft_of(work: Work, step: int) -> StepRecord | None:
         provenance.get("identity") == work.provenance["identity"]
         and provenance.get("dtype") == work.provenance["dtype"]  # auto may have chosen again since
         and checked == work.settings.extraction.check_states
-        and draft.n_variables.tolist() == [prompt.n_variables for prompt in work.prompts][: draft.n_variables.size]
+        and draft.n_variables.tolist()
+        == [work.prompts[number].n_variables for number in probes][: draft.n_variables.size]
     )
     return draft if fits else None
 

@@ -5,13 +5,17 @@
 ``precision.json`` what scoring is computed in and what was measured, where float32 was not asked for ·
 ``steps/step_00000008.h5`` results (``….scores.h5``: a draft that is scored, not yet decomposed) ·
 ``placebo/step_00000008.h5`` the same checkpoint extracted a second time, another way ·
+``blocks/step_00000008/000000-000016.h5`` the raw scores of probes 0 to 15, until all blocks of the step are there
+(``….part.h5``: only the first of them) · ``workers/`` what each worker said last ·
 ``checkpoints/checkpoint-8/`` in the Trainer's layout.
 A step file that verifies *is* the state of the job.
 """
 
 import contextlib
 import json
+import os
 import re
+import shutil
 import tomllib
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
@@ -32,6 +36,7 @@ from engine.store.step_record import StepFileError, StepRecord
 from engine.text import safe_text
 
 RUN_FORMAT = 1
+_BLOCK_NAME = re.compile(r"[0-9]{6,12}-[0-9]{6,12}\.h5")
 _STEP_NAME = re.compile(r"step_([0-9]{8,12})\.h5")
 
 
@@ -80,9 +85,24 @@ class RunFolder:
         """The results of `step`."""
         return self.steps_folder / _step_name(step)
 
-    def draft_file(self, step: int) -> Path:
-        """The raw scores of `step` while its noise bound is not known yet."""
+    def draft_file(self, step: int, block: range | None = None) -> Path:
+        """The raw scores of `step` while its noise bound is not known yet; of a block: those of its first probes."""
+        if block is not None:
+            return self.block_file(step, block).with_suffix(".part.h5")
         return self.steps_folder / f"step_{step:08d}.scores.h5"
+
+    def blocks_folder(self, step: int) -> Path:
+        """The blocks of `step` and their claims: a folder each, so that none grows with the run."""
+        return self.path / "blocks" / f"step_{step:08d}"
+
+    def block_file(self, step: int, block: range) -> Path:
+        """The raw scores of some probes of `step`."""
+        return self.blocks_folder(step) / f"{block.start:06d}-{block.stop:06d}.h5"
+
+    @property
+    def workers_folder(self) -> Path:
+        """One small file per worker."""
+        return self.path / "workers"
 
     @property
     def placebo_folder(self) -> Path:
@@ -127,16 +147,37 @@ class RunFolder:
         """Store `record` as the second results of its step."""
         write_atomically(self.placebo_file(record.step), to_bytes(record))
 
-    def write_draft(self, record: StepRecord) -> None:
-        """Store the raw scores of a step that cannot be decomposed yet."""
-        write_atomically(self.draft_file(record.step), to_bytes(record))
+    def write_draft(self, record: StepRecord, block: range | None = None) -> None:
+        """Store the raw scores of a step, or of a block of it, that cannot be decomposed yet."""
+        write_atomically(self.draft_file(record.step, block), to_bytes(record))
 
-    def read_draft(self, step: int) -> StepRecord:
+    def read_draft(self, step: int, block: range | None = None) -> StepRecord:
         """The raw scores stored by `write_draft`; StepFileError as for `read_step`."""
-        record = read_step_file(self.draft_file(step))
-        if record.step != step or record.effects is not None:
-            raise StepFileError(f"{self.draft_file(step)}: does not hold the raw scores of step {step}")
-        return record
+        return _read_scores(self.draft_file(step, block), step)
+
+    def write_block(self, record: StepRecord, block: range) -> None:
+        """Store the raw scores of a whole block, then drop what was there of it before."""
+        write_atomically(self.block_file(record.step, block), to_bytes(record))
+        with contextlib.suppress(OSError):
+            self.draft_file(record.step, block).unlink()
+
+    def read_block(self, step: int, block: range) -> StepRecord:
+        """The raw scores stored by `write_block`; StepFileError as for `read_step`."""
+        return _read_scores(self.block_file(step, block), step)
+
+    def blocks(self, step: int) -> frozenset[str]:
+        """The names of the whole blocks of `step`, by one listing."""
+        try:
+            names = os.listdir(self.blocks_folder(step))  # noqa: PTH208  # names only
+        except OSError:
+            return frozenset()
+        return frozenset(name for name in names if _BLOCK_NAME.fullmatch(name))
+
+    def drop_blocks(self, step: int) -> None:
+        """Remove the blocks of a step that is scored, with their claims."""
+        shutil.rmtree(self.blocks_folder(step), ignore_errors=True)
+        with contextlib.suppress(OSError):  # blocks of other steps are in it
+            self.blocks_folder(step).parent.rmdir()
 
     def read_run(self) -> dict[str, Any]:
         """run.toml, parsed."""
@@ -204,12 +245,16 @@ class RunFolder:
 
     def sweep(self) -> int:
         """Remove what killed writers left behind; returns how many files."""
-        folders = (self.path, self.steps_folder, self.placebo_folder, self.checkpoints)
+        folders = (self.path, self.steps_folder, self.placebo_folder, self.checkpoints, self.workers_folder)
         return sum(sweep_orphans(folder) + sweep_claims(folder) for folder in folders if folder.is_dir())
 
     def claimed(self, step: int) -> AbstractContextManager[bool]:
         """Whether `step` is this process's to extract; others leave it alone as long as the block lasts."""
         return claimed(self.steps_folder, f"step-{step}")
+
+    def claimed_block(self, step: int, block: range) -> AbstractContextManager[bool]:
+        """As `claimed`, for a block of probes of `step`."""
+        return claimed(self.blocks_folder(step), f"{block.start}-{block.stop}")
 
     def in_turn(self, name: str) -> AbstractContextManager[None]:
         """What only one process should do at a time, such as a choice that is made once per run."""
@@ -262,6 +307,13 @@ def _read_result(path: Path, step: int) -> StepRecord:
     record = read_step_file(path)
     if record.step != step or record.effects is None:
         raise StepFileError(f"{path}: does not hold the results of step {step}")
+    return record
+
+
+def _read_scores(path: Path, step: int) -> StepRecord:
+    record = read_step_file(path)
+    if record.step != step or record.effects is not None:
+        raise StepFileError(f"{path}: does not hold the raw scores of step {step}")
     return record
 
 

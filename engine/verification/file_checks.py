@@ -10,6 +10,7 @@ from engine.store.plain_files import read_plain
 from engine.verification.findings import DAMAGED, NOTE, Inspection
 
 _STEP_FOLDERS = ("steps", "placebo")
+_PASSING = ("checkpoints", "blocks", "workers", "cluster")  # looked at elsewhere, or no result
 _LOG_REMEDY = "the step files have the losses of their steps; move it away, training goes on without it"
 
 
@@ -95,9 +96,10 @@ def check_checkpoints(run: Inspection) -> None:
 def check_others(run: Inspection) -> None:
     """Everything else in the folders of the run: what killed writers left, and what is not ours."""
     folders = [run.folder.path, *(run.folder.path / name for name in _STEP_FOLDERS)]
+    passing = [run.folder.path / name for name in _PASSING]
     for folder in folders:
         for file in sorted(folder.iterdir()) if folder.is_dir() else ():
-            if run.name(file) in run.seen or file in (*folders, run.folder.checkpoints):
+            if run.name(file) in run.seen or file in (*folders, *passing):
                 continue
             if file.name.startswith(".sftscope-"):
                 run.found(file, NOTE, "left by a writer that was killed, or still at work; the next one sweeps it")

@@ -1,0 +1,183 @@
+"""Many workers on one run: the next task is a block of probes of a checkpoint that nobody is at work on.
+
+A block's result is a file of raw scores; a claim that expires keeps two workers off one block, and is not needed for
+a right result: whoever makes a block makes the same bytes. Whoever finds all blocks of a step joins them into the
+draft that a single process would have written, and makes the step file from it as a single process does, so that both
+files are equal byte for byte.
+
+Limits, for W workers and T tasks (`tests/benchmarks/bench_cluster.py` counts): each step has a folder of its own with
+its blocks and claims, so that a listing is as long as a step has blocks, not T. A worker lists a step once when it
+comes to it, not once a task, and begins at a place of its own, so that W workers do not try the same claims one after
+another. A block has `BLOCK_STATES` masked states: enough to be seconds to minutes of work, few enough to be lost. Two
+adjacent workers differ in the step they begin with, and stay with a step, because a change of adapter costs more than
+a listing. The file of a block goes when its step is joined: there are at most as many as there are unfinished steps
+times their blocks. Counted at 500 tasks of 5 steps by 2 workers on a local disk: some 20 metadata operations a task,
+3 of them for a claim and 2 fsync; nothing of 10^5 tasks, of 1,000 workers or of a network file system was measured yet.
+A block that fails for a reason of its own ends every worker that comes to it, with one line each.
+"""
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from engine.extraction.finished import BASE_STEP, is_done_by_now
+from engine.extraction.noise_bound import known_zeta, reaction
+from engine.extraction.scoring import SCALE_FLOOR
+from engine.extraction.step_scores import Entered, draft_of, scored_step
+from engine.extraction.work import Work, enter_step
+from engine.store import StepRecord
+from engine.store.workers import WAITING, WORKING, Worker
+
+BLOCK_STATES = 2**14  # masked states in a block: 16 probes of 10 words, one of 14 or more
+_POLL = 1.0
+
+
+def blocks_of(n_variables: Sequence[int], size: int | None = None) -> tuple[range, ...]:
+    """The probes in blocks of `size`, or of at most `BLOCK_STATES` masked states; the same for every worker."""
+    if size is not None:
+        return tuple(range(i, min(i + size, len(n_variables))) for i in range(0, len(n_variables), size))
+    blocks, first, states = [], 0, 0
+    for number, n in enumerate(n_variables):
+        if number > first and states + 2**n > BLOCK_STATES:
+            blocks.append(range(first, number))
+            first, states = number, 0
+        states += 2**n
+    return (*blocks, range(first, len(n_variables)))
+
+
+class BlockWorker:
+    """One worker: a loaded model, and the step whose weights it has at present."""
+
+    def __init__(self, work: Work, worker: Worker, *, size: int | None = None) -> None:
+        self.work, self.worker = work, worker
+        self.blocks = blocks_of([prompt.n_variables for prompt in work.prompts], size)
+        self._entered: tuple[int, Entered] | None = None
+
+    def score_blocks(self, step: int, start: float) -> bool:
+        """Make the blocks of a step that are there for the taking; whether there were any. start: in [0, 1)."""
+        folder, made = self.work.folder, False
+        there = folder.blocks(step)
+        first = int(start * len(self.blocks))
+        for block in (*self.blocks[first:], *self.blocks[:first]):
+            file = folder.block_file(step, block)
+            if file.name in there:
+                continue
+            with folder.claimed_block(step, block) as mine:
+                if not mine or file.exists() or self._is_scored(step):
+                    continue
+                self.worker.state, self.worker.task = WORKING, f"step {step}, probes {block.start}-{block.stop - 1}"
+                record = scored_step(self.work, step, lambda note: None, block=block, enter=self._enter)
+                folder.write_block(record, block)
+                self.worker.probes += len(block)
+                made = True
+        return made
+
+    def join(self, step: int) -> bool:
+        """Put the blocks of a step together as its draft; whether it is there. The caller has the step's claim."""
+        folder = self.work.folder
+        if folder.draft_file(step).exists():
+            return True
+        if {folder.block_file(step, block).name for block in self.blocks} - folder.blocks(step):
+            return False
+        records = []
+        for block in self.blocks:
+            file = folder.block_file(step, block)
+            record = draft_of(self.work, step, block, lambda block=block: folder.read_block(step, block), file)  # type: ignore[misc]
+            if record is None or record.n_variables.size != len(block):
+                file.unlink(missing_ok=True)  # damaged, or of other settings: made again
+                return False
+            records.append(record)
+        if len({record.provenance["adapter_sha256"] for record in records}) > 1:
+            folder.drop_blocks(step)  # the checkpoint was replaced in between
+            return False
+        folder.write_draft(joined(records))
+        folder.drop_blocks(step)
+        return True
+
+    def forget_weights(self) -> None:
+        """Another part of the extraction may have put in the weights of another step."""
+        self._entered = None
+
+    def _is_scored(self, step: int) -> bool:
+        folder = self.work.folder
+        return folder.draft_file(step).exists() or folder.step_file(step).exists()
+
+    def _enter(self, work: Work, step: int) -> Entered:
+        if self._entered is None or self._entered[0] != step:
+            self._entered = None
+            self._entered = step, enter_step(work, step)
+        return self._entered[1]
+
+
+def joined(records: Sequence[StepRecord]) -> StepRecord:
+    """Blocks of one step, in order, as the record that scores all their probes at once."""
+    first = records[0]
+    verify: dict[str, Any] = dict(first.provenance["verify"])
+    verify["largest_difference"] = [
+        value for record in records for value in record.provenance["verify"]["largest_difference"]
+    ]
+    return StepRecord(
+        step=first.step,
+        n_variables=np.concatenate([record.n_variables for record in records]),
+        target=np.concatenate([record.target for record in records]),
+        scores=np.concatenate([record.scores for record in records]),
+        noise=np.concatenate([record.noise for record in records]),
+        effects=None,
+        losses=first.losses,
+        provenance={**first.provenance, "verify": verify},
+    )
+
+
+def can_tell_zeta(work: Work, todo: Sequence[int]) -> bool:
+    """Whether ζ is known, or can be measured from what is scored; else a step has to wait for others."""
+    folder = work.folder
+    if known_zeta(folder, work.provenance["identity"])[0] is not None or BASE_STEP not in todo:
+        return True
+    whole = [step for step in todo if folder.draft_file(step).exists()]
+    if BASE_STEP not in whole:
+        return False
+    everywhere = len(whole) == len(todo)
+    return everywhere or not bool((reaction(folder.read_draft(BASE_STEP)) < SCALE_FLOOR).any())
+
+
+def work_through(
+    blocks: BlockWorker, todo: Sequence[int], make: Any, *, place: tuple[int, int], poll: float = _POLL
+) -> None:
+    """Score blocks and finish steps until all of `todo` are done, whoever does them.
+
+    make: makes the step file from the step's draft. place: (I, N), where this worker begins.
+    """
+    folder, identity = blocks.work.folder, blocks.work.provenance["identity"]
+    start = (place[0] - 1) / place[1]
+    left = _turned(todo, start)
+    # workers that begin at the same step begin at different blocks of it
+    within = start * len(todo) % 1
+    while left:
+        moved = False
+        for step in tuple(left):
+            if folder.step_file(step).exists() and is_done_by_now(folder, step, identity):
+                folder.drop_blocks(
+                    step
+                )  # and the draft: a worker that was stopped for long may have put them there again
+                folder.drop_draft(step)
+                left.remove(step)
+                moved = True
+                continue
+            if not folder.draft_file(step).exists():
+                moved |= blocks.score_blocks(step, within)
+            with folder.claimed(step) as mine:
+                if mine and blocks.join(step) and can_tell_zeta(blocks.work, todo):
+                    blocks.worker.state, blocks.worker.task = WORKING, f"step {step}, decomposition"
+                    make(step)
+                    blocks.forget_weights()
+                    moved = True
+        if left and not moved:
+            blocks.worker.state, blocks.worker.task = WAITING, "others are at work on what is left"
+            time.sleep(poll)
+
+
+def _turned(steps: Sequence[int], start: float) -> list[int]:
+    first = int(start * len(steps))
+    return [*steps[first:], *steps[:first]]

@@ -1,0 +1,191 @@
+"""Many workers on one run: blocks, claims, who is lost, what is submitted; the bytes are those of one process."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from test_pipeline import command
+from test_resume import assert_same_results, trained, unextracted  # noqa: F401  # fixtures
+
+from engine import cluster, pipeline
+from engine.analysis.run_status import run_status, workers_sentence
+from engine.errors import SftscopeError
+from engine.extraction.blocks import BLOCK_STATES, blocks_of
+from engine.extraction.scoring import Scorer
+from engine.store import RunFolder
+from engine.store.claims import EXPIRES
+from engine.store.workers import at_work, read_workers
+
+
+@given(st.lists(st.integers(1, 16), min_size=1, max_size=60), st.none() | st.integers(1, 70))
+def test_blocks_are_the_probes_in_order_and_no_larger_than_they_may_be(n_variables, size) -> None:
+    blocks = blocks_of(n_variables, size)
+    assert [number for block in blocks for number in block] == list(range(len(n_variables)))
+    for block in blocks:
+        states = sum(2 ** n_variables[number] for number in block)
+        assert len(block) == 1 or (len(block) <= size if size else states <= BLOCK_STATES)
+
+
+def test_blocks_joined_are_the_bytes_of_a_single_process(trained, unextracted) -> None:  # noqa: F811
+    pipeline.extract(unextracted.path, place=(2, 3), block=1)
+    assert_same_results(unextracted, trained[1])
+    assert not (unextracted.path / "blocks").exists()
+
+
+def test_an_interruption_loses_no_finished_probe_and_another_worker_goes_on(trained, unextracted, monkeypatch) -> None:  # noqa: F811
+    """Interrupted after every second probe, in blocks of two: none of the probes is scored twice."""
+    scored, left, score = [], [0], Scorer.score
+
+    def interrupted(self, prompt):
+        if not left[0]:
+            raise KeyboardInterrupt
+        left[0] -= 1
+        scored.append(1)
+        return score(self, prompt)
+
+    monkeypatch.setattr(Scorer, "score", interrupted)
+    for worker in range(30):
+        left[0] = 1 + worker % 2
+        try:
+            pipeline.extract(unextracted.path, place=(worker % 4 + 1, 4), block=2)
+            break
+        except KeyboardInterrupt:
+            assert read_workers(unextracted.workers_folder)[0].state == "interrupted"
+    assert len(scored) == 5 * 3  # steps × probes
+    assert_same_results(unextracted, trained[1])
+
+
+def test_a_damaged_block_is_made_again(trained, unextracted) -> None:  # noqa: F811
+    file = unextracted.block_file(0, range(1))
+    file.parent.mkdir(parents=True)
+    file.write_bytes(b"damaged")
+    pipeline.extract(unextracted.path, place=(1, 1), block=1)
+    assert_same_results(unextracted, trained[1])
+
+
+def test_workers_that_are_killed_and_stopped_lose_nothing(trained, unextracted) -> None:  # noqa: F811
+    """One is killed, one is stopped and goes on when the others are done, two finish."""
+    code = "import sys; from pathlib import Path; from engine.cluster import Worker; import engine.store.claims as c\n"
+    code += "c.EXPIRES = 2.0; c._REFRESH = 0.2\nWorker(Path(sys.argv[1]), int(sys.argv[2]), 4, block=1)()"
+    workers = [
+        subprocess.Popen([sys.executable, "-c", code, str(unextracted.path), str(i)], stderr=subprocess.DEVNULL)
+        for i in (1, 2, 3)
+    ]
+    blocks, until = unextracted.path / "blocks", time.monotonic() + 120
+    while not any(blocks.rglob("*.h5")) and not unextracted.steps() and time.monotonic() < until:
+        time.sleep(0.005)
+    workers[0].kill()
+    workers[1].send_signal(signal.SIGSTOP)
+    assert workers[2].wait(180) == 0
+    workers[1].send_signal(signal.SIGCONT)
+    assert workers[1].wait(180) == 0
+    workers[0].wait()
+    unextracted.sweep()
+    assert_same_results(unextracted, trained[1])
+
+
+def test_workers_of_this_host_by_command_then_status(trained, unextracted) -> None:  # noqa: F811
+    made = subprocess.run(
+        command("extract", unextracted.path, "--workers", "2", "--block", "1"), capture_output=True, text=True
+    )
+    assert made.returncode == 0, made.stderr
+    assert_same_results(unextracted, trained[1])
+    told = subprocess.run(command("status", unextracted.path, "--json"), capture_output=True, text=True)
+    status = json.loads(told.stdout)
+    assert (status["extracted"], status["probes_scored"]) == (5, 15)
+    assert sum(worker["probes"] for worker in status["workers"]) == 15
+    assert status["states"] == {"ended": 2}
+
+
+def test_a_failure_and_a_lost_worker_are_shown(unextracted) -> None:  # noqa: F811
+    folder = unextracted.workers_folder
+
+    def fail() -> None:
+        with at_work(folder) as worker:
+            worker.probes, worker.state = 4, "working"
+            raise SftscopeError("out of \x1b[31m luck")
+
+    with pytest.raises(SftscopeError):
+        fail()
+    (mine,) = folder.iterdir()
+    other = folder / "0badhost-12.json"
+    other.write_text(json.dumps(json.loads(mine.read_text()) | {"state": "working", "failure": ""}))
+    (folder / "foreign.json").write_text("[1]")
+    now = other.stat().st_mtime
+    assert {each.state for each in read_workers(folder, now + 1)} == {"failed", "working"}
+    assert workers_sentence(unextracted) == "workers: 1 failed, 1 working"
+    later = run_status(unextracted, now + EXPIRES + 5)
+    assert {each.state for each in later.workers} == {"failed", "lost"}
+    assert "luck" in later.as_text()
+    assert "\x1b" not in later.as_text()
+    assert later.rate is None
+
+
+def test_submitit_runs_the_workers(trained, unextracted) -> None:  # noqa: F811
+    pytest.importorskip("submitit", reason="the extra `cluster` is not installed")
+    jobs = cluster.submit("local", 2, cluster.Worker(unextracted.path, 1, 1, block=1), cluster.Resources(minutes=5))
+    assert [job.result() for job in jobs] == [None, None]
+    assert_same_results(unextracted, trained[1])
+
+
+def test_a_preempted_job_is_queued_again_as_the_same_worker() -> None:
+    pytest.importorskip("submitit", reason="the extra `cluster` is not installed")
+    worker = cluster.Worker(Path("run"), 3, 8, steps=(0, 2), block=4)
+    assert worker.checkpoint().function == worker
+
+
+def test_the_slurm_submission_is_an_array_with_the_resources(tmp_path, monkeypatch) -> None:
+    """The script that sbatch would be given; only sbatch itself is not there, so that a stand-in records it."""
+    pytest.importorskip("submitit", reason="the extra `cluster` is not installed")
+    for name in ("srun", "sbatch"):
+        program = tmp_path / "bin" / name
+        program.parent.mkdir(exist_ok=True)
+        program.write_text(
+            f'#!/bin/sh\nfor last; do :; done\ncp "$last" {tmp_path}/submitted\necho Submitted batch job 7\n'
+        )
+        program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}{os.pathsep}{os.environ['PATH']}")
+    resources = cluster.Resources(minutes=90, memory_gb=24, gpus=1, cpus=6, partition="spot")
+    jobs = cluster.submit("slurm", 3, cluster.Worker(tmp_path / "run", 1, 1), resources)
+    assert [job.job_id for job in jobs] == ["7_0", "7_1", "7_2"]
+    script = (tmp_path / "submitted").read_text()
+    for option in (
+        "--array=0-2%3",
+        "--time=90",
+        "--mem=24GB",
+        "--cpus-per-task=6",
+        "--partition=spot",
+        "--signal=USR2@90",
+    ):
+        assert f"#SBATCH {option}" in script, script
+    assert "#SBATCH --gpus-per-node=1" in script
+
+
+def test_without_submitit_one_line_says_what_to_install(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(cluster, "find_spec", lambda name: None)
+    with pytest.raises(SftscopeError, match=r"pip install 'sftscope\[cluster\]'"):
+        cluster.make_executor("slurm", tmp_path, cluster.Resources())
+
+
+def test_a_worker_that_fails_makes_the_command_fail(unextracted) -> None:  # noqa: F811
+    (unextracted.path / "probes.jsonl").write_text("{}\n")
+    with pytest.raises(SftscopeError, match="1 of 1 workers failed"):
+        cluster.run_here(1, replace(cluster.Worker(RunFolder(unextracted.path).path, 1, 1)))
+
+
+def test_verify_knows_the_folders_of_workers(trained, unextracted) -> None:  # noqa: F811
+    from engine.verification.verify import verify
+
+    pipeline.extract(unextracted.path, place=(1, 1))
+    (unextracted.path / "cluster").mkdir()
+    assert unextracted.workers_folder.is_dir()
+    found = verify(unextracted.path).as_text()
+    assert "not a file of sftscope" not in found
