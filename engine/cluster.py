@@ -19,7 +19,6 @@ from engine.progress import say
 CLUSTERS = ("slurm", "local")
 _REQUEUES = 1000  # submitit's default, 3, counts preemptions that have nothing to do with the work
 _ARRAY_AT_ONCE = 1000
-_QUIET = {"TQDM_DISABLE": "1", "TOKENIZERS_PARALLELISM": "false", "HF_HUB_DISABLE_TELEMETRY": "1"}
 
 
 @dataclass(frozen=True)
@@ -46,8 +45,6 @@ class Worker:
 
     def __call__(self) -> None:
         """Work until nothing is left to do in the run."""
-        for name, value in _QUIET.items():
-            os.environ.setdefault(name, value)
         from engine import pipeline
 
         pipeline.extract(
