@@ -13,6 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
+Bools = NDArray[np.bool_]
+Subsets = NDArray[np.uint64]  # bitmasks of up to 64 words
 
 TINY_SHARE = 1e-3  # of ζ: what effects too small to keep may make up together at a masked state
 

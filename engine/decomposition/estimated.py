@@ -10,18 +10,15 @@ import numpy as np
 
 from engine.decomposition.sampled_program import (
     MOST_ORDER,
-    MOST_WORDS,
-    Bools,
     Ints,
     SampledProgram,
-    Subsets,
     entries,
     subsets_of,
 )
 from engine.errors import SftscopeError
-from engine.interactions import Floats
+from engine.interactions import Bools, Floats, Subsets
+from engine.sampling import HELD_OUT, MOST_WORDS
 
-HELD_OUT = 0.2
 TOLERANCE = 1e-3
 SEED = 0
 

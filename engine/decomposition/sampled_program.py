@@ -16,14 +16,11 @@ from numpy.typing import NDArray
 
 from engine.decomposition.lattice_program import least_weights, weights_of
 from engine.errors import SftscopeError
-from engine.interactions import Floats, Relation
+from engine.interactions import Bools, Floats, Relation, Subsets
 
-Bools = NDArray[np.bool_]
 Ints = NDArray[np.int64]
-Subsets = NDArray[np.uint64]
 
 MOST_ORDER = 4
-MOST_WORDS = 64
 MOST_ROUNDS = 60
 NEW_COLUMNS = 200  # brought in at a time
 PENALTY, MOST_PENALTY = 1.0, 1e6  # of a state missed by more than ζ; raised until none is

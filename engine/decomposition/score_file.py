@@ -13,9 +13,8 @@ import numpy as np
 from engine.decomposition.batch import Decomposition, decompose
 from engine.decomposition.estimated import estimate
 from engine.decomposition.reference import decompose_by_descent
-from engine.decomposition.sampled_program import Bools
 from engine.errors import SftscopeError
-from engine.interactions import Floats, Relation, logical_model
+from engine.interactions import Bools, Floats, Relation, logical_model
 
 Solver = Callable[[Floats, float], Decomposition]
 SOLVERS: dict[str, Solver] = {"certified": decompose, "reference": decompose_by_descent}

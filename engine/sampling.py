@@ -1,0 +1,53 @@
+"""Which masked states of a probe are scored: all 2^n, or a sample that is the same at every step.
+
+A masked state is a bitmask of 64 bits, bit i set where word i is present. The sample depends on its arguments
+alone, so that differences between steps are never differences between samples.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from engine.errors import SftscopeError
+from engine.interactions import Bools, Subsets
+
+MOST_WORDS = 64
+HELD_OUT = 0.2  # of a sample: not matched, but predicted, which is how far an estimate can be believed
+
+
+@dataclass(frozen=True, eq=False)
+class States:
+    """m masked states of n words. subset: (m,). held_out: (m,), never where no word or every word is present."""
+
+    n: int
+    subset: Subsets
+    held_out: Bools
+
+    @property
+    def are_all(self) -> bool:
+        """Whether these are all 2^n, in the order of their subsets: nothing is estimated then."""
+        return self.n <= 16 and self.subset.size == 1 << self.n and not self.held_out.any()
+
+
+def every_state(n: int) -> States:
+    """All 2^n masked states, indexed by subset."""
+    return States(n, np.arange(1 << n, dtype=np.uint64), np.zeros(1 << n, dtype=bool))
+
+
+def sample_states(n: int, count: int, seed: int = 0, held_out: float = HELD_OUT) -> States:
+    """Distinct masked states: none, all, then sizes drawn evenly from 1 to n − 1; a share `held_out` of those.
+
+    With even sizes the AND of k words is triggered in 1 of k + 1 states and its OR missed in as many, while of
+    subsets drawn evenly it would be 1 of 2^k. Raises SftscopeError for sizes that cannot be.
+    """
+    if not 1 <= n <= MOST_WORDS or not 2 <= count <= 2.0**n:
+        raise SftscopeError(f"{count} masked states of {n} words: expected 1 to {MOST_WORDS} words, 2 to 2^n states")
+    random = np.random.default_rng(seed)
+    full = (1 << n) - 1
+    seen = {0: None, full: None}
+    while len(seen) < count:
+        seen.setdefault(sum(1 << int(word) for word in random.permutation(n)[: random.integers(1, n)]))
+    subset = np.array(list(seen), dtype=np.uint64)
+    out = np.zeros(count, dtype=bool)
+    out[2 + random.permutation(count - 2)[: round(held_out * (count - 2))]] = True
+    return States(n, subset, out)
