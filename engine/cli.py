@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from engine.cli_parts import Config, Out, Run, Tau, Verify, need_engine, numbers_in, shard_in
+from engine.cli_parts import Config, Out, Run, Tau, Verify, leave_if_one_of_several, need_engine, numbers_in, shard_in
 from engine.errors import SftscopeError
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
@@ -21,6 +21,7 @@ def run(config: Config, out: Out, verify: Verify = None) -> None:
     from engine import pipeline
 
     pipeline.run(config, out, verify=verify)
+    leave_if_one_of_several()
 
 
 @app.command()
@@ -58,6 +59,7 @@ def train(config: Config, out: Out) -> None:
     from engine import pipeline
 
     pipeline.train(config, out)
+    leave_if_one_of_several()
 
 
 @app.command()

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sys
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
@@ -68,3 +69,15 @@ def shard_in(text: str) -> tuple[int, int]:
     if not (index.isdecimal() and count.isdecimal() and 1 <= int(index) <= int(count)):
         raise SftscopeError(f"--shard {text!r}: expected I/N with 1 ≤ I ≤ N, such as 1/4")
     return int(index), int(count)
+
+
+def leave_if_one_of_several() -> None:
+    """End this process now where torchrun or accelerate launch started several, its work being done.
+
+    The threads of torch's process group now and then abort an interpreter that shuts down while they run, and its
+    `destroy_process_group` can wait for them for ever (a destructor that holds the interpreter's lock).
+    """
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(0)

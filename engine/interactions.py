@@ -36,9 +36,23 @@ def n_variables_of(length: int) -> int:
 @lru_cache(maxsize=32)
 def orders(n: int) -> NDArray[np.int64]:
     """Order |S| of every subset: (2^n,)."""
-    result = np.bitwise_count(np.arange(1 << n, dtype=np.uint64)).astype(np.int64)
+    result = orders_of(all_subsets(n))
     result.setflags(write=False)
     return result
+
+
+@lru_cache(maxsize=32)
+def all_subsets(n: int) -> Subsets:
+    """Every subset of n words, as its own index: (2^n,)."""
+    result = np.arange(1 << n, dtype=np.uint64)
+    result.setflags(write=False)
+    return result
+
+
+def orders_of(subsets: Subsets) -> NDArray[np.int64]:
+    """Order |S| of the given subsets."""
+    counts: NDArray[np.int64] = np.bitwise_count(subsets).astype(np.int64)
+    return counts
 
 
 def relabelled(order: Sequence[int]) -> NDArray[np.int64]:

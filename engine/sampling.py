@@ -5,11 +5,14 @@ alone, so that differences between steps are never differences between samples.
 """
 
 from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from engine.errors import SftscopeError
-from engine.interactions import Bools, Subsets
+from engine.interactions import Bools, Floats, Relation, Subsets, all_subsets, logical_model
 
 MOST_WORDS = 64
 HELD_OUT = 0.2  # of a sample: not matched, but predicted, which is how far an estimate can be believed
@@ -17,7 +20,11 @@ HELD_OUT = 0.2  # of a sample: not matched, but predicted, which is how far an e
 
 @dataclass(frozen=True, eq=False)
 class States:
-    """m masked states of n words. subset: (m,). held_out: (m,), never where no word or every word is present."""
+    """m masked states of n words.
+
+    subset: (m,), ascending, so that the state without words is the first and the one with all words the last.
+    held_out: (m,), never those two.
+    """
 
     n: int
     subset: Subsets
@@ -29,9 +36,10 @@ class States:
         return self.n <= 16 and self.subset.size == 1 << self.n and not self.held_out.any()
 
 
+@lru_cache(maxsize=32)
 def every_state(n: int) -> States:
     """All 2^n masked states, indexed by subset."""
-    return States(n, np.arange(1 << n, dtype=np.uint64), np.zeros(1 << n, dtype=bool))
+    return States(n, all_subsets(n), np.zeros(1 << n, dtype=bool))
 
 
 def sample_states(n: int, count: int, seed: int = 0, held_out: float = HELD_OUT) -> States:
@@ -47,7 +55,23 @@ def sample_states(n: int, count: int, seed: int = 0, held_out: float = HELD_OUT)
     seen = {0: None, full: None}
     while len(seen) < count:
         seen.setdefault(sum(1 << int(word) for word in random.permutation(n)[: random.integers(1, n)]))
-    subset = np.array(list(seen), dtype=np.uint64)
+    subset = np.sort(np.array(list(seen), dtype=np.uint64))
     out = np.zeros(count, dtype=bool)
-    out[2 + random.permutation(count - 2)[: round(held_out * (count - 2))]] = True
+    out[1 + random.permutation(count - 2)[: round(held_out * (count - 2))]] = True
     return States(n, subset, out)
+
+
+def triggers(states: Subsets, relation: NDArray[Any], subset: Subsets) -> Bools:
+    """Which masked state (row) triggers which interaction (column): AND with S ⊆ T, OR with S ∩ T ≠ ∅."""
+    shared = states[:, None] & subset
+    found: Bools = np.where(relation == Relation.AND, shared == subset, shared != 0)
+    return found
+
+
+def model_at(states: States, relation: NDArray[Any], subset: Subsets, effect: Floats) -> Floats:
+    """h(x_T) - b of Eq. (2) at the masked states: (m,). The effects are (k,), of different interactions."""
+    if not states.are_all:
+        return np.asarray(triggers(states.subset, relation, subset) @ effect, dtype=np.float64)
+    dense = np.zeros((2, states.subset.size))
+    dense[relation, subset.astype(np.int64)] = effect
+    return logical_model(0.0, dense[Relation.AND], dense[Relation.OR])

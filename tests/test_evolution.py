@@ -18,8 +18,9 @@ from engine.analysis.stages import find_boundary
 from engine.analysis.thresholds import RULES, ThresholdRule, default_rules, thresholds
 from engine.analysis.views import Selection, backbone, changes, orders_view, trends
 from engine.errors import SftscopeError
-from engine.interactions import orders
+from engine.interactions import logical_model, orders
 from engine.probes import Probe
+from engine.sampling import every_state
 
 seeds = st.integers(0, 2**31)
 
@@ -37,6 +38,7 @@ def history_of(effects: Sequence[np.ndarray], *, seed: int = 0) -> RunHistory:
             ProbeHistory(
                 probe=Probe(f"p{index:02d}", "", "a b c d e f g h"[: 2 * n - 1], "x", spans),
                 target={},
+                states=every_state(n),
                 scores=np.stack([record.scores[record.probe_slice(index)] for record in records]),
                 table=EffectTable.of_dense(part),
                 zeta=np.full(steps, ZETA),
@@ -113,17 +115,17 @@ def test_metrics_of_any_set(seed: int, share: float) -> None:
     members = rng.random((2, 16)) < share
     members[:, 0] = False
     effects = rng.normal(size=(2, 16))
-    distribution = metrics.order_distribution(members, effects)
+    distribution = metrics.order_distribution(members, effects, orders(4), 4)
     assert distribution[0].sum() - distribution[1].sum() == pytest.approx(metrics.strength(members, effects))
     assert distribution[:2].sum() == pytest.approx(effects[members].sum())
     assert distribution[2].sum() == members.sum()
     assert distribution.shape == (3, 5)
     if members.any():
         assert 0 <= metrics.uncancelled_ratio(members, effects) <= 1
-        assert 1 <= metrics.mean_order(members) <= 4
+        assert 1 <= metrics.mean_order(members, orders(4)) <= 4
     else:
         assert np.isnan(metrics.uncancelled_ratio(members, effects))
-        assert np.isnan(metrics.mean_order(members))
+        assert np.isnan(metrics.mean_order(members, orders(4)))
         assert np.isnan(metrics.average_contribution(members, effects))
 
 
@@ -145,11 +147,12 @@ def test_all_interactions_match_the_score_within_zeta(seed: int) -> None:
     history = random_history(seed)
     for part in history.probes:
         scale = np.abs(part.output - part.bias)
-        errors = metrics.matching_error(part.scores, part.effects)
+        model = logical_model(part.bias, part.effects[:, 0], part.effects[:, 1])
+        errors = metrics.matching_error(part.scores, model)
         assert np.all(errors[scale > 0] <= ZETA / scale[scale > 0])
-        assert np.abs(metrics.mismatch(part.scores, part.effects)).max() <= ZETA
+        assert np.abs(part.scores - model).max() <= ZETA
         for t in range(history.steps.size):
-            one = metrics.matching_error(part.scores[t], part.effects[t])
+            one = metrics.matching_error(part.scores[t], part.bias[t] + part.table.model(t, part.states))
             assert one == pytest.approx(errors[t], nan_ok=True)
             full = metrics.cross_entropy(float(part.output[t]))
             everything = np.ones_like(part.effects[t], dtype=bool)
@@ -158,7 +161,7 @@ def test_all_interactions_match_the_score_within_zeta(seed: int) -> None:
 
 
 def test_matching_error_without_a_scale_is_undefined() -> None:
-    assert np.isnan(metrics.matching_error(np.ones(4), np.zeros((2, 4))))
+    assert np.isnan(metrics.matching_error(np.ones(4), np.ones(4)))
 
 
 @settings(deadline=None, max_examples=20)

@@ -46,15 +46,15 @@ def test_partition_laws_hold_with_a_floor(
         assert not (preserved & emerged).any()
         strength, floor = np.abs(part.effects), FLOOR * sigma * 2 ** (orders(part.n_variables) / 2)
         assert np.array_equal(omega, strength > np.maximum(evolution.tau[p][:, None, None], floor))
-        assert np.array_equal(omega[now], evolution.encodes(p, now, part.effects[now]))
+        assert np.array_equal(omega[now], evolution.encodes(p, now, part.table, now))
         assert not (evolution.below_floor(p) & omega).any()
         assert np.array_equal(omega | evolution.below_floor(p), strength > evolution.tau[p][:, None, None])
 
 
 def test_unmeasured_noise_is_no_floor() -> None:
-    assert not noise_floor(np.array([np.nan, np.nan]), 4).any()
-    assert not noise_floor(np.array([np.inf, np.nan]), 4).any()
-    assert noise_floor(np.array([np.nan, 1.0, 0.5]), 2).tolist() == pytest.approx(
+    assert not noise_floor(np.array([np.nan, np.nan]), orders(4)).any()
+    assert not noise_floor(np.array([np.inf, np.nan]), orders(4)).any()
+    assert noise_floor(np.array([np.nan, 1.0, 0.5]), orders(2)).tolist() == pytest.approx(
         [FLOOR, FLOOR * 2**0.5, FLOOR * 2**0.5, FLOOR * 2]
     )
 
@@ -64,14 +64,14 @@ def test_moebius_values_of_pure_noise_are_normal_with_the_width_of_their_order()
     effects = and_effects_of(np.random.default_rng(0).normal(scale=sigma, size=(20_000, 1 << n)))
     widths = effects[:, 1:].std(axis=0) / (sigma * 2 ** (orders(n)[1:] / 2))
     np.testing.assert_allclose(widths, 1.0, atol=0.03)
-    share = (np.abs(effects[:, 1:]) > noise_floor(np.array([sigma]), n)[1:]).mean()
+    share = (np.abs(effects[:, 1:]) > noise_floor(np.array([sigma]), orders(n))[1:]).mean()
     assert share == pytest.approx(0.0027, rel=0.15)  # P(|normal| > 3)
 
 
 def test_with_the_noise_of_two_layouts_hardly_any_moebius_value_passes() -> None:
     first, second = np.random.default_rng(1).normal(scale=1e-3, size=(2, 2000, 1 << 6))
     measured = np.sqrt(np.mean((first - second) ** 2, keepdims=True)[0])
-    assert (np.abs(and_effects_of(first)) > noise_floor(measured, 6))[:, 1:].mean() < 1e-4
+    assert (np.abs(and_effects_of(first)) > noise_floor(measured, orders(6)))[:, 1:].mean() < 1e-4
 
 
 def test_a_step_that_differs_by_noise_alone_has_hardly_any_emerged_interaction() -> None:

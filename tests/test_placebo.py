@@ -188,7 +188,8 @@ def test_without_a_placebo_the_report_says_how_to_make_one(tmp_path):
 def test_a_placebo_without_any_interaction_has_no_jaccard(tmp_path):
     history = load_history(planted(tmp_path / "run", step=3, noise=0.0).path)
     bare = replace(history, probes=tuple(replace(p, table=EffectTable.of_dense(0 * p.effects)) for p in history.probes))
-    nothing = replace(history.placebos[0], effects=tuple(0 * part for part in history.placebos[0].effects))
+    none = tuple(part.table.until(0) for part in bare.probes)
+    nothing = replace(history.placebos[0], tables=none)
     (diff,) = compare_placebos(Evolution(replace(bare, placebos=(nothing,))), Selection(3))
     assert np.isnan(diff.jaccard)
     assert "Jaccard undefined" in sentence(diff)

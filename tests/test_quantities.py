@@ -23,6 +23,7 @@ from engine.analysis.thresholds import RULES, ThresholdRule
 from engine.analysis.views import Selection, backbone, changes, orders_view, trends
 from engine.errors import SftscopeError
 from engine.interactions import Relation, logical_model
+from engine.sampling import every_state
 
 
 def by_hand() -> RunHistory:
@@ -89,15 +90,17 @@ def test_backbone_cross_entropy_by_hand() -> None:
 def test_matching_errors_by_hand() -> None:
     """v = 1, 2, 3, 6 and the model 1 + 1·[0] + 2·[1]: errors 0, 0, 0, 2; scales |6 - 1| and 6 - 1."""
     scores = np.array([1.0, 2.0, 3.0, 6.0])
-    effects = np.array([[0, 1.0, 2.0, 0], [0, 0, 0, 0.0]])
-    assert metrics.matching_errors(scores, effects).tolist() == [0, 0, 0, 0.4]
-    assert float(metrics.matching_error(scores, effects)) == pytest.approx(0.1)
+    table = EffectTable.of_dense(np.array([[[0, 1.0, 2.0, 0], [0, 0, 0, 0.0]]]))
+    model = scores[0] + table.model(0, every_state(2))
+    assert metrics.matching_errors(scores, model).tolist() == [0, 0, 0, 0.4]
+    assert float(metrics.matching_error(scores, model)) == pytest.approx(0.1)
     only_first = np.array([[False, True, False, False], [False] * 4])
-    assert metrics.matching_errors(scores, effects, only_first).tolist() == pytest.approx([0, 0, 0.4, 0.8])
+    part = scores[0] + table.model(0, every_state(2), only_first)
+    assert metrics.matching_errors(scores, part).tolist() == pytest.approx([0, 0, 0.4, 0.8])
     dipping = np.array([1.0, -3.0, 3.0, 2.0])  # |v(N) - v(∅)| = 1, max - min = 6
-    apart = metrics.matching_errors(dipping, np.zeros((2, 4)), scale="range")
+    apart = metrics.matching_errors(dipping, np.ones(4), scale="range")
     assert apart.tolist() == pytest.approx([0, 4 / 6, 2 / 6, 1 / 6])
-    assert metrics.matching_errors(dipping, np.zeros((2, 4))).tolist() == [0, 4, 2, 1]
+    assert metrics.matching_errors(dipping, np.ones(4)).tolist() == [0, 4, 2, 1]
 
 
 def test_sparsity_curve_by_hand() -> None:
@@ -136,7 +139,9 @@ def test_curves_are_the_plain_definitions(seed: int, base: int, trajectory: bool
                 assert found.count[now] == members.sum()
                 assert found.effect[now] == pytest.approx(effects[members].sum(), abs=1e-12)
                 assert found.strength[now] == pytest.approx(metrics.strength(members, effects), abs=1e-12)
-                assert found.mean_order[now] == pytest.approx(metrics.mean_order(members), nan_ok=True)
+                assert found.mean_order[now] == pytest.approx(
+                    metrics.mean_order(members, part.table.orders), nan_ok=True
+                )
                 assert found.uncancelled[now] == pytest.approx(
                     metrics.uncancelled_ratio(members, effects), abs=1e-12, nan_ok=True
                 )
@@ -180,7 +185,7 @@ def test_a_table_is_its_dense_effects(seed: int) -> None:
     some = part.table.dense(np.where(kept, part.table.effect, 0))
     model = logical_model(part.bias, some[:, 0], some[:, 1])
     apart = np.abs(part.scores - model)
-    found = measure_mismatch(part.scores, part.table, kept)
+    found = measure_mismatch(part.scores, part.states, part.table, kept)
     np.testing.assert_allclose(found.mean, apart.mean(axis=1), atol=1e-12)
     np.testing.assert_allclose(found.largest, apart.max(axis=1), atol=1e-12)
 

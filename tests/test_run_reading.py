@@ -16,7 +16,7 @@ from sample_history import write_sample_run
 from engine.analysis import views
 from engine.analysis.evolution import Change, Evolution
 from engine.analysis.history import RunHistory
-from engine.analysis.masked_states import is_triggered, masked_state, matching, triggered
+from engine.analysis.masked_states import is_triggered, masked_state, matching
 from engine.analysis.reading import GrowingHistory, load_history
 from engine.analysis.reference import shared_probes, shared_signs
 from engine.analysis.run_pairs import SIDES, Side, compare_steps, jaccard_over_steps, linked_step
@@ -24,8 +24,9 @@ from engine.analysis.thresholds import ThresholdRule
 from engine.analysis.views import Selection
 from engine.analysis.writer_progress import DEAD_AFTER, writer_progress
 from engine.errors import SftscopeError
-from engine.interactions import Relation, logical_model
+from engine.interactions import Relation, all_subsets, logical_model
 from engine.report.sheets import FORMATS, SHEETS, Sheet, plain_text, sheet_csv, view_sheet
+from engine.sampling import triggers
 from engine.store import RunFolder
 
 
@@ -159,13 +160,14 @@ def test_masked_states_are_those_of_the_logical_model(evolution: Evolution) -> N
 
 def test_triggering_is_subset_and_intersection() -> None:
     """AND where all words are there, OR where any is; the empty set never."""
+    states, sets = all_subsets(3), all_subsets(3)[1:]
+    by_and, by_or = (triggers(states, np.full(sets.size, relation), sets) for relation in Relation)
     for subset in range(8):
-        on = triggered(3, subset)
         for interaction in range(1, 8):
             words, there = {i for i in range(3) if interaction >> i & 1}, {i for i in range(3) if subset >> i & 1}
-            assert on[Relation.AND, interaction] == (words <= there) == is_triggered(Relation.AND, interaction, subset)
-            assert on[Relation.OR, interaction] == bool(words & there) == is_triggered(Relation.OR, interaction, subset)
-        assert not on[:, 0].any()
+            every, some = by_and[subset, interaction - 1], by_or[subset, interaction - 1]
+            assert every == (words <= there) == is_triggered(Relation.AND, interaction, subset)
+            assert some == bool(words & there) == is_triggered(Relation.OR, interaction, subset)
 
 
 def test_matching_error_is_that_of_the_trends(evolution: Evolution) -> None:

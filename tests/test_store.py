@@ -101,8 +101,8 @@ def test_every_truncation_is_detected() -> None:
 
 def test_a_newer_version_is_refused_by_name() -> None:
     data = to_bytes(record(3))
-    with pytest.raises(StepFileError, match="version 2 is newer"):
-        from_bytes(data.replace(b"sftscope-step 1", b"sftscope-step 2", 1), source="x")
+    with pytest.raises(StepFileError, match="version 3 is newer"):
+        from_bytes(data.replace(b"sftscope-step 1", b"sftscope-step 3", 1), source="x")
 
 
 # Hostile files: valid user block and hash, HDF5 of someone else's making.

@@ -124,7 +124,7 @@ DAMAGES = {
             run.step_file(2).read_bytes().replace(b"sftscope-step 1", b"sftscope-step 7", 1)
         ),
         STEP,
-        "version 7 is newer than the 1",
+        "version 7 is newer than the 2",
     ),
     "damaged placebo": (lambda run: flip(run.placebo_file(6), -30), "placebo/step_00000006.h5", "hash"),
     "changed setting": (edit("run.toml", "learning_rate = 0.01", "learning_rate = 0.02"), "run.toml", "changed"),

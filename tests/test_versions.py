@@ -71,7 +71,7 @@ def test_a_newer_step_file_is_refused_with_its_version_and_the_others_are_read(t
     folder = RunFolder(tmp_path / "run")
     body = folder.step_file(2).read_bytes()[USER_BLOCK:]
     folder.step_file(2).write_bytes(b"sftscope-step 12\nblake3 00\n".ljust(2 * USER_BLOCK, b"\n") + body)
-    with pytest.raises(StepFileError, match="version 12 is newer than the 1 that this sftscope reads; update sftscope"):
+    with pytest.raises(StepFileError, match="version 12 is newer than the 2 that this sftscope reads; update sftscope"):
         folder.read_step(2)
     history = load_history(folder.path)
     assert history.steps.tolist() == [0, 6]

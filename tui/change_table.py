@@ -5,6 +5,7 @@ A row is made into text only where it is visible. Sorting and filtering are pass
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 from engine.analysis.evolution import Change, Evolution
 from engine.analysis.history import ProbeHistory
 from engine.analysis.views import Selection
-from engine.interactions import Floats, Relation, orders
+from engine.interactions import Floats, Relation, Subsets
 from tui.safe_lines import shown
 from tui.state import Sort
 
@@ -34,7 +35,7 @@ class ChangeTable:
     probe: Ints
     change: Ints
     relation: Ints
-    subset: Ints
+    subset: Subsets
     order: Ints
     effect_base: Floats
     effect_now: Floats
@@ -69,16 +70,15 @@ class ChangeTable:
 def build_table(evolution: Evolution, selection: Selection) -> ChangeTable:
     """The set diff of `selection`, in no particular order."""
     history = evolution.history
-    parts: list[tuple[Ints, ...]] = []
+    parts: list[tuple[NDArray[Any], ...]] = []
     effects: list[tuple[Floats, Floats]] = []
     for p in selection.probes_of(evolution):
         part = history.probes[p]
         at_base, at_now = part.table.at(selection.base), part.table.at(selection.now)
-        order_of = orders(part.n_variables)
         for number, members in enumerate(evolution.partition(p, selection.now, selection.base).values()):
-            relations, subsets = np.nonzero(members)
-            filled = np.full_like(subsets, p), np.full_like(subsets, number)
-            parts.append((*filled, relations, subsets, order_of[subsets]))
+            relations, places = np.nonzero(members)
+            filled = np.full_like(places, p), np.full_like(places, number)
+            parts.append((*filled, relations, part.table.subsets[places], part.table.orders[places]))
             effects.append((at_base[members], at_now[members]))
     probe, change, relation, subset, order = (np.concatenate(column) for column in zip(*parts, strict=True))
     base, now = (np.concatenate(column) for column in zip(*effects, strict=True))
@@ -109,7 +109,7 @@ def arrange(table: ChangeTable, sort: Sort, filter_text: str) -> Ints:
     base, now = table.effect_base[kept], table.effect_now[kept]
     ties = (table.subset[kept], table.relation[kept], rank[table.probe[kept]])
     strength = -np.maximum(np.abs(base), np.abs(now))
-    leading: dict[Sort, tuple[NDArray[np.int64] | Floats, ...]] = {
+    leading: dict[Sort, tuple[NDArray[Any], ...]] = {
         Sort.STRENGTH: (),
         Sort.NOW: (-np.abs(now),),
         Sort.ORDER: (table.order[kept],),
@@ -155,6 +155,6 @@ def _has_word(table: ChangeTable, text: str) -> NDArray[np.bool_]:
             sum(1 << i for i, word in enumerate(part.probe.variables) if text in shown(word).casefold())
             for part in table.probes
         ],
-        dtype=np.int64,
+        dtype=np.uint64,
     )
     return (table.subset & masks[table.probe]) != 0

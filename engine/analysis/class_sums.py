@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from engine.analysis.effect_table import EffectTable
 from engine.analysis.evolution import EARLY, LATE, Change, Evolution
-from engine.interactions import Floats, orders
+from engine.interactions import Floats
 
-Signs = NDArray[np.int8]  # (2, 2^n): the sign of a reference LLM's encoded effects, 0 where it encodes none
+Signs = NDArray[np.int8]  # (2, K): the sign of a reference LLM's encoded effects, 0 where it encodes none
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,7 +82,7 @@ def class_sums(
     preserved = omega[encoded.column]
     if trajectory:
         preserved &= _unbroken(evolution, probe, base)[encoded.step, encoded.column]
-    total = _all_of(omega, at_base, reference, table.n_steps)
+    total = _all_of(omega, at_base, table, reference)
     stays = encoded.of(preserved)
     return {
         Change.REMOVED: total.less(_sums(replace(stays, effect=at_base[stays.column]), reference)),
@@ -101,7 +102,7 @@ def emerged_sums(evolution: Evolution, probe: int, base: int, boundary: int) -> 
 def jaccard_of_neighbours(evolution: Evolution, probe: int) -> Floats:
     """|Ω_{t-1} ∩ Ω_t| / |Ω_{t-1} ∪ Ω_t|: (T,), NaN at the first step and where both are empty."""
     table, encoded = evolution.history.probes[probe].table, _encoded(evolution, probe)
-    width = 2 << table.n_variables
+    width = table.width
     places = encoded.step * width + encoded.column  # sorted, so that the step before is one search away
     found = np.minimum(np.searchsorted(places, places - width), places.size - 1)
     before = places[found] == places - width
@@ -112,28 +113,27 @@ def jaccard_of_neighbours(evolution: Evolution, probe: int) -> Floats:
 
 
 def _unbroken(evolution: Evolution, probe: int, base: int) -> NDArray[np.bool_]:
-    """Whether a column was encoded at every step between `base` and t: (T, 2·2^n)."""
+    """Whether a column was encoded at every step between `base` and t: (T, 2 K)."""
     omega = evolution.encoded[probe].reshape(evolution.history.steps.size, -1)
     after = np.logical_and.accumulate(omega[base:], axis=0)
     before = np.logical_and.accumulate(omega[base::-1], axis=0)[::-1]
     return np.concatenate([before[:-1], after])
 
 
-def _all_of(omega: NDArray[np.bool_], effects: Floats, reference: Signs | None, n_steps: int) -> ClassSums:
+def _all_of(omega: NDArray[np.bool_], effects: Floats, table: EffectTable, reference: Signs | None) -> ClassSums:
     """The sums of one set, the same at every step."""
     inside = effects[omega]
-    order = np.tile(orders(omega.size.bit_length() - 2), 2)[omega]
+    order = table.column_orders[omega]
     shared = np.nan if reference is None else (np.sign(inside) == reference.ravel()[omega]).sum()
     totals = (inside.size, inside.sum(), np.abs(inside).sum(), order.sum(), shared)
-    return ClassSums(*(np.full(n_steps, value, dtype=np.float64) for value in totals))
+    return ClassSums(*(np.full(table.n_steps, value, dtype=np.float64) for value in totals))
 
 
 @dataclass(frozen=True, eq=False)
 class _Members:
-    """Pairs of a probe's effect table: step, column, effect and order, each (M,)."""
+    """Pairs of a probe's effect table: step, column and effect, each (M,)."""
 
-    n_variables: int
-    n_steps: int
+    table: EffectTable
     step: NDArray[np.int64]
     column: NDArray[np.int64]
     effect: Floats
@@ -149,17 +149,17 @@ def _encoded(evolution: Evolution, probe: int) -> _Members:
     found = np.flatnonzero(evolution.kept(probe))
     step = np.repeat(np.arange(table.n_steps), np.diff(np.searchsorted(found, table.start)))
     column, effect = table.column[found].astype(np.int64), table.effect[found].astype(np.float64)
-    return _Members(table.n_variables, table.n_steps, step, column, effect)
+    return _Members(table, step, column, effect)
 
 
 def _sums(members: _Members, reference: Signs | None) -> ClassSums:
     """The sums of the members at every step."""
 
     def sums(values: NDArray[Any] | None) -> Floats:
-        return np.bincount(members.step, weights=values, minlength=members.n_steps).astype(np.float64)
+        return np.bincount(members.step, weights=values, minlength=members.table.n_steps).astype(np.float64)
 
-    shared = np.full(members.n_steps, np.nan)
+    shared = np.full(members.table.n_steps, np.nan)
     if reference is not None:
         shared = sums(np.sign(members.effect) == reference.ravel()[members.column])
-    order = np.tile(orders(members.n_variables), 2)[members.column]
+    order = members.table.column_orders[members.column]
     return ClassSums(sums(None), sums(members.effect), sums(np.abs(members.effect)), sums(order), shared)

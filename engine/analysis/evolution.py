@@ -6,7 +6,7 @@ the present one alike, so that the partition laws hold with it: removed ∪ pres
 preserved ∪ emerged = Ω_now, and what noise alone can make neither emerges nor is removed.
 
 An interaction's identity is (relation, subset) within a probe; sets are boolean arrays
-(2, 2^n), axis 0 by Relation.
+(2, K) over the K subsets of the probe's effect table, axis 0 by Relation.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -17,6 +17,7 @@ from typing import overload
 import numpy as np
 from numpy.typing import NDArray
 
+from engine.analysis.effect_table import EffectTable
 from engine.analysis.history import RunHistory
 from engine.analysis.noise import noise_floor
 from engine.analysis.thresholds import ThresholdRule, thresholds
@@ -42,7 +43,7 @@ def partition(before: Sets, after: Sets, kept: Sets | None = None) -> dict[Chang
 
 
 class _OnDemand(Sequence[Sets]):
-    """Ω of each probe as (T, 2, 2^n), made when it is asked for: together they would be as large as the run."""
+    """Ω of each probe as (T, 2, K), made when it is asked for: together they would be as large as the run."""
 
     def __init__(self, length: int, make: Callable[[int], Sets]) -> None:
         self._length, self._make = length, make
@@ -64,7 +65,7 @@ class _OnDemand(Sequence[Sets]):
 class Evolution:
     """A run's history with a threshold rule applied: Ω of every probe at every step.
 
-    tau: per probe (T,). floor: per probe (2^n,), the same at all steps.
+    tau: per probe (T,). floor: per probe (K,), the same at all steps.
     """
 
     history: RunHistory
@@ -76,7 +77,7 @@ class Evolution:
     def __post_init__(self) -> None:
         probes = self.history.probes
         object.__setattr__(self, "tau", thresholds(self.history, self.rule))
-        object.__setattr__(self, "floor", tuple(noise_floor(probe.noise, probe.n_variables) for probe in probes))
+        object.__setattr__(self, "floor", tuple(noise_floor(part.noise, part.table.orders) for part in probes))
 
     def kept(self, probe: int) -> NDArray[np.bool_]:
         """Which pairs of the probe's effect table are encoded: (E,)."""
@@ -90,21 +91,22 @@ class Evolution:
 
     @property
     def encoded(self) -> Sequence[Sets]:
-        """Ω of each probe at all steps, (T, 2, 2^n), made anew whenever it is asked for."""
+        """Ω of each probe at all steps, (T, 2, K), made anew whenever it is asked for."""
         probes = self.history.probes
         return _OnDemand(len(probes), lambda p: probes[p].table.dense(self.kept(p), np.bool_))
 
     def omega(self, probe: int, now: int) -> Sets:
-        """Ω of one probe at one step index: (2, 2^n)."""
-        return self.encodes(probe, now, self.history.probes[probe].table.at(now))
+        """Ω of one probe at one step index: (2, K)."""
+        return self.encodes(probe, now, self.history.probes[probe].table, now)
 
-    def encodes(self, probe: int, now: int, effects: Floats) -> Sets:
-        """Ω that other effects (2, 2^n) would have in place of those of the step index `now`: (2, 2^n)."""
-        encoded: Sets = np.abs(effects) > np.maximum(self.tau[probe][now], self.floor[probe])
+    def encodes(self, probe: int, now: int, table: EffectTable, step: int = 0) -> Sets:
+        """Ω that a step of another table would have in place of that of the step index `now`: (2, K) as there."""
+        floor = noise_floor(self.history.probes[probe].noise, table.orders)
+        encoded: Sets = np.abs(table.at(step)) > np.maximum(self.tau[probe][now], floor)
         return encoded
 
     def below_floor(self, probe: int) -> Sets:
-        """What is stronger than τ and yet not counted, because noise can make it: (T, 2, 2^n)."""
+        """What is stronger than τ and yet not counted, because noise can make it: (T, 2, K)."""
         table = self.history.probes[probe].table
         above = np.abs(table.effect) > np.repeat(self.tau[probe], np.diff(table.start))
         below: Sets = table.dense(above & ~self.kept(probe), np.bool_)
@@ -117,7 +119,7 @@ class Evolution:
         return np.array(kept).astype(np.int64)
 
     def partition(self, probe: int, now: int, base: int = 0, *, trajectory: bool = False) -> dict[Change, Sets]:
-        """The three sets of a probe between the step indices `base` and `now`, each (2, 2^n).
+        """The three sets of a probe between the step indices `base` and `now`, each (2, K).
 
         removed = Ω_base ∖ preserved, preserved = Ω_base ∩ Ω_now, emerged = Ω_now ∖ preserved. With
         `trajectory`, preserved asks that the interaction be encoded at every step in between; one that
@@ -134,10 +136,10 @@ class Evolution:
         return self.history.probes[probe].table.at(base if change is Change.REMOVED else now)
 
     def seen_by(self, probe: int, boundary: int) -> Sets:
-        """What was encoded at any step index up to `boundary`: (2, 2^n)."""
+        """What was encoded at any step index up to `boundary`: (2, K)."""
         table = self.history.probes[probe].table
         end = int(table.start[boundary + 1])
-        seen = np.zeros(2 << table.n_variables, dtype=bool)
+        seen = np.zeros(table.width, dtype=bool)
         seen[table.column[:end][self.kept(probe)[:end]]] = True
         return seen.reshape(2, -1)
 

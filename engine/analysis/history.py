@@ -17,7 +17,8 @@ from engine.analysis.effect_table import EffectTable, Mismatch, measure_mismatch
 from engine.errors import SftscopeError
 from engine.interactions import Floats
 from engine.probes import Probe
-from engine.store import RunFolder, StepRecord
+from engine.sampling import States
+from engine.store import Pairs, RunFolder, SparseEffects, StepRecord
 from engine.text import safe_text
 
 # what a checkpoint can have among its losses
@@ -28,15 +29,20 @@ LARGE = 1 << 21  # masked states of a run from which on it is held in float32 (r
 
 @dataclass(frozen=True, eq=False)
 class ProbeHistory:
-    """One probe over T steps. Arrays over masked states are indexed by subset on the last axis."""
+    """One probe over T steps, at the same m masked states at each: all 2^n, indexed by subset, or a sample.
+
+    replicates: estimates from resampled masked states, the same at every step; none where all are there.
+    """
 
     probe: Probe
     target: Mapping[str, Any]
-    scores: Floats  # (T, 2^n), v(x_T); float32 in a large run
+    states: States
+    scores: Floats  # (T, m), v(x_T); float32 in a large run
     table: EffectTable  # I(S) at T steps
     zeta: Floats  # (T,)
     gap: Floats  # (T,)
     noise: Floats  # (T,), NaN where it was not measured
+    replicates: tuple[EffectTable, ...] = ()
 
     @property
     def n_variables(self) -> int:
@@ -59,22 +65,36 @@ class ProbeHistory:
         scale: Floats = np.abs(self.output - self.bias)
         return scale
 
+    @property
+    def is_estimated(self) -> bool:
+        """Whether the effects are estimated from a sample of the masked states."""
+        return not self.states.are_all
+
     @cached_property
     def effects(self) -> Floats:
-        """All effects at all steps, (T, 2, 2^n), axis 1 by Relation. Large: `table` is what analyses use."""
+        """All effects at all steps, (T, 2, K), axis 1 by Relation. Large: `table` is what analyses use."""
         dense: Floats = self.table.dense()
         return dense
 
     @cached_property
     def mismatch(self) -> Mismatch:
-        """|v - h| with all interactions; at most ζ at every masked state, Eq. (3)."""
-        return measure_mismatch(self.scores, self.table)
+        """|v - h| with all interactions; at most ζ at every masked state that is matched, Eq. (3)."""
+        matched = ~self.states.held_out
+        states = self.states if matched.all() else States(self.states.n, self.states.subset[matched], ~matched[matched])
+        return measure_mismatch(self.scores[:, matched] if not matched.all() else self.scores, states, self.table)
 
     def until(self, step: int) -> "ProbeHistory":
         """The steps up to the index `step`; shares memory."""
         past = slice(step + 1)
-        per_step = (self.zeta[past], self.gap[past], self.noise[past])
-        return ProbeHistory(self.probe, self.target, self.scores[past], self.table.until(step), *per_step)
+        return replace(
+            self,
+            scores=self.scores[past],
+            table=self.table.until(step),
+            zeta=self.zeta[past],
+            gap=self.gap[past],
+            noise=self.noise[past],
+            replicates=tuple(table.until(step) for table in self.replicates),
+        )
 
     def words_of(self, subset: int) -> tuple[str, ...]:
         """The words of a subset, in text order."""
@@ -85,12 +105,11 @@ class ProbeHistory:
 class Placebo:
     """One of the run's steps extracted a second time, another way.
 
-    effects: per probe (2, 2^n), as in `ProbeHistory`. noise: (P,), root mean square change of v over
-    all masked states.
+    tables: of each probe, of this one step. noise: (P,), root mean square change of v over all masked states.
     """
 
     step: int
-    effects: tuple[Floats, ...]
+    tables: tuple[EffectTable, ...]
     noise: Floats
 
 
@@ -163,66 +182,101 @@ def read_placebos(
         except SftscopeError as error:
             left_out.append(safe_text(str(error).replace(f"{folder.path}/", "")))
             continue
-        found.append(Placebo(step, tuple(_effects(record, index) for index in range(len(sizes))), record.noise))
+        tables = [
+            EffectTable.of_pairs(n, [record.pairs_of(p)], every=record.states_of(p).are_all)
+            for p, n in enumerate(sizes)
+        ]
+        found.append(Placebo(step, tuple(tables), record.noise))
     return tuple(found)
-
-
-def _effects(record: StepRecord, index: int) -> Floats:
-    """The effects of one probe: (2, 2^n)."""
-    assert record.effects is not None
-    part = record.probe_slice(index)
-    return np.stack([record.effects.and_effects[part], record.effects.or_effects[part]])
 
 
 class HistoryTable:
     """The arrays of all probes, filled step by step, so that a run is held in memory once.
 
-    sizes: number of words of each probe. All effects lie in one block that grows, and not in an array a
-    probe and step: of those a long run would have a hundred thousand, which hold more than they contain.
+    sizes: number of words of each probe. The first step that is put says which masked states there are. All effects
+    lie in one block that grows, and not in an array a probe and step: of those a long run would have a hundred
+    thousand, which hold more than they contain.
     """
 
     def __init__(self, steps: int, sizes: Sequence[int]) -> None:
-        large = steps * sum(1 << n for n in sizes) > LARGE
-        dtype = np.float32 if large else np.float64
-        self._scores: list[Floats] = [np.empty((steps, 1 << n), dtype=dtype) for n in sizes]
+        self._sizes = sizes
+        self._n_steps = steps
+        self._states: list[States] = []
+        self._n_replicates = 0
+        self._scores: list[Floats] = []
         self._per_probe = np.empty((steps, 3, len(sizes)))  # ζ, gap, noise
-        self._column = np.empty(0, dtype=np.uint16 if max(sizes, default=0) < 16 else np.uint32)
-        self._effect = np.empty(0, dtype=dtype)
-        self._ends = np.zeros((steps, len(sizes)), dtype=np.int64)  # in the two above
         self._used = 0
 
+    def _begin(self, record: StepRecord) -> None:
+        probes = range(len(self._sizes))
+        self._states = [record.states_of(p) for p in probes]
+        if isinstance(record.effects, SparseEffects):
+            self._n_replicates = record.effects.n_replicates
+        large = self._n_steps * sum(part.subset.size for part in self._states) > LARGE
+        dtype = np.float32 if large else np.float64
+        self._scores = [np.empty((self._n_steps, part.subset.size), dtype=dtype) for part in self._states]
+        self._relation = np.empty(0, dtype=np.uint8)
+        self._subset = np.empty(0, dtype=np.uint16 if max(self._sizes, default=0) <= 16 else np.uint64)
+        self._effect = np.empty(0, dtype=dtype)
+        # in the three above: of each step, probe and replicate, the first being the effects themselves
+        self._ends = np.zeros((self._n_steps, len(self._sizes), 1 + self._n_replicates), dtype=np.int64)
+
     def put(self, row: int, record: StepRecord) -> None:
+        """The step of a row. SftscopeError where its masked states are not those of the first."""
         assert record.effects is not None
-        for index, scores in enumerate(self._scores):
-            scores[row] = record.scores[record.probe_slice(index)]
-            effects = _effects(record, index).ravel()
-            found = np.flatnonzero(effects)
-            start, self._used = self._used, self._used + found.size
-            if self._used > self._column.size:
-                self._grow(row)
-            self._column[start : self._used], self._effect[start : self._used] = found, effects[found]
-            self._ends[row, index] = self._used
+        if not self._states:
+            self._begin(record)
+        self._check(record)
+        for p, scores in enumerate(self._scores):
+            scores[row] = record.scores[record.probe_slice(p)]
+            for replicate in range(1 + self._n_replicates):
+                pairs = record.pairs_of(p, replicate)
+                start, self._used = self._used, self._used + pairs.effect.size
+                if self._used > self._effect.size:
+                    self._grow(row)
+                own = slice(start, self._used)
+                self._relation[own], self._subset[own], self._effect[own] = pairs.relation, pairs.subset, pairs.effect
+                self._ends[row, p, replicate] = self._used
         self._per_probe[row] = record.effects.zeta, record.effects.gap, record.noise
+
+    def _check(self, record: StepRecord) -> None:
+        replicates = record.effects.n_replicates if isinstance(record.effects, SparseEffects) else 0
+        same = replicates == self._n_replicates and all(
+            np.array_equal(record.states_of(p).subset, states.subset) for p, states in enumerate(self._states)
+        )
+        if not same:
+            raise SftscopeError(f"step {record.step}: was made at other masked states than the steps before it")
 
     def _grow(self, row: int) -> None:
         """Room for what all steps need if they are like those up to `row`, and at least a quarter more."""
-        steps = self._ends.shape[0]
-        size = max(self._used * steps // (row + 1), self._used + self._used // 4)
-        for block in (self._column, self._effect):
+        size = max(self._used * self._n_steps // (row + 1), self._used + self._used // 4)
+        for block in (self._relation, self._subset, self._effect):
             block.resize(size, refcheck=False)  # in place: nothing else holds the block while it is filled
 
     def probe(self, index: int, steps: int, probe: Probe, target: Mapping[str, Any]) -> ProbeHistory:
-        scores = self._scores[index][:steps]
-        ends = self._ends[:steps].ravel()
-        places = range(index, ends.size, len(self._scores))
-        parts = [slice(int(ends[at - 1]) if at else 0, int(ends[at])) for at in places]
-        pairs = [(self._column[part], self._effect[part]) for part in parts]
+        scores, states = self._scores[index][:steps], self._states[index]
+        tables = self._tables(index, steps)
         return ProbeHistory(
             probe=probe,
             target=target,
+            states=states,
             scores=scores,
-            table=EffectTable.of_steps(len(probe.words), pairs, scores.dtype),
+            table=tables[0],
             zeta=self._per_probe[:steps, 0, index],
             gap=self._per_probe[:steps, 1, index],
             noise=self._per_probe[:steps, 2, index],
+            replicates=() if states.are_all else tables[1:],
         )
+
+    def _tables(self, index: int, steps: int) -> tuple[EffectTable, ...]:
+        """The effects of a probe, and those of each replicate."""
+        ends = np.concatenate([[0], self._ends[:steps].ravel()])
+        n, dtype = len(self._sizes), self._effect.dtype
+        tables = []
+        for replicate in range(1 + self._n_replicates):
+            places = [(step * n + index) * (1 + self._n_replicates) + replicate for step in range(steps)]
+            parts = [slice(int(ends[at]), int(ends[at + 1])) for at in places]
+            pairs = [Pairs(self._relation[part], self._subset[part], self._effect[part]) for part in parts]
+            every = self._states[index].are_all
+            tables.append(EffectTable.of_pairs(self._sizes[index], pairs, dtype, every=every))
+        return tuple(tables)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from engine.analysis.evolution import Evolution
+from engine.analysis.noise import noise_floor
 from engine.errors import SftscopeError
 from engine.interactions import Relation
 
@@ -29,7 +30,8 @@ def life_line(evolution: Evolution, probe: int, relation: Relation, subset: int)
     if not 0 < subset < 1 << part.n_variables:
         raise SftscopeError(f"interaction {subset}: expected a subset of {part.n_variables} words, 1 to 2^n - 1")
     effect = part.table.series(relation, subset)
-    limit = np.maximum(evolution.tau[probe], evolution.floor[probe][subset])
+    floor = noise_floor(part.noise, np.array([subset.bit_count()]))
+    limit = np.maximum(evolution.tau[probe], floor)
     return LifeLine(
         probe=part.probe.id,
         relation=relation.name,

@@ -4,19 +4,21 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from engine.analysis import metrics
-from engine.analysis.evolution import Change, Evolution, Sets
-from engine.interactions import Floats, Relation
+from engine.analysis.evolution import Evolution
+from engine.analysis.history import ProbeHistory
+from engine.interactions import Relation
+from engine.sampling import States
 
 
 @dataclass(frozen=True)
 class MaskedState:
     """v and h at one masked state x_T, in log-odds.
 
-    subset: T. score: v(x_T). model: h(x_T) with all interactions. model_encoded: with Ω only.
-    probability: sigmoid(v), of the target token. zeta: the bound on |h - v| with all interactions.
+    subset: T. score: v(x_T), NaN where the state is not among a sample's. model: h(x_T) with all interactions.
+    model_encoded: with Ω only. probability: sigmoid(v), of the target token. zeta: the bound on |h - v| with all
+    interactions.
     """
 
     subset: int
@@ -36,27 +38,18 @@ class Matching:
     n_encoded: int
 
 
-def triggered(n: int, subset: int) -> Sets:
-    """Which interactions the masked state `subset` triggers: AND with S ⊆ T, OR with S ∩ T ≠ ∅: (2, 2^n)."""
-    sets = np.arange(1 << n, dtype=np.int64)
-    on: NDArray[np.bool_] = np.stack([(sets & ~subset) == 0, (sets & subset) != 0])
-    on[:, 0] = False
-    return on
-
-
 def masked_state(evolution: Evolution, probe: int, now: int, subset: int) -> MaskedState:
     """v(x_T) and h(x_T) of the probe index `probe` at the step index `now`. ValueError for no subset of it."""
     part = evolution.history.probes[probe]
     if not 0 <= subset < 1 << part.n_variables:
         raise ValueError(f"expected a subset of {part.n_variables} words, got {subset}")
-    on = triggered(part.n_variables, subset)
-    effects, omega = _at_step(evolution, probe, now)
-    bias, score = float(part.bias[now]), float(part.scores[now, subset])
+    state = States(part.n_variables, np.array([subset], dtype=np.uint64), np.zeros(1, dtype=bool))
+    bias, score = float(part.bias[now]), _score(part, now, subset)
     return MaskedState(
         subset=subset,
         score=score,
-        model=bias + float(effects[on].sum()),
-        model_encoded=bias + float(effects[on & omega].sum()),
+        model=bias + float(part.table.model(now, state)[0]),
+        model_encoded=bias + float(part.table.model(now, state, evolution.omega(probe, now))[0]),
         probability=math.exp(-metrics.cross_entropy(score)),
         zeta=float(part.zeta[now]),
     )
@@ -64,10 +57,11 @@ def masked_state(evolution: Evolution, probe: int, now: int, subset: int) -> Mas
 
 def matching(evolution: Evolution, probe: int, now: int) -> Matching:
     """How well the interactions explain the scores of all masked states of a probe at a step."""
-    effects, omega = _at_step(evolution, probe, now)
-    scores = evolution.history.probes[probe].scores[now].astype(np.float64)
-    everything = float(metrics.matching_error(scores, effects))
-    return Matching(everything, float(metrics.matching_error(scores, effects, omega)), int(omega.sum()))
+    part, omega = evolution.history.probes[probe], evolution.omega(probe, now)
+    scores = part.scores[now].astype(np.float64)
+    models = (scores[0] + part.table.model(now, part.states, members) for members in (None, omega))
+    everything, encoded = (float(metrics.matching_error(scores, model)) for model in models)
+    return Matching(everything, encoded, int(omega.sum()))
 
 
 def is_triggered(relation: Relation, interaction: int, subset: int) -> bool:
@@ -75,7 +69,7 @@ def is_triggered(relation: Relation, interaction: int, subset: int) -> bool:
     return interaction & ~subset == 0 if relation is Relation.AND else interaction & subset != 0
 
 
-def _at_step(evolution: Evolution, probe: int, now: int) -> tuple[Floats, Sets]:
-    """The effects of a probe at one step and which of them are encoded: both (2, 2^n)."""
-    omega = evolution.partition(probe, now, now)[Change.PRESERVED]
-    return evolution.effects_of(probe, Change.PRESERVED, now), omega
+def _score(part: ProbeHistory, now: int, subset: int) -> float:
+    """v at one masked state, NaN where it was not scored."""
+    place = int(np.searchsorted(part.states.subset, np.uint64(subset)))
+    return float(part.scores[now, place]) if part.states.subset[place] == subset else metrics.NAN

@@ -1,6 +1,6 @@
 """The quantities of Eq. (8), (10), (11), (14) for one set of interactions of one probe.
 
-`members` is a boolean (2, 2^n), `effects` the effects that stand for it. A ratio over an empty set
+`members` is a boolean (2, K) over K subsets, `effects` the effects that stand for it. A ratio over an empty set
 is NaN: undefined is not 0 and not 1.
 """
 
@@ -8,17 +8,20 @@ from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from engine.analysis.evolution import Sets
-from engine.interactions import Floats, Relation, logical_model, orders
+from engine.interactions import Floats
 
 NAN = float("nan")
 
 
-def order_distribution(members: Sets, effects: Floats) -> Floats:
-    """Eq. (8): Σ max(I, 0), Σ min(I, 0) and the number of members of each order: (3, n + 1)."""
-    n = members.shape[-1].bit_length() - 1
-    order = np.broadcast_to(orders(n), members.shape)[members]
+def order_distribution(members: Sets, effects: Floats, orders: NDArray[np.int64], n: int) -> Floats:
+    """Eq. (8): Σ max(I, 0), Σ min(I, 0) and the number of members of each order up to n: (3, n + 1).
+
+    orders: (K,), of the subsets.
+    """
+    order = np.broadcast_to(orders, members.shape)[members]
     inside = effects[members]
     return np.stack(
         [
@@ -29,12 +32,9 @@ def order_distribution(members: Sets, effects: Floats) -> Floats:
     )
 
 
-def mean_order(members: Sets) -> float:
-    """Mean |S| of the members."""
-    if not members.any():
-        return NAN
-    n = members.shape[-1].bit_length() - 1
-    return float(np.broadcast_to(orders(n), members.shape)[members].mean())
+def mean_order(members: Sets, orders: NDArray[np.int64]) -> float:
+    """Mean |S| of the members; orders: (K,), of the subsets."""
+    return float(np.broadcast_to(orders, members.shape)[members].mean()) if members.any() else NAN
 
 
 def strength(members: Sets, effects: Floats) -> float:
@@ -69,39 +69,28 @@ def relative(error: Floats, scale: Floats) -> Floats:
     return ratio
 
 
-def mismatch(scores: Floats, effects: Floats, members: Sets | None = None) -> Floats:
-    """v(x_T) - h(x_T) at every masked state, h of the members only where given: (..., 2^n).
+def matching_errors(scores: Floats, model: Floats, *, scale: Literal["gap", "range"] = "gap") -> Floats:
+    """Eq. (14): |v - h| / scale at every masked state: (..., m).
 
-    scores: (..., 2^n); effects and members: (..., 2, 2^n), the axis of length 2 by Relation.
-    """
-    kept = effects if members is None else np.where(members, effects, 0.0)
-    difference: Floats = scores - logical_model(scores[..., 0], kept[..., Relation.AND, :], kept[..., Relation.OR, :])
-    return difference
-
-
-def matching_errors(
-    scores: Floats, effects: Floats, members: Sets | None = None, *, scale: Literal["gap", "range"] = "gap"
-) -> Floats:
-    """Eq. (14): |v - h| / scale at every masked state: (..., 2^n).
-
-    Shapes as for `mismatch`. scale: `gap` is |v(x_N) - v(x_∅)|, `range` is max v - min v; NaN where it is 0.
+    scores: v, (..., m), the state without words first and that with all last; model: h, the same. scale: `gap` is
+    |v(x_N) - v(x_∅)|, `range` is max v - min v; NaN where it is 0.
     """
     size = np.abs(scores[..., -1] - scores[..., 0]) if scale == "gap" else np.ptp(scores, axis=-1)
-    error = np.abs(mismatch(scores, effects, members))
+    error = np.abs(scores - model)
     return relative(error, np.broadcast_to(np.asarray(size)[..., None], error.shape))
 
 
-def matching_error(scores: Floats, effects: Floats, members: Sets | None = None) -> Floats:
-    """The mean of `matching_errors` over all masked states: (...)."""
-    mean: Floats = matching_errors(scores, effects, members).mean(axis=-1)
+def matching_error(scores: Floats, model: Floats) -> Floats:
+    """The mean of `matching_errors` over the masked states: (...)."""
+    mean: Floats = matching_errors(scores, model).mean(axis=-1)
     return mean
 
 
 def sparsity_curve(effects: Sequence[Floats], points: int = 200) -> Floats:
     """Strengths in descending order, each probe's relative to its strongest, pooled over probes: (points,).
 
-    effects: (2, 2^n) a probe. Point i is the strength at the share i / (points - 1) of all 2^(n+1) - 2
-    interactions that the probes could have.
+    effects: (2, K) a probe, the empty subset first. Point i is the strength at the share i / (points - 1) of all
+    2 (K - 1) interactions that the probes could have, or of those that any step has where they are estimated.
     """
     pooled = []
     for part in effects:

@@ -22,8 +22,9 @@ interaction that noise carries over τ because it lies beside it: that is what t
 """
 
 import numpy as np
+from numpy.typing import NDArray
 
-from engine.interactions import Floats, orders
+from engine.interactions import Floats
 
 FLOOR = 3.0  # k: a Möbius value of normal noise exceeds k σ 2^(|S|/2) in 0.27 % of all cases
 
@@ -38,7 +39,7 @@ def largest_noise(noise: Floats) -> float:
     return float(measured.max()) if measured.size else 0.0
 
 
-def noise_floor(noise: Floats, n: int) -> Floats:
-    """k σ 2^(|S|/2) of every subset: (2^n,), in log-odds; 0 where no noise was measured."""
-    floor: Floats = FLOOR * largest_noise(noise) * 2.0 ** (orders(n) / 2)
+def noise_floor(noise: Floats, order: NDArray[np.int64]) -> Floats:
+    """k σ 2^(|S|/2) of subsets of these orders |S|, in log-odds; 0 where no noise was measured."""
+    floor: Floats = FLOOR * largest_noise(noise) * 2.0 ** (order / 2)
     return floor

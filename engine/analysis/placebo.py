@@ -8,6 +8,7 @@ import math
 from dataclasses import dataclass
 
 from engine.analysis import metrics
+from engine.analysis.effect_table import on_common_subsets
 from engine.analysis.evolution import Change, Evolution, partition
 from engine.analysis.views import Selection
 
@@ -40,8 +41,9 @@ def compare_placebos(evolution: Evolution, selection: Selection) -> list[Placebo
         now = history.index_of(placebo.step)
         counts, real = dict.fromkeys(Change, 0), dict.fromkeys(Change, 0)
         for p in probes:
-            again = evolution.encodes(p, now, placebo.effects[p])
-            for change, members in partition(evolution.omega(p, now), again).items():
+            first, again = on_common_subsets(history.probes[p].table, placebo.tables[p])
+            here, there = evolution.encodes(p, now, first, now), evolution.encodes(p, now, again)
+            for change, members in partition(here, there).items():
                 counts[change] += int(members.sum())
             for change, members in evolution.partition(p, now, selection.base).items():
                 real[change] += int(members.sum())

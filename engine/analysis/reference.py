@@ -11,7 +11,7 @@ import numpy as np
 
 from engine.analysis.class_sums import Signs
 from engine.analysis.evolution import Evolution
-from engine.analysis.history import RunHistory
+from engine.analysis.history import ProbeHistory, RunHistory
 from engine.errors import SftscopeError
 from engine.probes import Probe
 from engine.text import safe_text
@@ -64,19 +64,21 @@ def match_probes(history: RunHistory, other: RunHistory) -> list[int]:
 
 def reference_signs(history: RunHistory, reference: Evolution) -> Sequence[Signs]:
     """Per probe of `history` the sign of each effect that the reference encodes at its last step, 0 elsewhere."""
-    return [_signs(reference, index) for index in match_probes(history, reference.history)]
+    places = match_probes(history, reference.history)
+    return [_signs(part, reference, p) for part, p in zip(history.probes, places, strict=True)]
 
 
 def shared_signs(history: RunHistory, reference: Evolution) -> Sequence[Signs | None]:
     """As `reference_signs`, None for a probe that the reference does not have."""
     places = dict(shared_probes(history, reference.history))
-    return [_signs(reference, places[p]) if p in places else None for p in range(len(history.probes))]
+    return [_signs(part, reference, places[p]) if p in places else None for p, part in enumerate(history.probes)]
 
 
-def _signs(reference: Evolution, probe: int) -> Signs:
+def _signs(part: ProbeHistory, reference: Evolution, probe: int) -> Signs:
+    """The signs of the probe index `probe` of the reference at the subsets of `part`'s effects: (2, K)."""
     last = reference.history.steps.size - 1
-    effects = reference.history.probes[probe].table.at(last)
-    return np.where(reference.omega(probe, last), np.sign(effects), 0).astype(np.int8)
+    table = reference.history.probes[probe].table.on(part.table.subsets)
+    return np.where(reference.encodes(probe, last, table, last), np.sign(table.at(last)), 0).astype(np.int8)
 
 
 def _content(probe: Probe) -> Hashable:

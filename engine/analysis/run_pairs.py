@@ -7,14 +7,16 @@ Says nothing of generalizability: that is a ratio of one run's classes (see the 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from engine.analysis import metrics
-from engine.analysis.evolution import Change, Evolution, Sets
+from engine.analysis.effect_table import on_common_subsets
+from engine.analysis.evolution import Evolution, Sets
 from engine.analysis.reference import Pair
-from engine.interactions import Floats
+from engine.interactions import Floats, Subsets
 
 
 class Side(StrEnum):
@@ -44,7 +46,7 @@ class RunDiff:
     probe: NDArray[np.int64]
     side: NDArray[np.int64]
     relation: NDArray[np.int64]
-    subset: NDArray[np.int64]
+    subset: Subsets
     effect: Floats
     other_effect: Floats
 
@@ -56,20 +58,17 @@ def linked_step(steps: NDArray[np.int64], number: int) -> int:
 
 def compare_steps(first: Evolution, now: int, second: Evolution, other: int, pairs: Sequence[Pair]) -> RunDiff:
     """The sets of two runs at the step indices `now` and `other`, over the shared probes `pairs`."""
-    columns: list[tuple[NDArray[np.int64] | Floats, ...]] = []
+    columns: list[tuple[NDArray[Any], ...]] = []
     for here, there in pairs:
-        ours, theirs = _omega(first, here, now), _omega(second, there, other)
-        relations, subsets = np.nonzero(ours | theirs)
-        in_first, in_second = ours[relations, subsets], theirs[relations, subsets]
+        one, two = on_common_subsets(first.history.probes[here].table, second.history.probes[there].table)
+        ours, theirs = first.encodes(here, now, one, now), second.encodes(there, other, two, other)
+        relations, places = np.nonzero(ours | theirs)
+        in_first, in_second = ours[relations, places], theirs[relations, places]
         side = np.where(in_first & in_second, 1, np.where(in_first, 0, 2))
-        effect = first.effects_of(here, Change.PRESERVED, now)[relations, subsets]
-        other_effect = second.effects_of(there, Change.PRESERVED, other)[relations, subsets]
-        columns.append((np.full(side.size, here), side, relations, subsets, effect, other_effect))
-    empty: tuple[NDArray[np.int64] | Floats, ...] = (
-        *(np.zeros(0, dtype=np.int64) for _ in range(4)),
-        np.zeros(0),
-        np.zeros(0),
-    )
+        effect, other_effect = one.at(now)[relations, places], two.at(other)[relations, places]
+        columns.append((np.full(side.size, here), side, relations, one.subsets[places], effect, other_effect))
+    whole = [np.zeros(0, dtype=np.int64) for _ in range(3)]
+    empty: tuple[NDArray[Any], ...] = (*whole, np.zeros(0, dtype=np.uint64), np.zeros(0), np.zeros(0))
     probe, side, relation, subset, effect, other_effect = (
         np.concatenate(column) for column in zip(*(columns or [empty]), strict=True)
     )
@@ -98,13 +97,14 @@ def jaccard_over_steps(first: Evolution, second: Evolution, pairs: Sequence[Pair
         other = linked_step(second.history.steps, number)
         shared = union = 0
         for here, there in pairs:
-            ours, theirs = _omega(first, here, now), _omega(second, there, other)
+            ours, theirs = sets_of_both(first, here, now, second, there, other)
             shared += int((ours & theirs).sum())
             union += int((ours | theirs).sum())
         values.append(shared / union if union else metrics.NAN)
     return values
 
 
-def _omega(evolution: Evolution, probe: int, now: int) -> Sets:
-    """Ω of a probe at one step: (2, 2^n)."""
-    return evolution.partition(probe, now, now)[Change.PRESERVED]
+def sets_of_both(first: Evolution, here: int, now: int, second: Evolution, there: int, other: int) -> tuple[Sets, Sets]:
+    """Ω of a probe of each run at a step of each, over the same subsets: two of (2, K)."""
+    one, two = on_common_subsets(first.history.probes[here].table, second.history.probes[there].table)
+    return first.encodes(here, now, one, now), second.encodes(there, other, two, other)

@@ -10,6 +10,7 @@ from importlib.util import find_spec
 
 import numpy as np
 
+from engine.analysis.effect_table import EffectTable
 from engine.analysis.evolution import Evolution
 from engine.errors import SftscopeError
 from engine.progress import Progress
@@ -42,11 +43,13 @@ def measure_residue(
 
     history, wanted = evolution.history, list(steps)
     found = np.zeros((len(wanted), 5))
+    if any(part.is_estimated for part in history.probes):
+        raise SftscopeError("the descent needs all masked states of every probe, and here they are sampled")
     for p, part in enumerate(history.probes):
         result = decompose_by_descent(part.scores[wanted].astype(np.float64), part.zeta[wanted], iterations=iterations)
         for row, step in enumerate(wanted):
             effects = np.stack([result.and_effects[row], result.or_effects[row]])
-            theirs, ours = evolution.encodes(p, step, effects), evolution.omega(p, step)
+            theirs, ours = evolution.encodes(p, step, EffectTable.of_dense(effects[None])), evolution.omega(p, step)
             least = np.abs(part.table.at(step)).sum()
             excess = np.abs(effects).sum() / least - 1.0 if least > 0.0 else 0.0
             found[row] += ours.sum(), theirs.sum(), (theirs & ~ours).sum(), (ours & ~theirs).sum(), excess

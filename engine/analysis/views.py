@@ -190,16 +190,17 @@ def changes(evolution: Evolution, selection: Selection) -> Changes:
         for change, members in evolution.partition(
             p, selection.now, selection.base, trajectory=selection.trajectory
         ).items():
-            for relation, subset in np.argwhere(members):
-                series = probe.table.series(int(relation), int(subset))
+            for relation, place in np.argwhere(members).tolist():
+                subset = int(probe.table.subsets[place])
+                series = probe.table.series(relation, subset)
                 rows.append(
                     ChangeRow(
                         probe=probe.probe.id,
                         change=change,
-                        relation=Relation(int(relation)).name,
-                        subset=int(subset),
-                        order=int(subset).bit_count(),
-                        words=probe.words_of(int(subset)),
+                        relation=Relation(relation).name,
+                        subset=subset,
+                        order=subset.bit_count(),
+                        words=probe.words_of(subset),
                         effect_base=float(series[selection.base]),
                         effect_now=float(series[selection.now]),
                         series=tuple(series.tolist()),
@@ -223,7 +224,8 @@ def orders_view(evolution: Evolution, selection: Selection) -> Orders:
         total = np.zeros((3, highest + 1))
         for p in probes:
             members, effects = _members(evolution, p, selection, change)
-            distribution = metrics.order_distribution(members, effects)
+            part = history.probes[p]
+            distribution = metrics.order_distribution(members, effects, part.table.orders, part.n_variables)
             total[:, : distribution.shape[1]] += distribution
         total /= len(probes)
         classes[change] = [OrderRow(k, *map(float, total[:, k])) for k in range(1, highest + 1)]
@@ -307,8 +309,9 @@ def _class_trend(parts: Sequence[ClassSums]) -> ClassTrend:
 def _matching_errors(evolution: Evolution, probe: int) -> tuple[Floats, Floats]:
     """Eq. (14) at every step, with all interactions and with Ω only: two of (T,)."""
     part = evolution.history.probes[probe]
-    encoded = measure_mismatch(part.scores, part.table, evolution.kept(probe))
-    return metrics.relative(part.mismatch.mean, part.scale), metrics.relative(encoded.mean, part.scale)
+    encoded = measure_mismatch(part.scores, part.states, part.table, evolution.kept(probe))
+    everything = part.mismatch if not part.is_estimated else measure_mismatch(part.scores, part.states, part.table)
+    return metrics.relative(everything.mean, part.scale), metrics.relative(encoded.mean, part.scale)
 
 
 def _class_totals(evolution: Evolution, probe: int, selection: Selection, boundary: int | None) -> dict[str, Floats]:

@@ -14,6 +14,7 @@ import numpy as np
 from engine.analysis import metrics
 from engine.analysis.evolution import Change, Evolution
 from engine.analysis.reference import match_probes, reference_signs
+from engine.analysis.run_pairs import sets_of_both
 from engine.analysis.stages import Boundary
 from engine.analysis.verdict import judge
 from engine.analysis.views import Selection, Trends, as_plain, trends
@@ -147,7 +148,7 @@ def _pair_rows(first_name: str, second_name: str, first: Evolution, second: Evol
     for step, now, then in ends:
         counts = []
         for p, q in enumerate(places):
-            own, other = first.omega(p, now), second.omega(q, then)
+            own, other = sets_of_both(first, p, now, second, q, then)
             counts.append([(own & ~other).sum(), (own & other).sum(), (other & ~own).sum()])
         table = np.array(counts, dtype=np.float64)
         union = table.sum(axis=1)

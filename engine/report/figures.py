@@ -275,16 +275,17 @@ def _matching(figure: "Figure", report: "Report") -> None:
     figure.set_size_inches(8.5, 3.2)
     panels = figure.subplots(1, len(shown) + 1, squeeze=False)[0]
     for axes, part in zip(panels, shown, strict=False):
-        scores, effects = part.scores[last].astype(np.float64), part.table.at(last)
+        scores = part.scores[last].astype(np.float64)
+        model = scores[0] + part.table.model(last, part.states)
         order = np.argsort(-scores, kind="stable")
         axes.plot(scores[order], color="#0072b2", linewidth=2.4, alpha=0.5, label="LLM, v")
-        model = scores - metrics.mismatch(scores, effects)
         axes.plot(model[order], color=INK, linewidth=0.8, linestyle="--", label="logical model, h")
         axes.set(title=safe_text(part.probe.id, max_length=20), xlabel="states, sorted by v")
     panels[0].set_ylabel("score, log-odds")
-    errors = [
-        metrics.matching_errors(part.scores[last].astype(np.float64), part.table.at(last)) for part in history.probes
-    ]
+    errors = []
+    for part in history.probes:
+        scores = part.scores[last].astype(np.float64)
+        errors.append(metrics.matching_errors(scores, scores[0] + part.table.model(last, part.states)))
     pooled = np.concatenate(errors)
     pooled = pooled[np.isfinite(pooled)]
     panels[-1].hist(pooled, bins=30, color="#0072b2")
@@ -312,10 +313,11 @@ def _prompt(figure: "Figure", report: "Report") -> None:
     figure.set_size_inches(8.5, 4.2)
     for axes, relation in zip(figure.subplots(1, 2), Relation, strict=True):
         row = effects[relation]
-        subsets = [int(i) for i in np.argsort(-np.abs(row), kind="stable")[:STRONGEST] if row[i]]
+        strongest = [int(i) for i in np.argsort(-np.abs(row), kind="stable")[:STRONGEST] if row[i]]
         joined = " ∧ " if relation is Relation.AND else " ∨ "
+        subsets = [int(part.table.subsets[place]) for place in strongest]
         names = [safe_text(joined.join(part.words_of(subset)), max_length=34) for subset in subsets]
-        values = [float(row[subset]) for subset in subsets]
+        values = [float(row[place]) for place in strongest]
         fill = ["#0072b2" if value > 0 else "none" for value in values]  # negative effects are hatched
         hatch = ["" if value > 0 else "///" for value in values]
         bars = axes.barh(range(len(values)), values, color=fill, edgecolor="#0072b2", hatch=hatch, linewidth=0.8)

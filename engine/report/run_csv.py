@@ -28,16 +28,17 @@ def as_csv(evolution: Evolution, *, base: int = 0) -> str:
     for p, part in enumerate(history.probes):
         table, kept = part.table, evolution.kept(p)
         omega = evolution.omega(p, base).ravel()
-        steps, mask = table.step, (1 << part.n_variables) - 1
+        steps = table.step
         for pair in np.flatnonzero(kept).tolist():
             column, now = int(table.column[pair]), int(steps[pair])
-            subset = column & mask
+            relation, place = divmod(column, table.subsets.size)
+            subset = int(table.subsets[place])
             writer.writerow(
                 (
                     csv_cell(history.name),
                     csv_cell(part.probe.id),
                     int(history.steps[now]),
-                    Relation(column >> part.n_variables).name,
+                    Relation(relation).name,
                     subset,
                     subset.bit_count(),
                     csv_cell(" ".join(part.words_of(subset))),

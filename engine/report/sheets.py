@@ -91,11 +91,15 @@ def raw_sheet(evolution: Evolution, record: StepRecord | None) -> Sheet:
         raise SftscopeError("the step file is not read; choose a step that was extracted")
     rows: list[tuple[Value, ...]] = []
     for index, part in enumerate(evolution.history.probes):
-        where = record.probe_slice(index)
-        columns = (record.scores[where], record.effects.and_effects[where], record.effects.or_effects[where])
-        rows += [
-            (part.probe.id, subset, *map(float, values)) for subset, values in enumerate(zip(*columns, strict=True))
-        ]
+        states, pairs = record.states_of(index).subset, record.pairs_of(index)
+        scores = dict(zip(states.tolist(), record.scores[record.probe_slice(index)].tolist(), strict=True))
+        effects: dict[tuple[int, int], float] = {}
+        for relation, subset, effect in zip(pairs.relation, pairs.subset, pairs.effect, strict=True):
+            effects[int(relation), int(subset)] = float(effect)
+        # of sampled states: those that have a score, and those that have an effect
+        for subset in sorted({*scores, *(subset for _, subset in effects)}):
+            both = (effects.get((relation, subset), 0.0) for relation in Relation)
+            rows.append((part.probe.id, subset, scores.get(subset, math.nan), *both))
     headers = ("probe", "subset", "score", "and_effect", "or_effect")
     return Sheet(f"step file of step {record.step}", headers, rows)
 

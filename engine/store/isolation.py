@@ -18,16 +18,7 @@ import numpy as np
 
 from engine.child import Child, ChildEndedError, confine, limit_memory
 from engine.errors import SftscopeError
-from engine.store.step_record import (
-    COLUMNS,
-    COLUMNS_EFFECTS,
-    MAX_STATES,
-    PER_PROBE,
-    PER_PROBE_EFFECTS,
-    Effects,
-    StepFileError,
-    StepRecord,
-)
+from engine.store.step_record import MAX_STATES, TYPES, StepFileError, StepRecord, columns_of, from_columns
 
 SPARE_MEMORY = 2**28  # bytes beyond what the process had when it started
 _MEMORY_PER_BYTE = 12  # three columns of scores that gzip could not pack, and room for a copy
@@ -35,7 +26,6 @@ SECONDS, LEAST_SECONDS = 10.0, 1.0  # of computing: the bytes are in memory alre
 _BYTES_PER_SECOND = 4e6
 _MAX_HEADER = 2**26
 _READ, _SALVAGE = "read", "salvage"
-_TYPES = {**PER_PROBE, **PER_PROBE_EFFECTS, **COLUMNS, **COLUMNS_EFFECTS}
 
 
 def read_apart(data: bytes, *, source: str) -> StepRecord:
@@ -88,16 +78,7 @@ def _exchange(process: subprocess.Popen[bytes], mode: str, data: bytes, source: 
     if "error" in answer:
         raise StepFileError(str(answer["error"]))
     columns = dict(_columns(process.stdout, answer["lengths"]))
-    effects = None
-    if answer["decomposed"]:
-        effects = Effects(**{name: columns.pop(name) for name in (*PER_PROBE_EFFECTS, *COLUMNS_EFFECTS)})
-    return StepRecord(
-        step=answer["step"],
-        effects=effects,
-        losses=answer["losses"],
-        provenance=answer["provenance"],
-        **columns,
-    )
+    return from_columns(columns, step=answer["step"], losses=answer["losses"], provenance=answer["provenance"])
 
 
 def _header(pipe: IO[bytes]) -> dict[str, Any]:
@@ -113,9 +94,9 @@ def _header(pipe: IO[bytes]) -> dict[str, Any]:
 def _columns(pipe: IO[bytes], lengths: Mapping[str, int]) -> Iterator[tuple[str, Any]]:
     """The columns that follow a header, each as an array of the type that its name has."""
     for name, length in lengths.items():
-        if name not in _TYPES or type(length) is not int or not 0 < length <= MAX_STATES:
+        if name not in TYPES or type(length) is not int or not 0 < length <= MAX_STATES:
             raise ValueError("expected a column of a step file")
-        column = np.empty(length, dtype=_TYPES[name])
+        column = np.empty(length, dtype=TYPES[name])
         if pipe.readinto(column.data.cast("B")) != column.nbytes:  # type: ignore[attr-defined]
             raise EOFError
         yield name, column
@@ -151,12 +132,9 @@ def serve() -> None:
 
 
 def _send_record(answers: IO[bytes], record: StepRecord) -> None:
-    columns: dict[str, Any] = {name: getattr(record, name) for name in (*PER_PROBE, *COLUMNS)}
-    if record.effects is not None:
-        columns |= {name: getattr(record.effects, name) for name in (*PER_PROBE_EFFECTS, *COLUMNS_EFFECTS)}
+    columns = columns_of(record)
     content = {
         "step": record.step,
-        "decomposed": record.effects is not None,
         "losses": dict(record.losses),
         "provenance": dict(record.provenance),
         "lengths": {name: column.size for name, column in columns.items()},

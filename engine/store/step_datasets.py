@@ -14,22 +14,25 @@ from typing import Any
 import h5py
 import numpy as np
 
+from engine.interactions import Relation
 from engine.store.step_record import (
     CHUNK,
-    COLUMNS,
     COLUMNS_EFFECTS,
+    MAX_SAMPLED_VARIABLES,
     MAX_STATES,
     MAX_STEP,
     MAX_VARIABLES,
-    PER_PROBE,
-    PER_PROBE_EFFECTS,
-    Effects,
+    SAMPLED_VERSION,
+    TYPES,
     StepFileError,
     StepRecord,
+    dataset_names,
+    expected_length,
+    from_columns,
 )
 from engine.text import safe_text
 
-_MAX_LENGTH = {"meta": 2**24, "n_variables": 2**20}
+_MAX_LENGTH = {"meta": 2**24, "n_variables": 2**20, "n_effects": 2**24}
 _PLAIN = (h5py.h5z.FILTER_FLETCHER32,)
 _PACKED = (h5py.h5z.FILTER_SHUFFLE, h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_FLETCHER32)
 _CHECKSUM_BYTES = 4
@@ -54,8 +57,7 @@ def salvage_datasets(data: bytes, *, source: str) -> StepRecord:
     try:
         with h5py.File(io.BytesIO(data), "r") as file:
             meta = _read_meta(file, source)
-            n_variables, offsets = _read_sizes(file, source)
-            return _record(file, meta, n_variables, offsets, source, decomposed=False)
+            return _record(file, meta, source, sampled=meta.get("version") == SAMPLED_VERSION, decomposed=False)
     except StepFileError:
         raise
     except Exception as error:  # as in `read_datasets`
@@ -64,54 +66,83 @@ def salvage_datasets(data: bytes, *, source: str) -> StepRecord:
 
 def _read_root(file: Any, source: str) -> StepRecord:
     meta = _read_meta(file, source)
-    decomposed = meta.get("stage") == "decomposed"
-    expected = {"meta", "offsets", *PER_PROBE, *COLUMNS}
-    if decomposed:
-        expected |= {*PER_PROBE_EFFECTS, *COLUMNS_EFFECTS}
+    decomposed, sampled = meta.get("stage") == "decomposed", meta.get("version") == SAMPLED_VERSION
+    expected = {"meta", *dataset_names(sampled=sampled, decomposed=decomposed)}
     if len(file) != len(expected) or set(file) != expected:
         raise StepFileError(f"{source}: expected the datasets {', '.join(sorted(expected))} and no others")
-    n_variables, offsets = _read_sizes(file, source)
-    return _record(file, meta, n_variables, offsets, source, decomposed=decomposed)
+    return _record(file, meta, source, sampled=sampled, decomposed=decomposed)
 
 
-def _read_sizes(file: Any, source: str) -> tuple[Any, Any]:
-    """n of each probe, (P,), and where its columns begin, (P + 1,)."""
-    n_variables = _column(file, "n_variables", "<i4", None, source)
-    if n_variables.min() < 1 or n_variables.max() > MAX_VARIABLES:
-        raise StepFileError(f"{source}: n_variables: expected 1…{MAX_VARIABLES} for every probe")
-    offsets = np.concatenate([[0], np.cumsum(np.int64(1) << n_variables.astype(np.int64))])
-    if not np.array_equal(_column(file, "offsets", "<i8", n_variables.size + 1, source), offsets):
-        raise StepFileError(f"{source}: offsets do not fit n_variables")
-    return n_variables, offsets
-
-
-def _record(
-    file: Any, meta: dict[str, Any], n_variables: Any, offsets: Any, source: str, *, decomposed: bool
-) -> StepRecord:
-    per_probe = {**PER_PROBE, **(PER_PROBE_EFFECTS if decomposed else {})}
-    columns = {**COLUMNS, **(COLUMNS_EFFECTS if decomposed else {})}
-    values = {
-        name: _column(file, name, dtype, n_variables.size, source)
-        for name, dtype in per_probe.items()
-        if name != "n_variables"
-    }
-    values |= {name: _column(file, name, dtype, int(offsets[-1]), source) for name, dtype in columns.items()}
-    for name in ("scores", "zeta", *COLUMNS_EFFECTS):
-        if name in values and not np.isfinite(values[name]).all():
-            raise StepFileError(f"{source}: {name}: expected finite values")
-    effects = None
-    if decomposed:
-        effects = Effects(**{name: values.pop(name) for name in (*PER_PROBE_EFFECTS, *COLUMNS_EFFECTS)})
-        if effects.and_effects[offsets[:-1]].any() or effects.or_effects[offsets[:-1]].any():
+def _record(file: Any, meta: dict[str, Any], source: str, *, sampled: bool, decomposed: bool) -> StepRecord:
+    columns = _read_sizes(file, source, sampled=sampled)
+    states = int(columns["offsets"][-1])
+    for name in dataset_names(sampled=sampled, decomposed=decomposed):
+        if name not in columns:
+            columns[name] = _column(file, name, TYPES[name], expected_length(name, columns, states), source)
+            _check_values(name, columns, source)
+    if decomposed and not sampled:
+        first = columns["offsets"][:-1]
+        if columns["and_effects"][first].any() or columns["or_effects"][first].any():
             raise StepFileError(f"{source}: effects: expected 0 at the empty set")
-    return StepRecord(
+    return from_columns(
+        columns,
         step=meta["step"],
-        n_variables=n_variables,
-        effects=effects,
         losses={name: _loss(value) for name, value in meta["losses"].items()},
         provenance=meta["provenance"],
-        **values,
     )
+
+
+def _read_sizes(file: Any, source: str, *, sampled: bool) -> dict[str, Any]:
+    """n of each probe, (P,), its number of states, and where its columns begin, (P + 1,), by name."""
+    columns = {"n_variables": _column(file, "n_variables", "<i4", None, source)}
+    n_variables, most = columns["n_variables"], MAX_SAMPLED_VARIABLES if sampled else MAX_VARIABLES
+    if n_variables.min() < 1 or n_variables.max() > most:
+        raise StepFileError(f"{source}: n_variables: expected 1…{most} for every probe")
+    sizes = np.int64(1) << np.minimum(n_variables, MAX_VARIABLES).astype(np.int64)
+    if sampled:
+        columns["n_states"] = _column(file, "n_states", "<i8", n_variables.size, source)
+        # of more words there are more states than may be stored
+        if (
+            columns["n_states"].min() < 2
+            or (columns["n_states"] > np.where(n_variables > MAX_VARIABLES, MAX_STATES, sizes)).any()
+        ):
+            raise StepFileError(f"{source}: n_states: expected 2…2^n for every probe")
+        sizes = columns["n_states"]
+    columns["offsets"] = _column(file, "offsets", "<i8", n_variables.size + 1, source)
+    if not np.array_equal(columns["offsets"], np.concatenate([[0], np.cumsum(sizes)])):
+        raise StepFileError(f"{source}: offsets do not fit the masked states of the probes")
+    return columns
+
+
+def _check_values(name: str, columns: dict[str, Any], source: str) -> None:
+    """Refuse values that no sound writer makes, and that a reader would trip over."""
+    values, offsets = columns[name], columns["offsets"]
+    n_variables = columns["n_variables"]
+    full = np.uint64(2**64 - 1) >> (64 - n_variables).astype(np.uint64)
+    ends = (offsets[:-1], offsets[1:] - 1)
+    problem = ""
+    if name in ("scores", "zeta", "effect", *COLUMNS_EFFECTS):
+        problem = "" if np.isfinite(values).all() else "finite values"
+    elif name == "states":
+        rising = values[1:] > values[:-1]
+        rising[offsets[1:-1] - 1] = True
+        sound = rising.all() and not values[ends[0]].any() and np.array_equal(values[ends[1]], full)
+        problem = "" if sound else "ascending masked states of each probe, the empty and the full one among them"
+    elif name == "held_out":
+        problem = "" if values.max() <= 1 and not values[ends[0]].any() and not values[ends[1]].any() else "0 or 1"
+    elif name == "n_effects":
+        sound = values.min() >= 0 and values.max() <= MAX_STATES and values.size % n_variables.size == 0
+        problem = "" if sound and values.sum() <= MAX_STATES else "a number of effects for each probe and replicate"
+    elif name == "relation":
+        problem = "" if values.max() <= max(Relation) else "0 or 1"
+    elif name == "subset":
+        n_effects = columns["n_effects"]
+        own = np.repeat(full, n_effects.size // n_variables.size)
+        inside = np.repeat(own, n_effects)
+        sound = (values[: inside.size] & ~inside == 0).all() and values[: inside.size].all()
+        problem = "" if sound else "words of the probe, at least one"
+    if problem:
+        raise StepFileError(f"{source}: {name}: expected {problem}")
 
 
 def _read_meta(file: Any, source: str) -> dict[str, Any]:

@@ -1,9 +1,9 @@
 """One checkpoint's results as one immutable HDF5 file: the format, its writer and its careful reader.
 
-Format `sftscope-step`, version 1
----------------------------------
+Format `sftscope-step`, versions 1 and 2
+----------------------------------------
 The first 512 bytes are an HDF5 user block, text padded with line feeds: the line
-``sftscope-step 1``, then ``sha256 HEX`` of all bytes after the block. The HDF5 part holds these
+``sftscope-step 1`` (or 2), then ``sha256 HEX`` of all bytes after the block. The HDF5 part holds these
 datasets in its root and nothing else; P ≥ 1 probes, M = Σ_p 2^n_p ≤ 2^24 masked states. Probe p
 owns ``[offsets[p], offsets[p+1])`` of each column over masked states, indexed by subset. All are
 stored in chunks of at most 65,536 values, every chunk present, with fletcher32 alone or shuffle,
@@ -25,10 +25,23 @@ and_effects    float64 M         I_and(S), 0 at the empty set
 or_effects     float64 M         I_or(S), 0 at the empty set and at singletons
 ============== ======= ========= =====================================================
 
+Version 2 is written where not all masked states of every probe are there, with n up to 64. Probe p owns
+``n_states[p]`` states, M = Σ_p n_states[p], ascending from the empty to the full one, and in place of the last two:
+
+============== ======= ========= =====================================================
+n_states       int64   P         masked states of each probe
+states         uint64  M         bitmask of the words that are present
+held_out       uint8   M         1 where the state was not matched but predicted
+n_effects      int64   P (1 + B) effects that are not 0: of probe 0, of its B replicates, of probe 1 …
+relation       uint8   E         0 AND, 1 OR
+subset         uint64  E         bitmask of the words of the interaction
+effect         float64 E         I; E = max(Σ n_effects, 1), with one row of zeros where there is no effect at all
+============== ======= ========= =====================================================
+
 An effect that the optimum does not use is exactly 0, and gzip leaves nothing of zeros: at n = 16 the effects of an
 LLM take some 64 kB a probe instead of 1 MiB.
 
-A draft (stage ``scored``) lacks the last five, and may hold the first probes of the run only. Scores,
+A draft (stage ``scored``) lacks all from zeta on, and may hold the first probes of the run only. Scores,
 ζ and effects are finite. A loss that is not finite (a training that diverged) is null in meta and NaN
 in a record. In the provenance, ``verify`` is {"states": K, "largest_difference": [per probe]}: K masked
 states a probe were scored again, which gave `noise`, and the largest change of v among them, null where
@@ -56,17 +69,19 @@ from engine.store.isolation import read_apart, salvage_apart
 from engine.store.plain_files import read_plain
 from engine.store.step_record import (
     CHUNK,
-    COLUMNS,
     COLUMNS_EFFECTS,
+    MAX_SAMPLED_VARIABLES,
     MAX_STATES,
     MAX_VARIABLES,
-    PER_PROBE_EFFECTS,
+    SAMPLED_VERSION,
+    VERSION,
     StepFileError,
     StepRecord,
+    columns_of,
+    expected_length,
 )
 
 FORMAT = "sftscope-step"
-VERSION = 1
 USER_BLOCK = 512
 MAX_FILE_BYTES = 2**29
 
@@ -76,27 +91,19 @@ def to_bytes(record: StepRecord) -> bytes:
 
     ValueError for columns that do not fit together, SftscopeError for values that are not finite.
     """
-    _check_record(record)
+    columns = columns_of(record)
+    _check_record(record, columns)
+    version = VERSION if record.sample is None else SAMPLED_VERSION
     meta = {
         "format": FORMAT,
-        "version": VERSION,
+        "version": version,
         "step": record.step,
         "stage": "scored" if record.effects is None else "decomposed",
         "losses": _without_nan(dict(record.losses)),
         "provenance": _without_nan(dict(record.provenance)),
     }
     encoded = json.dumps(meta, ensure_ascii=False, sort_keys=True, allow_nan=False).encode()
-    arrays: dict[str, Any] = {
-        "meta": np.frombuffer(encoded, dtype="|u1"),
-        "n_variables": record.n_variables.astype("<i4"),
-        "offsets": record.offsets.astype("<i8"),
-        "target": record.target.astype("<i8"),
-        "noise": record.noise.astype("<f8"),
-        "scores": record.scores.astype("<f8"),
-    }
-    if record.effects is not None:
-        for name in (*PER_PROBE_EFFECTS, *COLUMNS_EFFECTS):
-            arrays[name] = getattr(record.effects, name).astype("<f8")
+    arrays: dict[str, Any] = {"meta": np.frombuffer(encoded, dtype="|u1"), **columns}
     import h5py  # 0.1 s and 10 MB: whoever only reads leaves them to the child
 
     buffer = io.BytesIO()
@@ -114,7 +121,7 @@ def to_bytes(record: StepRecord) -> bytes:
                 track_times=False,
             )
     body = buffer.getvalue()[USER_BLOCK:]
-    return _user_block(body) + body
+    return _user_block(body, version) + body
 
 
 def read_step_file(path: Path) -> StepRecord:
@@ -152,42 +159,39 @@ def from_bytes(data: bytes, *, source: str) -> StepRecord:
     return read_datasets(data, source=source)
 
 
-def _user_block(body: bytes | memoryview) -> bytes:
+def _user_block(body: bytes | memoryview, version: int) -> bytes:
     digest = hashlib.sha256(body).hexdigest()
-    return f"{FORMAT} {VERSION}\nsha256 {digest}\n".encode().ljust(USER_BLOCK, b"\n")
+    return f"{FORMAT} {version}\nsha256 {digest}\n".encode().ljust(USER_BLOCK, b"\n")
 
 
 def _check_user_block(data: bytes, source: str) -> None:
     name, _, version = data[:USER_BLOCK].partition(b"\n")[0].partition(b" ")
     if name != FORMAT.encode() or not version.isdigit() or len(data) <= USER_BLOCK:
         raise StepFileError(f"{source}: not a step file of sftscope")
-    if int(version) > VERSION:
+    if int(version) > SAMPLED_VERSION:
         raise StepFileError(
-            f"{source}: format version {int(version)} is newer than the {VERSION} that this sftscope reads; "
+            f"{source}: format version {int(version)} is newer than the {SAMPLED_VERSION} that this sftscope reads; "
             "update sftscope"
         )
-    if data[:USER_BLOCK] != _user_block(memoryview(data)[USER_BLOCK:]):
+    if data[:USER_BLOCK] != _user_block(memoryview(data)[USER_BLOCK:], int(version)):
         raise StepFileError(f"{source}: damaged: its bytes do not match its hash; extract this step again")
 
 
-def _check_record(record: StepRecord) -> None:
+def _check_record(record: StepRecord, columns: Mapping[str, Any]) -> None:
     """ValueError where the record's columns do not have the lengths that the format asks for."""
     probes, states = record.n_variables.size, int(record.offsets[-1])
-    if not probes or record.n_variables.min() < 1 or record.n_variables.max() > MAX_VARIABLES:
-        raise ValueError(f"expected probes of 1…{MAX_VARIABLES} words, got {record.n_variables}")
+    most = MAX_VARIABLES if record.sample is None else MAX_SAMPLED_VARIABLES
+    if not probes or record.n_variables.min() < 1 or record.n_variables.max() > most:
+        raise ValueError(f"expected probes of 1…{most} words, got {record.n_variables}")
     if states > MAX_STATES:
         raise SftscopeError(
             f"step {record.step}: {states} masked states are more than a step file may hold ({MAX_STATES}); "
             "use fewer probes or fewer words"
         )
-    columns: dict[str, Any] = {"target": record.target, "noise": record.noise, "scores": record.scores}
-    if record.effects is not None:
-        columns |= {name: getattr(record.effects, name) for name in (*PER_PROBE_EFFECTS, *COLUMNS_EFFECTS)}
     for name, column in columns.items():
-        expected = states if name in (*COLUMNS, *COLUMNS_EFFECTS) else probes
-        if column.shape != (expected,):
+        if (expected := expected_length(name, columns, states)) and column.shape != (expected,):
             raise ValueError(f"{name}: expected shape ({expected},), got {column.shape}")
-        if name in ("scores", "zeta", *COLUMNS_EFFECTS) and not np.isfinite(column).all():
+        if name in ("scores", "zeta", "effect", *COLUMNS_EFFECTS) and not np.isfinite(column).all():
             raise SftscopeError(f"step {record.step}: {name} are not finite; did the training diverge?")
 
 

@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 
 from engine.errors import SftscopeError
-from engine.interactions import TINY_SHARE, logical_model
+from engine.interactions import TINY_SHARE
+from engine.sampling import model_at
 from engine.store import StepFileError, StepRecord
 from engine.store.checkpoints import Checkpoint
 from engine.store.hashes import array_sha256
@@ -92,10 +93,11 @@ def _mismatches(run: Inspection, record: StepRecord, other: Seen | None) -> Iter
 
 def _excess(record: StepRecord, index: int) -> float:
     """By how much |h - v| of one probe exceeds ζ, beyond rounding and what tiny effects make up; Eq. (3)."""
-    part = record.probe_slice(index)
+    part, states, pairs = record.probe_slice(index), record.states_of(index), record.pairs_of(index)
     assert record.effects is not None
     scores = record.scores[part]
-    model = logical_model(scores[0], record.effects.and_effects[part], record.effects.or_effects[part])
+    model = scores[0] + model_at(states, pairs.relation, pairs.subset, pairs.effect)
+    scores, model = scores[~states.held_out], model[~states.held_out]  # the others are predicted, not matched
     allowed = record.effects.zeta[index] * (1 + TINY_SHARE) + _ROUNDING * np.abs(scores - scores[0]).max()
     return float(np.abs(model - scores).max() - allowed)
 

@@ -21,6 +21,8 @@ from engine.analysis.stages import find_boundary
 from engine.analysis.thresholds import ThresholdRule
 from engine.analysis.views import Selection, backbone, orders_view, trends
 from engine.probes import Probe
+from engine.sampling import every_state
+from engine.store import Pairs
 
 
 def long_run(steps: int, probes: int, n: int, share: float) -> RunHistory:
@@ -34,13 +36,15 @@ def long_run(steps: int, probes: int, n: int, share: float) -> RunHistory:
             column = np.flatnonzero(rng.random(2 << n) < share)
             column = column[column % (1 << n) > 0]
             effect = rng.laplace(size=column.size)
-            pairs.append((column.astype(np.uint16), (0.01 * effect * np.abs(effect)).astype(dtype)))
-        table = EffectTable.of_steps(n, pairs, dtype)
+            relation, subset = np.divmod(column, 1 << n)
+            strength = (0.01 * effect * np.abs(effect)).astype(dtype)
+            pairs.append(Pairs(relation.astype(np.uint8), subset.astype(np.uint16), strength))
+        table = EffectTable.of_pairs(n, pairs, dtype)
         scores = rng.normal(size=(steps, 1 << n)).astype(dtype)
         spans = tuple((2 * i, 2 * i + 1) for i in range(n))
         probe = Probe(f"p{index:03d}", "", "a b c d e f g h i j k l m"[: 2 * n - 1], "x", spans)
         flat = np.full(steps, 0.01)
-        parts.append(ProbeHistory(probe, {}, scores, table, flat, flat * 1e-9, flat * 1e-3))
+        parts.append(ProbeHistory(probe, {}, every_state(n), scores, table, flat, flat * 1e-9, flat * 1e-3))
     losses = {"eval": np.linspace(2, 1, steps)}
     return RunHistory("long", np.arange(steps, dtype=np.int64), losses, tuple(parts), {})
 
