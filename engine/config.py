@@ -91,7 +91,7 @@ class DataSettings:
 @dataclass(frozen=True, kw_only=True)
 class ProbeSettings:
     file: str = _setting("the probes, JSONL", path="file")
-    n_words: int = _setting("words per probe that become variables", 10, at_least=1, at_most=16)
+    n_words: int = _setting("words per probe that become variables; see masked_states", 10, at_least=1, at_most=64)
     seed: int = _setting("seed of the choice of words", 0, at_least=0, at_most=MAX_SEED)
 
 
@@ -157,6 +157,8 @@ class ExtractionSettings:
     )
     zeta: float = _setting("noise bound as a share of |v0(x_N) - v0(x_∅)| at step 0", 0.02, at_least=0, at_most=0.5)
     tolerance: float = _setting("largest certified relative gap accepted", 1e-3, above=0, at_most=0.1)
+    masked_states: int = _setting("so many of a probe that has more, sampled; 0: all", 0, at_least=0, at_most=65536)
+    replicates: int = _setting("estimates from resampled masked states, for intervals", 10, at_least=0, at_most=100)
     check_states: int = _setting(
         "masked states per probe scored again without the tree, for the noise and as a check; --verify K overrides",
         8,

@@ -125,7 +125,7 @@ def probes_are_whole(folder: RunFolder, hashes: Mapping[str, Any]) -> bool:
 
 def _begin(settings: RunSettings, resolved: RunSettings, folder: RunFolder, config: Path) -> None:
     """Write run.toml and probes.jsonl, or check that those there belong to the same run."""
-    from engine.extraction.masking import probe_targets
+    from engine.extraction.masking import probe_targets, states_of
     from engine.llm.collisions import collision_warning
     from engine.llm.loading import device_name, model_name, resolve_device, templated_tokenizer, versions
     from engine.llm.prompts import resolve_template, template_hash
@@ -133,6 +133,8 @@ def _begin(settings: RunSettings, resolved: RunSettings, folder: RunFolder, conf
     from engine.training.sources import content_hash, source_of
 
     probes = read_probes(Path(resolved.probes.file), n_words=resolved.probes.n_words, seed=resolved.probes.seed)
+    for probe in probes:
+        states_of(probe, settings.extraction.masked_states, settings.extraction.seed)  # where there is a way to
     tokenizer = templated_tokenizer(resolved.model)
     template = resolve_template(tokenizer, resolved.model.template)
     rows = write_probes(probes, probe_targets(probes, tokenizer, template, resolved.extraction.target))
@@ -179,7 +181,7 @@ def begin_attached(tables: Mapping[str, Any], out: Path, attached: Mapping[str, 
     tables: the settings, without data and training; their paths are absolute or relative to `out`. attached: what
     is known of the training, for readers of run.toml.
     """
-    from engine.extraction.masking import probe_targets
+    from engine.extraction.masking import probe_targets, states_of
     from engine.llm.loading import device_name, model_name, resolve_device, templated_tokenizer, versions
     from engine.llm.prompts import resolve_template, template_hash
 
@@ -187,6 +189,8 @@ def begin_attached(tables: Mapping[str, Any], out: Path, attached: Mapping[str, 
     settings = settings_from_tables(tables, trained_here=False)
     resolved = resolve_paths(replace(settings, probes=replace(settings.probes, file=str(probes_file.absolute()))), out)
     probes = read_probes(probes_file, n_words=resolved.probes.n_words, seed=resolved.probes.seed)
+    for probe in probes:
+        states_of(probe, settings.extraction.masked_states, settings.extraction.seed)  # where there is a way to
     tokenizer = templated_tokenizer(resolved.model)
     template = resolve_template(tokenizer, resolved.model.template)
     rows = write_probes(probes, probe_targets(probes, tokenizer, template, resolved.extraction.target))

@@ -15,7 +15,7 @@ import torch
 
 from engine.config import RunSettings, load_settings, resolve_paths
 from engine.extraction import plan as scoring
-from engine.extraction.masking import MaskedPrompt, baseline_vector, mask_probe
+from engine.extraction.masking import MaskedPrompt, baseline_vector, masked_prompts
 from engine.extraction.precision import AUTO
 from engine.extraction.prefix_tree import shared_prefix
 from engine.extraction.scoring import Scorer
@@ -145,7 +145,7 @@ def _measure(settings: RunSettings) -> _Plan:
     llm = load_llm(settings.model, dtype=training_dtype(settings.model, settings.training))
     load_seconds = time.perf_counter() - started
     template = resolve_template(llm.tokenizer, settings.model.template)
-    prompts = [mask_probe(probe, llm.tokenizer, template, settings.extraction.target) for probe in probes]
+    prompts = masked_prompts(probes, llm.tokenizer, template, settings.extraction)
     rows = training.count_work(settings, llm.tokenizer, template)
     scorer = _scorer(settings, llm, prompts)
     speed = scoring.measure_speed(scorer, prompts, zeta=settings.extraction.zeta)

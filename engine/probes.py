@@ -18,7 +18,7 @@ from typing import Any
 from engine.errors import SftscopeError
 from engine.text import safe_text
 
-MAX_VARIABLES = 16  # 65,536 masked states, all of which are scored and decomposed
+MAX_VARIABLES = 64  # of more than 16 the masked states are sampled
 Span = tuple[int, int]
 
 # Function words that carry little of their own. Negations are content here: they flip an answer.

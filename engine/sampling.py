@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from engine.errors import SftscopeError
 from engine.interactions import Bools, Floats, Relation, Subsets, all_subsets, logical_model
 
+MOST_ENUMERATED = 16  # words: 65,536 masked states, all of which are scored and decomposed
 MOST_WORDS = 64
 HELD_OUT = 0.2  # of a sample: not matched, but predicted, which is how far an estimate can be believed
 
@@ -33,7 +34,7 @@ class States:
     @property
     def are_all(self) -> bool:
         """Whether these are all 2^n, in the order of their subsets: nothing is estimated then."""
-        return self.n <= 16 and self.subset.size == 1 << self.n and not self.held_out.any()
+        return self.n < 32 and self.subset.size == 1 << self.n and not self.held_out.any()
 
 
 @lru_cache(maxsize=32)
@@ -55,10 +56,23 @@ def sample_states(n: int, count: int, seed: int = 0, held_out: float = HELD_OUT)
     seen = {0: None, full: None}
     while len(seen) < count:
         seen.setdefault(sum(1 << int(word) for word in random.permutation(n)[: random.integers(1, n)]))
-    subset = np.sort(np.array(list(seen), dtype=np.uint64))
-    out = np.zeros(count, dtype=bool)
-    out[1 + random.permutation(count - 2)[: round(held_out * (count - 2))]] = True
-    return States(n, subset, out)
+    return hold_out(n, np.array(list(seen), dtype=np.uint64), seed, held_out)
+
+
+def hold_out(n: int, subset: Subsets, seed: int = 0, share: float = HELD_OUT) -> States:
+    """These masked states, of which a share is held out; the empty and the full one must be there.
+
+    Raises SftscopeError where they are not, or where a state is there twice.
+    """
+    ordered = np.unique(subset)
+    if ordered.size < 2 or int(ordered[0]) or int(ordered[-1]) != (1 << n) - 1:
+        raise SftscopeError("the masked states with no word and with all words must be there once each")
+    if ordered.size != subset.size:
+        raise SftscopeError(f"{subset.size - ordered.size} masked states are there twice; give each once")
+    inner = ordered.size - 2
+    out = np.zeros(ordered.size, dtype=bool)
+    out[1 + np.random.default_rng(seed).permutation(inner)[: round(share * inner)]] = True
+    return States(n, ordered, out)
 
 
 def triggers(states: Subsets, relation: NDArray[Any], subset: Subsets) -> Bools:

@@ -7,11 +7,13 @@ import pytest
 from scipy.optimize import linprog
 from test_cli import fails_with_one_line, sftscope
 
-from engine.decomposition import decompose
-from engine.decomposition.estimated import estimate, sample_masks
+from engine.decomposition import decompose, estimated
+from engine.decomposition.estimated import estimate, held_out_r2, resampled
 from engine.decomposition.lattice_program import effect_weights
-from engine.decomposition.sampled_program import SampledProgram, entries, subsets_of
+from engine.decomposition.sampled_program import ColumnProgram, SampledProgram, masks_of, subsets_of
 from engine.errors import SftscopeError
+from engine.interactions import orders, orders_of
+from engine.sampling import HELD_OUT, States, every_state, sample_states, triggers
 
 
 def planted_game(n, terms, seed):
@@ -21,108 +23,159 @@ def planted_game(n, terms, seed):
         order = int(random.integers(1, 5))
         subset = sum(1 << int(i) for i in random.choice(n, order, replace=False))
         relation = int(random.integers(0, 2)) if order > 1 else 0
+        if any(_is_ambiguous(relation, subset, *other) for other in game):
+            continue
         game[relation, subset] = float(random.choice([-1, 1]) * random.uniform(0.5, 2.0))
     relation, subset = zip(*game, strict=True)
     return np.array(relation), np.array(subset, dtype=np.uint64), np.array(list(game.values()))
 
 
-def scores_of(game, masks):
+def _is_ambiguous(relation, subset, other_relation, other):
+    """A word and an OR of it and another: x_i + x_j = AND_ij + OR_ij at equal cost, so either may be found."""
+    pairs = ((relation, subset, other), (other_relation, other, subset))
+    return any(
+        kind == 1 and pair.bit_count() == 2 and word.bit_count() == 1 and word & pair for kind, pair, word in pairs
+    )
+
+
+def scores_of(game, subsets):
     relation, subset, effect = game
-    return -3.0 + entries(subsets_of(masks), relation, subset) @ effect
+    return -3.0 + triggers(subsets, relation, subset) @ effect
 
 
-@pytest.mark.parametrize(("n", "terms", "count"), [(17, 6, 220), (20, 8, 260), (64, 4, 240)])
+@pytest.mark.parametrize(
+    ("n", "terms", "count"), [(12, 6, 200), (17, 6, 220), (20, 12, 400), (40, 8, 400), (64, 6, 400)]
+)
 def test_planted_games_are_found_and_predict_what_was_held_out(n, terms, count):
-    game, masks = planted_game(n, terms, seed=n), sample_masks(n, count)
-    scores = scores_of(game, masks)
-    made = estimate(masks, scores, zeta=1e-3 * np.ptp(scores))
+    game, states = planted_game(n, terms, seed=n), sample_states(n, count)
+    scores = scores_of(game, states.subset)
+    made = estimate(states, scores, zeta=1e-3 * np.ptp(scores))
     strong = np.abs(made.effect) > 0.05 * np.abs(made.effect).max()
     found = set(zip(made.relation[strong].tolist(), made.subset[strong].tolist(), strict=True))
     assert found == set(zip(game[0].tolist(), game[1].tolist(), strict=True))
-    assert made.held_out_r2 >= 0.99
+    assert held_out_r2(states, scores, made.model(states.subset)) >= 0.99
     assert made.gap <= 1e-3
     assert made.mismatch <= made.zeta * 1.001
-    fresh = sample_masks(n, 400, seed=99)
+    fresh = sample_states(n, 400, seed=99).subset
     assert np.corrcoef(made.model(fresh), scores_of(game, fresh))[0, 1] > 0.995
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_the_certificate_is_the_optimum_of_all_columns_at_once(seed):
-    """n = 5: each of the 2·(2^5 − 1 − 1) − 5 columns written down and given to HiGHS in one piece."""
-    random = np.random.default_rng(seed)
-    masks = sample_masks(5, 20, seed)
-    masks = masks[masks.any(axis=1)]
-    v = random.normal(size=len(masks))
-    program, zeta = SampledProgram(masks), 0.05
-    solved = program.solve(v, zeta, tolerance=1e-9)
-    columns = np.flatnonzero(np.isfinite(program._least.ravel()))
-    relation, subset = program.split(columns)
-    assert len(columns) == 2 * 30 - 5
-    weights, block = effect_weights(5)[relation, subset], entries(subsets_of(masks), relation, subset)
+@pytest.mark.parametrize("most_on_lattice", [0, 14])
+def test_the_certificate_is_the_optimum_of_all_columns_at_once(seed, most_on_lattice, monkeypatch):
+    """n = 5: each column written down and given to HiGHS in one piece; of up to four words, or of all five."""
+    monkeypatch.setattr(estimated, "MOST_ON_LATTICE", most_on_lattice)
+    states = sample_states(5, 20, seed, held_out=0.0)
+    v = np.concatenate([[0.0], np.random.default_rng(seed).normal(size=19)])
+    made, zeta = estimate(states, v, 0.05, tolerance=1e-6), 0.05
+    most = 5 if most_on_lattice else 4
+    relation, subset = np.divmod(np.arange(64), 32)
+    kept = (orders(5)[subset] >= 1 + relation) & (orders(5)[subset] <= most)
+    relation, subset = relation[kept], subset[kept].astype(np.uint64)
+    assert len(subset) == (2 * 31 - 5 if most_on_lattice else 2 * 30 - 5)
+    block = triggers(states.subset[1:], relation, subset).astype(float)
+    weights = effect_weights(5)[relation, subset.astype(int)]
     whole = linprog(
         np.concatenate([weights, weights]),
         A_ub=np.block([[block, -block], [-block, block]]),
-        b_ub=np.concatenate([v + zeta, zeta - v]),
+        b_ub=np.concatenate([v[1:] + zeta, zeta - v[1:]]),
     )
-    assert solved.missed <= 1e-9
-    assert solved.lower_bound <= whole.fun * (1 + 1e-9)
-    assert solved.objective == pytest.approx(whole.fun, rel=2e-5)
+    assert made.mismatch <= zeta * (1 + 1e-6)
+    assert made.objective * (1 - made.gap) <= whole.fun * (1 + 1e-9)
+    assert made.objective == pytest.approx(whole.fun, rel=2e-5)
+    assert made.gap <= 1e-3
 
 
 def test_the_prices_of_all_columns_are_those_of_the_columns_written_down():
-    masks = sample_masks(9, 60)
+    masks = masks_of(sample_states(9, 60).subset, 9)
     program, u = SampledProgram(masks), np.random.default_rng(0).normal(size=60)
     relation, subset = program.split(np.arange(program.n_columns))
     assert len(subset) == 2 * sum((9, 36, 84, 126))
+    assert np.array_equal(program.columns_of(relation, subset), np.arange(program.n_columns))
     np.testing.assert_allclose(
-        program.prices(u).ravel(), entries(subsets_of(masks), relation, subset).T @ u, atol=1e-12
+        program.prices(u).ravel(), triggers(subsets_of(masks), relation, subset).T @ u, atol=1e-12
     )
 
 
+def test_some_columns_and_a_price_for_what_is_missed_are_a_program_like_any_other():
+    """Products, normal matrix and entries against D written down."""
+    random = np.random.default_rng(0)
+    block = (random.random((6, 4)) < 0.5).astype(float)
+    program, whole = ColumnProgram(block, np.ones(4), 9.0), np.hstack([block, np.eye(6)])
+    x, u, theta, diagonal = random.normal(size=10), random.normal(size=6), random.random(10), random.random(6)
+    np.testing.assert_allclose(program.model(x), whole @ x)
+    np.testing.assert_allclose(program.prices(u), whole.T @ u)
+    expected = whole @ np.diag(theta) @ whole.T + np.diag(diagonal)
+    np.testing.assert_allclose(program.normal_matrix(theta, diagonal), expected)
+    rows, columns = np.array([4, 1]), np.array([2, 5, 0, 8])
+    np.testing.assert_array_equal(program.entries(rows, columns), whole[np.ix_(rows, columns)])
+    assert program.cost(x) == pytest.approx(np.abs(x[:4]).sum() + 9.0 * np.abs(x[4:]).sum())
+
+
 def test_with_every_state_it_is_the_exact_decomposition():
-    masks = np.array([[subset >> i & 1 for i in range(4)] for subset in range(16)], dtype=bool)
     scores = np.random.default_rng(3).normal(size=16)
     exact = decompose(scores[None], 0.1)
-    made = estimate(masks, scores, 0.1, held_out=0.0, tolerance=1e-9)
+    made = estimate(every_state(4), scores, 0.1, tolerance=1e-9)
     effects = np.zeros((2, 16))
     effects[made.relation, made.subset.astype(int)] = made.effect
     np.testing.assert_allclose(effects, np.stack([exact.and_effects[0], exact.or_effects[0]]), atol=1e-6)
-    assert np.isnan(made.held_out_r2)
+    assert np.isnan(held_out_r2(made.states, scores, made.model(made.states.subset)))
 
 
 def test_scores_without_structure_are_seen_by_the_held_out_states():
-    masks = sample_masks(20, 200)
-    made = estimate(masks, np.random.default_rng(1).normal(size=200), zeta=0.05)
+    states = sample_states(20, 200)
+    scores = np.random.default_rng(1).normal(size=200)
+    made = estimate(states, scores, zeta=0.05)
     assert made.mismatch <= 0.0501
-    assert made.held_out_r2 < 0.3
+    assert held_out_r2(states, scores, made.model(states.subset)) < 0.3
 
 
-def test_the_same_masks_at_every_step():
-    masks = sample_masks(40, 300, seed=7)
-    assert np.array_equal(masks, sample_masks(40, 300, seed=7))
-    assert len({row.tobytes() for row in masks}) == 300
-    assert masks[0].sum() == 0
-    assert masks[1].all()
-    assert {4, 20, 36} <= set(masks.sum(axis=1).tolist())
+def test_the_same_states_at_every_step():
+    states = sample_states(40, 300, seed=7)
+    again = sample_states(40, 300, seed=7)
+    assert np.array_equal(states.subset, again.subset)
+    assert np.array_equal(states.held_out, again.held_out)
+    assert np.unique(states.subset).size == 300
+    assert states.held_out.sum() == round(HELD_OUT * 298)
+    assert not states.held_out[[0, -1]].any()
+    assert (int(states.subset[0]), int(states.subset[-1])) == (0, 2**40 - 1)
+    assert {4, 20, 36} <= set(orders_of(states.subset).tolist())
+
+
+@pytest.mark.parametrize("n", [10, 18])
+def test_replicates_are_the_estimates_of_the_same_states_resampled(n):
+    game, states = planted_game(n, 5, seed=3), sample_states(n, 160)
+    scores = scores_of(game, states.subset) + np.random.default_rng(0).normal(scale=0.05, size=160)
+    made, again = (estimate(states, scores, 0.1, replicates=3) for _ in range(2))
+    assert len(made.replicates) == 3
+    for one, two in zip(made.replicates, again.replicates, strict=True):
+        assert np.array_equal(one.subset, two.subset)
+        assert np.array_equal(one.effect, two.effect)
+    assert len({part.effect.tobytes() for part in made.replicates}) == 3
+    # each matches the states that it was made from, and of another score of the same states it has the same states
+    matched = np.flatnonzero(~states.held_out)[1:]
+    for number, part in enumerate(made.replicates):
+        own = states.subset[matched[resampled(len(matched), number)]]
+        h = made.bias + triggers(own, part.relation, part.subset) @ part.effect
+        assert np.abs(h - scores[matched[resampled(len(matched), number)]]).max() <= 0.1 * 1.01
 
 
 @pytest.mark.parametrize(
-    ("masks", "scores", "words"),
+    ("states", "scores", "words"),
     [
-        (np.ones((3, 65), dtype=bool), np.zeros(3), "65 words"),
-        (np.ones((3, 5), dtype=bool), np.zeros(3), "with no word"),
-        (np.eye(3, dtype=bool), np.zeros(2), "expected masks"),
-        (np.eye(3, dtype=bool), np.array([0.0, np.nan, 1.0]), "score 1 is not a finite number"),
+        (every_state(3), np.zeros(3), "a score a masked state"),
+        (States(3, np.arange(1, 8, dtype=np.uint64), np.zeros(7, dtype=bool)), np.zeros(7), "with no word"),
+        (every_state(2), np.array([0.0, np.nan, 1.0, 0.0]), "score 1 is not a finite number"),
     ],
 )
-def test_what_cannot_be_estimated_is_one_line(masks, scores, words):
+def test_what_cannot_be_estimated_is_one_line(states, scores, words):
     with pytest.raises(SftscopeError, match=words):
-        estimate(masks, scores, 0.1)
+        estimate(states, scores, 0.1)
 
 
 def test_decompose_labels_an_estimate(tmp_path):
-    game, masks = planted_game(18, 4, seed=2), sample_masks(18, 160)
-    np.savez(tmp_path / "sampled.npz", masks=masks, scores=scores_of(game, masks))
+    game, subsets = planted_game(18, 4, seed=2), sample_states(18, 160).subset[::-1]
+    np.savez(tmp_path / "sampled.npz", masks=masks_of(subsets, 18), scores=scores_of(game, subsets))
     (record,) = json.loads(sftscope("decompose", tmp_path / "sampled.npz", "--zeta", "0.01", "--json").stdout)
     assert record["estimated"] is True
     assert record["masked_states"] == 160
@@ -139,6 +192,8 @@ def test_decompose_labels_an_estimate(tmp_path):
         ({"masks": np.full((2, 3), 2), "scores": np.zeros(2)}, "masks: expected 0 and 1"),
         ({"masks": np.eye(3, dtype=bool), "scores": np.array(["a", "b", "c"])}, "scores: expected numbers"),
         ({"masks": np.eye(3, dtype=bool), "scores": np.zeros(3)}, "with no word and with all words"),
+        ({"masks": np.array([[0, 0], [1, 1], [1, 1]]), "scores": np.zeros(3)}, "1 masked states are there twice"),
+        ({"masks": np.ones((3, 65), dtype=bool), "scores": np.zeros(3)}, "65 words"),
     ],
 )
 def test_decompose_refuses_archives_of_something_else(tmp_path, arrays, words):

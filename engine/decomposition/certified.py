@@ -63,7 +63,7 @@ def certified_solution(
     return search.solution()
 
 
-def _solve_whole(search: Search, tolerance: float, check: Callable[[], None]) -> None:
+def _solve_whole(search: Search[LatticeProgram], tolerance: float, check: Callable[[], None]) -> None:
     """The interior-point method over all masked states, and HiGHS where it is not exact."""
     program = search.program
     closest = settled_point(search, check)
@@ -77,7 +77,7 @@ def _solve_whole(search: Search, tolerance: float, check: Callable[[], None]) ->
         _offer_found(search, solve_whole(program, search.v, search.zeta))
 
 
-def _offer_found(search: Search, found: tuple[Floats, Floats] | None) -> None:
+def _offer_found(search: Search[LatticeProgram], found: tuple[Floats, Floats] | None) -> None:
     """HiGHS' answer: made exact on its face, and repaired in case that fails."""
     if found is None:
         return
@@ -87,7 +87,7 @@ def _offer_found(search: Search, found: tuple[Floats, Floats] | None) -> None:
         search.offer(repaired(search.program, search.v, search.allowed, found[0]), "highs")
 
 
-def _part_at(search: Search, point: Iterate) -> tuple[Floats, Floats] | None:
+def _part_at(search: Search[LatticeProgram], point: Iterate) -> tuple[Floats, Floats] | None:
     """HiGHS from the columns and states that an interior point has not yet ruled out."""
     m, ratio = search.program.n_columns, point.primal / point.dual
     columns = np.maximum(ratio[:m], ratio[m : 2 * m]) > 0.1

@@ -1,26 +1,36 @@
-"""AND-OR interactions of more words than can be enumerated, from sampled masked states: an estimate, and how good.
+"""AND-OR interactions from a sample of the masked states: an estimate, and how far it can be believed.
 
-Part of the masked states is held out: what the interactions say of them is the only word on how far they
-can be believed, since those that were matched are matched by construction.
+Part of the sample is held out: what the interactions say of it is the only word on how far they can be
+believed, since the states that were matched are matched by construction. Replicates are estimates from the same
+states resampled; how much they differ is how much the choice of states matters.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
-from engine.decomposition.sampled_program import (
-    MOST_ORDER,
-    Ints,
-    SampledProgram,
-    entries,
-    subsets_of,
-)
+from engine.decomposition.cholesky import lapack
+from engine.decomposition.lattice_program import lattice_program
+from engine.decomposition.program import Ints
+from engine.decomposition.sampled_program import MOST_ORDER, SampledProgram, SampledSolution, masks_of
+from engine.decomposition.search import Search, settled
+from engine.decomposition.workers import one_blas_thread
 from engine.errors import SftscopeError
-from engine.interactions import Bools, Floats, Subsets
-from engine.sampling import HELD_OUT, MOST_WORDS
+from engine.interactions import Floats, Subsets
+from engine.sampling import MOST_WORDS, States, triggers
 
 TOLERANCE = 1e-3
-SEED = 0
+MOST_ON_LATTICE = 14  # words up to which effects of every order are candidates
+
+
+@dataclass(frozen=True, eq=False)
+class Replicate:
+    """An estimate from resampled masked states: relation, subset and effect, each (k,)."""
+
+    relation: Ints
+    subset: Subsets
+    effect: Floats
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,11 +39,10 @@ class Estimate:
 
     relation (Relation), subset (bitmask), effect: (k,). gap: certified for this program, over all effects of
     up to `most_order` words on the matched states, not for the whole lattice. mismatch: largest |h − v| of the
-    matched states. held_out_r2: 1 − Σ(v − h)² / Σ(v − mean v)², NaN without held-out states. error_by_present:
-    number of words present → mean |v − h| / |v(x_N) − v(x_∅)| of the held-out states.
+    matched states.
     """
 
-    n_variables: int
+    states: States
     relation: Ints
     subset: Subsets
     effect: Floats
@@ -42,59 +51,37 @@ class Estimate:
     objective: float
     gap: float
     mismatch: float
-    n_matched: int
-    n_held_out: int
-    held_out_r2: float
-    error_by_present: dict[int, float]
-    most_order: int = MOST_ORDER
+    most_order: int
+    replicates: tuple[Replicate, ...] = ()
 
-    def model(self, masks: Bools) -> Floats:
-        """h at masked states (m, n): (m,)."""
-        return np.asarray(self.bias + entries(subsets_of(masks), self.relation, self.subset) @ self.effect)
-
-
-def sample_masks(n: int, count: int, seed: int = SEED) -> Bools:
-    """Distinct masked states (count, n): none, all, then sizes drawn evenly from 1 to n − 1.
-
-    With even sizes the AND of k words is triggered in 1 of k + 1 states and its OR missed in as many, while of
-    subsets drawn evenly it would be 1 of 2^k. Equal arguments give equal masks, so that steps can be compared.
-    """
-    if not 1 <= n <= MOST_WORDS or not 2 <= count <= 2.0**n:
-        raise SftscopeError(f"{count} masked states of {n} words: expected 1 to {MOST_WORDS} words, 2 to 2^n states")
-    random = np.random.default_rng(seed)
-    seen = {bytes(n): None, b"\x01" * n: None}
-    while len(seen) < count:
-        row = np.zeros(n, dtype=np.uint8)
-        row[random.permutation(n)[: random.integers(1, n)] if n > 1 else []] = 1
-        seen.setdefault(row.tobytes())
-    return np.array([np.frombuffer(row, dtype=np.uint8) for row in seen]).astype(bool)
+    def model(self, subsets: Subsets) -> Floats:
+        """h at masked states (m,): (m,)."""
+        return np.asarray(self.bias + triggers(subsets, self.relation, self.subset) @ self.effect)
 
 
 def estimate(
-    masks: Bools,
-    scores: Floats,
-    zeta: float,
-    *,
-    held_out: float = HELD_OUT,
-    seed: int = SEED,
-    tolerance: float = TOLERANCE,
+    states: States, scores: Floats, zeta: float, *, tolerance: float = TOLERANCE, replicates: int = 0
 ) -> Estimate:
-    """The sparsest AND-OR interactions that match scores (m,) at masks (m, n) to ζ, but for those held out.
+    """The sparsest AND-OR interactions that match scores (m,) at the states to ζ, but for those held out.
 
-    The states with no word and with all words must be there: they give the bias and the scale, and are matched.
-    Raises SftscopeError where they are not, for more than 64 words, and for scores that are not finite.
+    replicates: how many estimates from resampled states are made besides. Which states each of them has depends on
+    the states alone, so that replicate b of one step is comparable with replicate b of another.
+    Raises SftscopeError for more than 64 words, and for scores that are not finite or not one a state.
     """
-    _check(masks, scores)
-    sizes = masks.sum(axis=1)
-    others = np.flatnonzero((sizes > 0) & (sizes < masks.shape[1]))
-    out = np.random.default_rng(seed).permutation(others)[: round(held_out * len(others))]
-    is_matched = sizes > 0
-    is_matched[out] = False
-    bias = float(scores[sizes == 0][0])
-    program = SampledProgram(masks[is_matched])
-    solved = program.solve(scores[is_matched] - bias, zeta, tolerance)
-    made = Estimate(
-        n_variables=masks.shape[1],
+    _check(states, scores)
+    bias = float(scores[0])
+    matched = np.flatnonzero(~states.held_out)[1:]  # without the empty state, which the bias matches
+    lapack()  # loaded before its threads are limited: a library that is not there yet would not be
+    with one_blas_thread():
+        solved = _solve(states, matched, scores - bias, zeta, tolerance)
+        again = []
+        for number in range(replicates):
+            chosen = resampled(len(matched), number)
+            found = _solve(states, matched[chosen], scores - bias, zeta, tolerance, near=solved)
+            again.append(Replicate(found.relation, found.subset, found.effect))
+    h = triggers(states.subset[matched], solved.relation, solved.subset) @ solved.effect
+    return Estimate(
+        states=states,
         relation=solved.relation,
         subset=solved.subset,
         effect=solved.effect,
@@ -102,33 +89,77 @@ def estimate(
         zeta=zeta,
         objective=solved.objective,
         gap=solved.gap,
-        mismatch=0.0,
-        n_matched=int(is_matched.sum()) + 1,
-        n_held_out=len(out),
-        held_out_r2=np.nan,
-        error_by_present={},
-    )
-    left = np.abs(made.model(masks) - scores)
-    spread = abs(float(scores[sizes == masks.shape[1]][0]) - bias)
-    errors = {int(size): float(left[out][sizes[out] == size].mean()) / spread for size in np.unique(sizes[out])}
-    variance = float(((scores[out] - scores[out].mean()) ** 2).sum()) if len(out) else 0.0
-    return replace(
-        made,
-        mismatch=float(left[is_matched].max()),
-        held_out_r2=1.0 - float((left[out] ** 2).sum()) / variance if variance > 0.0 else float("nan"),
-        error_by_present=errors if spread > 0.0 else {},
+        mismatch=float(np.abs(h - (scores[matched] - bias)).max(initial=0.0)),
+        most_order=_most_order(states.n),
+        replicates=tuple(again),
     )
 
 
-def _check(masks: Bools, scores: Floats) -> None:
-    if masks.ndim != 2 or masks.dtype != bool or scores.shape != masks.shape[:1]:
-        raise SftscopeError(
-            f"expected masks (m, n) of true and false and scores (m,), got {masks.shape}, {scores.shape}"
-        )
-    if not 1 <= masks.shape[1] <= MOST_WORDS:
-        raise SftscopeError(f"{masks.shape[1]} words: expected 1 to {MOST_WORDS}")
+def resampled(count: int, number: int) -> Ints:
+    """Which of `count` matched states replicate `number` is made from: drawn with replacement, the full one kept."""
+    drawn = np.random.default_rng([count, number]).integers(0, count, count)
+    return np.union1d(drawn, [count - 1])
+
+
+def _most_order(n: int) -> int:
+    return n if n <= MOST_ON_LATTICE else MOST_ORDER
+
+
+def _solve(
+    states: States, rows: Ints, v: Floats, zeta: float, tolerance: float, near: SampledSolution | None = None
+) -> SampledSolution:
+    """The program on the states numbered `rows`; near: a solution on more of them."""
+    n = states.n
+    if float(np.abs(v[rows]).max(initial=0.0)) <= zeta:
+        return SampledSolution(np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.uint64), np.zeros(0), 0.0, 0.0, 0.0)
+    if n <= MOST_ON_LATTICE:
+        return _solve_on_lattice(n, states.subset[rows].astype(np.int64), v[rows], zeta)
+    program = SampledProgram(masks_of(states.subset[rows], n))
+    start = None
+    if near is not None:
+        start = np.union1d(program.first_columns(), program.columns_of(near.relation, near.subset))
+    return program.solve(v[rows], zeta, tolerance, start)
+
+
+def _solve_on_lattice(n: int, rows: Ints, v: Floats, zeta: float) -> SampledSolution:
+    """The program over effects of every order, whose products are butterflies."""
+    exponent = int(np.frexp(float(np.abs(v).max()))[1])
+    program = lattice_program(n)
+    search = Search(program.on(rows), np.ldexp(v, -exponent), float(np.ldexp(zeta, -exponent)))
+    with np.errstate(all="ignore"):  # what is not finite is caught where it is offered
+        point = settled(search, lambda: None)
+    solution = search.solution()
+    x = solution.x if np.isfinite(search.cost) or point is None else point
+    effects = np.ldexp(program.spread(x), exponent)
+    relation, subset = np.nonzero(effects)
+    cost, bound = (float(np.ldexp(value, exponent)) for value in (search.program.cost(x), search.bound))
+    missed = float(np.ldexp(search.program.excess(x, search.v, search.zeta), exponent))
+    return SampledSolution(relation, subset.astype(np.uint64), effects[relation, subset], cost, bound, missed)
+
+
+def held_out_r2(states: States, scores: Floats, model: Floats) -> float:
+    """1 − Σ(v − h)² / Σ(v − mean v)² of the held-out states, NaN without any; scores and model: (m,)."""
+    out = states.held_out
+    variance = float(((scores[out] - scores[out].mean()) ** 2).sum()) if out.any() else 0.0
+    return 1.0 - float(((scores - model)[out] ** 2).sum()) / variance if variance > 0.0 else float("nan")
+
+
+def error_by_present(states: States, scores: Floats, model: Floats) -> dict[int, float]:
+    """Number of words present → mean |v − h| / |v(x_N) − v(x_∅)| of the held-out states; empty without a scale."""
+    sizes, left = np.bitwise_count(states.subset), np.abs(scores - model)
+    spread = abs(float(scores[-1] - scores[0]))
+    if spread == 0.0:
+        return {}
+    out = states.held_out
+    return {int(size): float(left[out & (sizes == size)].mean()) / spread for size in np.unique(sizes[out])}
+
+
+def _check(states: States, scores: Any) -> None:
+    if scores.shape != states.subset.shape:
+        raise SftscopeError(f"expected a score a masked state, got {scores.shape[0]} of {states.subset.size}")
+    if not 1 <= states.n <= MOST_WORDS:
+        raise SftscopeError(f"{states.n} words: expected 1 to {MOST_WORDS}")
     if not np.isfinite(scores).all():
         raise SftscopeError(f"score {int(np.flatnonzero(~np.isfinite(scores))[0])} is not a finite number")
-    sizes = masks.sum(axis=1)
-    if (sizes == 0).sum() != 1 or (sizes == masks.shape[1]).sum() != 1:
+    if states.subset[0] != 0 or int(states.subset[-1]) != (1 << states.n) - 1 or states.held_out[[0, -1]].any():
         raise SftscopeError("the masked states with no word and with all words must be there once each")

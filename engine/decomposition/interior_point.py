@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from engine.decomposition.cholesky import BreakdownError, conjugate_gradients, factor, solve
-from engine.decomposition.lattice_program import LatticeProgram
+from engine.decomposition.program import Program
 from engine.interactions import Floats
 
 MOST_STEPS = 80
@@ -40,7 +40,7 @@ class Iterate:
     step: int
 
 
-def _least_squares_start(program: LatticeProgram, v: Floats) -> Floats:
+def _least_squares_start(program: Program, v: Floats) -> Floats:
     """x = Dᵀ (D Dᵀ + RIDGE)⁻¹ v. Permuting variables leaves that matrix alone: it has few distinct eigenvalues."""
 
     def product(u: Floats) -> Floats:
@@ -58,7 +58,7 @@ def _longest_step(values: Floats, change: Floats) -> float:
 class _Newton:
     """Directions at one point for several right-hand sides, with one factorisation."""
 
-    def __init__(self, program: LatticeProgram, primal: Floats, dual: Floats, residual: Floats, matrix: Floats) -> None:
+    def __init__(self, program: Program, primal: Floats, dual: Floats, residual: Floats, matrix: Floats) -> None:
         self.program, self.primal, self.dual, self.residual = program, primal, dual, residual
         m = 2 * program.n_columns
         self.bounded = len(primal) > m
@@ -118,7 +118,7 @@ class _Newton:
         return d_primal, d_dual, du
 
 
-def interior_points(program: LatticeProgram, v: Floats, zeta: float) -> Iterator[Iterate]:
+def interior_points(program: Program, v: Floats, zeta: float) -> Iterator[Iterate]:
     """Ever better points for a centred score v (n_rows,), until MOST_STEPS or the arithmetic gives out."""
     m, bounded = program.n_columns, zeta > 0.0
     least = _least_squares_start(program, v)

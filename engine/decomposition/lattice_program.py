@@ -16,9 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.decomposition.normal_matrix import fill_normal_matrix
+from engine.decomposition.program import Ints as Ints
+from engine.decomposition.program import Program
 from engine.interactions import Floats, Relation, or_model, or_transpose, orders, zeta_transform, zeta_transpose
-
-Ints = NDArray[np.int64]
 
 ORDER_WEIGHT = 1e-3  # δ: an effect of order k costs 1 + δ(k − 1)
 OR_WEIGHT = ORDER_WEIGHT / 2  # and an OR a little more than the AND of its set
@@ -54,7 +54,7 @@ def effect_weights(n: int) -> Floats:
     return np.stack([weights_of(relation, subsets) for relation in Relation])
 
 
-class LatticeProgram:
+class LatticeProgram(Program):
     """What depends on n, and on which masked states are matched: `rows`, all of them or (see `on`) some.
 
     Vectors: x (n_columns,), an effect a column; u and what is compared with v (n_rows,), a value a row.
@@ -69,12 +69,12 @@ class LatticeProgram:
         self.columns: Ints = np.flatnonzero(kept).astype(np.int64)
         self.weights: Floats = effect_weights(n).ravel()[self.columns]
         self.rows: Ints = np.arange(self.n_states)
-        self.is_whole = True
+        self.is_whole = self.has_empty_row = True
 
     def on(self, rows: Ints) -> "LatticeProgram":
         """The same effects, with only the masked states `rows` (not x_∅) to be matched."""
         part = copy(self)
-        part.rows, part.is_whole = rows, False
+        part.rows, part.is_whole, part.has_empty_row = rows, False, False
         return part
 
     @property
@@ -84,11 +84,6 @@ class LatticeProgram:
     @property
     def n_rows(self) -> int:
         return len(self.rows)
-
-    @property
-    def has_empty_row(self) -> bool:
-        """Whether x_∅ is among the rows: row 0, matched by construction, as D is zero there."""
-        return self.is_whole
 
     def spread(self, x: Floats) -> Floats:
         """(2, 2^n), AND then OR, zero where there is no column."""
@@ -121,30 +116,12 @@ class LatticeProgram:
         return np.where(relation == 0, shared == subsets, shared != 0).astype(np.float64)
 
     def normal_matrix(self, theta: Floats, diagonal: Floats, out: Floats | None = None) -> Floats:
-        """D diag(θ) Dᵀ + diag(diagonal), upper triangle: (n_rows, n_rows); what lies below it is not defined.
-
-        Written into `out` where given.
-        """
+        """As in `Program`."""
         if out is None:
             out = np.empty((self.n_rows, self.n_rows))
         fill_normal_matrix(out, self.spread(theta), None if self.is_whole else self.rows)
         out.reshape(-1)[:: self.n_rows + 1] += diagonal
         return out
-
-    def cost(self, x: Floats) -> float:
-        """Σ w_j |x_j|."""
-        return float(self.weights @ np.abs(x))
-
-    def dual_bound(self, u: Floats, v: Floats, zeta: float) -> float:
-        """A lower bound of every feasible cost: the dual value of u, scaled until it is dual feasible."""
-        excess = float(np.max(np.abs(self.prices(u)) / self.weights))
-        value = float(v @ u - zeta * np.abs(u).sum())
-        bound = value / max(1.0, excess)
-        return bound if bound > 0.0 else 0.0  # u = 0 is feasible; also where u is not finite
-
-    def excess(self, x: Floats, v: Floats, zeta: float) -> float:
-        """By how much |D x − v|_∞ exceeds ζ (0 if feasible)."""
-        return float(max(0.0, np.max(np.abs(self.model(x) - v)) - zeta))
 
 
 @lru_cache(maxsize=4)

@@ -9,21 +9,23 @@ two matrix products, the few that matter enter the program, and the bound holds 
 """
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from engine.decomposition.interior_point import interior_points
 from engine.decomposition.lattice_program import least_weights, weights_of
-from engine.errors import SftscopeError
+from engine.decomposition.program import Ints, Program
+from engine.decomposition.search import Search, settled
 from engine.interactions import Bools, Floats, Relation, Subsets
-
-Ints = NDArray[np.int64]
+from engine.sampling import triggers
 
 MOST_ORDER = 4
-MOST_ROUNDS = 60
-NEW_COLUMNS = 200  # brought in at a time
-PENALTY, MOST_PENALTY = 1.0, 1e6  # of a state missed by more than ζ; raised until none is
+FIRST_COLUMNS = 4  # as many times the states: all of the lowest orders that come to so many are there from the start
+MOST_ROUNDS = 40
+NEW_COLUMNS = 1.0  # at most so many times the states come in at a time
+STAYS = 0.5  # share of its weight at which a column is priced that stays while the effects are still rough
+AIMS = (0.1, 0.03, 0.01, 3e-3, 1e-3, 3e-4, 1e-4)  # gaps of the rounds: which columns matter is known before how much
+PENALTY, MOST_PENALTY = 1e2, 1e6  # of a state missed by more than ζ; raised until none is
 EXACT = 1e-7  # a reduced cost, or a miss beyond ζ as a share of the largest score, below this is rounding
 
 
@@ -41,7 +43,47 @@ class SampledSolution:
     @property
     def gap(self) -> float:
         """Relative distance of the objective from the least there can be, 0 where both are."""
-        return (self.objective - self.lower_bound) / self.objective if self.objective > 0.0 else 0.0
+        return max(0.0, (self.objective - self.lower_bound) / self.objective) if self.objective > 0.0 else 0.0
+
+
+class ColumnProgram(Program):
+    """Some columns written down, (m, k), and a column for each state that is missed, at a price."""
+
+    def __init__(self, columns: Floats, weights: Floats, penalty: float) -> None:
+        self.block = columns
+        self.weights = np.concatenate([weights, np.full(len(columns), penalty)])
+
+    @property
+    def n_columns(self) -> int:
+        return len(self.weights)
+
+    @property
+    def n_rows(self) -> int:
+        return len(self.block)
+
+    def model(self, x: Floats) -> Floats:
+        k = self.block.shape[1]
+        return np.asarray(self.block @ x[:k] + x[k:])
+
+    def prices(self, u: Floats) -> Floats:
+        return np.concatenate([u @ self.block, u])
+
+    def entries(self, rows: Ints, columns: Ints) -> Floats:
+        k = self.block.shape[1]
+        inside = columns < k
+        out = np.zeros((len(rows), len(columns)))
+        out[:, inside] = self.block[np.ix_(rows, columns[inside])]
+        out[:, ~inside] = rows[:, None] == columns[~inside] - k
+        return out
+
+    def normal_matrix(self, theta: Floats, diagonal: Floats, out: Floats | None = None) -> Floats:
+        k = self.block.shape[1]
+        if out is None:
+            out = np.empty((self.n_rows, self.n_rows))
+        scaled = self.block * np.sqrt(theta[:k])
+        np.matmul(scaled, scaled.T, out=out)
+        out.reshape(-1)[:: self.n_rows + 1] += diagonal + theta[k:]
+        return out
 
 
 class SampledProgram:
@@ -58,9 +100,9 @@ class SampledProgram:
         found = np.unique((pairs[:, None] | pairs[None, :]).astype(np.uint64), return_index=True)
         self.subsets: Subsets = found[0]
         self._place: Ints = found[1]  # of two pairs that make the subset, in PᵀP
-        orders = np.bitwise_count(self.subsets)
-        self._least = np.stack([least_weights(relation, orders) for relation in Relation])
-        self._least[Relation.OR, orders == 1] = np.inf  # a singleton's OR is its AND
+        self._orders = np.bitwise_count(self.subsets)
+        self._least = np.stack([least_weights(relation, self._orders) for relation in Relation])
+        self._least[Relation.OR, self._orders == 1] = np.inf  # a singleton's OR is its AND
 
     @property
     def n_columns(self) -> int:
@@ -77,58 +119,102 @@ class SampledProgram:
         relation: Ints = columns // len(self.subsets)
         return relation, self.subsets[columns % len(self.subsets)]
 
-    def solve(self, v: Floats, zeta: float, tolerance: float) -> SampledSolution:
-        """The sparsest effects that match v (m,), centred, to ζ, certified to `tolerance` or as near as it gets."""
-        columns = np.flatnonzero(np.bitwise_count(self.subsets) == 1)
-        penalty, bound = PENALTY, 0.0
-        scale = max(float(np.abs(v).max()), 1e-300)
+    def columns_of(self, relation: Ints, subset: Subsets) -> Ints:
+        """The columns of such effects, which have no more than MOST_ORDER words."""
+        found: Ints = relation * len(self.subsets) + np.searchsorted(self.subsets, subset)
+        return found
+
+    def first_columns(self) -> Ints:
+        """Those of the lowest orders, whole orders of them."""
+        for order in range(1, MOST_ORDER + 1):
+            chosen = np.tile(self._orders <= order, 2) & np.isfinite(self._least.ravel())
+            if chosen.sum() >= FIRST_COLUMNS * self.n_states:
+                return np.flatnonzero(np.tile(self._orders < max(order, 2), 2) & np.isfinite(self._least.ravel()))
+        return np.flatnonzero(chosen)
+
+    def solve(self, v: Floats, zeta: float, tolerance: float, columns: Ints | None = None) -> SampledSolution:
+        """The sparsest effects that match v (m,), centred, to ζ, certified to `tolerance` or as near as it gets.
+
+        columns: to begin with, where one knows which matter; the result does not hang on them.
+        """
+        exponent = int(np.frexp(max(float(np.abs(v).max()), 1e-300))[1])
+        v, zeta = np.ldexp(v, -exponent), float(np.ldexp(zeta, -exponent))  # max|v| in [0.5, 1)
+        columns = self.first_columns() if columns is None else columns
+        penalty, bound, level, before = PENALTY, 0.0, 0, np.inf
         for _ in range(MOST_ROUNDS):
-            x, u, missed = self._solve_part(columns, v, zeta, penalty)
-            ratios = np.abs(self.prices(u)) / self._least
-            bound = max(bound, float((v @ u - zeta * np.abs(u).sum()) / max(1.0, ratios.max())))
             relation, subset = self.split(columns)
             weights = np.where(relation == 0, weights_of(0, subset), weights_of(1, subset))
-            kept = np.abs(x) > EXACT * scale
-            found = SampledSolution(relation[kept], subset[kept], x[kept], float(weights @ np.abs(x)), bound, missed)
-            new = self._dearest(ratios.ravel(), columns)
-            if found.missed > EXACT * scale * self.n_states:
-                penalty = penalty if len(new) else 10.0 * penalty
-            elif found.gap <= tolerance or not len(new):
-                break
-            if penalty > MOST_PENALTY:
-                break
-            columns = np.concatenate([columns, new])
-        return found
+            part = ColumnProgram(triggers(self.masks, relation, subset).astype(np.float64), weights, penalty)
+            aim = AIMS[min(level, len(AIMS) - 1)]
+            u, x = _rough_point(Search(part, v, zeta), aim)
+            ratios = (np.abs(self.prices(u)) / self._least).ravel()
+            bound = max(bound, float((v @ u - zeta * np.abs(u).sum()) / max(1.0, ratios.max())))
+            new, cost = self._dearest(ratios, columns), part.cost(x)
+            enough = cost - bound <= tolerance * cost / 2
+            if len(new) and not enough:
+                # while a round still gains more than it is exact to, columns that are far from their weight go
+                gains = cost < (1.0 - aim) * before
+                level, before = level + (not gains), cost
+                stay = (ratios[columns] > STAYS) | (np.bitwise_count(subset) == 1) | (level > 0)
+                columns = np.concatenate([columns[stay], new])
+            elif not enough and level < len(AIMS) - 1:
+                level += 1
+            else:
+                found = self._settled(part, columns, v, zeta, bound)
+                if found.missed <= EXACT * self.n_states or penalty >= MOST_PENALTY:
+                    break
+                penalty *= 10.0
+        else:
+            found = self._settled(part, self.columns_of(relation, subset), v, zeta, bound)
+        scale = float(np.ldexp(1.0, exponent))
+        return SampledSolution(
+            found.relation,
+            found.subset,
+            found.effect * scale,
+            found.objective * scale,
+            found.lower_bound * scale,
+            found.missed * scale,
+        )
+
+    def _settled(self, part: ColumnProgram, columns: Ints, v: Floats, zeta: float, bound: float) -> SampledSolution:
+        """The vertex of the program with these columns."""
+        search = Search(part, v, zeta)
+        x = settled(search, lambda: None)
+        x = search.solution().x if np.isfinite(search.cost) else x
+        if x is None:
+            x = np.zeros(part.n_columns)
+        k = len(columns)
+        relation, subset = self.split(columns)
+        kept = np.abs(x[:k]) > EXACT
+        cost = float(part.weights[:k] @ np.abs(x[:k]))
+        missed = float(np.maximum(np.abs(part.block @ x[:k] - v) - zeta, 0.0).sum())
+        return SampledSolution(relation[kept], subset[kept], x[:k][kept], cost, min(bound, cost), missed)
 
     def _dearest(self, ratios: Floats, columns: Ints) -> Ints:
         """The columns that the dual point prices above their weight, dearest first, without those there are."""
+        ratios = ratios.copy()
         ratios[columns] = 0.0
-        worst = np.argpartition(ratios, -min(NEW_COLUMNS, len(ratios)))[-NEW_COLUMNS:]
+        most = min(max(int(NEW_COLUMNS * self.n_states), 1), len(ratios))
+        worst = np.argpartition(ratios, -most)[-most:]
         worst = worst[np.argsort(-ratios[worst], kind="stable")]
         return worst[ratios[worst] > 1.0 + EXACT]
 
-    def _solve_part(self, columns: Ints, v: Floats, zeta: float, penalty: float) -> tuple[Floats, Floats, float]:
-        """(x, u, Σ missed) with the other columns at 0; D x − r − s⁺ + s⁻ = v, |r| ≤ ζ, s at a price."""
-        try:
-            from scipy.optimize import linprog
-            from scipy.sparse import csr_array, eye_array, hstack
-        except ImportError as error:
-            raise SftscopeError("the decomposition needs scipy: pip install 'sftscope[engine]'") from error
-        relation, subset = self.split(columns)
-        weights = np.where(relation == 0, weights_of(0, subset), weights_of(1, subset))
-        block, states = csr_array(entries(self.masks, relation, subset)), eye_array(self.n_states)
-        k, m = len(columns), self.n_states
-        result: Any = linprog(
-            np.concatenate([weights, weights, np.zeros(m), np.full(2 * m, penalty)]),
-            A_eq=hstack([block, -block, -states, -states, states], format="csc"),
-            b_eq=v,
-            bounds=[(0.0, None)] * (2 * k) + [(-zeta, zeta)] * m + [(0.0, None)] * (2 * m),
-            method="highs",
-        )
-        if result.status != 0:
-            raise SftscopeError(f"the program of the sampled masked states was not solved: {result.message}")
-        x = result.x[:k] - result.x[k : 2 * k]
-        return x, result.eqlin.marginals, float(result.x[2 * k + m :].sum())
+
+def _rough_point(search: Search[ColumnProgram], aim: float) -> tuple[Floats, Floats]:
+    """(u, x) of the first interior point whose gap is below `aim`, or of the closest."""
+    closest, least = None, np.inf
+    with np.errstate(all="ignore"):  # what is not finite is not taken
+        for point in interior_points(search.program, search.v, search.zeta):
+            search.offer_dual(point.u)
+            cost = search.program.cost(point.x)
+            gap = abs(cost - search.bound) / cost + point.residual
+            if gap < least:
+                closest, least = point, gap
+            if gap < aim:
+                break
+    if closest is None:
+        return np.zeros(search.program.n_rows), np.zeros(search.program.n_columns)
+    return closest.u, closest.x
 
 
 def subsets_of(masks: Bools) -> Subsets:
@@ -137,7 +223,7 @@ def subsets_of(masks: Bools) -> Subsets:
     return np.asarray(np.bitwise_or.reduce(np.where(masks, single, np.uint64(0)), axis=1))
 
 
-def entries(masks: Subsets, relation: Ints, subset: Subsets) -> Floats:
-    """D: 1.0 where the masked state (row) triggers the interaction (column)."""
-    shared = masks[:, None] & subset
-    return np.where(relation == Relation.AND, shared == subset, shared != 0).astype(np.float64)
+def masks_of(subsets: Subsets, n: int) -> Bools:
+    """The inverse of `subsets_of`."""
+    words = np.arange(n, dtype=np.uint64)
+    return np.asarray((subsets[:, None] >> words) & np.uint64(1), dtype=bool)

@@ -11,10 +11,12 @@ from zipfile import BadZipFile
 import numpy as np
 
 from engine.decomposition.batch import Decomposition, decompose
-from engine.decomposition.estimated import estimate
+from engine.decomposition.estimated import error_by_present, estimate, held_out_r2
 from engine.decomposition.reference import decompose_by_descent
+from engine.decomposition.sampled_program import subsets_of
 from engine.errors import SftscopeError
 from engine.interactions import Bools, Floats, Relation, logical_model
+from engine.sampling import MOST_WORDS, States, hold_out
 
 Solver = Callable[[Floats, float], Decomposition]
 SOLVERS: dict[str, Solver] = {"certified": decompose, "reference": decompose_by_descent}
@@ -100,26 +102,39 @@ def _estimated(path: Path, zeta: float, solver: str) -> dict[str, Any]:
         raise SftscopeError(f"--solver {solver!r}: sampled masked states take the certified one only")
     masks, scores = read_sampled_scores(path)
     try:
-        result = estimate(masks, scores, zeta)
+        states, scores = _states_and_scores(masks, scores)
+        result = estimate(states, scores, zeta)
     except SftscopeError as error:
         raise SftscopeError(f"{path}: {error}") from error
+    model = result.model(states.subset)
+    r2 = held_out_r2(states, scores, model)
     found = zip(result.relation, result.subset, result.effect, strict=True)
     return {
-        "n_variables": result.n_variables,
+        "n_variables": states.n,
         "estimated": True,
-        "masked_states": result.n_matched + result.n_held_out,
-        "held_out_states": result.n_held_out,
-        "held_out_r2": None if np.isnan(result.held_out_r2) else result.held_out_r2,
-        "held_out_error_by_words_present": result.error_by_present,
+        "masked_states": states.subset.size,
+        "held_out_states": int(states.held_out.sum()),
+        "held_out_r2": None if np.isnan(r2) else r2,
+        "held_out_error_by_words_present": error_by_present(states, scores, model),
         "largest_order": result.most_order,
         "bias": result.bias,
         "zeta": result.zeta,
         "objective": result.objective,
         "gap": result.gap,
-        "solver": "columns brought in, HiGHS",
+        "solver": "columns brought in",
         "largest_mismatch": result.mismatch,
         "interactions": sorted((_item(*each) for each in found), key=lambda item: -abs(item["effect"])),
     }
+
+
+def _states_and_scores(masks: Bools, scores: Floats) -> tuple[States, Floats]:
+    """Masked states in their order, some held out, and their scores. SftscopeError for what is no such sample."""
+    if masks.ndim != 2 or scores.shape != masks.shape[:1]:
+        raise SftscopeError(f"expected masks (m, n) and scores (m,), got {masks.shape} and {scores.shape}")
+    if not 1 <= masks.shape[1] <= MOST_WORDS:
+        raise SftscopeError(f"{masks.shape[1]} words: expected 1 to {MOST_WORDS}")
+    subset = subsets_of(masks)
+    return hold_out(masks.shape[1], subset), scores[np.argsort(subset)]
 
 
 def render(results: list[dict[str, Any]]) -> str:

@@ -5,11 +5,12 @@ Whatever a stage offers is priced and checked here, by the butterflies, so no st
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 
 from engine.decomposition.interior_point import Iterate, interior_points
-from engine.decomposition.lattice_program import LatticeProgram
+from engine.decomposition.program import Program
 from engine.decomposition.vertex import Face, face_of, settle_on_face, solve_face, without_dust, without_tiny
 from engine.interactions import Floats
 
@@ -38,10 +39,13 @@ class Solution:
         return (self.cost - self.bound) / self.cost if self.cost > 0.0 else 0.0
 
 
-class Search:
+P = TypeVar("P", bound=Program)
+
+
+class Search(Generic[P]):
     """What is known of one centred, scaled vector v (n_rows,)."""
 
-    def __init__(self, program: LatticeProgram, v: Floats, zeta: float) -> None:
+    def __init__(self, program: P, v: Floats, zeta: float) -> None:
         self.program, self.v = program, v
         self.allowed = zeta
         self.zeta = 0.0 if zeta <= NEGLIGIBLE_ZETA else zeta  # the stages solve for this one
@@ -76,7 +80,7 @@ class Search:
         return Solution(x, self.cost, min(self.bound, self.cost), self.stage)
 
 
-def roughly(search: Search, aim: float, check: Callable[[], None]) -> Floats | None:
+def roughly(search: Search[Any], aim: float, check: Callable[[], None]) -> Floats | None:
     """Effects of the first interior point whose gap is below `aim`, or of the closest one; its dual is offered."""
     closest, least = None, np.inf
     for point, gap in _priced(search, check):
@@ -87,7 +91,7 @@ def roughly(search: Search, aim: float, check: Callable[[], None]) -> Floats | N
     return None if closest is None else closest.x
 
 
-def settled(search: Search, check: Callable[[], None]) -> Floats | None:
+def settled(search: Search[Any], check: Callable[[], None]) -> Floats | None:
     """The best effects that interior points and their faces lead to, exact where a vertex is."""
     closest = settled_point(search, check)
     if np.isfinite(search.cost):
@@ -95,7 +99,7 @@ def settled(search: Search, check: Callable[[], None]) -> Floats | None:
     return None if closest is None else closest.x
 
 
-def settled_point(search: Search, check: Callable[[], None]) -> Iterate | None:
+def settled_point(search: Search[Any], check: Callable[[], None]) -> Iterate | None:
     """The closest interior point; a vertex beside it is offered, or effects that its face allows."""
     closest = exactly(search, check)
     if search.gap > EXACT and closest is not None:
@@ -105,7 +109,7 @@ def settled_point(search: Search, check: Callable[[], None]) -> Iterate | None:
     return closest
 
 
-def exactly(search: Search, check: Callable[[], None]) -> Iterate | None:
+def exactly(search: Search[Any], check: Callable[[], None]) -> Iterate | None:
     """Interior points until a face gives an exact vertex, or they no longer help; the closest of them."""
     tried: Face | None = None
     closest, least, steps_close = None, np.inf, 0
@@ -129,7 +133,7 @@ def exactly(search: Search, check: Callable[[], None]) -> Iterate | None:
     return closest
 
 
-def _priced(search: Search, check: Callable[[], None]) -> Iterator[tuple[Iterate, float]]:
+def _priced(search: Search[Any], check: Callable[[], None]) -> Iterator[tuple[Iterate, float]]:
     """Interior points, each with its gap to the best bound so far; `check` may raise, to stop early."""
     for point in interior_points(search.program, search.v, search.zeta):
         check()

@@ -8,7 +8,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from engine.decomposition.lattice_program import Ints
+from engine.decomposition.lattice_program import LatticeProgram
+from engine.decomposition.program import Ints
 from engine.decomposition.schur_weyl import normal_inverse
 from engine.decomposition.search import Search
 from engine.decomposition.vertex import repaired
@@ -24,7 +25,7 @@ MOST_STEPS = 20_000
 class Splitting:
     """The method at work on one `search` (of the whole program, ζ > 0)."""
 
-    def __init__(self, search: Search) -> None:
+    def __init__(self, search: Search[LatticeProgram]) -> None:
         self.search, self.inverse = search, normal_inverse(search.program.n)
         program, v, zeta = search.program, search.v, search.zeta
         self.x, self.x_dual = np.zeros((2, program.n_columns))

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from engine.decomposition.cholesky import lapack
 from engine.decomposition.interior_point import Iterate
 from engine.decomposition.lattice_program import LatticeProgram
+from engine.decomposition.program import Program
 from engine.decomposition.schur_weyl import normal_inverse
 from engine.interactions import TINY_SHARE, Floats, moebius_transform
 
@@ -46,7 +47,7 @@ class Face:
         )
 
 
-def face_of(program: LatticeProgram, point: Iterate) -> Face:
+def face_of(program: Program, point: Iterate) -> Face:
     """Which of each pair of an interior point will stay: the one that is larger than its partner."""
     stays = point.primal > point.dual
     m = program.n_columns
@@ -60,7 +61,7 @@ def face_of(program: LatticeProgram, point: Iterate) -> Face:
     return Face(signs, bounds)
 
 
-def solve_face(program: LatticeProgram, v: Floats, zeta: float, face: Face) -> tuple[Floats, Floats] | None:
+def solve_face(program: Program, v: Floats, zeta: float, face: Face) -> tuple[Floats, Floats] | None:
     """(x, u) of the face, or None where the active states do not determine the effects.
 
     With more active states than effects the pivoting of the LU factorisation picks the states that
@@ -91,7 +92,7 @@ def solve_face(program: LatticeProgram, v: Floats, zeta: float, face: Face) -> t
     return x, u
 
 
-def settle_on_face(program: LatticeProgram, v: Floats, zeta: float, face: Face, x: Floats) -> Floats:
+def settle_on_face(program: Program, v: Floats, zeta: float, face: Face, x: Floats) -> Floats:
     """The effects nearest to x that are 0 off the support and exact on the active states (least squares).
 
     For a face that is no vertex: ties that rounding leaves open, or states that depend on each other.
@@ -108,13 +109,13 @@ def settle_on_face(program: LatticeProgram, v: Floats, zeta: float, face: Face, 
     return settled
 
 
-def without_dust(program: LatticeProgram, v: Floats, zeta: float, x: Floats, slack: float) -> Floats:
+def without_dust(program: Program, v: Floats, zeta: float, x: Floats, slack: float) -> Floats:
     """x with its rounding dust set to 0, where that keeps every state within ζ + slack."""
     clean = np.where(np.abs(x) <= DUST, 0.0, x)
     return clean if program.excess(clean, v, zeta) <= slack else x
 
 
-def without_tiny(program: LatticeProgram, v: Floats, zeta: float, x: Floats) -> Floats:
+def without_tiny(program: Program, v: Floats, zeta: float, x: Floats) -> Floats:
     """x without as many of its smallest effects as leave every state within ζ (1 + TINY_SHARE).
 
     For points that are near the optimum but no vertex: there, most effects are not zero but next to nothing.

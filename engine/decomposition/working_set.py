@@ -9,7 +9,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from engine.decomposition.lattice_program import Ints
+from engine.decomposition.lattice_program import LatticeProgram
+from engine.decomposition.program import Ints
 from engine.decomposition.search import Search, roughly, settled
 from engine.decomposition.vertex import repaired
 from engine.interactions import Floats
@@ -26,7 +27,7 @@ ROOM = 0.8  # an error below leaves a state out of the next round, until the las
 CLOSE_BY = 0.1  # at the last aim states come in that are as near to the bound as the worst is beyond it, up to this
 
 
-def solve_by_growing(search: Search, rows: Ints, enough: float, check: Callable[[], None]) -> bool:
+def solve_by_growing(search: Search[LatticeProgram], rows: Ints, enough: float, check: Callable[[], None]) -> bool:
     """Offer `search` (of the whole program, ζ > 0) the optimum; False where too many states bind for that.
 
     rows: the masked states to begin with, without x_∅. They save time and leave the optimum as it is. enough: the gap

@@ -27,24 +27,27 @@ from engine.extraction.noise_bound import known_zeta, reaction
 from engine.extraction.scoring import SCALE_FLOOR
 from engine.extraction.step_scores import Entered, draft_of, scored_step
 from engine.extraction.work import Work, enter_step
-from engine.store import StepRecord
+from engine.store import Sample, StepRecord
 from engine.store.workers import WAITING, WORKING, Worker
 
 BLOCK_STATES = 2**14  # masked states in a block: 16 probes of 10 words, one of 14 or more
 _POLL = 1.0
 
 
-def blocks_of(n_variables: Sequence[int], size: int | None = None) -> tuple[range, ...]:
-    """The probes in blocks of `size`, or of at most `BLOCK_STATES` masked states; the same for every worker."""
+def blocks_of(n_states: Sequence[int], size: int | None = None) -> tuple[range, ...]:
+    """The probes in blocks of `size`, or of at most `BLOCK_STATES` masked states; the same for every worker.
+
+    n_states: masked states of each probe.
+    """
     if size is not None:
-        return tuple(range(i, min(i + size, len(n_variables))) for i in range(0, len(n_variables), size))
+        return tuple(range(i, min(i + size, len(n_states))) for i in range(0, len(n_states), size))
     blocks, first, states = [], 0, 0
-    for number, n in enumerate(n_variables):
-        if number > first and states + 2**n > BLOCK_STATES:
+    for number, own in enumerate(n_states):
+        if number > first and states + own > BLOCK_STATES:
             blocks.append(range(first, number))
             first, states = number, 0
-        states += 2**n
-    return (*blocks, range(first, len(n_variables)))
+        states += own
+    return (*blocks, range(first, len(n_states)))
 
 
 class BlockWorker:
@@ -52,7 +55,7 @@ class BlockWorker:
 
     def __init__(self, work: Work, worker: Worker, *, size: int | None = None) -> None:
         self.work, self.worker = work, worker
-        self.blocks = blocks_of([prompt.n_variables for prompt in work.prompts], size)
+        self.blocks = blocks_of([prompt.states.subset.size for prompt in work.prompts], size)
         self._entered: tuple[int, Entered] | None = None
 
     def score_blocks(self, step: int, start: float) -> bool:
@@ -125,6 +128,7 @@ def joined(records: Sequence[StepRecord]) -> StepRecord:
         scores=np.concatenate([record.scores for record in records]),
         noise=np.concatenate([record.noise for record in records]),
         effects=None,
+        sample=Sample.of([record.states_of(p) for record in records for p in range(record.n_variables.size)]),
         losses=first.losses,
         provenance={**first.provenance, "verify": verify},
     )

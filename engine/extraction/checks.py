@@ -36,14 +36,14 @@ NOT_MEASURED = Difference(float("nan"), float("nan"), -1)
 def check_scores(
     scorer: Scorer, prompt: MaskedPrompt, scores: Floats, *, states: int, seed: tuple[int, int]
 ) -> Difference:
-    """Score `states` random masked states again by plain forwards and compare them with `scores`, (2^n,)."""
+    """Score `states` random masked states again by plain forwards and compare them with `scores`, (m,)."""
     count = min(states, len(scores))
     if not count or not np.isfinite(scores).all():  # what is not finite is refused by the store, by its name
         return NOT_MEASURED
-    subsets = np.sort(np.random.default_rng(seed).choice(len(scores), size=count, replace=False))
-    again = scorer.score_naively(prompt, subsets.tolist())
-    difference = compare(scores[subsets], again)
-    return Difference(difference.noise, difference.largest, int(subsets[difference.subset]))
+    places = np.sort(np.random.default_rng(seed).choice(len(scores), size=count, replace=False))
+    chosen = prompt.states.subset[places]
+    difference = compare(scores[places], scorer.score_naively(prompt, chosen.tolist()))
+    return Difference(difference.noise, difference.largest, int(chosen[difference.subset]))
 
 
 def compare(scores: Floats, again: Floats) -> Difference:

@@ -5,15 +5,19 @@ on the templated prompt. Masking replaces their input embeddings by one baseline
 positions and attention stay as they are.
 """
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 import torch
 
+from engine.config import ExtractionSettings
 from engine.errors import SftscopeError
 from engine.llm.prompts import Template, first_content_token, single_token, tokenize_prompt, tokenize_response
 from engine.probes import Probe
+from engine.sampling import MOST_ENUMERATED, States, every_state, sample_states
 from engine.text import safe_text
 
 _VOCABULARY_CHUNK = 16_384
@@ -33,11 +37,24 @@ class MaskedPrompt:
     target: int
     n_variables: int
     further: tuple[int, ...] = ()
+    sampled: States | None = None  # which masked states are scored; None: all 2^n
+
+    @property
+    def states(self) -> States:
+        """The masked states that are scored, in the order of their scores."""
+        return every_state(self.n_variables) if self.sampled is None else self.sampled
 
     @property
     def targets(self) -> tuple[int, ...]:
         """Ids of the m scored tokens; target i is predicted at the i-th of the last m positions of `ids`."""
         return (self.target, *self.further)
+
+    def distinct_prefixes(self) -> list[int]:
+        """Masked states that differ in the first k words, for k = 0 … n: (n + 1,)."""
+        if self.sampled is None:
+            return [1 << k for k in range(self.n_variables + 1)]
+        first_words = [np.uint64((1 << k) - 1) for k in range(self.n_variables + 1)]
+        return [np.unique(self.sampled.subset & words).size for words in first_words]
 
     def starts(self) -> list[int]:
         """Position of the first token of each variable, ascending."""
@@ -48,7 +65,24 @@ def last_words_kept(prompt: MaskedPrompt, n: int) -> MaskedPrompt:
     """The prompt with its last `n` words as the only variables; the others keep their embeddings."""
     dropped = prompt.n_variables - n
     owner = tuple(variable - dropped if variable >= dropped else -1 for variable in prompt.owner)
-    return replace(prompt, owner=owner, n_variables=n)
+    return replace(prompt, owner=owner, n_variables=n, sampled=None)
+
+
+def states_of(probe: Probe, masked_states: int, seed: int) -> States | None:
+    """The sample of so many masked states of a probe, None where all 2^n are no more than that, or it is 0.
+
+    It depends on the seed and the probe's id alone. SftscopeError for more words than can be enumerated without one.
+    """
+    n = len(probe.words)
+    if n <= MOST_ENUMERATED and (not masked_states or 1 << n <= masked_states):
+        return None
+    if not masked_states:
+        raise SftscopeError(
+            f"probe {safe_text(repr(probe.id), max_length=80)}: of {n} variables not all masked states can be scored "
+            f"(at most {MOST_ENUMERATED}); set [extraction] masked_states, such as 1000, or take fewer words"
+        )
+    digest = hashlib.sha256(f"{seed} {probe.id}".encode()).digest()
+    return sample_states(n, masked_states, int.from_bytes(digest[:8]))
 
 
 def mask_probe(probe: Probe, tokenizer: Any, template: Template, target: str = "first") -> MaskedPrompt:
@@ -63,6 +97,19 @@ def mask_probe(probe: Probe, tokenizer: Any, template: Template, target: str = "
         return _mask_probe(probe, tokenizer, template, target)
     except SftscopeError as error:
         raise SftscopeError(f"probe {safe_text(probe.id)!r}: {error}") from None
+
+
+def masked_prompts(
+    probes: Sequence[Probe], tokenizer: Any, template: Template, settings: ExtractionSettings
+) -> tuple[MaskedPrompt, ...]:
+    """The probes of a run with the masked states that its settings ask for."""
+    return tuple(
+        replace(
+            mask_probe(probe, tokenizer, template, settings.target),
+            sampled=states_of(probe, settings.masked_states, settings.seed),
+        )
+        for probe in probes
+    )
 
 
 def _mask_probe(probe: Probe, tokenizer: Any, template: Template, target: str) -> MaskedPrompt:

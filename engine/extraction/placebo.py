@@ -86,6 +86,7 @@ def _scored_again(work: Work, first: StepRecord, report: Progress) -> tuple[Step
         scores=np.concatenate(scores),
         noise=np.array([difference.noise for difference in found]),
         effects=None,
+        sample=first.sample,
         losses=losses,
         provenance={
             **work.provenance,
@@ -99,8 +100,8 @@ def _scored_again(work: Work, first: StepRecord, report: Progress) -> tuple[Step
 
 
 def score_again(scorer: Scorer, prompt: MaskedPrompt) -> Floats:
-    """v(x_T) of every masked state, (2^n,), in another batch layout than `Scorer.score`."""
-    subsets = np.arange(1 << prompt.n_variables)
+    """v(x_T) of the prompt's masked states, (m,), in another batch layout than `Scorer.score`."""
+    subsets = prompt.states.subset
     if scorer.method != NAIVE:
         return scorer.score_naively(prompt, subsets.tolist())
     batches = np.array_split(subsets[::-1], _BATCHES)

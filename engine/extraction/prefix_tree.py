@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 
 from engine.extraction.masking import MaskedPrompt
-from engine.extraction.tree_attention import Segment, TreeCache, tree_attention
+from engine.extraction.tree_attention import Ancestors, Segment, TreeCache, tree_attention
 from engine.interactions import Floats
 
 # Tokens that a forward costs besides its tokens (weights read, kernels launched), and that one takes at most: on a
@@ -24,22 +24,23 @@ from engine.interactions import Floats
 _FIXED_COST = {"cpu": 24, "cuda": 512}
 _BATCH = {"cpu": 2048, "cuda": 65_536}
 
-Embed = Callable[[NDArray[np.int64], int, int], torch.Tensor]
+Embed = Callable[[NDArray[Any], int, int], torch.Tensor]
 Read = Callable[[torch.Tensor], Floats]
 
 
 @dataclass(frozen=True)
 class Cut:
-    """Tokens start…stop, forwarded once the first `bits` words are decided."""
+    """Tokens start…stop, forwarded once the first `bits` words are decided, in so many rows."""
 
     bits: int
     start: int
     stop: int
+    rows: int
 
     @property
     def tokens(self) -> int:
         """Of all its rows."""
-        return (self.stop - self.start) << self.bits
+        return (self.stop - self.start) * self.rows
 
 
 def cut_tree(prompt: MaskedPrompt, fixed_cost: int = 0, begin: int = 0) -> list[Cut]:
@@ -48,13 +49,13 @@ def cut_tree(prompt: MaskedPrompt, fixed_cost: int = 0, begin: int = 0) -> list[
     Segments of few rows and tokens are merged with the next: more tokens, one forward less. begin: the first
     token to be forwarded; those before it are shared.
     """
-    edges = [begin, *prompt.starts(), len(prompt.ids)]
+    edges, rows = [begin, *prompt.starts(), len(prompt.ids)], prompt.distinct_prefixes()
     best: list[tuple[int, list[Cut]]] = [(0, [])]
     for end in range(1, len(edges)):
         options = []
         for start in range(end):
             cost, cuts = best[start]
-            cut = Cut(end - 1, edges[start], edges[end])
+            cut = Cut(end - 1, edges[start], edges[end], rows[end - 1])
             options.append((cost + cut.tokens + fixed_cost, [*cuts, cut]) if cut.tokens else (cost, cuts))
         # of equals the finest
         best.append(min(options, key=lambda option: (option[0], -len(option[1]))))
@@ -62,7 +63,7 @@ def cut_tree(prompt: MaskedPrompt, fixed_cost: int = 0, begin: int = 0) -> list[
 
 
 def tree_tokens(prompt: MaskedPrompt) -> int:
-    """Tokens that the fully cut tree forwards: P + Σ_k 2^k s_k, against 2^n L naively."""
+    """Tokens that the fully cut tree forwards: P + Σ_k 2^k s_k, against 2^n L naively; fewer rows of a sample."""
     return sum(cut.tokens for cut in cut_tree(prompt))
 
 
@@ -77,7 +78,9 @@ def row_subsets(bits: int, first: int, rows: int) -> NDArray[np.int64]:
 
 @dataclass(frozen=True)
 class Plan:
-    """Where the tree is cut, rows of a level kept at once, and rows of each cut forwarded at once: powers of two.
+    """Where the tree is cut, rows of a level kept at once, and rows of each cut forwarded at once.
+
+    Both are powers of two where all masked states are scored.
 
     peak: bytes that this takes at once, as estimated: keys and values kept, and the largest batch.
     """
@@ -105,8 +108,8 @@ def shared_prefix(prompts: Sequence[MaskedPrompt]) -> tuple[int, ...]:
 @torch.inference_mode()
 def grow_root(model: Any, embed: Embed, length: int) -> Segment:
     """Keys and values of the first `length` tokens, which no word masks."""
-    root = Segment(0, 0, 1, 0, length)
-    cache = TreeCache([], 0, 0, 1, root)
+    root = Segment(1, 0, length)
+    cache = TreeCache([], store=root)
     with tree_attention(model, cache):
         embedded = embed(np.zeros(1, dtype=np.int64), 0, length)
         model.base_model(inputs_embeds=embedded, past_key_values=cache, use_cache=True)
@@ -129,13 +132,13 @@ def plan_walk(model: Any, prompt: MaskedPrompt, memory: float, fixed_cost: int |
         return (cut.stop - cut.start) * cost.activation(length) + length * cost.kv / cost.layers + cost.logits
 
     def width(cut: Cut) -> int:
-        return _power_of_two(min(memory / 2 / row_bytes(cut), most_tokens / (cut.stop - cut.start), 1 << cut.bits))
+        return _power_of_two(min(memory / 2 / row_bytes(cut), most_tokens / (cut.stop - cut.start), cut.rows))
 
     def kept_bytes(rows: int) -> float:
         # the last level's own keys and values are never kept
-        return sum(min(1 << cut.bits, rows) * (cut.stop - cut.start) * cost.kv for cut in cuts[:-1])
+        return sum(min(cut.rows, rows) * (cut.stop - cut.start) * cost.kv for cut in cuts[:-1])
 
-    kept = 1 << cuts[-1].bits
+    kept = cuts[-1].rows
     while kept > 1 and kept_bytes(kept) > memory / 2:
         kept //= 2
     batch = tuple(min(width(cut), kept) for cut in cuts)
@@ -184,8 +187,24 @@ class TokenCost:
         )
 
 
+@dataclass(frozen=True, eq=False)
+class Kept:
+    """A segment of the rows from `first` on after `bits` words: its row numbers are those of the whole level.
+
+    Bits of a row's number, most significant first, are the decisions of its ancestors.
+    """
+
+    segment: Segment
+    bits: int
+    first: int
+
+    def of(self, numbers: NDArray[np.int64], bits: int) -> Ancestors:
+        """The segment, and in it the ancestors of rows by their numbers after `bits` words."""
+        return self.segment, (numbers >> (bits - self.bits)) - self.first
+
+
 class TreeWalk:
-    """One walk of the tree of one prompt.
+    """One walk of the tree of all masked states of one prompt.
 
     embed(subsets, start, stop): input embeddings. read(logits): scores from (rows, m, V), the last m positions.
     root: keys and values of the tokens before those of the plan, if any.
@@ -205,10 +224,10 @@ class TreeWalk:
     @torch.inference_mode()
     def scores(self) -> Floats:
         """(2^n,), indexed by subset."""
-        self._grow(self.roots, 0, 0, 1 << self.plan.cuts[0].bits)
+        self._grow([Kept(root, 0, 0) for root in self.roots], 0, 0, 1 << self.plan.cuts[0].bits)
         return self.result
 
-    def _grow(self, ancestors: list[Segment], level: int, first: int, rows: int) -> None:
+    def _grow(self, ancestors: list[Kept], level: int, first: int, rows: int) -> None:
         """Score all masked states below these rows of a level, in parts whose keys and values can be kept."""
         cut = self.plan.cuts[level]
         part = min(rows, self.plan.kept)
@@ -216,18 +235,20 @@ class TreeWalk:
             if level + 1 == len(self.plan.cuts):
                 self._forward(ancestors, level, start, part, None)
                 continue
-            segment = Segment(cut.bits, start, part, cut.start, cut.stop)
-            self._forward(ancestors, level, start, part, segment)
+            kept = Kept(Segment(part, cut.start, cut.stop), cut.bits, start)
+            self._forward(ancestors, level, start, part, kept)
             branch = self.plan.cuts[level + 1].bits - cut.bits
-            self._grow([*ancestors, segment], level + 1, start << branch, part << branch)
+            self._grow([*ancestors, kept], level + 1, start << branch, part << branch)
 
-    def _forward(self, ancestors: list[Segment], level: int, first: int, rows: int, store: Segment | None) -> None:
-        """Run a level's segment for these rows in batches: keys and values into `store`, or scores of leaves."""
+    def _forward(self, ancestors: list[Kept], level: int, first: int, rows: int, kept: Kept | None) -> None:
+        """Run a level's segment for these rows in batches: keys and values are kept, or scores of leaves are read."""
         cut, batch = self.plan.cuts[level], min(rows, self.plan.batch[level])
+        store = kept.segment if kept else None
         for start in range(first, first + rows, batch):
             subsets = row_subsets(cut.bits, start, batch)
             embedded = self.embed(subsets, cut.start, cut.stop)
-            cache = TreeCache(ancestors, cut.bits, start, batch, store)
+            numbers = np.arange(start, start + batch)
+            cache = TreeCache([above.of(numbers, cut.bits) for above in ancestors], start - first, store)
             with tree_attention(self.model, cache):
                 if store is not None:
                     self.model.base_model(inputs_embeds=embedded, past_key_values=cache, use_cache=True)

@@ -26,6 +26,7 @@ from engine.extraction.prefix_tree import (
 )
 from engine.extraction.stock_tree import StockWalk, can_branch, stock_rows
 from engine.extraction.tree_attention import Segment
+from engine.extraction.trie import TrieWalk
 from engine.failures import is_out_of_memory
 from engine.interactions import Floats
 from engine.llm.precision import FLOAT32, Arithmetic
@@ -92,9 +93,12 @@ class Scorer:
         return NAIVE
 
     def score(self, prompt: MaskedPrompt) -> Floats:
-        """v(x_T) of every masked state: (2^n,), in log-odds, indexed by subset."""
-        if self.method == NAIVE:
-            return self.score_naively(prompt, range(1 << prompt.n_variables))
+        """v(x_T) of the prompt's masked states, in their order: (m,), in log-odds; (2^n,) by subset where all are.
+
+        A sample is scored by the copy-free tree or plainly: where that tree fails few states share much.
+        """
+        if self.method == NAIVE or (self.method == STOCK and prompt.sampled is not None):
+            return self.score_naively(prompt, prompt.states.subset.tolist())
         return self.score_by(self.method, prompt)
 
     def score_naively(self, prompt: MaskedPrompt, subsets: Sequence[int]) -> Floats:
@@ -107,19 +111,20 @@ class Scorer:
                 lambda memory: min(most, max(1, int(memory / row))), lambda rows: self._naive(prompt, subsets, rows)
             )
 
-    def embed(self, prompt: MaskedPrompt, subsets: NDArray[np.int64], start: int, stop: int) -> torch.Tensor:
+    def embed(self, prompt: MaskedPrompt, subsets: NDArray[Any], start: int, stop: int) -> torch.Tensor:
         """Input embeddings of tokens start…stop under each subset: (len(subsets), stop - start, d)."""
         device = self.baseline.device
         ids = torch.tensor(prompt.ids[start:stop], device=device)
         owner = np.array(prompt.owner[start:stop])
-        masked = (owner >= 0) & ((subsets[:, None] >> np.maximum(owner, 0)) & 1 == 0)
+        bit = np.maximum(owner, 0).astype(np.uint64)
+        masked = (owner >= 0) & ((subsets.astype(np.uint64)[:, None] >> bit) & np.uint64(1) == 0)
         kept = self.model.get_input_embeddings()(ids)
         return torch.where(torch.from_numpy(masked).to(device)[..., None], self.baseline, kept)
 
     def score_by(self, method: str, prompt: MaskedPrompt, fixed_cost: int | None = None) -> Floats:
         """As `score`, by the tree that `method` names; whether it is exact on this model is the caller's business."""
 
-        def embed(subsets: NDArray[np.int64], start: int, stop: int) -> torch.Tensor:
+        def embed(subsets: NDArray[Any], start: int, stop: int) -> torch.Tensor:
             return self.embed(prompt, subsets, start, stop)
 
         def read(logits: torch.Tensor) -> Floats:
@@ -128,9 +133,10 @@ class Scorer:
         with self._arithmetic.active():
             if method == COPY_FREE:
                 cost, root = self.fixed_cost if fixed_cost is None else fixed_cost, self._root_of(prompt, embed)
+                walk: type[TreeWalk | TrieWalk] = TreeWalk if prompt.sampled is None else TrieWalk
                 return self._with_less_memory(
                     lambda memory: plan_walk(self.model, prompt, memory, cost, root.stop if root else 0),
-                    lambda plan: TreeWalk(self.model, prompt, embed, read, plan, root).scores(),
+                    lambda plan: walk(self.model, prompt, embed, read, plan, root).scores(),
                 )
             return self._with_less_memory(
                 lambda memory: stock_rows(self.model, prompt, memory),
@@ -171,7 +177,7 @@ class Scorer:
     @torch.inference_mode()
     def _naive(self, prompt: MaskedPrompt, subsets: Sequence[int], rows: int) -> Floats:
         length = len(prompt.ids)
-        chosen = np.array(subsets, dtype=np.int64)
+        chosen = np.array(subsets, dtype=np.uint64)
         parts = []
         for start in range(0, len(chosen), rows):
             embedded = self.embed(prompt, chosen[start : start + rows], 0, length)

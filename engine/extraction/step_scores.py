@@ -13,7 +13,7 @@ from engine.extraction.checks import Difference, check_scores, refuse_beyond_tol
 from engine.extraction.work import Work, enter_step
 from engine.interactions import Floats
 from engine.progress import say
-from engine.store import StepFileError, StepRecord
+from engine.store import Sample, StepFileError, StepRecord
 
 Entered = tuple[dict[str, float], str]  # losses, and the hash of the adapter
 SAVE_SECONDS = 60.0  # of scoring that a kill may cost
@@ -65,6 +65,7 @@ def score_model(
             scores=np.concatenate(scores[: len(found)]),  # Ctrl-C may come between the two
             noise=np.array([difference.noise for difference in found]),
             effects=None,
+            sample=Sample.of([prompt.states for prompt in done]),
             losses=losses,
             provenance={**work.provenance, "adapter_sha256": adapter, "verify": verify_record(found, states)},
         )
@@ -107,8 +108,10 @@ def draft_of(work: Work, step: int, probes: range, read: Callable[[], StepRecord
         provenance.get("identity") == work.provenance["identity"]
         and provenance.get("dtype") == work.provenance["dtype"]  # auto may have chosen again since
         and checked == work.settings.extraction.check_states
-        and draft.n_variables.tolist()
-        == [work.prompts[number].n_variables for number in probes][: draft.n_variables.size]
+        and all(
+            np.array_equal(draft.states_of(place).subset, work.prompts[number].states.subset)
+            for place, number in enumerate(probes[: draft.n_variables.size])
+        )
     )
     return draft if fits else None
 

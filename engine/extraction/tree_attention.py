@@ -1,21 +1,21 @@
 """Attention over a branching prefix without copying it: the model's own forward calls it through transformers.
 
-Rows are nodes of a binary tree: bits of a row number, most significant first, are the decisions of
-its ancestors, so a node's ancestor `m` decisions earlier is row `>> m`, and the descendants of a node are
-neighbours. The keys and values of a segment are kept once per node. A batch of neighbouring rows
-attends in two products: all its queries together against the segments in which the batch has a
-single ancestor (the long shared path, never repeated), and each row against the few tokens since.
+Rows are nodes of a tree whose descendants are neighbours. The keys and values of a segment are kept once per
+node. A batch of neighbouring rows attends in two products: all its queries together against the segments in which
+the batch has a single ancestor (the long shared path, never repeated), and each row against the few tokens since.
 
 Knows nothing of words, masks or scores.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.cache_utils import Cache, DynamicLayer
 from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
@@ -33,13 +33,11 @@ class UnknownAttentionError(Exception):
 
 @dataclass(eq=False)
 class Segment:
-    """Keys and values of tokens start…stop of the rows first…first + rows - 1 after `bits` decisions.
+    """Keys and values of tokens start…stop of some rows.
 
     keys, values: by layer, (kv_heads, rows, stop - start, head_dim).
     """
 
-    bits: int
-    first: int
     rows: int
     start: int
     stop: int
@@ -51,30 +49,33 @@ class Segment:
         for kept, new in ((self.keys, keys), (self.values, values)):
             if layer not in kept:
                 kept[layer] = new.new_empty(new.shape[1], self.rows, *new.shape[2:])
-            kept[layer][:, first - self.first : first - self.first + len(new)] = new.transpose(0, 1)
+            kept[layer][:, first : first + len(new)] = new.transpose(0, 1)
+
+
+Ancestors = tuple[Segment, NDArray[np.int64]]
+Rows = slice | torch.Tensor
 
 
 class TreeCache(Cache):
-    """What one forward of the rows first…first + rows - 1 after `bits` decisions sees of its ancestors.
+    """What one forward of a batch of rows sees of its ancestors.
 
-    path: segments in which all rows have one ancestor; local: the later ones, in text order.
+    ancestors: segments in text order, each with the row in it that each row of the batch descends from, ascending.
+    store: takes the keys and values of the batch, from its row `first` on. path: segments in which all rows have one
+    ancestor; local: the later ones.
     """
 
-    def __init__(self, ancestors: list[Segment], bits: int, first: int, rows: int, store: Segment | None) -> None:
+    def __init__(self, ancestors: Sequence[Ancestors], first: int = 0, store: Segment | None = None) -> None:
         super().__init__(layer_class_to_replicate=DynamicLayer)
         self.first = first
-        self.rows = rows
         self.store = store
-        self.past = ancestors[-1].stop if ancestors else 0
+        self.past = ancestors[-1][0].stop if ancestors else 0
         self.path: list[tuple[Segment, int]] = []
-        self.local: list[tuple[Segment, int, int]] = []
-        for segment in ancestors:
-            shift = bits - segment.bits
-            low, high = (first >> shift) - segment.first, ((first + rows - 1) >> shift) - segment.first
-            if low == high:
-                self.path.append((segment, low))
+        self.local: list[tuple[Segment, Rows]] = []
+        for segment, rows in ancestors:
+            if rows[0] == rows[-1]:
+                self.path.append((segment, int(rows[0])))
             else:
-                self.local.append((segment, low, high - low + 1))
+                self.local.append((segment, _rows_to_take(rows)))
         self.states: tuple[torch.Tensor | None, torch.Tensor | None, torch.Tensor, torch.Tensor] | None = None
         self.attended = 0
 
@@ -85,8 +86,8 @@ class TreeCache(Cache):
         self.states = (
             self._shared([segment.keys[layer_idx][:, row] for segment, row in self.path]),
             self._shared([segment.values[layer_idx][:, row] for segment, row in self.path]),
-            self._own([(segment.keys[layer_idx], low, count) for segment, low, count in self.local], key_states),
-            self._own([(segment.values[layer_idx], low, count) for segment, low, count in self.local], value_states),
+            self._own([(segment.keys[layer_idx], rows) for segment, rows in self.local], key_states),
+            self._own([(segment.values[layer_idx], rows) for segment, rows in self.local], value_states),
         )
         return key_states, value_states
 
@@ -106,18 +107,29 @@ class TreeCache(Cache):
             return None
         return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
 
-    def _own(self, parts: list[tuple[torch.Tensor, int, int]], new: torch.Tensor) -> torch.Tensor:
+    def _own(self, parts: list[tuple[torch.Tensor, Rows]], new: torch.Tensor) -> torch.Tensor:
         """(kv_heads, rows, local length + new length, head_dim)."""
         rows, heads, length, width = new.shape
-        own = new.new_empty(heads, rows, sum(kept.shape[2] for kept, _, _ in parts) + length, width)
+        own = new.new_empty(heads, rows, sum(kept.shape[2] for kept, _ in parts) + length, width)
         offset = 0
-        for kept, low, count in parts:
+        for kept, taken in parts:
             stop = offset + kept.shape[2]
-            by_ancestor = own.view(heads, count, rows // count, -1, width)
-            by_ancestor[:, :, :, offset:stop] = kept[:, low : low + count, None]
+            if isinstance(taken, slice):
+                by_ancestor = own.view(heads, taken.stop - taken.start, -1, own.shape[2], width)
+                by_ancestor[:, :, :, offset:stop] = kept[:, taken, None]
+            else:
+                own[:, :, offset:stop] = kept[:, taken.to(kept.device)]
             offset = stop
         own[:, :, offset:] = new.transpose(0, 1)
         return own
+
+
+def _rows_to_take(rows: NDArray[np.int64]) -> Rows:
+    """Neighbours with equally many descendants each as a slice, which is not copied row by row; else an index."""
+    low, count = int(rows[0]), int(rows[-1] - rows[0]) + 1
+    if len(rows) % count == 0 and np.array_equal(rows, np.repeat(np.arange(low, low + count), len(rows) // count)):
+        return slice(low, low + count)
+    return torch.from_numpy(rows)
 
 
 _active: ContextVar[TreeCache | None] = ContextVar("active_tree_cache", default=None)

@@ -7,7 +7,7 @@ from typing import Any
 from engine.config import RunSettings
 from engine.extraction.baseline import baseline_hash, fixed_baseline
 from engine.extraction.finished import BASE_STEP
-from engine.extraction.masking import MaskedPrompt, mask_probe
+from engine.extraction.masking import MaskedPrompt, masked_prompts
 from engine.extraction.precision import choose_precision
 from engine.extraction.prefix_tree import shared_prefix
 from engine.extraction.scoring import NAIVE, Scorer
@@ -51,7 +51,7 @@ def prepare_with(llm: LLM, settings: RunSettings, folder: RunFolder, identity: s
     template = resolve_template(llm.tokenizer, settings.model.template)
     probes = folder.read_probes()
     extraction = settings.extraction
-    prompts = tuple(mask_probe(probe, llm.tokenizer, template, extraction.target) for probe in probes)
+    prompts = masked_prompts(probes, llm.tokenizer, template, extraction)
     baseline = fixed_baseline(folder, llm.model, extraction.baseline_vector, llm.tokenizer)
     memory = extraction.memory_gb * 1e9
     scorer = Scorer(llm.model, baseline, memory, precision=precision, shared=shared_prefix(prompts))

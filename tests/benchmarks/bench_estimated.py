@@ -12,7 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
-from engine.decomposition.estimated import estimate, sample_masks
+from engine.decomposition.estimated import estimate, held_out_r2
+from engine.sampling import sample_states
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from test_estimated import planted_game, scores_of
@@ -25,17 +26,18 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     seed = parser.parse_args().seed
     for n, terms, count in GAMES:
-        game, masks = planted_game(n, terms, seed), sample_masks(n, count, seed)
-        scores = scores_of(game, masks)
+        game, states = planted_game(n, terms, seed), sample_states(n, count, seed)
+        scores = scores_of(game, states.subset)
         start = time.perf_counter()
-        made = estimate(masks, scores, 1e-3 * float(np.ptp(scores)))
+        made = estimate(states, scores, 1e-3 * float(np.ptp(scores)))
         seconds = time.perf_counter() - start
         strong = np.abs(made.effect) > 0.05 * np.abs(made.effect).max()
         found = set(zip(made.relation[strong].tolist(), made.subset[strong].tolist(), strict=True))
+        r2 = held_out_r2(states, scores, made.model(states.subset))
         planted = set(zip(game[0].tolist(), game[1].tolist(), strict=True))
         print(
             f"n = {n}, {count} masked states: {len(found & planted)} of {terms} found, {len(found - planted)} besides, "
-            f"held-out R² {made.held_out_r2:.6f} ({made.n_held_out} states), gap {made.gap:.1e}, {seconds:.1f} s",
+            f"held-out R² {r2:.6f} ({states.held_out.sum()} states), gap {made.gap:.1e}, {seconds:.1f} s",
             flush=True,
         )
 
