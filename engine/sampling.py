@@ -16,6 +16,8 @@ from engine.interactions import Bools, Floats, Relation, Subsets, all_subsets, l
 
 MOST_ENUMERATED = 16  # words: 65,536 masked states, all of which are scored and decomposed
 MOST_WORDS = 64
+MOST_ORDER = 4  # of the effects that are candidates where there are too many words for all of them
+MOST_ON_LATTICE = 14  # words up to which effects of every order are candidates
 HELD_OUT = 0.2  # of a sample: not matched, but predicted, which is how far an estimate can be believed
 
 
@@ -35,6 +37,11 @@ class States:
     def are_all(self) -> bool:
         """Whether these are all 2^n, in the order of their subsets: nothing is estimated then."""
         return self.n < 32 and self.subset.size == 1 << self.n and not self.held_out.any()
+
+
+def largest_order(n: int) -> int:
+    """Of the effects that are candidates of an estimate of n words."""
+    return n if n <= MOST_ON_LATTICE else MOST_ORDER
 
 
 @lru_cache(maxsize=32)

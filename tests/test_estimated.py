@@ -7,7 +7,8 @@ import pytest
 from scipy.optimize import linprog
 from test_cli import fails_with_one_line, sftscope
 
-from engine.decomposition import decompose, estimated
+from engine import sampling
+from engine.decomposition import decompose
 from engine.decomposition.estimated import estimate, held_out_r2, resampled
 from engine.decomposition.lattice_program import effect_weights
 from engine.decomposition.sampled_program import ColumnProgram, SampledProgram, masks_of, subsets_of
@@ -64,7 +65,7 @@ def test_planted_games_are_found_and_predict_what_was_held_out(n, terms, count):
 @pytest.mark.parametrize("most_on_lattice", [0, 14])
 def test_the_certificate_is_the_optimum_of_all_columns_at_once(seed, most_on_lattice, monkeypatch):
     """n = 5: each column written down and given to HiGHS in one piece; of up to four words, or of all five."""
-    monkeypatch.setattr(estimated, "MOST_ON_LATTICE", most_on_lattice)
+    monkeypatch.setattr(sampling, "MOST_ON_LATTICE", most_on_lattice)
     states = sample_states(5, 20, seed, held_out=0.0)
     v = np.concatenate([[0.0], np.random.default_rng(seed).normal(size=19)])
     made, zeta = estimate(states, v, 0.05, tolerance=1e-6), 0.05

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.analysis import views
+from engine.analysis.estimates import EstimateView, estimate_view
 from engine.analysis.evolution import Evolution
 from engine.analysis.history import RunHistory
 from engine.analysis.masked_states import Matching, matching
@@ -194,6 +195,13 @@ class Derived:
     def backbone(self, reading: Reading, state: ViewState) -> Backbone | None:
         """Backbone-only cross-entropy over the steps."""
         found: Backbone | None = self._over_steps("backbone", views.backbone, reading, state)
+        return found
+
+    def estimate(self, reading: Reading, state: ViewState) -> EstimateView | None:
+        """How far estimated interactions can be believed; None where none is, or until it is computed."""
+        if not any(part.is_estimated for part in self.history.probes):
+            return None
+        found: EstimateView | None = self._over_steps("estimate", estimate_view, reading, state)
         return found
 
     def table(self, reading: Reading, state: ViewState) -> ChangeTable:

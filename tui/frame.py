@@ -62,7 +62,7 @@ def build_frame(scene: Scene, views: Sequence[View]) -> Frame:
         model=shown(model_name(scene.history.run), 60),
         place=f"step {state.step_number} ({state.step + 1}/{len(state.steps)})" + _following(scene),
         probe=_probe_name(state, scene.history),
-        rule=f"{state.rule.name} {state.rule.value:g}{provisional}" + (" …" if stale else ""),
+        rule=f"{state.rule.name} {state.rule.value:g}{provisional}" + (" …" if stale else "") + _label(scene.history),
         steps=StepBarContent(
             state.steps,
             state.step,
@@ -121,7 +121,9 @@ def _slice(view: View, scene: Scene) -> Any:
         case View.TRENDS:
             trends = derived.trends(reading, state, _other_reading(scene))
             other = scene.other.name if scene.other is not None else ""
-            return trends and TrendsSlice(trends, nearest_index(trends.steps, state.step_number), n_probes, other)
+            estimate = derived.estimate(reading, state)
+            now = trends and nearest_index(trends.steps, state.step_number)
+            return trends and TrendsSlice(trends, now or 0, n_probes, other, estimate)
         case View.CHANGES:
             table, rows = derived.table(reading, state), derived.arrangement(reading, state)
             return ChangesSlice(table, rows, state.row, state.row_sort, state.filter, state.probe is None)
@@ -228,6 +230,11 @@ def _probe_name(state: ViewState, history: RunHistory) -> str:
         return f"all {len(state.probes)} probes"
     part = history.probes[state.probe]
     return f"{shown(part.probe.id, 12)} → {shown(part.target.get('text', part.probe.response), 16)}"
+
+
+def _label(history: RunHistory) -> str:
+    """That interactions are estimates, wherever one is."""
+    return "  ESTIMATED" if any(part.is_estimated for part in history.probes) else ""
 
 
 def _losses(state: ViewState, history: RunHistory) -> list[tuple[str, str]]:

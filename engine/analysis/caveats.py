@@ -1,10 +1,11 @@
-"""What run.toml and the step files themselves say against a run: its precision, labels that look the same.
+"""What run.toml and the step files themselves say against a run: estimates, precision, labels that look the same.
 
 Their values come from files, so every line is made safe here.
 """
 
 from collections.abc import Mapping, Sequence
 
+from engine.analysis.estimates import estimate_sentence
 from engine.analysis.history import RunHistory
 from engine.analysis.placebo import TRUSTED_JACCARD
 from engine.text import safe_text
@@ -15,7 +16,7 @@ _EXACT = "float32"
 
 def caveats(history: RunHistory) -> list[str]:
     """One safe line each; none for a float32 run whose labels begin differently."""
-    return [line for line in (_precision(history), _collisions(history)) if line]
+    return [line for line in (estimate_sentence(history), _precision(history), _collisions(history)) if line]
 
 
 def _precision(history: RunHistory) -> str:

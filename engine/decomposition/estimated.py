@@ -10,18 +10,15 @@ from typing import Any
 
 import numpy as np
 
-from engine.decomposition.cholesky import lapack
 from engine.decomposition.lattice_program import lattice_program
 from engine.decomposition.program import Ints
-from engine.decomposition.sampled_program import MOST_ORDER, SampledProgram, SampledSolution, masks_of
+from engine.decomposition.sampled_program import SampledProgram, SampledSolution, masks_of
 from engine.decomposition.search import Search, settled
-from engine.decomposition.workers import one_blas_thread
 from engine.errors import SftscopeError
 from engine.interactions import Floats, Subsets
-from engine.sampling import MOST_WORDS, States, triggers
+from engine.sampling import MOST_WORDS, States, largest_order, triggers
 
 TOLERANCE = 1e-3
-MOST_ON_LATTICE = 14  # words up to which effects of every order are candidates
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,14 +68,12 @@ def estimate(
     _check(states, scores)
     bias = float(scores[0])
     matched = np.flatnonzero(~states.held_out)[1:]  # without the empty state, which the bias matches
-    lapack()  # loaded before its threads are limited: a library that is not there yet would not be
-    with one_blas_thread():
-        solved = _solve(states, matched, scores - bias, zeta, tolerance)
-        again = []
-        for number in range(replicates):
-            chosen = resampled(len(matched), number)
-            found = _solve(states, matched[chosen], scores - bias, zeta, tolerance, near=solved)
-            again.append(Replicate(found.relation, found.subset, found.effect))
+    solved = _solve(states, matched, scores - bias, zeta, tolerance)
+    again = []
+    for number in range(replicates):
+        chosen = resampled(len(matched), number)
+        found = _solve(states, matched[chosen], scores - bias, zeta, tolerance, near=solved)
+        again.append(Replicate(found.relation, found.subset, found.effect))
     h = triggers(states.subset[matched], solved.relation, solved.subset) @ solved.effect
     return Estimate(
         states=states,
@@ -90,7 +85,7 @@ def estimate(
         objective=solved.objective,
         gap=solved.gap,
         mismatch=float(np.abs(h - (scores[matched] - bias)).max(initial=0.0)),
-        most_order=_most_order(states.n),
+        most_order=largest_order(states.n),
         replicates=tuple(again),
     )
 
@@ -101,10 +96,6 @@ def resampled(count: int, number: int) -> Ints:
     return np.union1d(drawn, [count - 1])
 
 
-def _most_order(n: int) -> int:
-    return n if n <= MOST_ON_LATTICE else MOST_ORDER
-
-
 def _solve(
     states: States, rows: Ints, v: Floats, zeta: float, tolerance: float, near: SampledSolution | None = None
 ) -> SampledSolution:
@@ -112,7 +103,7 @@ def _solve(
     n = states.n
     if float(np.abs(v[rows]).max(initial=0.0)) <= zeta:
         return SampledSolution(np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.uint64), np.zeros(0), 0.0, 0.0, 0.0)
-    if n <= MOST_ON_LATTICE:
+    if largest_order(n) == n:
         return _solve_on_lattice(n, states.subset[rows].astype(np.int64), v[rows], zeta)
     program = SampledProgram(masks_of(states.subset[rows], n))
     start = None

@@ -17,9 +17,8 @@ from engine.decomposition.lattice_program import least_weights, weights_of
 from engine.decomposition.program import Ints, Program
 from engine.decomposition.search import Search, settled
 from engine.interactions import Bools, Floats, Relation, Subsets
-from engine.sampling import triggers
+from engine.sampling import MOST_ORDER, triggers
 
-MOST_ORDER = 4
 FIRST_COLUMNS = 4  # as many times the states: all of the lowest orders that come to so many are there from the start
 MOST_ROUNDS = 40
 NEW_COLUMNS = 1.0  # at most so many times the states come in at a time

@@ -163,4 +163,5 @@ def decomposed(work: Work, scored: StepRecord, zeta: Floats, source: Sequence[st
         words=work.words,
         tolerance=work.settings.extraction.tolerance,
         points=partial(points_on, device) if device.type == "cuda" else None,
+        replicates=work.settings.extraction.replicates,
     )

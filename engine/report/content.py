@@ -9,6 +9,7 @@ from typing import Any
 
 from engine.analysis.as_it_went import Said, as_it_went
 from engine.analysis.caveats import caveats
+from engine.analysis.estimates import EstimateView, estimate_view
 from engine.analysis.evolution import Change, Evolution
 from engine.analysis.findings import Finding, measure_findings
 from engine.analysis.placebo import TRUSTED_JACCARD, PlaceboDiff, compare_placebos, sentence
@@ -32,11 +33,13 @@ from engine.analysis.views import (
 )
 from engine.progress import Progress
 from engine.report.show import model_name
-from engine.report.tables import Table
+from engine.report.tables import Table, spread
 from engine.text import safe_text
 
 STRONGEST = 5
 MAX_WATCHED = 64
+MAX_STEPS = 40  # rows of a table over the steps
+ESTIMATE = "How far the estimates can be believed"
 RESIDUE = (
     "What would seem encoded if the decomposition were left unfinished, after 20,000 steps of the plain descent of "
     "earlier work, under the same τ: means over probes."
@@ -62,6 +65,7 @@ class Report:
     backbone: Backbone
     sensitivity: list[SensitivityRow]
     quality: Quality
+    estimate: EstimateView | None
     placebos: list[PlaceboDiff]
     findings: list[Finding]
     survives: str
@@ -99,6 +103,7 @@ def make_report(
         backbone=backbone(evolution, last),
         sensitivity=sensitivity,
         quality=measure_quality(evolution, last),
+        estimate=estimate_view(evolution, last),
         placebos=placebos,
         findings=findings,
         survives=what_survives(over_time.boundary, findings, sensitivity, placebos),
@@ -107,6 +112,12 @@ def make_report(
         online=_online(said),
         reference="" if reference is None else reference.history.name,
     )
+
+
+def shown_steps(report: Report) -> list[int]:
+    """The steps that a table over the steps shows: indices, with the first, the last and the end of denoising."""
+    boundary, last = report.trends.boundary.index, len(report.trends.steps) - 1
+    return spread(last + 1, [0, last, *([] if boundary is None else [boundary])], MAX_STEPS)
 
 
 def _online(said: Sequence[Said]) -> str:

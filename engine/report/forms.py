@@ -27,6 +27,7 @@ online         one line: when the end of denoising could first be told from the 
 survives       one line: the conclusions that hold under every rule, under most, and beyond the placebo
 baseline_llm   name of the run given with --baseline, or null
 quality, placebo, provenance, left_out
+estimate       of sampled masked states: R² of those held out, intervals of counts; null where all were scored
 ============== ==============================================================================
 """
 
@@ -47,7 +48,17 @@ from engine.analysis.views import (
 )
 from engine.errors import SftscopeError
 from engine.progress import Progress
-from engine.report.content import AS_IT_WENT, RESIDUE, Report, make_report, provenance, strongest_rows, warnings
+from engine.report.content import (
+    AS_IT_WENT,
+    ESTIMATE,
+    RESIDUE,
+    Report,
+    make_report,
+    provenance,
+    shown_steps,
+    strongest_rows,
+    warnings,
+)
 from engine.report.figures import FORMATS as FIGURE_FORMATS
 from engine.report.figures import draw, figures, need_matplotlib
 from engine.report.page import as_html
@@ -58,13 +69,14 @@ from engine.report.tables import (
     as_markdown,
     backbone_table,
     changes_table,
+    estimate_lines,
+    estimate_table,
     findings_table,
     orders_table,
     placebo_table,
     quality_table,
     residue_table,
     sensitivity_table,
-    spread,
     trends_table,
 )
 from engine.store import write_atomically
@@ -73,7 +85,6 @@ from engine.text import markdown_cell, safe_text
 SCHEMA = "sftscope-report"
 VERSION = 2
 FORMATS = ("md", "json", "csv", "html", "figures", "shapiq")
-MAX_STEPS = 40
 
 
 def write_report(
@@ -120,6 +131,11 @@ def _files(report: Report, kind: str, progress: Progress | None) -> Iterator[tup
         case "shapiq":
             last = report.evolution.history.steps.size - 1
             for number, part in enumerate(report.evolution.history.probes):
+                if part.is_estimated:
+                    shown = safe_text(repr(part.probe.id), max_length=60)
+                    raise SftscopeError(
+                        f"--format shapiq: needs all masked states, and those of probe {shown} are a sample"
+                    )
                 scores = part.scores[last].astype(np.float64)
                 values, n = moebius_values(scores), part.n_variables
                 content = to_shapiq(values, index="Moebius", max_order=n, bias=float(scores[0]))
@@ -158,6 +174,7 @@ def as_json(report: Report) -> str:
             "backbone": as_plain(report.backbone),
             "sensitivity": [as_plain(row) for row in report.sensitivity],
             "quality": as_plain(report.quality),
+            "estimate": as_plain(report.estimate),
             "placebo": [as_plain(part) for part in report.placebos],
             "findings": [as_plain(found) for found in report.findings],
             "survives": report.survives,
@@ -189,6 +206,7 @@ def as_text(report: Report) -> str:
         "## The paper's findings on this run",
         as_markdown(findings_table(report.findings)),
         *_over_the_steps(report),
+        *_estimate(report),
         *_as_it_went(report),
         *_strongest(report),
         *_orders(report),
@@ -215,7 +233,7 @@ def _over_the_steps(report: Report) -> list[str]:
     boundary = report.trends.boundary.index
     last = len(report.trends.steps) - 1
     notes = {0: "base"} | ({} if boundary is None else {boundary: "end of denoising"})
-    rows = spread(last + 1, [0, last, *notes], MAX_STEPS)
+    rows = shown_steps(report)
     thinned = "" if len(rows) == last + 1 else f" {len(rows)} of {last + 1} steps are shown; report.json has all."
     return [
         "## Over the steps",
@@ -223,6 +241,13 @@ def _over_the_steps(report: Report) -> list[str]:
         f"Σ|I| strength, γu uncancelled ratio (– where a class is empty).{thinned}",
         as_markdown(trends_table(report.trends, rows, notes)),
     ]
+
+
+def _estimate(report: Report) -> list[str]:
+    if report.estimate is None:
+        return []
+    lines = "\n".join(f"- {line}" for line in estimate_lines(report.estimate))
+    return [f"## {ESTIMATE}", lines, as_markdown(estimate_table(report.estimate, shown_steps(report)))]
 
 
 def _as_it_went(report: Report) -> list[str]:

@@ -9,24 +9,34 @@ from html import escape
 from engine.analysis.placebo import sentence
 from engine.analysis.verdict import in_plain_words
 from engine.progress import Progress
-from engine.report.content import AS_IT_WENT, RESIDUE, Report, provenance, strongest_rows, title, warnings
+from engine.report.content import (
+    AS_IT_WENT,
+    ESTIMATE,
+    RESIDUE,
+    Report,
+    provenance,
+    shown_steps,
+    strongest_rows,
+    title,
+    warnings,
+)
 from engine.report.figures import draw, figures, inline_svg, need_matplotlib
 from engine.report.tables import (
     Table,
     as_it_went_table,
     backbone_table,
     changes_table,
+    estimate_lines,
+    estimate_table,
     findings_table,
     placebo_table,
     quality_table,
     residue_table,
     sensitivity_table,
-    spread,
     trends_table,
 )
 from engine.text import safe_text
 
-MAX_STEPS = 40
 _STYLE = """
 :root { color-scheme: light dark; --line: #8886; --soft: #8881; }
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem;
@@ -59,6 +69,7 @@ def as_html(report: Report, progress: Progress | None = None) -> str:
         "<h2>The paper's findings on this run</h2>",
         _table(findings_table(report.findings)),
         *_over_the_steps(report),
+        *_estimate(report),
         *_as_it_went(report),
         "<h2>The strongest interactions</h2>",
         *_strongest(report),
@@ -97,10 +108,17 @@ def _figures(report: Report, progress: Progress | None) -> list[str]:
 def _over_the_steps(report: Report) -> list[str]:
     boundary, last = report.trends.boundary.index, len(report.trends.steps) - 1
     notes = {0: "base"} | ({} if boundary is None else {boundary: "end of denoising"})
-    rows = spread(last + 1, [0, last, *notes], MAX_STEPS)
+    rows = shown_steps(report)
     legend = "Means over probes, against the first step: − removed, = preserved, + newly emerged; n count, "
     legend += f"Σ|I| strength, γu uncancelled ratio. {len(rows)} of {last + 1} steps."
     return ["<h2>Over the steps</h2>", f"<p>{legend}</p>", _table(trends_table(report.trends, rows, notes))]
+
+
+def _estimate(report: Report) -> list[str]:
+    if report.estimate is None:
+        return []
+    table = _table(estimate_table(report.estimate, shown_steps(report)))
+    return [f"<h2>{ESTIMATE}</h2>", _list(estimate_lines(report.estimate)), table]
 
 
 def _as_it_went(report: Report) -> list[str]:

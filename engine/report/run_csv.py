@@ -7,8 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from engine.analysis.evolution import Evolution
+from engine.analysis.history import ProbeHistory
 from engine.analysis.read_outs import banzhaf_values, shapley_values
-from engine.interactions import Relation
+from engine.interactions import Floats, Relation
 from engine.text import csv_cell
 
 HEADER = ("run", "probe", "step", "relation", "subset", "order", "words", "effect", "tau", "change")
@@ -58,8 +59,7 @@ def word_values_csv(evolution: Evolution, steps: Sequence[int]) -> str:
     history = evolution.history
     for part in history.probes:
         for now in steps:
-            scores = part.scores[now].astype(np.float64)
-            values = zip(part.probe.variables, shapley_values(scores), banzhaf_values(scores), strict=True)
+            values = zip(part.probe.variables, *_word_values(part, now), strict=True)
             for variable, (word, shapley, banzhaf) in enumerate(values):
                 place = (
                     csv_cell(history.name),
@@ -70,3 +70,17 @@ def word_values_csv(evolution: Evolution, steps: Sequence[int]) -> str:
                 )
                 writer.writerow((*place, float(shapley), float(banzhaf)))
     return out.getvalue()
+
+
+def _word_values(part: ProbeHistory, now: int) -> tuple[Floats, Floats]:
+    """Shapley and Banzhaf values of the words: (n,) each; of the estimated effects where not all states are scored.
+
+    AND and OR of k words are symmetric in them: each has 1/k of the effect, and is pivotal in 1 of 2^(k-1) states.
+    """
+    if not part.is_estimated:
+        scores = part.scores[now].astype(np.float64)
+        return shapley_values(scores), banzhaf_values(scores)
+    pairs = part.table.pairs(now)
+    inside = (pairs.subset[:, None] >> np.arange(part.n_variables, dtype=np.uint64)) & np.uint64(1)
+    order = inside.sum(axis=1).astype(np.float64)
+    return (pairs.effect / order) @ inside, (pairs.effect / 2.0 ** (order - 1.0)) @ inside

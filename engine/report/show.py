@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from engine.analysis.caveats import caveats
+from engine.analysis.estimates import estimate_view
 from engine.analysis.evolution import Evolution
 from engine.analysis.history import LOSSES
 from engine.analysis.noise import FLOOR, largest_noise
@@ -21,6 +22,8 @@ from engine.report.tables import (
     as_text,
     backbone_table,
     changes_table,
+    estimate_lines,
+    estimate_table,
     orders_table,
     quality_table,
     spread,
@@ -60,6 +63,7 @@ def show_json(evolution: Evolution, selection: Selection) -> dict[str, Any]:
         "orders": as_plain(orders_view(evolution, selection)),
         "backbone": as_plain(backbone(evolution, selection)),
         "quality": as_plain(measure_quality(evolution, selection)),
+        "estimate": as_plain(estimate_view(evolution, selection)),
         "placebo": [as_plain(part) for part in compare_placebos(evolution, selection)],
         "left_out": list(history.left_out),
         "caveats": caveats(history),
@@ -139,12 +143,15 @@ def _trends(evolution: Evolution, selection: Selection, max_rows: int) -> str:
     notes = _notes(over_time.boundary, selection)
     rows = spread(last + 1, [0, last, *notes], max_rows)
     quality = quality_table(measure_quality(evolution, selection), over_time)
+    estimate = estimate_view(evolution, selection)
+    sampled = [] if estimate is None else ["", *estimate_lines(estimate), as_text(estimate_table(estimate, rows))]
     return "\n".join(
         [
             "Trends: means over probes; n count, Σ|I| strength, γu uncancelled ratio",
             _boundary_lines(over_time.boundary),
             "",
             as_text(trends_table(over_time, rows, notes)),
+            *sampled,
             "",
             as_text(quality),
         ]

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from rich.cells import cell_len
 
 from engine.analysis.as_it_went import Said
+from engine.analysis.estimates import ENCODED, INTERVAL, EstimateView
 from engine.analysis.evolution import Change
 from engine.analysis.findings import Finding, Holds
 from engine.analysis.history import ACCURACY, LOSSES
@@ -112,6 +113,30 @@ def trends_table(trends: Trends, indices: Sequence[int], notes: Mapping[int, str
             ]
         rows.append((*row, *(number(trends.losses[name][t], 3) for name in losses), notes.get(t, "")))
     return Table((*headers, *losses, ""), rows, frozenset([len(headers) + len(losses)]))
+
+
+def estimate_table(view: EstimateView, indices: Sequence[int]) -> Table:
+    """R² of what was held out, and the intervals of the mean counts, at the steps `indices`."""
+    headers = ["step", "R², mean", "R², least"]
+    names = [name for name in (ENCODED, *Change) if name in view.intervals]
+    headers += [f"{GLYPHS[name]} n" if isinstance(name, Change) else name for name in names]
+    rows = []
+    for t in indices:
+        spans = [view.intervals[name][t] for name in names]
+        cells = [f"{number(low, 1)}–{number(high, 1)}" for low, high in spans]
+        rows.append((str(view.steps[t]), number(view.r2_mean[t], 4), number(view.r2_least[t], 4), *cells))
+    return Table(tuple(headers), rows)
+
+
+def estimate_lines(view: EstimateView) -> list[str]:
+    """What the table of an estimate means, and where its states were held out."""
+    intervals = f"{INTERVAL[0]:g} to {INTERVAL[1]:g} % of {view.replicates} replicates from resampled masked states"
+    errors = ", ".join(number(value) for value in view.error)
+    return [
+        f"{view.held_out} masked states were held out. Intervals of mean counts: {intervals}; what no effect of up to "
+        f"{view.largest_order} words can show is in none of them.",
+        f"Matching error of held-out states at step {view.step} with up to ¼, ½, ¾, all of the words: {errors}.",
+    ]
 
 
 def changes_table(rows: Sequence[ChangeRow], base_step: int, step: int, *, with_probe: bool = True) -> Table:

@@ -51,7 +51,7 @@ class Effects:
 class Pairs:
     """Effects that are not zero: relation, subset (a bitmask) and effect, each (k,)."""
 
-    relation: NDArray[np.uint8]
+    relation: NDArray[Any]
     subset: NDArray[Any]
     effect: NDArray[Any]
 

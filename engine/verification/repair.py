@@ -20,7 +20,7 @@ def repair(path: Path) -> Verification:
     found, folder = verify(path), RunFolder(path)
     if found.repairable:
         first = _whole_step(folder)
-        tolerance = settings_from_tables(folder.read_run()["settings"]).extraction.tolerance
+        extraction = settings_from_tables(folder.read_run()["settings"]).extraction
         words = [probe.variables for probe in folder.read_probes()]
         with progress("repair") as report:
             for done, step in enumerate(found.repairable):
@@ -31,7 +31,14 @@ def repair(path: Path) -> Verification:
                     say(f"step {step}: its raw scores are kept; 'sftscope extract {path}' goes on from them")
                 else:
                     source = first.provenance["zeta_source"]
-                    made = with_effects(scores, first.effects.zeta, source, words=words, tolerance=tolerance)
+                    made = with_effects(
+                        scores,
+                        first.effects.zeta,
+                        source,
+                        words=words,
+                        tolerance=extraction.tolerance,
+                        replicates=extraction.replicates,
+                    )
                     folder.write_step(made)
                 report(done + 1, len(found.repairable), f"step {step}")
     return verify(path)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from rich.style import Style
 from textual.strip import Strip
 
+from engine.analysis.estimates import ENCODED, EstimateView
 from engine.analysis.evolution import Change
 from engine.analysis.history import ACCURACY, LOSSES
 from engine.analysis.views import Trends
@@ -33,12 +34,27 @@ _FIELDS = (
 
 @dataclass(frozen=True, eq=False)
 class TrendsSlice:
-    """The curves, the present step's index, how many probes they are means of, and the second run's name."""
+    """The curves, the present step's index, how many probes they are means of, and the second run's name.
+
+    estimate: how far they can be believed, where masked states were sampled.
+    """
 
     trends: Trends
     now: int
     n_probes: int
     other: str = ""
+    estimate: EstimateView | None = None
+
+    @property
+    def r2(self) -> float | None:
+        """R² of the held-out masked states at the present step, mean over probes."""
+        known = self.estimate is not None and self.now < len(self.estimate.r2_mean)
+        return self.estimate.r2_mean[self.now] if known and self.estimate else None
+
+    def interval(self, name: str) -> str:
+        """The interval of a count at the present step; empty without replicates."""
+        spans = self.estimate.intervals.get(name, []) if self.estimate else []
+        return f" {plain(spans[self.now][0])}–{plain(spans[self.now][1])}" if self.now < len(spans) else ""
 
 
 @dataclass(frozen=True)
@@ -63,7 +79,8 @@ class TrendsPane(Pane[TrendsSlice]):
         base = slice.trends.base_step
         probes = f"mean of {slice.n_probes} probes" if slice.n_probes > 1 else "one probe"
         rho = f", ρ in {slice.other}" if slice.trends.has_reference else ""
-        title = self.title([(f": against step {base}, {probes}{rho}", self.look.inks.muted)], width)
+        r2 = f"; ESTIMATED, R² {small(slice.r2)}" if slice.r2 is not None else ""
+        title = self.title([(f": against step {base}, {probes}{rho}{r2}", self.look.inks.muted)], width)
         rows = self._class_rows(slice)
         own = self._own_row(slice)
         room = height - 1
@@ -85,7 +102,7 @@ class TrendsPane(Pane[TrendsSlice]):
                     Chart(
                         f"{CLASS_GLYPHS[change]} {name}",
                         f"{CLASS_GLYPHS[change]} {short}",
-                        text(values[slice.now]),
+                        text(values[slice.now]) + (slice.interval(change) if name == "count" else ""),
                         values,
                         limits,
                         self.look.inks.of(change),
@@ -100,9 +117,16 @@ class TrendsPane(Pane[TrendsSlice]):
         losses = {name: trends.losses[name] for name in LOSSES if name in trends.losses}
         accuracy = {name: trends.losses[name] for name in (ACCURACY,) if name in trends.losses}
         limits = value_range(*losses.values())
-        encoded, error = trends.encoded_mean, trends.matching_error_encoded
+        encoded, error, span = trends.encoded_mean, trends.matching_error_encoded, slice.interval(ENCODED)
         return [
-            Chart("encoded |Ω|", "|Ω|", plain(encoded[slice.now]), encoded, value_range(encoded), ink),
+            Chart(
+                "encoded |Ω|",
+                "|Ω|",
+                plain(encoded[slice.now]) + slice.interval(ENCODED),
+                encoded,
+                value_range(encoded),
+                ink,
+            ),
             *(
                 Chart(f"{shown(name)} loss", shown(name), small(values[slice.now]), values, limits, ink)
                 for name, values in losses.items()

@@ -1,0 +1,160 @@
+"""How far a run can be believed whose interactions are estimated from a sample of the masked states.
+
+What was held out is predicted: R² and the error by how many words are present. Replicates, estimates from the same
+states resampled (the same ones at every step), give every count an interval: how much it hangs on the choice of
+states. It does not hold what no sample of that size shows, such as effects of more words than were candidates.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from engine.analysis import metrics
+from engine.analysis.class_sums import class_sums
+from engine.analysis.evolution import Change, Evolution
+from engine.analysis.history import ProbeHistory, RunHistory
+from engine.analysis.views import Selection
+from engine.interactions import Floats, orders_of
+from engine.sampling import largest_order
+
+PARTS = 4  # of the words present: up to a quarter of them, up to half …
+INTERVAL = (5.0, 95.0)  # percentiles of the replicates
+ENCODED = "all"
+Interval = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class EstimateView:
+    """The estimated probes of those looked at; lists over the steps are T long.
+
+    words, masked_states: fewest and most of a probe. largest_order: of the effects that were candidates, the least
+    over probes. r2_mean, r2_least: R² of the held-out masked states over the probes. error: matching error of the
+    held-out states at the present step with up to a quarter, half, three quarters, all of the words present, mean
+    over probes. intervals: by class, and of all encoded: of the mean count of a probe, over the steps; empty without
+    replicates.
+    """
+
+    step: int
+    steps: list[int]
+    probes: int
+    words: tuple[int, int]
+    masked_states: tuple[int, int]
+    held_out: int
+    largest_order: int
+    r2_mean: list[float]
+    r2_least: list[float]
+    error: list[float]
+    replicates: int
+    intervals: dict[str, list[Interval]]
+
+
+def estimate_view(evolution: Evolution, selection: Selection) -> EstimateView | None:
+    """What the held-out states and the replicates say; None where all masked states were scored."""
+    history, probes = evolution.history, selection.probes_of(evolution)
+    chosen = [history.probes[p] for p in probes if history.probes[p].is_estimated]
+    if not chosen:
+        return None
+    sizes = [part.states.subset.size for part in chosen]
+    r2 = np.array([held_out_r2(part) for part in chosen])
+    return EstimateView(
+        step=int(history.steps[selection.now]),
+        steps=history.steps.tolist(),
+        probes=len(chosen),
+        words=(min(part.n_variables for part in chosen), max(part.n_variables for part in chosen)),
+        masked_states=(min(sizes), max(sizes)),
+        held_out=sum(int(part.states.held_out.sum()) for part in chosen),
+        largest_order=min(largest_order(part.n_variables) for part in chosen),
+        r2_mean=_mean(r2),
+        r2_least=[float(np.min(column[~np.isnan(column)], initial=np.inf)) for column in r2.T],
+        error=_mean(np.array([_errors(part, selection.now) for part in chosen])),
+        replicates=n_replicates(history),
+        intervals=count_intervals(evolution, selection),
+    )
+
+
+def estimate_sentence(history: RunHistory) -> str:
+    """The label of an estimated run in one line; empty for a run of which all masked states were scored."""
+    chosen = [part for part in history.probes if part.is_estimated]
+    if not chosen:
+        return ""
+    r2 = np.array([held_out_r2(part)[-1] for part in chosen])
+    words, sizes = [part.n_variables for part in chosen], [part.states.subset.size for part in chosen]
+    return (
+        f"ESTIMATED: {len(chosen)} of {len(history.probes)} probes from {_span(sizes)} of 2^{_span(words)} masked "
+        f"states, effects of up to {min(largest_order(part.n_variables) for part in chosen)} words; at the last step "
+        f"R² of the states held out is {float(np.nanmean(r2)):.3f} in the mean, {float(np.nanmin(r2)):.3f} at least."
+    )
+
+
+def held_out_r2(part: ProbeHistory) -> Floats:
+    """1 − Σ(v − h)² / Σ(v − mean v)² of a probe's held-out masked states at every step: (T,), NaN without any."""
+    out = part.states.held_out
+    result = np.full(part.table.n_steps, metrics.NAN)
+    for step in range(part.table.n_steps) if out.any() else ():
+        scores = part.scores[step, out].astype(np.float64)
+        left = scores - _model(part, step)[out]
+        spread = float(((scores - scores.mean()) ** 2).sum())
+        if spread > 0.0:
+            result[step] = 1.0 - float((left**2).sum()) / spread
+    return result
+
+
+def n_replicates(history: RunHistory) -> int:
+    """B, 0 where nothing is estimated."""
+    return max((len(part.replicates) for part in history.probes), default=0)
+
+
+def count_intervals(evolution: Evolution, selection: Selection) -> dict[str, list[Interval]]:
+    """Of each class and of all that is encoded: the interval of the mean count of a probe, at every step."""
+    history = evolution.history
+    counts: dict[str, list[Floats]] = {}
+    for number in range(n_replicates(history)):
+        again = Evolution(_replicate(history, number), evolution.rule)
+        probes = selection.probes_of(again)
+        counts.setdefault(ENCODED, []).append(again.counts()[list(probes)].mean(axis=0))
+        parts = [class_sums(again, p, selection.base, trajectory=selection.trajectory) for p in probes]
+        for change in Change:
+            counts.setdefault(change.value, []).append(np.mean([part[change].count for part in parts], axis=0))
+    return {name: _intervals(np.array(found)) for name, found in counts.items()}
+
+
+def _replicate(history: RunHistory, number: int) -> RunHistory:
+    """The run as one replicate has it; what is not estimated is the same in all."""
+    probes = tuple(replace(part, table=part.replicates[number]) if part.replicates else part for part in history.probes)
+    return replace(history, probes=probes, placebos=())
+
+
+def _intervals(counts: Floats) -> list[Interval]:
+    low, high = np.percentile(counts, INTERVAL, axis=0)
+    return list(zip(low.tolist(), high.tolist(), strict=True))
+
+
+def _errors(part: ProbeHistory, step: int) -> Floats:
+    """Matching error of the held-out states by the share of words present: (PARTS,), NaN where there is none."""
+    scores = part.scores[step].astype(np.float64)
+    errors = metrics.matching_errors(scores, _model(part, step))
+    share = np.ceil(PARTS * orders_of(part.states.subset) / part.n_variables).astype(int)
+    found = np.full(PARTS, metrics.NAN)
+    for number in range(PARTS):
+        inside = part.states.held_out & (share == number + 1)
+        if inside.any():
+            found[number] = errors[inside].mean()
+    return found
+
+
+def _model(part: ProbeHistory, step: int) -> Floats:
+    return np.asarray(part.bias[step] + part.table.model(step, part.states))
+
+
+def _mean(values: Floats) -> list[float]:
+    """Over the first axis, of what is defined."""
+    defined = ~np.isnan(values)
+    count = defined.sum(axis=0)
+    total = np.where(defined, values, 0.0).sum(axis=0)
+    mean: list[float] = np.divide(total, count, out=np.full(count.shape, metrics.NAN), where=count > 0).tolist()
+    return mean
+
+
+def _span(values: Sequence[int]) -> str:
+    return str(min(values)) if min(values) == max(values) else f"{min(values)}-{max(values)}"
