@@ -106,17 +106,25 @@ def n_replicates(history: RunHistory) -> int:
 
 
 def count_intervals(evolution: Evolution, selection: Selection) -> dict[str, list[Interval]]:
-    """Of each class and of all that is encoded: the interval of the mean count of a probe, at every step."""
+    """Of each class and of all that is encoded: the interval of the mean count of a probe, at every step.
+
+    A replicate has fewer different states than the estimate, and so fewer interactions: what is taken from the
+    replicates is how their counts spread about their mean, laid around the estimate's own.
+    """
     history = evolution.history
-    counts: dict[str, list[Floats]] = {}
-    for number in range(n_replicates(history)):
-        again = Evolution(_replicate(history, number), evolution.rule)
-        probes = selection.probes_of(again)
-        counts.setdefault(ENCODED, []).append(again.counts()[list(probes)].mean(axis=0))
-        parts = [class_sums(again, p, selection.base, trajectory=selection.trajectory) for p in probes]
-        for change in Change:
-            counts.setdefault(change.value, []).append(np.mean([part[change].count for part in parts], axis=0))
-    return {name: _intervals(np.array(found)) for name, found in counts.items()}
+    replicates = [Evolution(_replicate(history, b), evolution.rule) for b in range(n_replicates(history))]
+    if not replicates:
+        return {}
+    own, *others = (_mean_counts(each, selection) for each in (evolution, *replicates))
+    return {name: _intervals(count, np.array([each[name] for each in others])) for name, count in own.items()}
+
+
+def _mean_counts(evolution: Evolution, selection: Selection) -> dict[str, Floats]:
+    """Mean over the probes of what is encoded, and of each class, at every step: (T,)."""
+    probes = selection.probes_of(evolution)
+    parts = [class_sums(evolution, p, selection.base, trajectory=selection.trajectory) for p in probes]
+    of_classes = {change.value: np.mean([part[change].count for part in parts], axis=0) for change in Change}
+    return {ENCODED: evolution.counts()[list(probes)].mean(axis=0), **of_classes}
 
 
 def _replicate(history: RunHistory, number: int) -> RunHistory:
@@ -125,8 +133,8 @@ def _replicate(history: RunHistory, number: int) -> RunHistory:
     return replace(history, probes=probes, placebos=())
 
 
-def _intervals(counts: Floats) -> list[Interval]:
-    low, high = np.percentile(counts, INTERVAL, axis=0)
+def _intervals(own: Floats, others: Floats) -> list[Interval]:
+    low, high = np.maximum(own + np.percentile(others, INTERVAL, axis=0) - others.mean(axis=0), 0.0)
     return list(zip(low.tolist(), high.tolist(), strict=True))
 
 

@@ -122,7 +122,7 @@ class TrendsPane(Pane[TrendsSlice]):
             Chart(
                 "encoded |Ω|",
                 "|Ω|",
-                plain(encoded[slice.now]) + slice.interval(ENCODED),
+                plain(encoded[slice.now]) + span,
                 encoded,
                 value_range(encoded),
                 ink,
