@@ -38,7 +38,7 @@ from tui.palette import CLASS_GLYPHS, HIGH_CONTRAST, ON_ANSI, inks_for
 from tui.panes.compare import ComparePane
 from tui.panes.pane import Pane
 from tui.panes.probe import ProbePane
-from tui.panes.raw import DATASETS, RawPane
+from tui.panes.raw import RawPane, datasets
 from tui.panes.runs import RunsPane
 from tui.panes.trends import TrendsPane
 from tui.remembered import Remembered, recall, remember, state_folder
@@ -140,14 +140,14 @@ async def test_raw_shows_every_dataset_of_the_file(run: Path) -> None:
     async with opened(run, view="raw", step=5) as pilot:
         record = RunFolder(run).read_step(5)
         seen = []
-        for _ in DATASETS:
+        for _ in datasets(False):
             text = text_of(pilot, RawPane)
-            seen.append(DATASETS[app_of(pilot).state.dataset])
+            seen.append(datasets(False)[app_of(pilot).state.dataset])
             if seen[-1] == "scores":
                 assert f"{record.scores[3]:.16g}" in text
                 assert "p00" in text
             await press(pilot, "w")
-        assert tuple(seen) == DATASETS
+        assert tuple(seen) == datasets(False)
         await press(pilot, "b", "pagedown")
         assert app_of(pilot).state.row_of(View.RAW) > 0
 

@@ -25,7 +25,7 @@ from tui.keys import FILTER_HELP, KEYS
 from tui.loader import Urgency
 from tui.moving import MovingExplorer
 from tui.panes.pane import Pane
-from tui.panes.raw import DATASETS
+from tui.panes.raw import datasets
 from tui.prompt import Prompt
 from tui.state import (
     View,
@@ -113,7 +113,8 @@ class ExplorerApp(MovingExplorer):
         if scene is not None and self.state.view is View.PROBE:
             self.become(move_word(self.state, by, scene.history.probes[scene.probe].n_variables))
         elif scene is not None and self.state.view is View.RAW:
-            chosen = (self.state.dataset + by) % len(DATASETS)
+            is_sampled = any(part.is_estimated for part in scene.history.probes)
+            chosen = (self.state.dataset + by) % len(datasets(is_sampled))
             self.become(move_row(replace(self.state, dataset=chosen), -(10**9), 1, View.RAW))
 
     def action_link(self) -> None:

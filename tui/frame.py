@@ -19,7 +19,7 @@ from tui.panes.changes import ChangesSlice
 from tui.panes.compare import NO_SECOND_RUN, NOTHING_SHARED, CompareSlice
 from tui.panes.orders import OrdersSlice
 from tui.panes.probe import ProbeSlice
-from tui.panes.raw import DATASETS, RawSlice, column
+from tui.panes.raw import RawSlice, column, datasets
 from tui.panes.runs import RunLine, RunsSlice
 from tui.panes.trends import TrendsSlice
 from tui.safe_lines import shown
@@ -107,7 +107,7 @@ def n_rows(view: View, scene: Scene) -> int:
         record = scene.derived.record(RunFolder(scene.session.path), scene.state.step_number)
         if record is None or isinstance(record, Exception):
             return 0
-        return len(column(record, DATASETS[scene.state.dataset]))
+        return len(column(record, datasets(record.sample is not None)[scene.state.dataset]))
     if view is View.COMPARE:
         found = _compare(scene).diff
         return found.side.size if found is not None else 0
@@ -213,7 +213,7 @@ def _raw(scene: Scene) -> RawSlice:
     record = scene.derived.record(RunFolder(scene.session.path), state.step_number)
     why = shown(record) if isinstance(record, Exception) else ""
     found = None if record is None or isinstance(record, Exception) else record
-    size = len(column(found, DATASETS[state.dataset])) if found is not None else 1
+    size = 1 if found is None else len(column(found, datasets(found.sample is not None)[state.dataset]))
     row = min(state.row_of(View.RAW), size - 1)
     return RawSlice(state.step_number, found, why, state.dataset, row, scene.history.probes)
 
