@@ -11,7 +11,9 @@ import numpy as np
 from engine.analysis.effect_table import EffectTable
 from engine.analysis.history import ProbeHistory, RunHistory
 from engine.errors import SftscopeError
+from engine.interactions import Floats
 from engine.progress import Progress
+from engine.store import Pairs
 
 
 def with_other_zeta(history: RunHistory, factor: float, progress: Progress | None = None) -> RunHistory:
@@ -30,6 +32,19 @@ def _decomposed_again(part: ProbeHistory, factor: float) -> ProbeHistory:
     from engine.decomposition import decompose
 
     zeta = factor * part.zeta
+    if part.is_estimated:
+        return _estimated_again(part, zeta)
     result = decompose(part.scores.astype(np.float64), zeta, names=[part.probe.variables] * len(zeta))
     effects = np.stack([result.and_effects, result.or_effects], axis=1)
     return replace(part, table=EffectTable.of_dense(effects), zeta=zeta, gap=result.gap)
+
+
+def _estimated_again(part: ProbeHistory, zeta: Floats) -> ProbeHistory:
+    """From the same sample of masked states, without replicates."""
+    from engine.decomposition.estimated import estimate
+
+    steps = zip(part.scores.astype(np.float64), zeta.tolist(), strict=True)
+    made = [estimate(part.states, scores, bound) for scores, bound in steps]
+    pairs = [Pairs(each.relation, each.subset, each.effect) for each in made]
+    table = EffectTable.of_pairs(part.n_variables, pairs, every=False)
+    return replace(part, table=table, zeta=zeta, gap=np.array([each.gap for each in made]), replicates=())
