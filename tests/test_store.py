@@ -19,15 +19,66 @@ from hypothesis import strategies as st
 from sample_history import sample_record, write_sample_run
 
 from engine.errors import SftscopeError
-from engine.store import Effects, RunFolder, StepFileError, StepRecord, read_step_file, write_atomically
+from engine.sampling import every_state, sample_states
+from engine.store import (
+    Effects,
+    RunFolder,
+    Sample,
+    SparseEffects,
+    StepFileError,
+    StepRecord,
+    read_step_file,
+    write_atomically,
+)
 from engine.store.atomic import sweep_orphans
 from engine.store.step_file import USER_BLOCK, from_bytes, to_bytes
+from engine.store.step_record import columns_of
 
 
 def record(*sizes: int, step: int = 8, seed: int = 0, losses: dict[str, float] | None = None) -> StepRecord:
     rng = np.random.default_rng(seed)
     effects = [rng.normal(size=(2, 1 << n)) * (np.arange(1 << n) > 0) for n in sizes]
     return sample_record(step, effects, rng, losses={"train": 1.5, "eval": 2.5} if losses is None else losses)
+
+
+def sampled_record(*sizes: int, states: int = 20, replicates: int = 2, seed: int = 0) -> StepRecord:
+    """A step of sampled masked states; of probes of few words all are there."""
+    rng = np.random.default_rng(seed)
+    parts = [every_state(n) if 1 << n <= states else sample_states(n, states, seed) for n in sizes]
+    counts = rng.integers(0, 5, len(sizes) * (1 + replicates))
+    words = np.repeat(np.array(sizes), 1 + replicates).repeat(counts)
+    subsets = [int(rng.integers(1, 1 << min(n, 62))) for n in words.tolist()]
+    columns = [rng.normal(size=len(sizes)) ** 2 for _ in range(3)]
+    return StepRecord(
+        step=8,
+        n_variables=np.array(sizes, dtype=np.int32),
+        target=rng.integers(0, 1000, len(sizes)),
+        scores=rng.normal(size=sum(part.subset.size for part in parts)),
+        noise=np.full(len(sizes), 1e-6),
+        effects=SparseEffects(
+            counts,
+            rng.integers(0, 2, counts.sum()).astype(np.uint8),
+            np.array(subsets, dtype=np.uint64),
+            rng.normal(size=counts.sum()),
+            *columns,
+        ),
+        losses={"train": 1.5},
+        sample=Sample.of(parts),
+    )
+
+
+@pytest.mark.parametrize("sizes", [(18,), (64, 3, 20), (40, 40)])
+def test_a_sampled_record_is_read_back_as_it_was(sizes: tuple[int, ...]) -> None:
+    given_record = sampled_record(*sizes)
+    data = to_bytes(given_record)
+    read = from_bytes(data, source="x")
+    for name, column in columns_of(given_record).items():
+        assert np.array_equal(columns_of(read)[name], column), name
+    assert to_bytes(read) == data
+    for p in range(len(sizes)):
+        assert np.array_equal(read.states_of(p).subset, given_record.states_of(p).subset)
+        blocks = [read.pairs_of(p, replicate).effect.size for replicate in range(3)]
+        assert blocks == given_record.effects.n_effects[3 * p : 3 * p + 3].tolist()  # type: ignore[union-attr]
 
 
 def same(left: StepRecord, right: StepRecord) -> bool:

@@ -22,7 +22,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from test_store import HOSTILE, forged, record, sealed
+from test_store import HOSTILE, forged, record, sampled_record, sealed
 
 from engine.store import StepFileError, isolation
 from engine.store.step_file import USER_BLOCK, to_bytes
@@ -121,6 +121,7 @@ def main() -> None:
     asked = parser.parse_args()
     rng, counts, ways = np.random.default_rng(asked.seed), Counter[str](), set[str]()
     seeds = [seed_of(to_bytes(record(*sizes))[USER_BLOCK:]) for sizes in ((3,), (3, 11), (1, 2, 2))]
+    seeds += [seed_of(to_bytes(sampled_record(*sizes))[USER_BLOCK:]) for sizes in ((18,), (64, 3, 20))]
     seeds += [seed_of(forged(change)[USER_BLOCK:]) for name, change in HOSTILE.items() if "inflating" not in name]
     began, slowest = time.monotonic(), 0.0
     while time.monotonic() - began < asked.seconds:
