@@ -225,7 +225,10 @@ def decompose(
     zeta: Annotated[float, typer.Option("--zeta", help="Noise bound on |h - v|, in units of the scores.")] = 0.0,
     solver: Annotated[
         str,
-        typer.Option("--solver", help="certified, or reference: the plain descent of earlier work, for comparison."),
+        typer.Option(
+            "--solver",
+            help="certified; for comparison: reference, the plain descent of earlier work, or of a .npz proxyspex.",
+        ),
     ] = "certified",
     as_json: Annotated[bool, typer.Option("--json", help="JSON on stdout.")] = False,
 ) -> None:

@@ -1,6 +1,8 @@
 """More words than can be enumerated: planted games are found, the bound holds for all columns, and doubt is told."""
 
 import json
+import sys
+from math import comb
 
 import numpy as np
 import pytest
@@ -11,7 +13,9 @@ from engine import sampling
 from engine.decomposition import decompose
 from engine.decomposition.estimated import estimate, held_out_r2, resampled
 from engine.decomposition.lattice_program import effect_weights
+from engine.decomposition.proxyspex import estimate_by_proxyspex
 from engine.decomposition.sampled_program import ColumnProgram, SampledProgram, masks_of, subsets_of
+from engine.decomposition.score_file import decompose_file, render
 from engine.errors import SftscopeError
 from engine.interactions import orders, orders_of
 from engine.sampling import HELD_OUT, States, every_state, sample_states, triggers
@@ -141,6 +145,34 @@ def test_the_same_states_at_every_step():
     assert not states.held_out[[0, -1]].any()
     assert (int(states.subset[0]), int(states.subset[-1])) == (0, 2**40 - 1)
     assert {4, 20, 36} <= set(orders_of(states.subset).tolist())
+
+
+def test_the_states_of_next_to_no_and_next_to_all_words_are_all_there_and_matched():
+    for n, count, most in ((12, 614, 1), (14, 2458, 2), (40, 1000, 1), (40, 300, 0)):
+        states = sample_states(n, count)
+        outer = np.minimum(orders_of(states.subset), n - orders_of(states.subset)) <= most
+        assert outer.sum() >= 2 * sum(comb(n, size) for size in range(most + 1))
+        assert not (outer & states.held_out).any()
+        assert states.subset.size == count
+
+
+def test_proxyspex_finds_strong_and_effects_and_says_that_nothing_certifies_it(tmp_path):
+    pytest.importorskip("lightgbm", reason="the extra `spex` is not installed")
+    states = sample_states(10, 400)
+    subset = np.array([0b1, 0b110, 0b111000], dtype=np.uint64)
+    scores = scores_of((np.zeros(3, dtype=int), subset, np.array([2.0, -1.5, 1.0])), states.subset)
+    np.savez(tmp_path / "s.npz", masks=masks_of(states.subset, 10), scores=scores)
+    (record,) = decompose_file(tmp_path / "s.npz", 0.0, "proxyspex")
+    assert [item["subset"] for item in record["interactions"][:2]] == [0b1, 0b110]
+    assert {item["relation"] for item in record["interactions"]} == {"AND"}
+    assert record["held_out_r2"] > 0.9
+    assert "not optimal: relative gap unknown (proxyspex)" in render([record])
+
+
+def test_proxyspex_without_its_extra_is_one_line(monkeypatch):
+    monkeypatch.setitem(sys.modules, "lightgbm", None)
+    with pytest.raises(SftscopeError, match=r"pip install 'sftscope\[spex\]'"):
+        estimate_by_proxyspex(sample_states(5, 20), np.arange(20.0))
 
 
 @pytest.mark.parametrize("n", [10, 18])

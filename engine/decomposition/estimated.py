@@ -65,7 +65,7 @@ def estimate(
     the states alone, so that replicate b of one step is comparable with replicate b of another.
     Raises SftscopeError for more than 64 words, and for scores that are not finite or not one a state.
     """
-    _check(states, scores)
+    check_sample(states, scores)
     bias = float(scores[0])
     matched = np.flatnonzero(~states.held_out)[1:]  # without the empty state, which the bias matches
     solved = _solve(states, matched, scores - bias, zeta, tolerance)
@@ -145,7 +145,8 @@ def error_by_present(states: States, scores: Floats, model: Floats) -> dict[int,
     return {int(size): float(left[out & (sizes == size)].mean()) / spread for size in np.unique(sizes[out])}
 
 
-def _check(states: States, scores: Any) -> None:
+def check_sample(states: States, scores: Any) -> None:
+    """Raises SftscopeError for what `estimate` refuses."""
     if scores.shape != states.subset.shape:
         raise SftscopeError(f"expected a score a masked state, got {scores.shape[0]} of {states.subset.size}")
     if not 1 <= states.n <= MOST_WORDS:

@@ -11,7 +11,8 @@ from zipfile import BadZipFile
 import numpy as np
 
 from engine.decomposition.batch import Decomposition, decompose
-from engine.decomposition.estimated import error_by_present, estimate, held_out_r2
+from engine.decomposition.estimated import Estimate, error_by_present, estimate, held_out_r2
+from engine.decomposition.proxyspex import estimate_by_proxyspex
 from engine.decomposition.reference import decompose_by_descent
 from engine.decomposition.sampled_program import subsets_of
 from engine.errors import SftscopeError
@@ -20,6 +21,11 @@ from engine.sampling import MOST_WORDS, States, hold_out
 
 Solver = Callable[[Floats, float], Decomposition]
 SOLVERS: dict[str, Solver] = {"certified": decompose, "reference": decompose_by_descent}
+SAMPLED_SOLVERS: dict[str, Callable[[States, Floats, float], Estimate]] = {
+    "certified": estimate,
+    "proxyspex": lambda states, scores, zeta: estimate_by_proxyspex(states, scores),
+}
+UNCERTIFIED = ("reference", "proxyspex")
 SHOWN = 20
 MAX_BYTES = 2**30
 
@@ -66,10 +72,12 @@ def _load(path: Path) -> Any:
 def decompose_file(path: Path, zeta: float, solver: str = "certified") -> list[dict[str, Any]]:
     """One plain record for each score vector of the file: its certificate and its interactions, strongest first.
 
-    solver: "certified", or "reference" for the plain descent of earlier work, whose gap may be anything.
+    solver: "certified"; of whole vectors "reference" too, the plain descent of earlier work, whose gap may be anything,
+    and of sampled masked states "proxyspex".
     """
-    if solver not in SOLVERS:
-        raise SftscopeError(f"--solver {solver!r}: expected {' or '.join(SOLVERS)}")
+    offered = SAMPLED_SOLVERS if path.suffix == ".npz" else SOLVERS
+    if solver not in offered:
+        raise SftscopeError(f"--solver {solver!r}: expected {' or '.join(offered)} for a {path.suffix} file")
     if not zeta >= 0 or zeta == float("inf"):
         raise SftscopeError(f"--zeta: expected a number ≥ 0, got {zeta}")
     if path.suffix == ".npz":
@@ -98,12 +106,10 @@ def decompose_file(path: Path, zeta: float, solver: str = "certified") -> list[d
 
 def _estimated(path: Path, zeta: float, solver: str) -> dict[str, Any]:
     """The record of a .npz file: as of a whole vector, and how far the estimate can be believed."""
-    if solver != "certified":
-        raise SftscopeError(f"--solver {solver!r}: sampled masked states take the certified one only")
     masks, scores = read_sampled_scores(path)
     try:
         states, scores = _states_and_scores(masks, scores)
-        result = estimate(states, scores, zeta)
+        result = SAMPLED_SOLVERS[solver](states, scores, zeta)
     except SftscopeError as error:
         raise SftscopeError(f"{path}: {error}") from error
     model = result.model(states.subset)
@@ -114,17 +120,22 @@ def _estimated(path: Path, zeta: float, solver: str) -> dict[str, Any]:
         "estimated": True,
         "masked_states": states.subset.size,
         "held_out_states": int(states.held_out.sum()),
-        "held_out_r2": None if np.isnan(r2) else r2,
+        "held_out_r2": _or_none(r2),
         "held_out_error_by_words_present": error_by_present(states, scores, model),
         "largest_order": result.most_order,
         "bias": result.bias,
-        "zeta": result.zeta,
+        "zeta": _or_none(result.zeta),
         "objective": result.objective,
-        "gap": result.gap,
-        "solver": "columns brought in",
+        "gap": _or_none(result.gap),
+        "solver": "columns brought in" if solver == "certified" else solver,
         "largest_mismatch": result.mismatch,
         "interactions": sorted((_item(*each) for each in found), key=lambda item: -abs(item["effect"])),
     }
+
+
+def _or_none(value: float) -> float | None:
+    """JSON knows no NaN."""
+    return None if np.isnan(value) else value
 
 
 def _states_and_scores(masks: Bools, scores: Floats) -> tuple[States, Floats]:
@@ -142,12 +153,14 @@ def render(results: list[dict[str, Any]]) -> str:
     blocks = []
     for number, result in enumerate(results):
         interactions = result["interactions"]
-        kind = "not optimal:" if result["solver"] == "reference" else "certified"
+        kind = "not optimal:" if result["solver"] in UNCERTIFIED else "certified"
+        gap = "unknown" if result["gap"] is None else f"{result['gap']:.1e}"
+        allowed = "anything" if result["zeta"] is None else f"{result['zeta']:.3g}"
         lines = [
             f"vector {number}: n = {result['n_variables']}, {len(interactions)} interactions, "
             f"bias {result['bias']:+.6g}, objective {result['objective']:.6g}",
-            f"  {kind} relative gap {result['gap']:.1e} ({result['solver']}), "
-            f"largest |h - v| {result['largest_mismatch']:.3g}, allowed {result['zeta']:.3g}",
+            f"  {kind} relative gap {gap} ({result['solver']}), "
+            f"largest |h - v| {result['largest_mismatch']:.3g}, allowed {allowed}",
         ]
         if "estimated" in result:
             r2 = "undefined" if result["held_out_r2"] is None else f"{result['held_out_r2']:.4f}"
