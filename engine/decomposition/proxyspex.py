@@ -51,7 +51,7 @@ def _moebius(n: int, masks: Any, scores: Floats, seed: int) -> dict[tuple[int, .
     try:
         from shapiq import ProxySPEX
 
-        class GivenSample(ProxySPEX):
+        class GivenSample(ProxySPEX):  # type: ignore[misc]  # shapiq is not followed
             """On given masked states instead of its own draw; and as they are, Möbius values, unconverted."""
 
             def _process_moebius(self, moebius_transform: dict[tuple[int, ...], float]) -> Floats:

@@ -1,8 +1,13 @@
-"""Planted games of more words than can be enumerated: what is found, what held-out states say, how long it takes.
+"""Estimates from sampled masked states: planted games found, and real runs against their exact interactions.
 
-    python tests/benchmarks/bench_estimated.py
+    python tests/benchmarks/bench_estimated.py [--proxyspex]
+    python tests/benchmarks/bench_estimated.py --run RUN [--steps 0,20,120] [--share 0.15] [--replicates 10]
 
-The terms are AND and OR of one to four words; an effect counts as found from 5 % of the strongest.
+Without a run: games of more words than can be enumerated. The terms are AND and OR of one to four words; an effect
+counts as found from 5 % of the strongest. With a run whose masked states were all scored: a share of them is taken
+for a sample, and the salient estimated effects of up to three words (|I| > 5 % of the largest of the probe over the
+steps, of the estimate by its own largest) are compared with the exact ones; and the intervals of the class counts
+from replicates with the exact counts.
 """
 
 import argparse
@@ -13,33 +18,121 @@ from pathlib import Path
 import numpy as np
 
 from engine.decomposition.estimated import estimate, held_out_r2
+from engine.decomposition.proxyspex import estimate_by_proxyspex
+from engine.interactions import orders_of
 from engine.sampling import sample_states
+from engine.store import RunFolder
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from test_estimated import planted_game, scores_of
 
 GAMES = ((20, 15, 400), (40, 20, 700), (64, 25, 1000))  # words, terms, masked states
+MOST_ORDER = 3
+INTERVALS = ("percentiles", "around the estimate", "both together")  # that a count of replicates can have
+
+
+def salient(parts, most_order):
+    """Of each step, {(relation, subset)} above 5 % of the largest over the steps, of up to `most_order` words."""
+    tau = 0.05 * max(float(np.abs(part.effect).max(initial=0.0)) for part in parts)
+    found = []
+    for part in parts:
+        kept = (np.abs(part.effect) > tau) & (orders_of(part.subset.astype(np.uint64)) <= most_order)
+        found.append(set(zip(part.relation[kept].tolist(), part.subset[kept].tolist(), strict=True)))
+    return found
+
+
+def planted(seed: int, *, proxyspex: bool) -> None:
+    for n, terms, count in GAMES:
+        game, states = planted_game(n, terms, seed), sample_states(n, count, seed)
+        scores = scores_of(game, states.subset)
+        real = set(zip(game[0].tolist(), game[1].tolist(), strict=True))
+        solvers = {"certified": lambda states, scores: estimate(states, scores, 1e-3 * float(np.ptp(scores)))}
+        if proxyspex:
+            solvers["proxyspex"] = estimate_by_proxyspex
+        for name, solver in solvers.items():
+            start = time.perf_counter()
+            made = solver(states, scores)
+            seconds = time.perf_counter() - start
+            (found,) = salient([made], n)
+            r2 = held_out_r2(states, scores, made.model(states.subset))
+            print(
+                f"n = {n}, {count} masked states, {name}: {len(found & real)} of {terms} found, "
+                f"{len(found - real)} besides, held-out R² {r2:.6f} ({states.held_out.sum()} states), "
+                f"gap {made.gap:.1e}, {seconds:.1f} s",
+                flush=True,
+            )
+
+
+def against_exact(run: Path, wanted: list[int], share: float, replicates: int, seed: int) -> None:
+    folder = RunFolder(run)
+    records = [folder.read_step(step) for step in wanted or folder.steps()]
+    totals, covered = np.zeros((len(records), 3)), {MOST_ORDER: [], 64: []}
+    for probe, n in enumerate(records[0].n_variables.tolist()):
+        states = sample_states(n, round(share * 2**n), seed)
+        exact = [record.pairs_of(probe) for record in records]
+        made, r2, start = [], [], time.perf_counter()
+        for record in records:
+            scores = record.scores[record.probe_slice(probe)][states.subset.astype(np.int64)].astype(np.float64)
+            made.append(estimate(states, scores, float(record.effects.zeta[probe]), replicates=replicates))
+            r2.append(held_out_r2(states, scores, made[-1].model(states.subset)))
+        seconds = (time.perf_counter() - start) / len(records)
+        pairs = zip(salient(exact, MOST_ORDER), salient(made, MOST_ORDER), strict=True)
+        counts = np.array([[len(real & found), len(real), len(found)] for real, found in pairs])
+        totals += counts
+        shown = "  ".join(
+            f"{record.step}: {hit} of {real}, {found} estimated, R² {each:.3f}"
+            for record, (hit, real, found), each in zip(records, counts.tolist(), r2, strict=True)
+        )
+        print(f"probe {probe}, n = {n}, {states.subset.size} states: {shown}  ({seconds:.1f} s a step)", flush=True)
+        for most, inside in covered.items() if replicates else ():
+            again = [[part.replicates[b] for part in made] for b in range(replicates)]
+            inside += coverage(salient(exact, most), salient(made, most), [salient(each, most) for each in again])
+    for record, (hit, real, found) in zip(records, totals, strict=True):
+        print(f"step {record.step}: recall {hit / max(real, 1):.2f}, precision {hit / max(found, 1):.2f} of {real:.0f}")
+    hit, real, found = totals.sum(axis=0)
+    print(f"all: recall {hit / max(real, 1):.2f}, precision {hit / max(found, 1):.2f}")
+    for most, inside in covered.items() if replicates else ():
+        shares = ", ".join(
+            f"{name} {value:.2f}" for name, value in zip(INTERVALS, np.mean(inside, axis=0), strict=True)
+        )
+        print(f"exact class counts inside the interval, up to {most} words, {len(inside)} counts: {shares}")
+
+
+def coverage(exact, made, again):
+    """For each step after the first and each class: whether the exact count lies in each kind of INTERVALS.
+
+    A set of (relation, subset) for each step; again: such sets of each replicate.
+    """
+    inside = []
+    for step in range(1, len(exact)):
+        real, own = (class_counts(part[0], part[step]) for part in (exact, made))
+        counts = np.array([class_counts(part[0], part[step]) for part in again])
+        low, high = np.percentile(counts, (5, 95), axis=0)
+        shift = own - counts.mean(axis=0)
+        kinds = ((low, high), (low + shift, high + shift))
+        kinds = (*kinds, (np.minimum(*(kind[0] for kind in kinds)), np.maximum(*(kind[1] for kind in kinds))))
+        inside += np.transpose([(np.floor(least) <= real) & (real <= np.ceil(most)) for least, most in kinds]).tolist()
+    return inside
+
+
+def class_counts(before, now):
+    """Removed, preserved, emerged."""
+    return np.array([len(before - now), len(before & now), len(now - before)])
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--seed", type=int, default=0)
-    seed = parser.parse_args().seed
-    for n, terms, count in GAMES:
-        game, states = planted_game(n, terms, seed), sample_states(n, count, seed)
-        scores = scores_of(game, states.subset)
-        start = time.perf_counter()
-        made = estimate(states, scores, 1e-3 * float(np.ptp(scores)))
-        seconds = time.perf_counter() - start
-        strong = np.abs(made.effect) > 0.05 * np.abs(made.effect).max()
-        found = set(zip(made.relation[strong].tolist(), made.subset[strong].tolist(), strict=True))
-        r2 = held_out_r2(states, scores, made.model(states.subset))
-        planted = set(zip(game[0].tolist(), game[1].tolist(), strict=True))
-        print(
-            f"n = {n}, {count} masked states: {len(found & planted)} of {terms} found, {len(found - planted)} besides, "
-            f"held-out R² {r2:.6f} ({states.held_out.sum()} states), gap {made.gap:.1e}, {seconds:.1f} s",
-            flush=True,
-        )
+    parser.add_argument("--proxyspex", action="store_true")
+    parser.add_argument("--run", type=Path)
+    parser.add_argument("--steps", type=lambda text: [int(step) for step in text.split(",")], default=[])
+    parser.add_argument("--share", type=float, default=0.15)
+    parser.add_argument("--replicates", type=int, default=0)
+    given = parser.parse_args()
+    if given.run is None:
+        planted(given.seed, proxyspex=given.proxyspex)
+    else:
+        against_exact(given.run, given.steps, given.share, given.replicates, given.seed)
 
 
 if __name__ == "__main__":
