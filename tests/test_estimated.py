@@ -2,7 +2,6 @@
 
 import json
 import sys
-from math import comb
 
 import numpy as np
 import pytest
@@ -145,15 +144,6 @@ def test_the_same_states_at_every_step():
     assert not states.held_out[[0, -1]].any()
     assert (int(states.subset[0]), int(states.subset[-1])) == (0, 2**40 - 1)
     assert {4, 20, 36} <= set(orders_of(states.subset).tolist())
-
-
-def test_the_states_of_next_to_no_and_next_to_all_words_are_all_there_and_matched():
-    for n, count, most in ((12, 614, 1), (14, 2458, 2), (40, 1000, 1), (40, 300, 0)):
-        states = sample_states(n, count)
-        outer = np.minimum(orders_of(states.subset), n - orders_of(states.subset)) <= most
-        assert outer.sum() >= 2 * sum(comb(n, size) for size in range(most + 1))
-        assert not (outer & states.held_out).any()
-        assert states.subset.size == count
 
 
 def test_proxyspex_finds_strong_and_effects_and_says_that_nothing_certifies_it(tmp_path):
