@@ -92,6 +92,12 @@ class DataSettings:
 class ProbeSettings:
     file: str = _setting("the probes, JSONL", path="file")
     n_words: int = _setting("words per probe that become variables; see masked_states", 10, at_least=1, at_most=64)
+    variables: str = _setting(
+        "what a variable is where a probe names no spans: words, or up to n_words phrases (runs of words between stop "
+        "words and punctuation) or sentences",
+        "words",
+        choices=("words", "phrases", "sentences"),
+    )
     seed: int = _setting("seed of the choice of words", 0, at_least=0, at_most=MAX_SEED)
 
 

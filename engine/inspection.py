@@ -30,7 +30,8 @@ def inspect(config: Path, *, row: int = 1, probe: str = "") -> dict[str, Any]:
     rows = read_side(settings.data, "train")
     if not 1 <= row <= len(rows):
         raise SftscopeError(f"--row {row}: expected 1…{len(rows)}, the training rows of {config}")
-    probes = read_probes(Path(settings.probes.file), n_words=settings.probes.n_words, seed=settings.probes.seed)
+    asked = settings.probes
+    probes = read_probes(Path(asked.file), n_words=asked.n_words, seed=asked.seed, variables=asked.variables)
     chosen = _probe(probes, probe, settings)
     tokenizer = templated_tokenizer(settings.model)
     template = resolve_template(tokenizer, settings.model.template)

@@ -132,7 +132,8 @@ def _begin(settings: RunSettings, resolved: RunSettings, folder: RunFolder, conf
     from engine.training.labels import find_collisions
     from engine.training.sources import content_hash, source_of
 
-    probes = read_probes(Path(resolved.probes.file), n_words=resolved.probes.n_words, seed=resolved.probes.seed)
+    asked = resolved.probes
+    probes = read_probes(Path(asked.file), n_words=asked.n_words, seed=asked.seed, variables=asked.variables)
     for probe in probes:
         states_of(probe, settings.extraction.masked_states, settings.extraction.seed)  # where there is a way to
     tokenizer = templated_tokenizer(resolved.model)
@@ -188,7 +189,8 @@ def begin_attached(tables: Mapping[str, Any], out: Path, attached: Mapping[str, 
     folder = RunFolder(out)
     settings = settings_from_tables(tables, trained_here=False)
     resolved = resolve_paths(replace(settings, probes=replace(settings.probes, file=str(probes_file.absolute()))), out)
-    probes = read_probes(probes_file, n_words=resolved.probes.n_words, seed=resolved.probes.seed)
+    asked = resolved.probes
+    probes = read_probes(probes_file, n_words=asked.n_words, seed=asked.seed, variables=asked.variables)
     for probe in probes:
         states_of(probe, settings.extraction.masked_states, settings.extraction.seed)  # where there is a way to
     tokenizer = templated_tokenizer(resolved.model)

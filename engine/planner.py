@@ -83,6 +83,7 @@ def plan(config: Path) -> dict[str, Any]:
         "probes": len(work.lengths),
         "n_variables": sorted(set(work.n_variables)),
         "masked_states_per_checkpoint": work.masked_states,
+        "sampled_probes": sum(work.sampled),
         "checkpoints": list(made.checkpoints),
         "prompt_tokens": {"least": min(work.lengths), "most": max(work.lengths)},
         "tail_tokens": {"least": min(work.tails), "most": max(work.tails)},
@@ -119,7 +120,8 @@ def render(plan: dict[str, Any]) -> str:
         ("model", f"{plan['model']}, {plan['dtype']}, on {plan['device']} ({plan['threads']} threads)"),
         (
             "probes",
-            f"{plan['probes']}, n = {variables}: {plan['masked_states_per_checkpoint']:,} masked states a checkpoint",
+            f"{plan['probes']}, n = {variables}: {plan['masked_states_per_checkpoint']:,} masked states a checkpoint"
+            + (f", sampled for {plan['sampled_probes']}: ESTIMATED" if plan["sampled_probes"] else ""),
         ),
         ("prompts", f"{_span(plan['prompt_tokens'])} tokens, {_span(plan['tail_tokens'])} from the last word on"),
         ("checkpoints", f"{len(plan['checkpoints'])}: {', '.join(map(str, plan['checkpoints']))}"),
@@ -138,7 +140,8 @@ def render(plan: dict[str, Any]) -> str:
 
 
 def _measure(settings: RunSettings) -> _Plan:
-    probes = read_probes(Path(settings.probes.file), n_words=settings.probes.n_words, seed=settings.probes.seed)
+    asked = settings.probes
+    probes = read_probes(Path(asked.file), n_words=asked.n_words, seed=asked.seed, variables=asked.variables)
     say("plan: loading the model, then timing it for some seconds")
     startup = time.process_time()  # of the libraries, which a run imports too
     started = time.perf_counter()
@@ -148,7 +151,8 @@ def _measure(settings: RunSettings) -> _Plan:
     prompts = masked_prompts(probes, llm.tokenizer, template, settings.extraction)
     rows = training.count_work(settings, llm.tokenizer, template)
     scorer = _scorer(settings, llm, prompts)
-    speed = scoring.measure_speed(scorer, prompts, zeta=settings.extraction.zeta)
+    extraction = settings.extraction
+    speed = scoring.measure_speed(scorer, prompts, zeta=extraction.zeta, replicates=extraction.replicates)
     return _Plan(
         settings=settings,
         llm=llm,
@@ -197,8 +201,14 @@ def _warnings(made: _Plan, seconds: dict[str, float]) -> list[str]:
     found = scoring.warnings_of(made.probes, made.settings.extraction.memory_gb)
     if made.settings.extraction.dtype == AUTO:
         found.append("[extraction] dtype is auto: the times are those of float32; a run measures what may be faster")
-    if (n := max(made.probes.n_variables)) > scoring.TIMED_WORDS:
+    exact = [n for n, sampled in zip(made.probes.n_variables, made.probes.sampled, strict=True) if not sampled]
+    if (n := max(exact, default=0)) > scoring.TIMED_WORDS:
         found.append(f"decomposing {n} words takes too long to be timed here: that time is an estimate from a table")
+    if len(exact) < len(made.probes.sampled):
+        found.append(
+            "masked states are sampled: interactions are estimates, and their time is that of made-up scores; "
+            "scores that few interactions explain take less, others more"
+        )
     if line := collision_warning(made.collisions):
         found.append(line)
     load, cores = os.getloadavg()[0], os.cpu_count() or 1
@@ -213,7 +223,9 @@ def _warnings(made: _Plan, seconds: dict[str, float]) -> list[str]:
             f"{len(made.checkpoints)} checkpoints of {len(made.probes.lengths)} probes, with {made.rows.steps} steps "
             f"of training, take about {_duration(seconds['total'])}, most of it {dearest}; "
             + (
-                "fewer checkpoints or probes, or one word less (about half the work), shorten it"
+                "fewer checkpoints, probes or masked_states shorten it"
+                if any(made.probes.sampled)
+                else "fewer checkpoints or probes, or one word less (about half the work), shorten it"
                 if dearest == "scoring"
                 else "[training] max_steps shortens it"
             )

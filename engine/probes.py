@@ -10,7 +10,7 @@ import json
 import random
 import re
 import unicodedata
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -93,6 +93,45 @@ def candidate_words(text: str) -> list[Span]:
     return spans
 
 
+def candidate_phrases(text: str) -> list[Span]:
+    """Spans of the longest runs of words with only white space between them, of which none is a stop word.
+
+    These are the candidate phrases of keyword extraction by RAKE: stop words, punctuation and line breaks end one.
+    """
+    phrases: list[Span] = []
+    joins = False  # whether the next content word belongs to the last phrase
+    last = 0
+    for start, end in candidate_words(text):
+        joins = joins and re.fullmatch(r"[^\S\n\r]+", text[last:start]) is not None
+        last = end
+        if _plain(text[start:end]) in STOP_WORDS:
+            joins = False
+            continue
+        phrases.append((phrases.pop()[0] if joins else start, end))
+        joins = True
+    return phrases
+
+
+def candidate_sentences(text: str) -> list[Span]:
+    """Spans of the sentences of `text`, with the marks that end them; those without a word are left out.
+
+    A sentence ends at a line break, at `.`, `!`, `?` or `…` before white space (closing quotes and brackets go with
+    it), and at the full stops of Chinese and Japanese. "Dr. Who" is two.
+    """
+    spans = []
+    for match in re.finditer(r"\S.*?(?:[.!?…]+[\"'”’»)\]]*(?=\s|$)|[。！？]+[”’」』）]*|$)", text, re.MULTILINE):
+        if any(_begins_word(character) for character in match[0]):
+            spans.append((match.start(), match.start() + len(match[0].rstrip())))
+    return spans
+
+
+# how [probes] variables names what becomes a variable
+_CANDIDATES: Mapping[str, Callable[[str], list[Span]]] = {
+    "phrases": candidate_phrases,
+    "sentences": candidate_sentences,
+}
+
+
 def _begins_word(character: str) -> bool:
     return unicodedata.category(character).startswith(_WORD_CATEGORIES)
 
@@ -112,14 +151,26 @@ def choose_words(text: str, n_words: int, rng: random.Random) -> tuple[Span, ...
     return tuple(sorted(content + extra))
 
 
+def choose_variables(text: str, kind: str, n: int, rng: random.Random) -> tuple[Span, ...]:
+    """At most `n` spans of `text` in text order; kind: words, phrases or sentences.
+
+    Of more phrases or sentences than `n` a random choice is left as text that is never masked, as of words.
+    """
+    if kind == "words":
+        return choose_words(text, n, rng)
+    candidates = _CANDIDATES[kind](text)
+    return tuple(sorted(rng.sample(candidates, min(n, len(candidates)))))
+
+
 def _plain(word: str) -> str:
     """`word` as `STOP_WORDS` spells it: lower case, straight apostrophes."""
     return word.lower().replace("\N{RIGHT SINGLE QUOTATION MARK}", "'")
 
 
-def read_probes(path: Path, *, n_words: int, seed: int) -> tuple[Probe, ...]:
-    """The probes in a JSONL file, each with its words (chosen where the row names none).
+def read_probes(path: Path, *, n_words: int, seed: int, variables: str = "words") -> tuple[Probe, ...]:
+    """The probes in a JSONL file, each with its variables (chosen where the row names none).
 
+    variables: words, phrases or sentences; `n_words` of them, or as many as there are of the latter two, two at least.
     Raises SftscopeError with file, line and field for a row that cannot be used.
     """
     probes: list[Probe] = []
@@ -128,11 +179,13 @@ def read_probes(path: Path, *, n_words: int, seed: int) -> tuple[Probe, ...]:
         probe = _probe_from_row(row, where, default_id=f"p{len(probes):02d}")
         if not probe.words:
             rng = random.Random(f"{seed}:{probe.id}")
-            probe = replace(probe, words=choose_words(probe.text, n_words, rng))
-            if len(probe.words) < n_words:
+            probe = replace(probe, words=choose_variables(probe.text, variables, n_words, rng))
+            least = n_words if variables == "words" else min(2, n_words)
+            if len(probe.words) < least:
                 raise SftscopeError(
-                    f"{where}: too few words in probe {safe_text(probe.id)!r}: {len(probe.words)} of the "
-                    f"{n_words} asked for; use a longer text or a smaller [probes] n_words"
+                    f"{where}: too few {variables} in probe {safe_text(probe.id)!r}: {len(probe.words)} of the "
+                    f"{least} asked for; use a longer text or "
+                    + ("a smaller [probes] n_words" if variables == "words" else '[probes] variables = "words"')
                 )
         probes.append(probe)
     if not probes:

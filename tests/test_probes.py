@@ -1,5 +1,6 @@
 """Probes: which words become variables, and which rows are refused with file, line and field."""
 
+import itertools
 import json
 import random
 from pathlib import Path
@@ -13,7 +14,10 @@ from engine.errors import SftscopeError
 from engine.probes import (
     STOP_WORDS,
     Probe,
+    candidate_phrases,
+    candidate_sentences,
     candidate_words,
+    choose_variables,
     choose_words,
     read_jsonl,
     read_probes,
@@ -86,6 +90,70 @@ def test_many_words_are_chosen_quickly() -> None:
     assert len(choose_words("the " * 100_000, 16, random.Random(0))) == 16
 
 
+@pytest.mark.parametrize(
+    ("text", "phrases"),
+    [
+        (
+            "The small hotel near the old harbour, closed in winter.",
+            ["small hotel near", "old harbour", "closed", "winter"],
+        ),
+        ("not happy (very sad)", ["not happy", "very sad"]),
+        ("cold coffee\nwarm bread", ["cold coffee", "warm bread"]),
+        ("good -- bad", ["good", "bad"]),
+        ("I’m it is the", []),
+        ("", []),
+    ],
+)
+def test_phrases_are_runs_of_content_words_between_stop_words_and_punctuation(text: str, phrases: list[str]) -> None:
+    assert [text[start:end] for start, end in candidate_phrases(text)] == phrases
+
+
+@pytest.mark.parametrize(
+    ("text", "sentences"),
+    [
+        ("Good. Very (very) bad!  Was it? ", ["Good.", "Very (very) bad!", "Was it?"]),
+        ('He said "no." Then left…', ['He said "no."', "Then left…"]),
+        ("It cost 3.50 at example.com today", ["It cost 3.50 at example.com today"]),
+        ("first line\n\n second line \r\n... \nthird", ["first line", "second line", "third"]),
+        ("好。很好！", ["好。", "很好！"]),
+        (" \n?!", []),
+        ("", []),
+    ],
+)
+def test_sentences_end_at_their_marks_and_at_line_breaks(text: str, sentences: list[str]) -> None:
+    assert [text[start:end] for start, end in candidate_sentences(text)] == sentences
+
+
+@settings(deadline=None, max_examples=150)
+@given(
+    st.text(st.sampled_from('ab .!?\n\r"\t,…。the 𝄞'), max_size=60) | st.text(max_size=60),
+    st.sampled_from(["phrases", "sentences"]),
+    st.integers(1, 5),
+)
+def test_phrases_and_sentences_are_disjoint_spans_with_a_word_without_outer_white_space(
+    text: str, kind: str, n: int
+) -> None:
+    spans = choose_variables(text, kind, n, random.Random(0))
+    assert len(spans) <= n
+    assert all(text[a:b] == text[a:b].strip() and words_of(text[a:b]) for a, b in spans)
+    assert all(left[1] <= right[0] for left, right in itertools.pairwise(spans))
+    if kind == "sentences":  # every word is in one of them
+        every = choose_variables(text, kind, 100, random.Random(0))
+        assert all(any(a <= start and end <= b for a, b in every) for start, end in candidate_words(text))
+
+
+def test_long_prompts_have_fewer_phrases_and_sentences_than_words(tmp_path: Path) -> None:
+    path = write_rows(tmp_path / "p.jsonl", {**ROW, "input": "The room was cold. The staff was very kind! We left."})
+    (phrases,) = read_probes(path, n_words=8, seed=0, variables="phrases")
+    assert phrases.variables == ("room", "cold", "staff", "very kind", "left")
+    (sentences,) = read_probes(path, n_words=8, seed=0, variables="sentences")
+    assert sentences.variables == ("The room was cold.", "The staff was very kind!", "We left.")
+    (two,) = read_probes(path, n_words=2, seed=0, variables="sentences")
+    assert len(two.variables) == 2
+    with pytest.raises(SftscopeError, match=r"too few sentences .* 1 of the 2 asked for; .* variables = .words"):
+        read_probes(write_rows(tmp_path / "q.jsonl", ROW), n_words=8, seed=0, variables="sentences")
+
+
 def test_prompt_joins_instruction_and_input_and_knows_where_the_words_lie() -> None:
     probe = Probe("p", "how?", "not happy", "bad", ((0, 3), (4, 9)))
     assert probe.prompt == "how?\nnot happy"
@@ -138,7 +206,7 @@ def test_the_choice_depends_on_seed_and_id_alone(tmp_path: Path) -> None:
         ({**ROW, "words": [[3, 4]]}, "white space"),
         ({**ROW, "words": "room"}, "pairs"),
         ({**ROW, "words": 0}, "pairs"),
-        ({**ROW, "words": [[i, i + 1] for i in range(17)]}, "at most 16"),
+        ({**ROW, "words": [[i, i + 1] for i in range(65)]}, "at most 64"),
         ({**ROW, "input": "half \ud800 a pair of words here"}, "surrogate"),
     ],
 )

@@ -45,6 +45,11 @@ class MaskedPrompt:
         return every_state(self.n_variables) if self.sampled is None else self.sampled
 
     @property
+    def n_states(self) -> int:
+        """m, masked states that are scored."""
+        return 1 << self.n_variables if self.sampled is None else int(self.sampled.subset.size)
+
+    @property
     def targets(self) -> tuple[int, ...]:
         """Ids of the m scored tokens; target i is predicted at the i-th of the last m positions of `ids`."""
         return (self.target, *self.further)

@@ -4,24 +4,27 @@ The counts are exact. The time is fitted to a few small trees of a real probe, s
 that a run uses, and extrapolated by tokens and forward passes. Knows nothing of training.
 """
 
+import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
-from itertools import pairwise
 
 import numpy as np
 
 from engine.decomposition import decompose
+from engine.decomposition.estimated import estimate
 from engine.decomposition.workers import usable_cores
 from engine.extraction.masking import MaskedPrompt, last_words_kept
 from engine.extraction.prefix_tree import TokenCost
 from engine.extraction.scoring import NAIVE, SCALE_FLOOR, Scorer, tree_tokens
-from engine.interactions import Floats
+from engine.interactions import Floats, Relation
+from engine.sampling import States, triggers
 from engine.timing import settled_seconds
 
 CALIBRATION_SECONDS = 20.0  # a tree is not tried where it would likely pass this
 _CALLS = 3.0  # of each tree, about
-_GROWTH = 4.0  # two words more: about four times the work
+_GROWTH = 4  # masked states of a tree for each of the tree before: two words more, where all states are scored
+_FEWEST = 8  # sampled states of the first tree
 # Seconds to decompose a vector over so many words, measured once on one core: beyond TIMED_WORDS only their
 # ratios are used, to that of 10 words on this machine
 TIMED_WORDS = 12
@@ -36,16 +39,20 @@ _SMALL_SAVING = 2.0
 class ScoringWork:
     """What one checkpoint costs; tuples have one entry a probe. Tokens are input tokens of forward passes.
 
-    tails: tokens from the last word on, which run for all 2^n masked states; with target `all` the
-    response is part of them. cache_bytes: keys and values of all masked states of the largest probe at once.
-    method: how the scorer works on this model.
+    n_states: masked states. sampled: whether these are fewer than all 2^n. tails: tokens from the last word on, which
+    run for all masked states; with target `all` the response is part of them. scored_tokens: those that will be
+    forwarded, the naive ones where no tree is exact on the model or saves anything. cache_bytes: keys and values of
+    all masked states of the largest probe at once. method: how the scorer works on this model.
     """
 
     n_variables: tuple[int, ...]
+    n_states: tuple[int, ...]
+    sampled: tuple[bool, ...]
     lengths: tuple[int, ...]
     tails: tuple[int, ...]
     naive_tokens: tuple[int, ...]
     tree_tokens: tuple[int, ...]
+    scored_tokens: tuple[int, ...]
     cache_bytes: int
     method: str
 
@@ -56,18 +63,13 @@ class ScoringWork:
 
     @property
     def masked_states(self) -> int:
-        """Σ_p 2^n_p."""
-        return sum(1 << n for n in self.n_variables)
+        """Of all probes."""
+        return sum(self.n_states)
 
     @property
     def saving(self) -> float:
         """Naive tokens for each token of the tree."""
         return sum(self.naive_tokens) / sum(self.tree_tokens)
-
-    @property
-    def scored_tokens(self) -> tuple[int, ...]:
-        """Tokens that will be forwarded: the tree's, or the naive ones where no tree is exact on the model."""
-        return self.tree_tokens if self.branches else self.naive_tokens
 
 
 @dataclass(frozen=True)
@@ -85,27 +87,42 @@ def count_work(prompts: Sequence[MaskedPrompt], scorer: Scorer) -> ScoringWork:
     lengths = tuple(len(prompt.ids) for prompt in prompts)
     return ScoringWork(
         n_variables=tuple(prompt.n_variables for prompt in prompts),
+        n_states=tuple(prompt.n_states for prompt in prompts),
+        sampled=tuple(prompt.sampled is not None for prompt in prompts),
         lengths=lengths,
         tails=tuple(len(prompt.ids) - prompt.starts()[-1] for prompt in prompts),
-        naive_tokens=tuple(len(prompt.ids) << prompt.n_variables for prompt in prompts),
+        naive_tokens=tuple(_naive_tokens(prompt) for prompt in prompts),
         tree_tokens=tuple(tree_tokens(prompt) for prompt in prompts),
-        cache_bytes=max((len(prompt.ids) << prompt.n_variables) for prompt in prompts)
-        * int(TokenCost.of(scorer.model).kv),
+        scored_tokens=tuple(_scored_tokens(scorer, prompt) for prompt in prompts),
+        cache_bytes=max(_naive_tokens(prompt) for prompt in prompts) * int(TokenCost.of(scorer.model).kv),
         method=scorer.method,
     )
 
 
-def measure_speed(scorer: Scorer, prompts: Sequence[MaskedPrompt], *, zeta: float) -> ScoringSpeed:
-    """Time small trees of the probe with the median work, growing while they stay short; zeta: a share of the scale."""
+def _naive_tokens(prompt: MaskedPrompt) -> int:
+    return prompt.n_states * len(prompt.ids)
+
+
+def _scored_tokens(scorer: Scorer, prompt: MaskedPrompt) -> int:
+    return tree_tokens(prompt) if scorer.shares_prefixes(prompt) else _naive_tokens(prompt)
+
+
+def measure_speed(scorer: Scorer, prompts: Sequence[MaskedPrompt], *, zeta: float, replicates: int = 0) -> ScoringSpeed:
+    """Time small trees of the probe with the median work, growing while they stay short.
+
+    zeta: a share of the scale. replicates: of an estimate, where masked states are sampled.
+    """
     prompt = sorted(prompts, key=tree_tokens)[len(prompts) // 2]
     budget = CALIBRATION_SECONDS / 4
     plain = settled_seconds(lambda: scorer.score_naively(prompt, range(4)), budget=budget)[0] / (4 * len(prompt.ids))
     sizes, seconds, scores = _grow_trees(scorer, prompt)
-    branches = scorer.method != NAIVE
-    tokens = [tree_tokens(part) if branches else len(part.ids) << part.n_variables for part in sizes]
+    tokens = [_scored_tokens(scorer, part) for part in sizes]
     per_forward, per_token = fit([part.n_variables + 1 for part in sizes], tokens, seconds)
     together = min(len(prompts), usable_cores())
-    per_decomposition = _decomposition_seconds(scores, prompt.n_variables, zeta, together)
+    if prompt.sampled is None:
+        per_decomposition = _decomposition_seconds(scores, prompt.n_variables, zeta, together)
+    else:
+        per_decomposition = _estimate_seconds(prompt.sampled, zeta, replicates) / together
     return ScoringSpeed(per_forward, per_token, plain, per_decomposition)
 
 
@@ -126,26 +143,26 @@ def fit(forwards: Sequence[int], tokens: Sequence[int], seconds: Sequence[float]
 def scoring_seconds(work: ScoringWork, speed: ScoringSpeed, *, check_states: int) -> float:
     """Predicted seconds to score one checkpoint, the states that are checked without the tree included."""
     forwards = sum(n + 1 for n in work.n_variables)
-    checked = sum(min(check_states, 1 << n) * length for n, length in zip(work.n_variables, work.lengths, strict=True))
+    checked = sum(min(check_states, own) * length for own, length in zip(work.n_states, work.lengths, strict=True))
     return speed.per_forward * forwards + speed.per_token * sum(work.scored_tokens) + speed.per_plain_token * checked
 
 
 def warnings_of(work: ScoringWork, memory_gb: float) -> list[str]:
     """What makes this scoring dear, one line each."""
     found = []
-    tail, n = max(zip(work.tails, work.n_variables, strict=True))
-    share = sum(t << n for t, n in zip(work.tails, work.n_variables, strict=True)) / sum(work.tree_tokens)
+    tail, states = max(zip(work.tails, work.n_states, strict=True))
+    share = sum(t * own for t, own in zip(work.tails, work.n_states, strict=True)) / sum(work.tree_tokens)
     if work.branches and tail > _LONG_TAIL and share > _TAIL_SHARE:
         found.append(
             f"up to {tail} tokens follow the first token of the last word (instruction, template or response): "
-            f"they run for all {1 << n} masked states and are {share:.0%} of the tokens; "
+            f"they run for all {states} masked states and are {share:.0%} of the tokens; "
             "put the instruction before the words"
         )
     if work.cache_bytes > memory_gb * 1e9:
         found.append(
             f"all masked states of a probe at once take {work.cache_bytes / 1e9:.1f} GB of keys and values, "
             f"[extraction] memory_gb is {memory_gb:g}: they are scored in parts; "
-            "raise memory_gb where there is memory, or lower n_words"
+            f"raise memory_gb where there is memory, or lower {'masked_states' if any(work.sampled) else 'n_words'}"
         )
     if not work.branches:
         found.append("no prefix tree is exact on this model: every masked state is a plain forward, nothing is saved")
@@ -158,20 +175,54 @@ def warnings_of(work: ScoringWork, memory_gb: float) -> list[str]:
 
 
 def _grow_trees(scorer: Scorer, prompt: MaskedPrompt) -> tuple[list[MaskedPrompt], list[float], Floats]:
-    """Trees over the last 2, 4, … words, their seconds, and the scores of the largest."""
+    """Growing trees of the prompt, their seconds, and the scores of the largest."""
     parts: list[MaskedPrompt] = []
     seconds: list[float] = []
     scores: Floats = np.zeros(0)
-    sizes = sorted({*range(min(2, prompt.n_variables), prompt.n_variables, 2), prompt.n_variables})
-    for last, n in pairwise([0, *sizes]):
-        likely = seconds[-1] * _GROWTH ** ((n - last) / 2) if seconds else 0.0
+    for part in _smaller(prompt):
+        likely = seconds[-1] * part.n_states / parts[-1].n_states if seconds else 0.0
         if _CALLS * (sum(seconds) + likely) > CALIBRATION_SECONDS and likely > CALIBRATION_SECONDS / 4:
             break
-        part = last_words_kept(prompt, n)
         took, scores = settled_seconds(partial(scorer.score, part), budget=CALIBRATION_SECONDS / 2)
         parts.append(part)
         seconds.append(took)
     return parts, seconds, scores
+
+
+def _smaller(prompt: MaskedPrompt) -> list[MaskedPrompt]:
+    """The prompt with its last 2, 4, … words as variables, or with 8, 32, … of its sampled states; last as it is."""
+    if prompt.sampled is None:
+        n = prompt.n_variables
+        return [last_words_kept(prompt, k) for k in sorted({*range(min(2, n), n, 2), n})]
+    states, counts = prompt.sampled, [_FEWEST]
+    while counts[-1] * _GROWTH < states.subset.size:
+        counts.append(counts[-1] * _GROWTH)
+    places = [np.unique(np.linspace(0, states.subset.size - 1, count).astype(np.int64)) for count in counts]
+    fewer = [States(states.n, states.subset[place], states.held_out[place]) for place in places]
+    return [*(replace(prompt, sampled=part) for part in fewer if part.subset.size < states.subset.size), prompt]
+
+
+def _estimate_seconds(states: States, zeta: float, replicates: int) -> float:
+    """Seconds to estimate one probe from its sampled states; timed on made-up scores, as most are yet to be scored."""
+    scores = _made_up_scores(states)
+    bound = zeta * max(abs(float(scores[-1] - scores[0])), SCALE_FLOOR)
+    scores = scores + np.random.default_rng(1).uniform(-bound, bound, scores.size)
+    started = time.perf_counter()
+    estimate(states, scores, bound)
+    first = time.perf_counter()
+    if not replicates:
+        return first - started
+    estimate(states, scores, bound, replicates=1)
+    return first - started + replicates * max(0.0, time.perf_counter() - first - (first - started))
+
+
+def _made_up_scores(states: States) -> Floats:
+    """Scores (m,) of one random effect of each word, and three times as many ANDs and ORs of two and three words."""
+    rng, n = np.random.default_rng(0), states.n
+    orders = np.minimum(np.repeat([1, 2, 3], [n, 2 * n, n]), n)
+    subset = np.array([sum(1 << int(word) for word in rng.choice(n, k, replace=False)) for k in orders], np.uint64)
+    relation = np.where(orders > 1, rng.integers(0, 2, orders.size), Relation.AND)
+    return triggers(states.subset, relation, subset) @ (rng.normal(size=orders.size) / orders)
 
 
 def _decomposition_seconds(scores: Floats, n: int, zeta: float, together: int) -> float:

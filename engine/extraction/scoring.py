@@ -47,6 +47,8 @@ __all__ = [
 
 Plan = TypeVar("Plan")
 COPY_FREE, STOCK, NAIVE = "copy-free tree", "prefix tree", "naive"
+# Tokens of a trie over sampled states for each of plain forwards, up to which it is walked
+_WORTH_A_TRIE = 0.9
 # |v(x_N) - v(x_∅)| in log-odds below which a model does not react to the words of a probe
 SCALE_FLOOR = 0.5
 # Largest difference of v in log-odds that rounding is believed to make, by precision. On SmolLM2-135M σ of the
@@ -93,13 +95,16 @@ class Scorer:
         return NAIVE
 
     def score(self, prompt: MaskedPrompt) -> Floats:
-        """v(x_T) of the prompt's masked states, in their order: (m,), in log-odds; (2^n,) by subset where all are.
+        """v(x_T) of the prompt's masked states, in their order: (m,), in log-odds; (2^n,) by subset where all are."""
+        if self.shares_prefixes(prompt):
+            return self.score_by(self.method, prompt)
+        return self.score_naively(prompt, prompt.states.subset.tolist())
 
-        A sample is scored by the copy-free tree or plainly: where that tree fails few states share much.
-        """
-        if self.method == NAIVE or (self.method == STOCK and prompt.sampled is not None):
-            return self.score_naively(prompt, prompt.states.subset.tolist())
-        return self.score_by(self.method, prompt)
+    def shares_prefixes(self, prompt: MaskedPrompt) -> bool:
+        """Whether `score` walks a tree; a sample only the copy-free one, and only where it saves tokens."""
+        if prompt.sampled is None:
+            return self.method != NAIVE
+        return self.method == COPY_FREE and tree_tokens(prompt) <= _WORTH_A_TRIE * prompt.n_states * len(prompt.ids)
 
     def score_naively(self, prompt: MaskedPrompt, subsets: Sequence[int]) -> Floats:
         """v(x_T) of the given subsets by plain batched forwards of the whole prompt: (len(subsets),)."""
