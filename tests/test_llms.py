@@ -1,5 +1,7 @@
 """The same claims on two real small LLMs: SmolLM2-135M-Instruct and Gemma-3-270M, read from GGUF files."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -12,6 +14,7 @@ from engine.llm.adapters import new_adapter
 from engine.llm.loading import load_llm
 from engine.llm.prompts import resolve_template
 from engine.probes import Probe, candidate_words
+from engine.sampling import sample_states
 from engine.training.examples import IGNORED, make_examples
 from engine.training.rows import read_rows
 
@@ -73,6 +76,18 @@ def test_tree_equals_naive_on_smollm2_without_and_with_an_adapter(smol):
         if "lora_B" in name:
             torch.nn.init.normal_(parameter, std=0.01)
     assert tree_against_naive(smol, wrapped.eval().get_base_model()) <= 1e-4
+
+
+def test_the_trie_over_sampled_states_of_twenty_words_equals_naive_on_smollm2(smol):
+    long = "The hotel clerk " + TEXT + " We left the cold harbour early and shall hardly ever return there."
+    chosen = Probe("p", "Name the emotion.", long, "annoyance", tuple(candidate_words(long)[:20]))
+    prompt = mask_probe(chosen, smol.tokenizer, resolve_template(smol.tokenizer, "auto"))
+    prompt = replace(prompt, sampled=sample_states(20, 12))
+    scorer = Scorer(smol.model, baseline_vector(smol.model, "mean"), 2e9)
+    assert scorer.shares_prefixes(prompt)
+    naive = scorer.score_naively(prompt, prompt.states.subset.tolist())
+    assert np.ptp(naive) > 0.1
+    np.testing.assert_allclose(scorer.score(prompt), naive, atol=1e-4, rtol=0)
 
 
 def test_tree_equals_naive_on_gemma3(gemma3):
