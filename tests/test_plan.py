@@ -40,6 +40,15 @@ def test_the_plan_names_the_checkpoints_and_masked_states_that_the_run_then_has(
     assert all(value >= 0 for value in plan["seconds"].values())
 
 
+def test_sampled_masked_states_are_planned_as_such(tmp_path):
+    sample = {"n_words = 4": "n_words = 5", "check_states = 4": "check_states = 4\nmasked_states = 20"}
+    plan = planner.plan(write_config(tmp_path, **sample))
+    assert plan["masked_states_per_checkpoint"] == 20 * plan["probes"]
+    assert plan["sampled_probes"] == plan["probes"]
+    assert f"{20 * plan['probes']} masked states a checkpoint, sampled for {plan['probes']}" in planner.render(plan)
+    assert any("interactions are estimates" in line for line in plan["warnings"])
+
+
 def test_a_plan_writes_nothing_and_prints_json_or_text(config):
     before = sorted(config.parent.rglob("*"))
     made = json.loads(sftscope("plan", config, "--json").stdout)
