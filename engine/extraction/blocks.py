@@ -55,7 +55,7 @@ class BlockWorker:
 
     def __init__(self, work: Work, worker: Worker, *, size: int | None = None) -> None:
         self.work, self.worker = work, worker
-        self.blocks = blocks_of([prompt.states.subset.size for prompt in work.prompts], size)
+        self.blocks = blocks_of([prompt.n_states for prompt in work.prompts], size)
         self._entered: tuple[int, Entered] | None = None
 
     def score_blocks(self, step: int, start: float) -> bool:
