@@ -48,21 +48,57 @@ def test_a_claim_of_a_process_that_was_killed_is_over_at_once(tmp_path: Path) ->
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("skew", [-86_400.0, 0.0, 86_400.0, 10**9])
-def test_another_hosts_claim_expires_by_the_clock_of_the_file_system(tmp_path, monkeypatch, skew) -> None:
-    """However wrong this host's clock is: a fresh claim holds, one that nobody refreshed is over."""
-    clock = time.time
-    monkeypatch.setattr(time, "time", lambda: clock() + skew)
+@pytest.mark.parametrize("stamped", [-(10**9), -86_400.0, 0.0, 86_400.0, 10**9])
+def test_another_hosts_claim_is_over_when_it_was_seen_unchanged_for_long(tmp_path, monkeypatch, stamped) -> None:
+    """However wrong the clocks are that stamp files and that tell the time: only a change counts, and its absence."""
+    now = [1000.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(time, "time", lambda: -stamped)
     file = tmp_path / ".sftscope-claim-a"
     file.write_text("0badhost-12-abcd")
-    with claimed(tmp_path, "a") as mine:
-        assert not mine
-    assert sweep_claims(tmp_path) == 0
-    silent = file.stat().st_mtime - claims.EXPIRES - 5
-    os.utime(file, (silent, silent))
-    with claimed(tmp_path, "a") as mine:
-        assert mine
+    begun = file.stat().st_mtime + stamped
+
+    def is_free() -> bool:
+        with claimed(tmp_path, "a") as mine:
+            return mine
+
+    os.utime(file, (begun, begun))
+    assert not is_free()
+    now[0] += claims.EXPIRES - 1
+    os.utime(file, (begun + 1, begun + 1))  # a sign of life
+    assert not is_free()
+    now[0] += claims.EXPIRES - 1
+    assert not is_free()
+    now[0] += 2
+    assert is_free()
     assert not list(tmp_path.iterdir())
+
+
+def test_a_claim_that_was_renewed_while_it_was_put_away_is_put_back(tmp_path: Path) -> None:
+    file = tmp_path / ".sftscope-claim-a"
+    file.write_text("0badhost-12-abcd")
+    before = claims._stamp(file)
+    assert before is not None
+    os.utime(file, (5, 5))
+    claims._put_away(file, before)
+    assert [each.name for each in tmp_path.iterdir()] == [file.name]
+
+
+def test_what_was_seen_of_claims_does_not_grow_without_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(claims, "_MOST_SEEN", 8)
+    for number in range(50):
+        (tmp_path / f".sftscope-claim-{number}").write_text("0badhost-12-abcd")
+        with claimed(tmp_path, str(number)) as mine:
+            assert not mine
+    assert len(claims._seen) <= 8
+
+
+def test_sweeping_removes_the_claims_of_yesterday_only(tmp_path: Path) -> None:
+    file = tmp_path / ".sftscope-claim-a"
+    file.write_text("0badhost-12-abcd")
+    assert sweep_claims(tmp_path) == 0
+    os.utime(file, (0, 0))
+    assert sweep_claims(tmp_path) == 1
 
 
 def test_a_claim_is_kept_fresh_while_work_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,9 +16,10 @@ times their blocks. Counted at 500 tasks of 5 steps by 2 workers on a local disk
 A block that fails for a reason of its own ends every worker that comes to it, with one line each.
 """
 
+import random
 import time
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -30,8 +31,12 @@ from engine.extraction.work import Work, enter_step
 from engine.store import Sample, StepRecord
 from engine.store.workers import WAITING, WORKING, Worker
 
+_Thing = TypeVar("_Thing")
 BLOCK_STATES = 2**14  # masked states in a block: 16 probes of 10 words, one of 14 or more
+BLOCKS_A_STEP = 8  # a worker's share of a step: its weights are worth loading, few steps are in work at once
 _POLL = 1.0
+_POLLS_A_SECOND = 100.0  # of all workers that wait together
+_LOOKS = 8  # claims of others that a visit looks at
 
 
 def blocks_of(n_states: Sequence[int], size: int | None = None) -> tuple[range, ...]:
@@ -59,30 +64,27 @@ class BlockWorker:
         self._entered: tuple[int, Entered] | None = None
 
     def score_blocks(self, step: int, start: float) -> bool:
-        """Make the blocks of a step that are there for the taking; whether there were any. start: in [0, 1)."""
-        folder, made = self.work.folder, False
-        there = folder.blocks(step)
-        first = int(start * len(self.blocks))
-        for block in (*self.blocks[first:], *self.blocks[:first]):
-            file = folder.block_file(step, block)
-            if file.name in there:
-                continue
-            with folder.claimed_block(step, block) as mine:
-                if not mine or file.exists() or self._is_scored(step):
-                    continue
-                self.worker.state, self.worker.task = WORKING, f"step {step}, probes {block.start}-{block.stop - 1}"
-                record = scored_step(self.work, step, lambda note: None, block=block, enter=self._enter)
-                folder.write_block(record, block)
-                self.worker.probes += len(block)
-                made = True
-        return made
+        """Make the blocks of a step that are there for the taking; whether there were any. start: in [0, 1).
+
+        Where all that is left has a claim, some of these claims are looked at: they may be over.
+        """
+        folder, names = self.work.folder, self.work.folder.in_blocks_folder(step)
+        left = [block for block in _turned(self.blocks, start) if folder.block_file(step, block).name not in names]
+        claimed = [block for block in left if folder.block_claim(block) in names]
+        made = self._score(step, [block for block in left if block not in set(claimed)])
+        return made or self._score(step, random.sample(claimed, min(_LOOKS, len(claimed))))
+
+    def is_scored(self, step: int) -> bool:
+        """Whether the scores of a step are there: as a draft, in blocks, or in its file."""
+        folder = self.work.folder
+        return self._is_joined(step) or not self._missing(folder.blocks(step), step)
 
     def join(self, step: int) -> bool:
         """Put the blocks of a step together as its draft; whether it is there. The caller has the step's claim."""
         folder = self.work.folder
         if folder.draft_file(step).exists():
             return True
-        if {folder.block_file(step, block).name for block in self.blocks} - folder.blocks(step):
+        if self._missing(folder.blocks(step), step):
             return False
         records = []
         for block in self.blocks:
@@ -103,7 +105,24 @@ class BlockWorker:
         """Another part of the extraction may have put in the weights of another step."""
         self._entered = None
 
-    def _is_scored(self, step: int) -> bool:
+    def _score(self, step: int, blocks: Sequence[range]) -> bool:
+        """Make those of `blocks` that can be claimed and are not there yet; whether there were any."""
+        folder, made = self.work.folder, False
+        for block in blocks:
+            with folder.claimed_block(step, block) as mine:
+                if not mine or folder.block_file(step, block).exists() or self._is_joined(step):
+                    continue
+                self.worker.state, self.worker.task = WORKING, f"step {step}, probes {block.start}-{block.stop - 1}"
+                record = scored_step(self.work, step, lambda note: None, block=block, enter=self._enter)
+                folder.write_block(record, block)
+                self.worker.probes += len(block)
+                made = True
+        return made
+
+    def _missing(self, names: frozenset[str], step: int) -> bool:
+        return any(self.work.folder.block_file(step, block).name not in names for block in self.blocks)
+
+    def _is_joined(self, step: int) -> bool:
         folder = self.work.folder
         return folder.draft_file(step).exists() or folder.step_file(step).exists()
 
@@ -154,23 +173,25 @@ def work_through(
     make: makes the step file from the step's draft. place: (I, N), where this worker begins.
     """
     folder, identity = blocks.work.folder, blocks.work.provenance["identity"]
-    start = (place[0] - 1) / place[1]
-    left = _turned(todo, start)
-    # workers that begin at the same step begin at different blocks of it
-    within = start * len(todo) % 1
+    first, within = start_of(place, len(blocks.blocks))
+    left = _turned(todo, first)
+    damaged = {step for step in todo if folder.step_file(step).exists()}  # else it would not be to do
+    touched: set[int] = set()
     while left:
         moved = False
         for step in tuple(left):
-            if folder.step_file(step).exists() and is_done_by_now(folder, step, identity):
-                folder.drop_blocks(
-                    step
-                )  # and the draft: a worker that was stopped for long may have put them there again
-                folder.drop_draft(step)
+            if folder.step_file(step).exists() and (step not in damaged or is_done_by_now(folder, step, identity)):
+                if step in touched:  # a worker that was stopped for long may have put these there again
+                    folder.drop_blocks(step)
+                    folder.drop_draft(step)
                 left.remove(step)
                 moved = True
                 continue
+            touched.add(step)
             if not folder.draft_file(step).exists():
                 moved |= blocks.score_blocks(step, within)
+            if not blocks.is_scored(step):
+                continue
             with folder.claimed(step) as mine:
                 if mine and blocks.join(step) and can_tell_zeta(blocks.work, todo):
                     blocks.worker.state, blocks.worker.task = WORKING, f"step {step}, decomposition"
@@ -179,9 +200,22 @@ def work_through(
                     moved = True
         if left and not moved:
             blocks.worker.state, blocks.worker.task = WAITING, "others are at work on what is left"
-            time.sleep(poll)
+            time.sleep(max(poll, place[1] / _POLLS_A_SECOND))
 
 
-def _turned(steps: Sequence[int], start: float) -> list[int]:
-    first = int(start * len(steps))
-    return [*steps[first:], *steps[:first]]
+def start_of(place: tuple[int, int], blocks: int) -> tuple[float, float]:
+    """Where the I-th of N workers begins: among the steps, and among the `blocks` of each; both in [0, 1).
+
+    Teams of as many workers as have `BLOCKS_A_STEP` blocks each go through the steps together, one after another, so
+    that a team has one step in work and its blocks are soon joined; teams begin at steps far apart.
+    """
+    number, total = place[0] - 1, place[1]
+    size = max(1, blocks // BLOCKS_A_STEP)
+    team, member = divmod(number, size)
+    teams = -(-total // size)
+    return team / teams, member / min(size, total)
+
+
+def _turned(things: Sequence[_Thing], start: float) -> list[_Thing]:
+    first = int(start * len(things))
+    return [*things[first:], *things[:first]]

@@ -50,6 +50,8 @@ def extract(
     todo = [step for step in share if not is_done(folder, step, identity)]
     for step in set(share).difference(todo):
         folder.drop_draft(step)  # where a kill came between the result and this
+    for step in folder.steps_with_blocks().intersection(share).difference(todo):
+        folder.drop_blocks(step)  # of a worker that was stopped for long, then killed
     if not todo:
         say(f"extraction: all {len(share)} steps are done")
         return

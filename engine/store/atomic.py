@@ -23,10 +23,11 @@ _CLOCK = "-clock"  # how the name of a file ends whose time is the time
 _STALE_SECONDS = 24 * 3600
 
 
-def write_atomically(path: Path, data: bytes) -> None:
+def write_atomically(path: Path, data: bytes, *, lasting: bool = True) -> None:
     """Make `path` hold `data`, or leave it as it was. SftscopeError names the file and the reason.
 
-    When it returns, the content is on the disk, and so are the names of the folders that were made for it.
+    When it returns, the content is on the disk, and so are the names of the folders that were made for it. Without
+    `lasting` only the content is: the name may be lost to a power cut, and nothing is swept, which lists the folder.
     """
     temporary = temporary_beside(path)
     try:
@@ -43,6 +44,8 @@ def write_atomically(path: Path, data: bytes) -> None:
             f"{path}: cannot be written: {error.strerror or error}; it is as it was before, "
             "mend this and run the same command again"
         ) from error
+    if not lasting:
+        return
     try:
         for folder in (path.parent, *(each.parent for each in made)):
             _sync_folder(folder)

@@ -1,9 +1,15 @@
 """Who is at work on what: several processes, on several hosts, may extract one run, each another step.
 
 A claim is a small file beside the results, made by one process, which keeps its time fresh while it works. It only
-saves work: results are whole or absent, with or without it. A claim of a process of this host that has ended, or one
-that nobody refreshed for `EXPIRES` seconds, counts for nothing; both times are those of the file system, so that
-clocks of hosts may differ. Where no claim can be written, there are none.
+saves work: results are whole or absent, with or without it. A claim counts for nothing if its process was of this
+host and has ended, or if whoever wants it has seen it unchanged for `EXPIRES` seconds of its own monotonic clock:
+times are compared for equality only, so that no clock of a host or of a file server has to be right, or to agree with
+another. The price: a process that finds the claim of a host that is gone waits `EXPIRES` from its first look on.
+Where no claim can be written, there are none.
+
+What it asks of a file system: O_CREAT | O_EXCL that lets one of many win (NFS since version 3), a rename, a hard link
+that does not replace (without it a claim put aside by mistake is lost, which costs work done twice), and a change
+of a file's time that others see within `EXPIRES` - `_REFRESH` seconds (NFS shows attributes late by up to 60).
 """
 
 import contextlib
@@ -20,12 +26,22 @@ EXPIRES = 180.0  # seconds without a sign of life
 _REFRESH = 20.0
 _POLL = 0.5
 _PREFIX = ".sftscope-claim-"
+_STALE_SECONDS = 24 * 3600  # by the clock of the file system; only for sweeping, so that no clock is this wrong
+_MOST_SEEN = 4096
+
+_Stamp = tuple[int, int]  # which file it is, and its time
+_seen: dict[Path, tuple[_Stamp, float]] = {}  # claims of others, and since when they have looked so
+
+
+def claim_name(name: str) -> str:
+    """What the file of the claim on `name` is called, for whoever lists its folder."""
+    return f"{_PREFIX}{name}"
 
 
 @contextlib.contextmanager
 def claimed(folder: Path, name: str) -> Iterator[bool]:
     """Whether what is called `name` is this process's to work on; given back at the end."""
-    file = folder / f"{_PREFIX}{name}"
+    file = folder / claim_name(name)
     owner = f"{process_name()}-{secrets.token_hex(4)}"
     if not _take(file, owner):
         yield False
@@ -59,11 +75,14 @@ def claimed_in_turn(folder: Path, name: str, waiting: Callable[[], None] = lambd
 
 
 def sweep_claims(folder: Path) -> int:
-    """Remove the claims that count for nothing; returns how many."""
+    """Remove the claims of processes of this host that have ended, and those of a day ago; returns how many."""
     swept = 0
-    for file in folder.glob(f"{_PREFIX}*"):
-        if _is_over(file):
-            with contextlib.suppress(OSError):
+    claims = list(folder.glob(f"{_PREFIX}*"))
+    now = folder_time(folder) if claims else None
+    for file in claims:
+        with contextlib.suppress(OSError):
+            is_old = now is not None and now - file.stat().st_mtime > _STALE_SECONDS
+            if is_old or is_dead(_owner(file)):
                 file.unlink()
                 swept += 1
     return swept
@@ -73,12 +92,12 @@ def _take(file: Path, owner: str) -> bool:
     """Make the claim, after one that is over was put away. True too where no claim can be written."""
     for _ in range(2):
         try:
-            file.parent.mkdir(parents=True, exist_ok=True)
-            descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+            descriptor = _make(file)
         except FileExistsError:
-            if not _is_over(file):
+            over = _over(file)
+            if over is None:
                 return False
-            _put_away(file)
+            _put_away(file, over)
             continue
         except OSError:  # no space, read-only: the result itself will say so
             return True
@@ -87,6 +106,16 @@ def _take(file: Path, owner: str) -> bool:
                 file.unlink()
         return True
     return False
+
+
+def _make(file: Path) -> int:
+    """A new file, opened; its folder too where it is not there yet."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
+    try:
+        return os.open(file, flags, 0o666)
+    except FileNotFoundError:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        return os.open(file, flags, 0o666)
 
 
 def _sign(descriptor: int, owner: str) -> bool:
@@ -100,26 +129,40 @@ def _sign(descriptor: int, owner: str) -> bool:
         return False
 
 
-def _put_away(file: Path) -> None:
+def _put_away(file: Path, over: _Stamp) -> None:
     """Remove a claim that is over; one that another process has made in the meantime is put back."""
     aside = file.with_name(f"{file.name}-{secrets.token_hex(4)}-over")
     with contextlib.suppress(OSError):
         file.rename(aside)
         with contextlib.suppress(OSError):
-            if not _is_over(aside):
+            if _stamp(aside) != over:
                 file.hardlink_to(aside)
         aside.unlink()
 
 
-def _is_over(file: Path) -> bool:
-    try:
-        changed = file.stat().st_mtime
-    except OSError:
-        return False
+def _over(file: Path) -> _Stamp | None:
+    """The stamp of a claim that counts for nothing; None while it counts, or is gone."""
+    stamp, now = _stamp(file), time.monotonic()
+    if stamp is None:
+        _seen.pop(file, None)
+        return None
     if is_dead(_owner(file)):
-        return True
-    now = folder_time(file.parent)
-    return now is not None and now - changed > EXPIRES
+        return stamp
+    known, since = _seen.get(file, (None, now))
+    if known == stamp:
+        return stamp if now - since > EXPIRES else None
+    if len(_seen) >= _MOST_SEEN:
+        _seen.clear()
+    _seen[file] = stamp, now
+    return None
+
+
+def _stamp(file: Path) -> _Stamp | None:
+    try:
+        status = file.stat()
+    except OSError:
+        return None
+    return status.st_ino, status.st_mtime_ns
 
 
 def _owner(file: Path) -> str:

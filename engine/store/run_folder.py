@@ -29,7 +29,7 @@ from engine.errors import SftscopeError
 from engine.probes import Probe, read_jsonl, read_probes
 from engine.progress import say
 from engine.store.atomic import append_line, sweep_orphans, write_atomically
-from engine.store.claims import claimed, claimed_in_turn, sweep_claims
+from engine.store.claims import claim_name, claimed, claimed_in_turn, sweep_claims
 from engine.store.plain_files import read_plain
 from engine.store.step_file import read_step_file, to_bytes
 from engine.store.step_record import StepFileError, StepRecord
@@ -156,8 +156,11 @@ class RunFolder:
         return _read_scores(self.draft_file(step, block), step)
 
     def write_block(self, record: StepRecord, block: range) -> None:
-        """Store the raw scores of a whole block, then drop what was there of it before."""
-        write_atomically(self.block_file(record.step, block), to_bytes(record))
+        """Store the raw scores of a whole block, then drop what was there of it before.
+
+        A power cut may cost it; what must last is the draft that it is joined into.
+        """
+        write_atomically(self.block_file(record.step, block), to_bytes(record), lasting=False)
         with contextlib.suppress(OSError):
             self.draft_file(record.step, block).unlink()
 
@@ -165,13 +168,24 @@ class RunFolder:
         """The raw scores stored by `write_block`; StepFileError as for `read_step`."""
         return _read_scores(self.block_file(step, block), step)
 
-    def blocks(self, step: int) -> frozenset[str]:
-        """The names of the whole blocks of `step`, by one listing."""
+    def in_blocks_folder(self, step: int) -> frozenset[str]:
+        """The names of the blocks of `step` and of the claims on them, by one listing."""
         try:
-            names = os.listdir(self.blocks_folder(step))  # noqa: PTH208  # names only
+            return frozenset(os.listdir(self.blocks_folder(step)))  # noqa: PTH208  # names only
         except OSError:
             return frozenset()
-        return frozenset(name for name in names if _BLOCK_NAME.fullmatch(name))
+
+    def blocks(self, step: int) -> frozenset[str]:
+        """The names of the whole blocks of `step`, by one listing."""
+        return frozenset(name for name in self.in_blocks_folder(step) if _BLOCK_NAME.fullmatch(name))
+
+    def steps_with_blocks(self) -> frozenset[int]:
+        """The steps that have blocks, or had when a worker was killed, by one listing."""
+        try:
+            names = os.listdir(self.path / "blocks")  # noqa: PTH208  # names only
+        except OSError:
+            return frozenset()
+        return frozenset(int(match[1]) for name in names if (match := _STEP_NAME.fullmatch(f"{name}.h5")))
 
     def drop_blocks(self, step: int) -> None:
         """Remove the blocks of a step that is scored, with their claims."""
@@ -254,7 +268,11 @@ class RunFolder:
 
     def claimed_block(self, step: int, block: range) -> AbstractContextManager[bool]:
         """As `claimed`, for a block of probes of `step`."""
-        return claimed(self.blocks_folder(step), f"{block.start}-{block.stop}")
+        return claimed(self.blocks_folder(step), _block_task(block))
+
+    def block_claim(self, block: range) -> str:
+        """What the file of the claim on a block is called in the folder of its step."""
+        return claim_name(_block_task(block))
 
     def in_turn(self, name: str) -> AbstractContextManager[None]:
         """What only one process should do at a time, such as a choice that is made once per run."""
@@ -283,6 +301,10 @@ def _steps_in(folder: Path) -> tuple[int, ...]:
         raise SftscopeError(f"{folder}: cannot be listed: {error.strerror}") from None
     found = (int(match[1]) for name in names if (match := _STEP_NAME.fullmatch(name)))
     return tuple(sorted({step for step in found if _step_name(step) in names}))
+
+
+def _block_task(block: range) -> str:
+    return f"{block.start}-{block.stop}"
 
 
 def _step_name(step: int) -> str:
