@@ -23,6 +23,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from engine.errors import SftscopeError
 from engine.extraction.finished import BASE_STEP, is_done_by_now
 from engine.extraction.noise_bound import known_zeta, reaction
 from engine.extraction.scoring import SCALE_FLOOR
@@ -113,8 +114,13 @@ class BlockWorker:
                 if not mine or folder.block_file(step, block).exists() or self._is_joined(step):
                     continue
                 self.worker.state, self.worker.task = WORKING, f"step {step}, probes {block.start}-{block.stop - 1}"
-                record = scored_step(self.work, step, lambda note: None, block=block, enter=self._enter)
-                folder.write_block(record, block)
+                try:
+                    record = scored_step(self.work, step, lambda note: None, block=block, enter=self._enter)
+                    folder.write_block(record, block)
+                except SftscopeError:
+                    if not self._is_joined(step):
+                        raise
+                    continue  # this process was stopped for long: others made the step, and removed the folder
                 self.worker.probes += len(block)
                 made = True
         return made
