@@ -1,38 +1,35 @@
-"""Many workers with real files and cheap tasks: what a task costs, how two workers scale, what chaos breaks.
+"""Many workers with real files and tasks that cost nothing: what a task costs, how two scale, what chaos breaks.
 
---tasks T: T blocks over --steps steps by --workers processes: claims a second, metadata operations a task (calls of
-`os`, counted in the worker), number and size of files, memory of the reader of the status.
+--tasks T: T blocks over --steps steps by --workers processes, which take the places of as many teams as --of workers
+would make: tasks a second, operations a task (calls of `os`, counted in the workers), number and size of files,
+listings, time and memory of `status`.
 --scaling: one worker, then two, on tasks that keep a core busy; needs two idle cores.
---rounds R: R runs by four workers of which some are killed, some stopped for longer than a claim lasts and let go on,
-all with clocks that differ; every step file is compared with that of one undisturbed worker.
+--rounds R: R runs by four workers that are killed, or stopped for longer than a claim lasts, with clocks that differ;
+every step file is compared with that of a single process. --believing: with claims that believe clocks, to see that
+the skew is one that is felt.
 """
 
 import argparse
 import json
 import os
-import random
 import resource
-import shutil
-import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
+import tracemalloc
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
-import numpy as np
+sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from engine.config import settings_from_tables
-from engine.extraction import blocks as block_work
-from engine.extraction.blocks import BlockWorker, work_through
-from engine.extraction.step_scores import scored_step
-from engine.extraction.work import Work
-from engine.store import RunFolder, StepRecord, claims
-from engine.store.step_record import Effects
-from engine.store.workers import at_work
+from cheap_workers import Chaos, cheap_work, counted_operations, work_as
+
+from engine.analysis.run_status import run_status
+from engine.store import RunFolder
 
 COUNTED = (
     "open",
@@ -49,163 +46,130 @@ COUNTED = (
     "link",
     "fsync",
 )
-WORDS = 2
+MIB = 2**20
 
 
-class CheapScorer:
-    """Scores that depend on the probe only; `busy` seconds of a core for each."""
-
-    precision = "float32"
-
-    def __init__(self, busy: float) -> None:
-        self.busy = busy
-
-    def score(self, prompt: Any) -> Any:
-        until = time.process_time() + self.busy
-        while time.process_time() < until:
-            pass
-        return np.random.default_rng(prompt.target).normal(size=2**WORDS) + 3.0 * np.arange(2**WORDS)
+def forked(work: Callable[[], dict[str, Any]], file: Path) -> int:
+    """A process that does `work` and writes into `file` what it returns."""
+    pid = os.fork()
+    if pid:
+        return pid
+    try:
+        file.write_text(json.dumps(work()))
+        os._exit(0)
+    finally:
+        os._exit(1)
 
 
-def cheap_work(run: Path, probes: int, busy: float) -> Work:
-    settings = settings_from_tables(
-        {"extraction": {"check_states": 0}, "model": {"path": "none"}, "probes": {"file": "none"}}, trained_here=False
-    )
-    prompts = [SimpleNamespace(n_variables=WORDS, target=number) for number in range(probes)]
-    work: Any = SimpleNamespace(
-        folder=RunFolder(run),
-        settings=settings,
-        scorer=CheapScorer(busy),
-        prompts=tuple(prompts),
-        probe_ids=tuple(map(str, range(probes))),
-        provenance={"identity": "cheap", "dtype": "float32"},
-    )
-    return work
+def together(
+    run: Path, steps: int, probes: int, workers: int, *, of: int = 0, busy: float = 0.0
+) -> list[dict[str, Any]]:
+    """What each of some workers counted and how long it took; `of`: as how many workers they take their places."""
+    total = max(of, workers)
+
+    def one(number: int) -> dict[str, Any]:
+        begun = time.monotonic()
+        with counted_operations(COUNTED) as counts:
+            state = work_as((1 + number * total // workers, total), cheap_work(run, probes, busy), steps)
+        memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        seconds, cpu = time.monotonic() - begun, time.process_time()
+        return {"scored": state.probes, "seconds": seconds, "cpu": cpu, "memory": memory, **counts}
+
+    run.mkdir(parents=True, exist_ok=True)
+    files = [run / f"told-{number}" for number in range(workers)]
+    team = [forked(lambda number=number: one(number), file) for number, file in enumerate(files)]  # type: ignore[misc]
+    for pid in team:
+        if os.waitpid(pid, 0)[1]:
+            raise SystemExit("a worker failed")
+    told = [json.loads(file.read_text()) for file in files]
+    for file in files:
+        file.unlink()
+    return told
 
 
-def worker(run: Path, steps: int, probes: int, number: int, total: int, busy: float) -> None:
-    """One worker from its start to the end of the run; prints what it counted."""
-    counts = count_operations()
-    work, begun = cheap_work(run, probes, busy), time.monotonic()
-
-    def make(step: int) -> None:
-        record = scored_step(work, step, lambda note: None, enter=entered)
-        nothing = np.zeros(len(record.scores))
-        zeros = np.zeros(probes)
-        effects = Effects(nothing, nothing, zeros, zeros, zeros)
-        provenance = {**record.provenance, "zeta_source": ["none"] * probes}
-        work.folder.write_step(
-            StepRecord(
-                record.step, record.n_variables, record.target, record.scores, record.noise, effects, {}, provenance
-            )
-        )
-
-    def entered(work: Any, step: int) -> Any:
-        return {}, "none"
-
-    with at_work(work.folder.workers_folder) as state:
-        one = BlockWorker(work, state, size=1)
-        one._enter = entered  # type: ignore[method-assign]
-        work_through(one, range(steps), make, place=(number, total), poll=0.05)
-        print(json.dumps({"scored": state.probes, "seconds": time.monotonic() - begun, **counts}), flush=True)
+def described(run: Path, steps: int, probes: int) -> RunFolder:
+    """A run folder whose status can be asked: checkpoints that are ready, and probes."""
+    folder = RunFolder(run)
+    folder.write_run({"format": 1})
+    row = {"instruction": "say", "input": "one two", "response": "three", "words": [[0, 3], [4, 7]]}
+    folder.probes_file.write_text("".join(json.dumps({"id": str(i), **row}) + "\n" for i in range(probes)))
+    header = b"{}"
+    for step in range(1, steps):
+        checkpoint = folder.checkpoints / f"checkpoint-{step}"
+        checkpoint.mkdir(parents=True)
+        (checkpoint / "trainer_state.json").write_text(json.dumps({"global_step": step}))
+        (checkpoint / "adapter_model.safetensors").write_bytes(len(header).to_bytes(8, "little") + header)
+    return folder
 
 
-def count_operations() -> Counter[str]:
-    counts: Counter[str] = Counter()
+class Watch(threading.Thread):
+    """Looks at a run as it goes on: files at most, the longest listing, what a status costs."""
 
-    def counted(name: str) -> None:
-        real = getattr(os, name)
+    def __init__(self, folder: RunFolder) -> None:
+        super().__init__(daemon=True)
+        self.folder, self.done = folder, threading.Event()
+        self.files = self.longest = self.largest_mb = 0
+        self.status_seconds = self.status_mib = 0.0
 
-        def call(*arguments: Any, **named: Any) -> Any:
-            counts[name] += 1
-            return real(*arguments, **named)
-
-        setattr(os, name, call)
-
-    for name in COUNTED:
-        counted(name)
-    return counts
-
-
-def start(run: Path, steps: int, probes: int, number: int, total: int, *, busy: float = 0.0, skew: float = 0.0) -> Any:
-    arguments = [run, steps, probes, number, total, busy, skew]
-    return subprocess.Popen(
-        [sys.executable, __file__, "--worker", *map(str, arguments)], stdout=subprocess.PIPE, text=True
-    )
+    def run(self) -> None:
+        while not self.done.wait(2):
+            lengths = [len(self.folder.in_blocks_folder(step)) for step in self.folder.steps_with_blocks()]
+            self.files, self.longest = max(self.files, sum(lengths)), max([self.longest, *lengths])
+            tracemalloc.start()
+            begun = time.monotonic()
+            run_status(self.folder)
+            self.status_seconds = max(self.status_seconds, time.monotonic() - begun)
+            self.status_mib = max(self.status_mib, tracemalloc.get_traced_memory()[1] / MIB)
+            tracemalloc.stop()
 
 
-def together(run: Path, steps: int, probes: int, workers: int, busy: float = 0.0) -> tuple[float, list[dict[str, Any]]]:
-    """Seconds of the slowest worker, start not counted, and what each counted."""
-    team = [start(run, steps, probes, i + 1, workers, busy=busy) for i in range(workers)]
-    told = [json.loads(each.communicate()[0]) for each in team]
-    return max(each["seconds"] for each in told), told
-
-
-def simulate(tasks: int, steps: int, workers: int, folder: Path) -> None:
+def simulate(tasks: int, steps: int, workers: int, of: int, run: Path) -> None:
     probes = tasks // steps
-    seconds, told = together(folder / "run", steps, probes, workers)
+    folder = described(run, steps, probes)
+    watch = Watch(folder)
+    begun = time.monotonic()
+    pid = os.fork()  # the watch is a thread, and threads do not survive the forks of workers
+    if not pid:
+        told = together(run, steps, probes, workers, of=of)
+        (run.parent / "told").write_text(json.dumps(told))
+        os._exit(0)
+    watch.start()
+    os.waitpid(pid, 0)
+    watch.done.set()
+    watch.join()
+    seconds, told = time.monotonic() - begun, json.loads((run.parent / "told").read_text())
     total = Counter({name: sum(each.get(name, 0) for each in told) for name in COUNTED})
-    scored = sum(each["scored"] for each in told)
-    files = [file.stat().st_size for file in folder.rglob("*") if file.is_file()]
-    print(f"{steps} steps × {probes} blocks, {workers} workers: {seconds:.1f} s, {scored} scored")
-    print(f"  {scored / seconds:.0f} claims/s, {1e3 * seconds * workers / scored:.2f} ms a task and worker")
+    scored, cpu = sum(each["scored"] for each in told), sum(each["cpu"] for each in told)
+    sizes = [file.stat().st_size for file in folder.steps_folder.iterdir()]
+    assert scored >= tasks
+    assert len(folder.steps()) == steps
+    print(f"{steps} steps × {probes} blocks, {workers} workers of {max(of, workers)}: {seconds:.0f} s, {scored} made")
+    print(f"  {scored / seconds:.0f} tasks/s in all, {1e3 * cpu / scored:.2f} ms of a core a task")
     print(
         f"  {sum(total.values()) / scored:.1f} operations a task: "
-        + ", ".join(f"{n} {total[n] / scored:.2f}" for n in COUNTED)
+        + ", ".join(f"{name} {total[name] / scored:.2f}" for name in COUNTED)
     )
-    print(f"  left: {len(files)} files, {sum(files) / 1e6:.1f} MB, largest {max(files) / 1e6:.2f} MB")
-    print(f"  peak memory of a worker {resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024:.0f} MiB")
+    print(f"  at most {watch.files} files of blocks and claims at a time, {watch.longest} names in a listing")
+    print(f"  left: {len(sizes)} step files, {sum(sizes) / 1e6:.1f} MB")
+    print(f"  status: {watch.status_seconds:.2f} s, {watch.status_mib:.1f} MiB, at most")
+    print(f"  memory of a worker: {max(each['memory'] for each in told):.0f} MiB at most")
 
 
 def scale(folder: Path) -> None:
-    one = together(folder / "one", 8, 50, 1, busy=0.1)[0]
-    two = together(folder / "two", 8, 50, 2, busy=0.1)[0]
-    print(
-        f"1 worker {one:.1f} s, 2 workers {two:.1f} s: {one / two:.2f}×, extra {1e3 * (one - 40) / 400:.1f} ms a task"
-    )
-
-
-def chaos(rounds: int, folder: Path, seed: int = 0) -> dict[str, int]:
-    """What was wrong, lost and made twice in `rounds` disturbed runs."""
-    steps, probes, draw = 4, 6, random.Random(seed)
-    together(folder / "whole", steps, probes, 1)
-    whole = {step: RunFolder(folder / "whole").step_file(step).read_bytes() for step in range(steps)}
-    found = {"rounds": 0, "killed": 0, "stopped": 0, "lost": 0, "wrong": 0, "left over": 0}
-    for number in range(rounds):
-        run = RunFolder(folder / f"run-{number}")
-        team = [
-            start(run.path, steps, probes, i + 1, 4, busy=0.005, skew=draw.choice((-1e6, 0, 1e6))) for i in range(4)
-        ]
-        until = time.monotonic() + 60
-        while not (run.path / "blocks").exists() and not run.steps() and time.monotonic() < until:
-            time.sleep(0.002)
-        stopped = []
-        for each in draw.sample(team, 3):
-            time.sleep(draw.random() * 0.05)
-            if draw.random() < 0.5:
-                each.kill()
-                found["killed"] += 1
-            else:
-                each.send_signal(signal.SIGSTOP)
-                stopped.append(each)
-                found["stopped"] += 1
-        rest = [each for each in team if each not in stopped]
-        for each in rest:
-            each.communicate()
-        for each in stopped:
-            each.send_signal(signal.SIGCONT)
-        for each in stopped:
-            each.communicate()
-        run.sweep()
-        there = set(run.steps())
-        found["rounds"] += 1
-        found["lost"] += len(set(whole) - there)
-        found["wrong"] += sum(run.step_file(step).read_bytes() != whole[step] for step in there)
-        found["left over"] += (
-            len([file for file in run.path.rglob("*") if file.is_file() and file.suffix != ".json"]) - steps
+    """Start-up apart (a new process that imports what a cheap worker needs), then one worker against two."""
+    begun = time.monotonic()
+    subprocess.run([sys.executable, "-c", "import engine.extraction.extract"], check=True)
+    start, busy, steps, probes = time.monotonic() - begun, 0.1, 8, 40
+    took = {}
+    for workers in (1, 2):
+        begun = time.monotonic()
+        told = together(folder / str(workers), steps, probes, workers, busy=busy)
+        took[workers] = time.monotonic() - begun
+        over = sum(each["cpu"] for each in told) - steps * probes * busy
+        print(
+            f"{workers} workers: {took[workers]:.2f} s, {1e3 * over / (steps * probes):.1f} ms of a core a task on top"
         )
-        shutil.rmtree(run.path)
-    return found
+    print(f"1 → 2: {took[1] / took[2]:.3f}×; start-up of a process, not in it: {start:.1f} s")
 
 
 def main() -> None:
@@ -213,30 +177,24 @@ def main() -> None:
     parser.add_argument("--tasks", type=int, default=0)
     parser.add_argument("--steps", type=int, default=50)
     parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--of", type=int, default=0)
     parser.add_argument("--scaling", action="store_true")
     parser.add_argument("--rounds", type=int, default=0)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--believing", action="store_true")
     chosen = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         if chosen.tasks:
-            simulate(chosen.tasks, chosen.steps, chosen.workers, Path(folder) / "tasks")
+            simulate(chosen.tasks, chosen.steps, chosen.workers, chosen.of, Path(folder) / "tasks")
         if chosen.scaling:
             scale(Path(folder))
         if chosen.rounds:
-            print(chaos(chosen.rounds, Path(folder)))
-
-
-def _worker_main(arguments: list[str]) -> None:
-    run, steps, probes, number, total, busy, skew = arguments
-    if float(busy):  # in chaos, and in scaling, where nothing expires
-        claims.EXPIRES, claims._REFRESH = 1.5, 0.2
-    clock = time.time
-    time.time = lambda: clock() + float(skew)
-    block_work._POLL = 0.05
-    worker(Path(run), int(steps), int(probes), int(number), int(total), float(busy))
+            chaos = Chaos(Path(folder), chosen.seed, believing=chosen.believing)
+            for number in range(chosen.rounds):
+                chaos.round()
+                if number % 20 == 19 or number + 1 == chosen.rounds:
+                    print(f"seed {chosen.seed}: {chaos.found}", flush=True)
 
 
 if __name__ == "__main__":
-    if sys.argv[1:2] == ["--worker"]:
-        _worker_main(sys.argv[2:])
-    else:
-        main()
+    main()
