@@ -1,7 +1,9 @@
 """Workers with real claims, blocks, joins and step files, and a scorer that costs next to nothing; and chaos for them.
 
-A worker is a forked process. What it does is written into the file `events` of its run, a line each, so that what was
-made twice can be told from what was made once.
+A worker is a forked process. It reads step files in itself: the process apart that a real one starts for that is
+most of what a round would cost, and a worker that is stopped while it waits for it takes the file for a damaged one.
+What it does is written into the file `events` of its run, a line each, so that what was made twice can be told from
+what was made once.
 """
 
 import contextlib
@@ -26,7 +28,8 @@ from engine.extraction.blocks import BlockWorker, work_through
 from engine.extraction.finished import is_done_by_now
 from engine.extraction.step_scores import scored_step
 from engine.extraction.work import Work
-from engine.store import RunFolder, StepRecord, claims
+from engine.store import RunFolder, StepRecord, claims, step_file
+from engine.store.step_datasets import read_datasets
 from engine.store.step_record import Effects
 from engine.store.workers import Worker, at_work
 
@@ -97,7 +100,8 @@ def make_step(work: Work, step: int) -> bool:
 
 def work_as(place: tuple[int, int], work: Work, steps: int, *, poll: float = 0.05) -> Worker:
     """One worker, from its start to the end of the run; what it did at last."""
-    block_work.enter_step = enter  # a forked process has this module to itself
+    block_work.enter_step = enter  # a forked process has these modules to itself
+    step_file.read_apart = read_datasets
     with at_work(work.folder.workers_folder) as state:
         work_through(
             BlockWorker(work, state, size=1), range(steps), lambda step: make_step(work, step), place=place, poll=poll

@@ -67,13 +67,24 @@ class BlockWorker:
     def score_blocks(self, step: int, start: float) -> bool:
         """Make the blocks of a step that are there for the taking; whether there were any. start: in [0, 1).
 
-        Where all that is left has a claim, some of these claims are looked at: they may be over.
+        A block that another was faster with shows that the listing is old. Where all that is left has a claim, some
+        of these claims are looked at: they may be over.
         """
-        folder, names = self.work.folder, self.work.folder.in_blocks_folder(step)
-        left = [block for block in _turned(self.blocks, start) if folder.block_file(step, block).name not in names]
-        claimed = [block for block in left if folder.block_claim(block) in names]
-        made = self._score(step, [block for block in left if block not in set(claimed)])
-        return made or self._score(step, random.sample(claimed, min(_LOOKS, len(claimed))))
+        made, blocks = False, _turned(self.blocks, start)
+        while not self._is_joined(step):
+            names = self.work.folder.in_blocks_folder(step)
+            left = [block for block in blocks if self.work.folder.block_file(step, block).name not in names]
+            free = [block for block in left if self.work.folder.block_claim(block) not in names]
+            for block in free:
+                if not self._score(step, block):
+                    break
+                made = True
+            else:
+                if made or not left:
+                    return made
+                return any(self._score(step, block) for block in random.sample(left, min(_LOOKS, len(left))))
+            blocks = random.sample(free, len(free))
+        return made
 
     def is_scored(self, step: int) -> bool:
         """Whether the scores of a step are there: as a draft, in blocks, or in its file."""
@@ -106,24 +117,22 @@ class BlockWorker:
         """Another part of the extraction may have put in the weights of another step."""
         self._entered = None
 
-    def _score(self, step: int, blocks: Sequence[range]) -> bool:
-        """Make those of `blocks` that can be claimed and are not there yet; whether there were any."""
-        folder, made = self.work.folder, False
-        for block in blocks:
-            with folder.claimed_block(step, block) as mine:
-                if not mine or folder.block_file(step, block).exists() or self._is_joined(step):
-                    continue
-                self.worker.state, self.worker.task = WORKING, f"step {step}, probes {block.start}-{block.stop - 1}"
-                try:
-                    record = scored_step(self.work, step, lambda note: None, block=block, enter=self._enter)
-                    folder.write_block(record, block)
-                except SftscopeError:
-                    if not self._is_joined(step):
-                        raise
-                    continue  # this process was stopped for long: others made the step, and removed the folder
-                self.worker.probes += len(block)
-                made = True
-        return made
+    def _score(self, step: int, block: range) -> bool:
+        """Make a block if it can be claimed and is not there yet; whether it was."""
+        folder = self.work.folder
+        with folder.claimed_block(step, block) as mine:
+            if not mine or folder.block_file(step, block).exists() or self._is_joined(step):
+                return False
+            self.worker.state, self.worker.task = WORKING, f"step {step}, probes {block.start}-{block.stop - 1}"
+            try:
+                record = scored_step(self.work, step, lambda note: None, block=block, enter=self._enter)
+                folder.write_block(record, block)
+            except SftscopeError:
+                if not self._is_joined(step):
+                    raise
+                return False  # this process was stopped for long: others made the step, and removed the folder
+        self.worker.probes += len(block)
+        return True
 
     def _missing(self, names: frozenset[str], step: int) -> bool:
         return any(self.work.folder.block_file(step, block).name not in names for block in self.blocks)
