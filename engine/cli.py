@@ -76,16 +76,16 @@ def extract(
     cluster: Annotated[
         str, typer.Option("--cluster", help="Submit the workers by submitit: slurm, or local (this host).")
     ] = "",
+    plan: Annotated[Path | None, typer.Option(help="What a job asks for: of 'sftscope plan CONFIG --json'.")] = None,
     time_limit: Annotated[
-        int, typer.Option("--time-limit", min=1, metavar="MIN", help="Minutes of a job; it is queued again.")
-    ] = 240,
+        int | None, typer.Option("--time-limit", min=1, metavar="MIN", help="Minutes of a job; it is queued again.")
+    ] = None,
     partition: Annotated[str, typer.Option("--partition", help="SLURM partition.")] = "",
-    memory: Annotated[float, typer.Option("--memory", min=1, metavar="GB", help="Host memory of a job.")] = 32.0,
-    gpus: Annotated[int, typer.Option("--gpus", min=0, help="GPUs of a job.")] = 1,
+    memory: Annotated[float | None, typer.Option("--memory", min=1, metavar="GB", help="Host memory of a job.")] = None,
+    gpus: Annotated[int | None, typer.Option("--gpus", min=0, help="GPUs of a job.")] = None,
     cpus: Annotated[int, typer.Option("--cpus", min=1, help="CPU cores of a job.")] = 4,
     block: Annotated[
-        int | None,
-        typer.Option("--block", min=1, metavar="K", help="Probes in a block; by default 16,384 masked states."),
+        int | None, typer.Option("--block", min=1, metavar="K", help="Probes in a block, else 16,384 masked states.")
     ] = None,
     verify: Verify = None,
     placebo: Annotated[
@@ -121,7 +121,8 @@ def extract(
         pipeline.open_run(run)  # what is wrong with the run is told here, not in N logs
         worker = clusters.Worker(run.absolute(), 1, 1, steps=numbers_in(steps), verify=verify, block=block)
         if cluster:
-            resources = clusters.Resources(time_limit, memory, gpus, cpus, partition)
+            given = {"minutes": time_limit, "memory_gb": memory, "gpus": gpus, "cpus": cpus, "partition": partition}
+            resources = clusters.resources(plan, workers or 1, given)
             clusters.submit(cluster, workers or 1, worker, resources)
         else:
             clusters.run_here(workers or 1, worker)

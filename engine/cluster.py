@@ -4,10 +4,11 @@ Each is the same `Worker`, told only its place among N; what is to be done, it f
 preempted, or reaches its time limit, is queued again by submitit as the same worker; what it had of its block is kept.
 """
 
-import contextlib
+import json
+import math
 import multiprocessing
 import os
-from collections.abc import Iterator
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -15,10 +16,14 @@ from typing import Any
 
 from engine.errors import SftscopeError
 from engine.progress import say
+from engine.store.plain_files import read_plain
+from engine.text import safe_text
 
 CLUSTERS = ("slurm", "local")
 _REQUEUES = 1000  # submitit's default, 3, counts preemptions that have nothing to do with the work
 _ARRAY_AT_ONCE = 1000
+_SPARE = 2.0  # times the time that was planned: a node may be busy, or slower than the one that was timed
+_LEAST_MINUTES, _MOST_MINUTES = 30, 24 * 60  # a job that needs more is queued again
 
 
 @dataclass(frozen=True)
@@ -32,9 +37,38 @@ class Resources:
     partition: str = ""
 
 
+def resources(plan: Path | None, workers: int, given: Mapping[str, Any]) -> Resources:
+    """What each job asks for: what is given, not None, by the names of the fields; else the plan's, else a default."""
+    base = Resources() if plan is None else planned(plan, workers)
+    return replace(base, **{name: value for name, value in given.items() if value is not None})
+
+
+def planned(file: Path, workers: int) -> Resources:
+    """What each of `workers` jobs needs by the plan in `file`, the JSON of `sftscope plan` on a machine like theirs."""
+    try:
+        plan = json.loads(read_plain(file))
+        seconds, memory = plan["seconds"], plan["memory_gb"]
+        share = (float(seconds["scoring"]) + float(seconds["decomposition"])) / workers + float(seconds["loading"])
+        return Resources(
+            minutes=min(max(math.ceil(_SPARE * share / 60), _LEAST_MINUTES), _MOST_MINUTES),
+            memory_gb=math.ceil(float(memory["host"])),
+            gpus=int(float(memory["device"]) > 0),
+        )
+    except OSError as error:
+        raise SftscopeError(f"{file}: cannot be read: {error.strerror or error}") from None
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
+        reason = safe_text(str(error), max_length=100)
+        raise SftscopeError(
+            f"{file}: not a plan ({reason}); make one with: sftscope plan CONFIG --json > {file}"
+        ) from None
+
+
 @dataclass(frozen=True)
 class Worker:
-    """The `number`-th of `total` workers on a run, as something that submitit can send and call."""
+    """The `number`-th of `total` workers on a run, as something that submitit can send and call.
+
+    gpu: the only one that it may see, as CUDA_VISIBLE_DEVICES names it; None where somebody else sees to that.
+    """
 
     run: Path
     number: int
@@ -42,9 +76,12 @@ class Worker:
     steps: tuple[int, ...] | None = None
     verify: int | None = None
     block: int | None = None
+    gpu: str | None = None
 
     def __call__(self) -> None:
         """Work until nothing is left to do in the run."""
+        if self.gpu is not None:
+            os.environ["CUDA_VISIBLE_DEVICES"] = self.gpu  # read when CUDA is first used, which is below
         from engine import pipeline
 
         pipeline.extract(
@@ -58,16 +95,23 @@ class Worker:
         return DelayedSubmission(self)
 
 
+def team_of(workers: int, worker: Worker) -> tuple[Worker, ...]:
+    """`workers` on this host, each with a GPU of its own as far as there are any."""
+    gpus = _gpus()
+    return tuple(
+        replace(worker, number=i + 1, total=workers, gpu=gpus[i % len(gpus)] if gpus else None) for i in range(workers)
+    )
+
+
 def run_here(workers: int, worker: Worker) -> None:
-    """`workers` processes of this host, each with a GPU of its own where there are any; SftscopeError if one fails."""
-    context, gpus = multiprocessing.get_context("spawn"), _gpus()
-    team = [replace(worker, number=i + 1, total=workers) for i in range(workers)]
-    processes = []
-    for i, each in enumerate(team):
-        with _environment({"CUDA_VISIBLE_DEVICES": gpus[i % len(gpus)]} if gpus else {}):
-            process = context.Process(target=_run_one, args=(each,), name=f"worker-{i + 1}")
-            process.start()
-            processes.append(process)
+    """`workers` processes of this host; SftscopeError if one fails."""
+    context = multiprocessing.get_context("spawn")
+    processes = [
+        context.Process(target=_run_one, args=(each,), name=f"worker-{each.number}")
+        for each in team_of(workers, worker)
+    ]
+    for process in processes:
+        process.start()
     try:
         for process in processes:
             process.join()
@@ -88,8 +132,11 @@ def run_here(workers: int, worker: Worker) -> None:
 def submit(cluster: str, workers: int, worker: Worker, resources: Resources) -> tuple[Any, ...]:
     """`workers` jobs, as one array on SLURM; returns submitit's jobs. Their logs are in the run's `cluster` folder."""
     executor = make_executor(cluster, worker.run, resources)
+    # SLURM gives each job its GPU; submitit's own executor hides all of them, which a worker's `gpu` overrules
+    on_slurm = [replace(worker, number=i + 1, total=workers) for i in range(workers)]
+    team = on_slurm if cluster == "slurm" else team_of(workers, worker)
     with executor.batch():
-        jobs = [executor.submit(replace(worker, number=i + 1, total=workers)) for i in range(workers)]
+        jobs = [executor.submit(each) for each in team]
     names = ", ".join(str(job.job_id) for job in jobs[:4]) + (", …" if len(jobs) > 4 else "")
     say(f"{workers} workers submitted to {cluster}: {names}; 'sftscope status {worker.run}' shows them")
     return tuple(jobs)
@@ -103,9 +150,7 @@ def make_executor(cluster: str, run: Path, resources: Resources) -> Any:
 
     folder = run.absolute() / "cluster"
     try:
-        executor = submitit.AutoExecutor(
-            folder=folder, cluster=cluster, **({"slurm_max_num_timeout": _REQUEUES} if cluster == "slurm" else {})
-        )
+        executor = submitit.AutoExecutor(folder=folder, cluster=cluster, **{f"{cluster}_max_num_timeout": _REQUEUES})
     except RuntimeError as error:  # submitit looks for srun
         raise SftscopeError(
             f"--cluster {cluster}: {str(error).partition(chr(10))[0]}; run this on a login node"
@@ -150,18 +195,3 @@ def _gpus() -> list[str]:
     if named is not None:
         return [name for name in named.split(",") if name.strip()]
     return sorted(file.name[6:] for file in Path("/dev").glob("nvidia[0-9]*"))
-
-
-@contextlib.contextmanager
-def _environment(values: dict[str, str]) -> Iterator[None]:
-    """What a process that starts in the block inherits."""
-    before = {name: os.environ.get(name) for name in values}
-    os.environ.update(values)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value

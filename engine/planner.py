@@ -32,6 +32,7 @@ from engine.training.method import trainable, training_dtype
 SCHEMA = "sftscope-plan"
 VERSION = 1
 _HOURS = 3600.0  # a warning from here on
+_LIBRARIES_GB = 4.0  # of host memory: PyTorch and what comes with it
 _BUSY = 1.25  # load per core, ours included
 
 
@@ -66,6 +67,18 @@ class _Plan:
         }
         return {**parts, "total": sum(parts.values())}
 
+    def memory_gb(self) -> dict[str, float]:
+        """What extraction takes of the host and of its GPU (0 on a CPU), at most about.
+
+        While a model is loaded its weights are on the host twice: as they are read, and as they are used.
+        """
+        half = self.settings.extraction.dtype not in (AUTO, FLOAT32)
+        weights = sum(each.numel() for each in self.llm.model.parameters()) * (2 if half else 4) / 1e9
+        scoring = weights + min(self.probes.cache_bytes / 1e9, self.settings.extraction.memory_gb)
+        on_cpu = self.llm.device.type == "cpu"
+        host = _LIBRARIES_GB + weights + (scoring if on_cpu else weights)
+        return {"host": host, "device": 0.0 if on_cpu else scoring}
+
 
 def plan(config: Path) -> dict[str, Any]:
     """The plan of the run that the file `config` describes, as plain values."""
@@ -93,6 +106,7 @@ def plan(config: Path) -> dict[str, Any]:
             "saving": work.saving,
         },
         "cache_gb": {"widest_level": widest, "limit": made.settings.extraction.memory_gb},
+        "memory_gb": made.memory_gb(),
         "training": {
             "rows": made.rows.rows,
             "steps": made.rows.steps,
@@ -130,6 +144,10 @@ def render(plan: dict[str, Any]) -> str:
             f"{tokens['naive']:,} naive, {tokens['tree']:,} in the prefix tree: {tokens['saving']:.1f}× fewer",
         ),
         ("keys and values", f"{cache['widest_level']:.2f} GB at the widest level, limit {cache['limit']:g} GB"),
+        (
+            "memory to extract",
+            f"{plan['memory_gb']['host']:.1f} GB of the host, {plan['memory_gb']['device']:.1f} GB of a GPU",
+        ),
         ("training", f"{learn['steps']} steps on {learn['rows']:,} rows, {learn['padded_tokens']:,} tokens"),
     ]
     lines = [f"{name:<20} {value}" for name, value in rows]

@@ -1,7 +1,9 @@
 """Many workers on one run: blocks, claims, who is lost, what is submitted; the bytes are those of one process."""
 
+import importlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -18,7 +20,7 @@ from test_resume import assert_same_results, trained, unextracted  # noqa: F401 
 from engine import cluster, pipeline
 from engine.analysis.run_status import run_status, workers_sentence
 from engine.errors import SftscopeError
-from engine.extraction.blocks import BLOCK_STATES, blocks_of
+from engine.extraction.blocks import BLOCK_STATES, BLOCKS_A_STEP, blocks_of, start_of
 from engine.extraction.scoring import Scorer
 from engine.store import RunFolder
 from engine.store.claims import EXPIRES
@@ -136,6 +138,55 @@ def test_submitit_runs_the_workers(trained, unextracted) -> None:  # noqa: F811
     assert_same_results(unextracted, trained[1])
 
 
+SLOW = """
+import os, time
+from pathlib import Path
+from engine import cluster
+
+class SlowWorker(cluster.Worker):
+    def __call__(self):
+        from engine.extraction.scoring import Scorer
+        score, told = Scorer.score, self.run / "scored"
+        def slowly(scorer, prompt):
+            made = score(scorer, prompt)
+            with told.open("a") as file:
+                file.write(f"{os.getpid()}\\n")
+            time.sleep(0.5)
+            return made
+        Scorer.score = slowly
+        super().__call__()
+"""
+
+
+def test_a_requeue_signal_in_the_middle_of_a_block_loses_at_most_that_block(
+    trained,  # noqa: F811
+    unextracted,  # noqa: F811
+    tmp_path,
+    monkeypatch,
+) -> None:
+    """The signal of a preemption, to a real job of submitit, in the middle of its second block of three probes."""
+    pytest.importorskip("submitit", reason="the extra `cluster` is not installed")
+    (tmp_path / "slow_worker.py").write_text(SLOW)
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}{os.pathsep}{os.environ.get('PYTHONPATH', '')}")
+    monkeypatch.syspath_prepend(tmp_path)
+    slow = importlib.import_module("slow_worker")
+    (job,) = cluster.submit("local", 1, slow.SlowWorker(unextracted.path, 1, 1, block=3), cluster.Resources(minutes=9))
+    told, until = unextracted.path / "scored", time.monotonic() + 120
+    lines: list[str] = []
+    while len(lines) < 5:  # the first of two blocks is done, two probes of the second are scored
+        assert time.monotonic() < until, job.stderr()
+        assert not job.done(), job.stderr()
+        time.sleep(0.02)
+        lines = told.read_text().split() if told.exists() else []
+    os.kill(int(lines[0]), signal.SIGUSR2)
+    assert job.result() is None
+    scored = told.read_text().split()
+    assert len(set(scored)) == 2, "the job went on as another process"
+    assert len(scored) <= 5 * 3 + 3, "steps × probes, and at most the block in work again"
+    told.unlink()
+    assert_same_results(unextracted, trained[1])
+
+
 def test_a_preempted_job_is_queued_again_as_the_same_worker() -> None:
     pytest.importorskip("submitit", reason="the extra `cluster` is not installed")
     worker = cluster.Worker(Path("run"), 3, 8, steps=(0, 2), block=4)
@@ -169,6 +220,52 @@ def test_the_slurm_submission_is_an_array_with_the_resources(tmp_path, monkeypat
     assert "#SBATCH --gpus-per-node=1" in script
 
 
+def test_each_worker_of_a_host_sees_one_gpu(monkeypatch, tmp_path) -> None:
+    """Where there are two: in turn; what a worker may see is set before anything uses CUDA."""
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,GPU-5d")
+    team = cluster.team_of(3, cluster.Worker(tmp_path, 1, 1))
+    assert [(each.number, each.total, each.gpu) for each in team] == [(1, 3, "3"), (2, 3, "GPU-5d"), (3, 3, "3")]
+    seen: list[str] = []
+    monkeypatch.setattr(pipeline, "extract", lambda *_, **__: seen.append(os.environ["CUDA_VISIBLE_DEVICES"]))
+    for each in team:
+        each()
+    assert seen == ["3", "GPU-5d", "3"]
+
+
+def test_without_gpus_the_environment_is_left_alone(monkeypatch, tmp_path) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert [each.gpu for each in cluster.team_of(2, cluster.Worker(tmp_path, 1, 1))] == [None, None]
+
+
+PLAN = {
+    "seconds": {"training": 9e9, "scoring": 40_000.0, "decomposition": 5_000.0, "loading": 60.0, "total": 9e9},
+    "memory_gb": {"host": 33.2, "device": 17.0},
+}
+
+
+def test_jobs_ask_for_what_the_plan_says_and_what_is_given_comes_first(tmp_path) -> None:
+    file = tmp_path / "plan.json"
+    file.write_text(json.dumps(PLAN))
+    resources = cluster.resources(file, 10, {"memory_gb": None, "partition": "spot", "cpus": 4})
+    assert resources == cluster.Resources(minutes=152, memory_gb=34, gpus=1, cpus=4, partition="spot")
+    assert cluster.resources(file, 10, {"memory_gb": 80.0, "gpus": 0}).memory_gb == 80
+    assert cluster.resources(file, 10**6, {}).minutes == 30
+    assert cluster.resources(file, 1, {}).minutes == 24 * 60
+    file.write_text(json.dumps({**PLAN, "memory_gb": {"host": 6, "device": 0.0}}))
+    assert cluster.resources(file, 10, {}).gpus == 0
+    assert cluster.resources(None, 10, {"minutes": None}) == cluster.Resources()
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{}", '{"seconds": {}, "memory_gb": []}', "\x00"])
+def test_a_file_that_is_no_plan_is_refused_in_one_line(tmp_path, content) -> None:
+    file = tmp_path / "plan.json"
+    file.write_text(content)
+    with pytest.raises(SftscopeError, match=r"not a plan.*sftscope plan CONFIG --json"):
+        cluster.planned(file, 2)
+    with pytest.raises(SftscopeError, match="cannot be read"):
+        cluster.planned(tmp_path / "missing", 2)
+
+
 def test_without_submitit_one_line_says_what_to_install(tmp_path, monkeypatch) -> None:
     monkeypatch.setattr(cluster, "find_spec", lambda name: None)
     with pytest.raises(SftscopeError, match=r"pip install 'sftscope\[cluster\]'"):
@@ -179,6 +276,31 @@ def test_a_worker_that_fails_makes_the_command_fail(unextracted) -> None:  # noq
     (unextracted.path / "probes.jsonl").write_text("{}\n")
     with pytest.raises(SftscopeError, match="1 of 1 workers failed"):
         cluster.run_here(1, replace(cluster.Worker(RunFolder(unextracted.path).path, 1, 1)))
+
+
+def test_chaos_loses_nothing_and_makes_nothing_twice_but_what_was_given_up(tmp_path) -> None:
+    """Workers killed, stopped for longer than a claim lasts, and with clocks that are wrong, in forked processes."""
+    made = subprocess.run(
+        [sys.executable, str(Path(__file__).parent / "benchmarks" / "bench_cluster.py"), "--rounds", "20"],
+        capture_output=True,
+        text=True,
+    )
+    assert made.returncode == 0, made.stderr
+    found = dict(re.findall(r"(\w+)=(\d+)", made.stdout))
+    assert int(found["rounds"]) == 20
+    assert int(found["killed"]) > 0
+    assert int(found["stopped"]) > 0
+    for name in ("failed", "lost", "wrong", "left_over", "unexplained"):
+        assert found[name] == "0", (name, found, made.stderr)
+
+
+@given(st.integers(1, 1000), st.integers(1, 1000), st.integers(1, 300))
+def test_teams_have_all_workers_at_places_of_their_own(total, blocks, steps) -> None:
+    """No two workers of a team begin at the same block; there are as few teams as have blocks enough for each."""
+    starts = [start_of((number, total), blocks) for number in range(1, total + 1)]
+    assert all(0 <= first < 1 and 0 <= within < 1 for first, within in starts)
+    assert len(set(starts)) == total
+    assert len({first for first, _ in starts}) == -(-total // max(1, blocks // BLOCKS_A_STEP))
 
 
 def test_verify_knows_the_folders_of_workers(trained, unextracted) -> None:  # noqa: F811
