@@ -28,12 +28,13 @@ from test_estimated import planted_game, scores_of
 
 GAMES = ((20, 15, 400), (40, 20, 700), (64, 25, 1000))  # words, terms, masked states
 MOST_ORDER = 3
+STRONG = 4  # times τ
 INTERVALS = ("percentiles", "around the estimate", "both together")  # that a count of replicates can have
 
 
-def salient(parts, most_order):
-    """Of each step, {(relation, subset)} above 5 % of the largest over the steps, of up to `most_order` words."""
-    tau = 0.05 * max(float(np.abs(part.effect).max(initial=0.0)) for part in parts)
+def salient(parts, most_order, times=1):
+    """Of each step, {(relation, subset)} of up to `most_order` words above `times` 5 % of the largest of all steps."""
+    tau = 0.05 * times * max(float(np.abs(part.effect).max(initial=0.0)) for part in parts)
     found = []
     for part in parts:
         kept = (np.abs(part.effect) > tau) & (orders_of(part.subset.astype(np.uint64)) <= most_order)
@@ -66,6 +67,7 @@ def planted(seed: int, *, proxyspex: bool) -> None:
 def against_exact(run: Path, wanted: list[int], share: float, replicates: int, seed: int) -> None:
     folder = RunFolder(run)
     records = [folder.read_step(step) for step in wanted or folder.steps()]
+    strong, stable = np.zeros(4, dtype=int), np.zeros(2, dtype=int)
     totals, covered = np.zeros((len(records), 3)), {MOST_ORDER: [], 64: []}
     for probe, n in enumerate(records[0].n_variables.tolist()):
         states = sample_states(n, round(share * 2**n), seed)
@@ -84,13 +86,22 @@ def against_exact(run: Path, wanted: list[int], share: float, replicates: int, s
             for record, (hit, real, found), each in zip(records, counts.tolist(), r2, strict=True)
         )
         print(f"probe {probe}, n = {n}, {states.subset.size} states: {shown}  ({seconds:.1f} s a step)", flush=True)
+        again = [[part.replicates[b] for part in made] for b in range(replicates)]
+        sets = [salient(parts, MOST_ORDER, times) for parts in (exact, made) for times in (1, STRONG)]
+        for real, strong_real, found, strong_found in zip(*sets, strict=True):
+            strong += (len(strong_real & found), len(strong_real), len(strong_found & real), len(strong_found))
+        for real, *each in zip(sets[0], sets[2], *(salient(parts, MOST_ORDER) for parts in again), strict=True):
+            in_all = set.intersection(*each)
+            stable += (len(in_all & real), len(in_all))
         for most, inside in covered.items() if replicates else ():
-            again = [[part.replicates[b] for part in made] for b in range(replicates)]
             inside += coverage(salient(exact, most), salient(made, most), [salient(each, most) for each in again])
     for record, (hit, real, found) in zip(records, totals, strict=True):
         print(f"step {record.step}: recall {hit / max(real, 1):.2f}, precision {hit / max(found, 1):.2f} of {real:.0f}")
     hit, real, found = totals.sum(axis=0)
     print(f"all: recall {hit / max(real, 1):.2f}, precision {hit / max(found, 1):.2f}")
+    print(f"of {strong[1]} exact ones above {STRONG} τ {strong[0]} are salient in the estimate")
+    print(f"of {strong[3]} estimated ones above {STRONG} τ {strong[2]} are salient in the exact interactions")
+    print(f"of {stable[1]} estimated ones that all {replicates} replicates have, {stable[0]} are")
     for most, inside in covered.items() if replicates else ():
         shares = ", ".join(
             f"{name} {value:.2f}" for name, value in zip(INTERVALS, np.mean(inside, axis=0), strict=True)
