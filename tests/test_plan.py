@@ -5,11 +5,12 @@ import json
 import numpy as np
 import pytest
 from test_cli import sftscope
-from test_pipeline import write_config
+from test_pipeline import SENTENCES, write_config
 from test_scoring import toy_prompt
 from toy_llm import toy_model
 
 from engine import pipeline, planner, timing
+from engine.errors import SftscopeError
 from engine.extraction import plan as scoring_plan
 from engine.extraction.masking import baseline_vector, last_words_kept
 from engine.extraction.plan import (
@@ -40,13 +41,21 @@ def test_the_plan_names_the_checkpoints_and_masked_states_that_the_run_then_has(
     assert all(value >= 0 for value in plan["seconds"].values())
 
 
-def test_sampled_masked_states_are_planned_as_such(tmp_path):
-    sample = {"n_words = 4": "n_words = 5", "check_states = 4": "check_states = 4\nmasked_states = 20"}
-    plan = planner.plan(write_config(tmp_path, **sample))
-    assert plan["masked_states_per_checkpoint"] == 20 * plan["probes"]
-    assert plan["sampled_probes"] == plan["probes"]
-    assert f"{20 * plan['probes']} masked states a checkpoint, sampled for {plan['probes']}" in planner.render(plan)
+def test_eighteen_words_are_planned_as_sampled_and_refused_where_no_sample_is_asked_for(tmp_path):
+    config = write_config(tmp_path, **{"n_words = 4": "n_words = 18", "check_states = 4": "masked_states = 40"})
+    row = {"instruction": "how does the guest feel ?", "input": " ".join(SENTENCES), "response": "sad"}
+    (tmp_path / "probes.jsonl").write_text(json.dumps(row))
+    plan = planner.plan(config)
+    assert plan["n_variables"] == [18]
+    assert plan["masked_states_per_checkpoint"] == 40
+    assert plan["tokens_per_checkpoint"]["naive"] == 40 * plan["prompt_tokens"]["most"]
+    assert plan["tokens_per_checkpoint"]["tree"] < plan["tokens_per_checkpoint"]["naive"]
+    assert plan["cache_gb"]["widest_level"] < 1
+    assert "n = 18: 40 masked states a checkpoint, sampled for 1: ESTIMATED" in planner.render(plan)
     assert any("interactions are estimates" in line for line in plan["warnings"])
+    config.write_text(config.read_text().replace("masked_states = 40", ""))
+    with pytest.raises(SftscopeError, match=r"of 18 variables .* set \[extraction\] masked_states"):
+        planner.plan(config)
 
 
 def test_a_plan_writes_nothing_and_prints_json_or_text(config):
