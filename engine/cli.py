@@ -8,7 +8,21 @@ from typing import Annotated
 
 import typer
 
-from engine.cli_parts import Config, Out, Run, Tau, Verify, leave_if_one_of_several, need_engine, numbers_in, shard_in
+from engine.cli_parts import (
+    Block,
+    Cluster,
+    Config,
+    Out,
+    Run,
+    Shard,
+    Tau,
+    Verify,
+    Workers,
+    leave_if_one_of_several,
+    need_engine,
+    numbers_in,
+    shard_in,
+)
 from engine.errors import SftscopeError
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
@@ -66,16 +80,9 @@ def train(config: Config, out: Out) -> None:
 def extract(
     run: Run,
     steps: Annotated[str, typer.Option("--steps", help="Only these steps, such as 0,8,16.")] = "",
-    shard: Annotated[
-        str, typer.Option("--shard", metavar="I/N", help="The I-th of N processes that share the work, such as 1/4.")
-    ] = "1/1",
-    workers: Annotated[
-        int | None,
-        typer.Option("--workers", min=1, metavar="N", help="N workers, which share every step by blocks of probes."),
-    ] = None,
-    cluster: Annotated[
-        str, typer.Option("--cluster", help="Submit the workers by submitit: slurm, or local (this host).")
-    ] = "",
+    shard: Shard = "1/1",
+    workers: Workers = None,
+    cluster: Cluster = "",
     plan: Annotated[Path | None, typer.Option(help="What a job asks for: of 'sftscope plan CONFIG --json'.")] = None,
     time_limit: Annotated[
         int | None, typer.Option("--time-limit", min=1, metavar="MIN", help="Minutes of a job; it is queued again.")
@@ -84,9 +91,7 @@ def extract(
     memory: Annotated[float | None, typer.Option("--memory", min=1, metavar="GB", help="Host memory of a job.")] = None,
     gpus: Annotated[int | None, typer.Option("--gpus", min=0, help="GPUs of a job.")] = None,
     cpus: Annotated[int, typer.Option("--cpus", min=1, help="CPU cores of a job.")] = 4,
-    block: Annotated[
-        int | None, typer.Option("--block", min=1, metavar="K", help="Probes in a block, else 16,384 masked states.")
-    ] = None,
+    block: Block = None,
     verify: Verify = None,
     placebo: Annotated[
         bool,

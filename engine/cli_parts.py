@@ -38,6 +38,17 @@ _QUIET = {
     "HF_HUB_DISABLE_TELEMETRY": "1",
     "TRANSFORMERS_VERBOSITY": "error",
 }
+Shard = Annotated[
+    str, typer.Option("--shard", metavar="I/N", help="The I-th of N processes that share the work, such as 1/4.")
+]
+Workers = Annotated[
+    int | None,
+    typer.Option("--workers", min=1, metavar="N", help="N workers, which share every step by blocks of probes."),
+]
+Cluster = Annotated[str, typer.Option("--cluster", help="Submit the workers by submitit: slurm, or local (this host).")]
+Block = Annotated[
+    int | None, typer.Option("--block", min=1, metavar="K", help="Probes in a block, else 16,384 masked states.")
+]
 
 
 def need_engine() -> None:
