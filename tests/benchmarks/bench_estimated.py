@@ -1,13 +1,14 @@
 """Estimates from sampled masked states: planted games found, and real runs against their exact interactions.
 
     python tests/benchmarks/bench_estimated.py [--proxyspex]
-    python tests/benchmarks/bench_estimated.py --run RUN [--steps 0,20,120] [--share 0.15] [--replicates 10]
+    python tests/benchmarks/bench_estimated.py --run RUN [--steps 0,20,120] [--share 0.15] [--replicates 10] [--noise 1]
 
 Without a run: games of more words than can be enumerated. The terms are AND and OR of one to four words; an effect
 counts as found from 5 % of the strongest. With a run whose masked states were all scored: a share of them is taken
 for a sample, and the salient estimated effects of up to three words (|I| > 5 % of the largest of the probe over the
 steps, of the estimate by its own largest) are compared with the exact ones; and the intervals of the class counts
-from replicates with the exact counts.
+from replicates with the exact counts. --noise Z: instead of an estimate, the exact interactions of all scores with
+independent normal noise of Z ζ, so how exact a prediction of the other states had to be (minutes at n = 12).
 """
 
 import argparse
@@ -17,11 +18,12 @@ from pathlib import Path
 
 import numpy as np
 
+from engine.decomposition import decompose
 from engine.decomposition.estimated import estimate, held_out_r2
 from engine.decomposition.proxyspex import estimate_by_proxyspex
 from engine.interactions import orders_of
 from engine.sampling import sample_states
-from engine.store import RunFolder
+from engine.store import Pairs, RunFolder
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from test_estimated import planted_game, scores_of
@@ -64,6 +66,29 @@ def planted(seed: int, *, proxyspex: bool) -> None:
             )
 
 
+def with_noise(run: Path, wanted: list[int], noise: float, seed: int) -> None:
+    folder, random = RunFolder(run), np.random.default_rng(seed)
+    records = [folder.read_step(step) for step in wanted or folder.steps()]
+    totals = np.zeros(3)
+    for probe in range(records[0].n_variables.size):
+        noisy = []
+        for record in records:
+            scores, zeta = record.scores[record.probe_slice(probe)], float(record.effects.zeta[probe])
+            found = decompose(scores + noise * zeta * random.normal(size=scores.size), zeta)
+            both = np.stack([found.and_effects[0], found.or_effects[0]])
+            relation, subset = np.nonzero(both)
+            noisy.append(Pairs(relation, subset.astype(np.uint64), both[relation, subset]))
+        exact = salient([record.pairs_of(probe) for record in records], MOST_ORDER)
+        for real, found in zip(exact, salient(noisy, MOST_ORDER), strict=True):
+            totals += (len(real & found), len(real), len(found))
+        hit, real, found = totals
+        print(
+            f"up to probe {probe}, noise {noise:g} ζ: recall {hit / max(real, 1):.2f}, "
+            f"precision {hit / max(found, 1):.2f} of {real:.0f}",
+            flush=True,
+        )
+
+
 def against_exact(run: Path, wanted: list[int], share: float, replicates: int, seed: int) -> None:
     folder = RunFolder(run)
     records = [folder.read_step(step) for step in wanted or folder.steps()]
@@ -101,7 +126,8 @@ def against_exact(run: Path, wanted: list[int], share: float, replicates: int, s
     print(f"all: recall {hit / max(real, 1):.2f}, precision {hit / max(found, 1):.2f}")
     print(f"of {strong[1]} exact ones above {STRONG} τ {strong[0]} are salient in the estimate")
     print(f"of {strong[3]} estimated ones above {STRONG} τ {strong[2]} are salient in the exact interactions")
-    print(f"of {stable[1]} estimated ones that all {replicates} replicates have, {stable[0]} are")
+    if replicates:
+        print(f"of {stable[1]} estimated ones that all {replicates} replicates have, {stable[0]} are")
     for most, inside in covered.items() if replicates else ():
         shares = ", ".join(
             f"{name} {value:.2f}" for name, value in zip(INTERVALS, np.mean(inside, axis=0), strict=True)
@@ -139,8 +165,11 @@ def main() -> None:
     parser.add_argument("--steps", type=lambda text: [int(step) for step in text.split(",")], default=[])
     parser.add_argument("--share", type=float, default=0.15)
     parser.add_argument("--replicates", type=int, default=0)
+    parser.add_argument("--noise", type=float)
     given = parser.parse_args()
-    if given.run is None:
+    if given.run is not None and given.noise is not None:
+        with_noise(given.run, given.steps, given.noise, given.seed)
+    elif given.run is None:
         planted(given.seed, proxyspex=given.proxyspex)
     else:
         against_exact(given.run, given.steps, given.share, given.replicates, given.seed)
