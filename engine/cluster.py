@@ -11,6 +11,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
+from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
 
@@ -113,8 +114,8 @@ def run_here(workers: int, worker: Worker) -> None:
     for process in processes:
         process.start()
     try:
-        for process in processes:
-            process.join()
+        while alive := [process for process in processes if process.is_alive()]:  # which also buries the others:
+            wait([process.sentinel for process in alive])  # what one that was killed had is taken over at once
     except BaseException:  # Ctrl-C, SIGTERM: passed on, so that they keep what they have; raised again
         for process in processes:
             process.terminate()

@@ -120,7 +120,7 @@ class Found:
     lost: int = 0  # step files that are not there
     wrong: int = 0  # that differ from those of a single process
     left_over: int = 0  # files that nobody needs
-    expired: int = 0  # claims of living processes that were put away
+    expired: int = 0  # claims that ran out, and were put away
     blocks_again: int = 0
     steps_again: int = 0
     unexplained: int = 0  # made again although no claim on it expired
@@ -128,13 +128,10 @@ class Found:
 
 
 class Chaos:
-    """Rounds of four workers that are killed, or stopped for longer than a claim lasts, with clocks that differ.
+    """Rounds of four workers that are killed, or stopped for longer than a claim lasts, with clocks that differ."""
 
-    believing: claims that believe clocks, as a naive design would, to see that the skew is one that is felt.
-    """
-
-    def __init__(self, folder: Path, seed: int, *, believing: bool = False) -> None:
-        self.folder, self.draw, self.found, self.believing = folder, random.Random(seed), Found(), believing
+    def __init__(self, folder: Path, seed: int) -> None:
+        self.folder, self.draw, self.found = folder, random.Random(seed), Found()
         whole = cheap_work(folder / "whole", PROBES)
         for step in range(STEPS):
             make_step(whole, step)
@@ -193,8 +190,6 @@ class Chaos:
             claims.EXPIRES, claims._REFRESH = EXPIRES, REFRESH
             _skew_clocks(skew)
             _tell_events(run.path / "events")
-            if self.believing:
-                _believe_clocks(skew)
             work_as((number, WORKERS), cheap_work(run.path, PROBES, busy=0.008), STEPS, poll=0.02)
             run.sweep()
             for step in run.steps_with_blocks():
@@ -277,19 +272,6 @@ def _skew_clocks(skew: float) -> None:
         return done
 
     os.utime, claims._sign = stamp, signed
-
-
-def _believe_clocks(skew: float) -> None:
-    """Claims that are over when their time is long ago by this host's clock."""
-
-    def over(file: Path) -> Any:
-        stamp = claims._stamp(file)
-        if stamp is None:
-            return None
-        is_over = claims.is_dead(claims._owner(file)) or time.time() - stamp[1] / 1e9 > EXPIRES
-        return stamp if is_over else None
-
-    claims._over = over
 
 
 @contextlib.contextmanager

@@ -5,8 +5,7 @@ would make: tasks a second, operations a task (calls of `os`, counted in the wor
 listings, time and memory of `status`.
 --scaling: one worker, then two, on tasks that keep a core busy; needs two idle cores.
 --rounds R: R runs by four workers that are killed, or stopped for longer than a claim lasts, with clocks that differ;
-every step file is compared with that of a single process. --believing: with claims that believe clocks, to see that
-the skew is one that is felt.
+every step file is compared with that of a single process.
 """
 
 import argparse
@@ -196,7 +195,6 @@ def main() -> None:
     parser.add_argument("--scaling", action="store_true")
     parser.add_argument("--rounds", type=int, default=0)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--believing", action="store_true")
     chosen = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         if chosen.tasks:
@@ -204,7 +202,7 @@ def main() -> None:
         if chosen.scaling:
             scale(Path(folder))
         if chosen.rounds:
-            chaos = Chaos(Path(folder), chosen.seed, believing=chosen.believing)
+            chaos = Chaos(Path(folder), chosen.seed)
             for number in range(chosen.rounds):
                 chaos.round()
                 if number % 20 == 19 or number + 1 == chosen.rounds:
