@@ -28,6 +28,7 @@ from engine.extraction.blocks import BlockWorker, work_through
 from engine.extraction.finished import is_done_by_now
 from engine.extraction.step_scores import scored_step
 from engine.extraction.work import Work
+from engine.sampling import every_state
 from engine.store import RunFolder, StepRecord, claims, step_file
 from engine.store.step_datasets import read_datasets
 from engine.store.step_record import Effects
@@ -54,6 +55,12 @@ class CheapScorer:
         return np.random.default_rng((self.step, prompt.target)).normal(size=2**WORDS) + 3.0 * np.arange(2**WORDS)
 
 
+def cheap_prompt(number: int) -> SimpleNamespace:
+    """What the blocks and the records ask of a `MaskedPrompt`."""
+    states = every_state(WORDS)
+    return SimpleNamespace(n_variables=WORDS, n_states=states.subset.size, states=states, target=number)
+
+
 def cheap_work(run: Path, probes: int, busy: float = 0.0) -> Work:
     """A `Work` without an LLM."""
     settings = settings_from_tables(
@@ -63,7 +70,7 @@ def cheap_work(run: Path, probes: int, busy: float = 0.0) -> Work:
         folder=RunFolder(run),
         settings=settings,
         scorer=CheapScorer(busy),
-        prompts=tuple(SimpleNamespace(n_variables=WORDS, target=number) for number in range(probes)),
+        prompts=tuple(cheap_prompt(number) for number in range(probes)),
         probe_ids=tuple(map(str, range(probes))),
         provenance={"identity": IDENTITY, "dtype": "float32"},
     )

@@ -18,7 +18,8 @@ from test_pipeline import command
 from test_resume import assert_same_results, trained, unextracted  # noqa: F401  # fixtures
 
 from engine import cluster, pipeline
-from engine.analysis.run_status import run_status, workers_sentence
+from engine.analysis.run_status import run_status
+from engine.analysis.writer_progress import writer_progress
 from engine.errors import SftscopeError
 from engine.extraction.blocks import BLOCK_STATES, BLOCKS_A_STEP, blocks_of, start_of
 from engine.extraction.scoring import Scorer
@@ -29,10 +30,11 @@ from engine.store.workers import at_work, read_workers
 
 @given(st.lists(st.integers(1, 16), min_size=1, max_size=60), st.none() | st.integers(1, 70))
 def test_blocks_are_the_probes_in_order_and_no_larger_than_they_may_be(n_variables, size) -> None:
-    blocks = blocks_of(n_variables, size)
-    assert [number for block in blocks for number in block] == list(range(len(n_variables)))
+    n_states = [2**n for n in n_variables]
+    blocks = blocks_of(n_states, size)
+    assert [number for block in blocks for number in block] == list(range(len(n_states)))
     for block in blocks:
-        states = sum(2 ** n_variables[number] for number in block)
+        states = sum(n_states[number] for number in block)
         assert len(block) == 1 or (len(block) <= size if size else states <= BLOCK_STATES)
 
 
@@ -119,11 +121,13 @@ def test_a_failure_and_a_lost_worker_are_shown(unextracted) -> None:  # noqa: F8
         fail()
     (mine,) = folder.iterdir()
     other = folder / "0badhost-12.json"
-    other.write_text(json.dumps(json.loads(mine.read_text()) | {"state": "working", "failure": ""}))
+    other.write_text(json.dumps(json.loads(mine.read_text()) | {"state": "working", "failure": "", "seconds": 2.0}))
     (folder / "foreign.json").write_text("[1]")
     now = other.stat().st_mtime
     assert {each.state for each in read_workers(folder, now + 1)} == {"failed", "working"}
-    assert workers_sentence(unextracted) == "workers: 1 failed, 1 working"
+    told = run_status(unextracted, now + 1)
+    assert told.sentence == "1 working, 1 failed, 2 probes/s, about 0:00:07 left"
+    assert told.sentence in writer_progress(unextracted, now + 1).sentence  # which is the explorer's
     later = run_status(unextracted, now + EXPIRES + 5)
     assert {each.state for each in later.workers} == {"failed", "lost"}
     assert "luck" in later.as_text()

@@ -22,6 +22,7 @@ from engine.extraction import placebo as placebo_module
 from engine.extraction.scoring import NAIVE, Scorer
 from engine.report.forms import as_text, make_report, write_report
 from engine.report.show import show_json, show_text
+from engine.sampling import every_state
 from engine.store import RunFolder
 from engine.store.step_file import to_bytes
 
@@ -132,7 +133,7 @@ def test_a_model_that_cannot_branch_is_scored_in_other_batches():
             return np.array(subsets, dtype=float)
 
     class Prompt:
-        n_variables = 3
+        states = every_state(3)
 
     assert placebo_module.score_again(Recording(), Prompt()).tolist() == list(range(8))
     assert [len(batch) for batch in batches] == [3, 3, 2]

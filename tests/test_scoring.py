@@ -297,7 +297,7 @@ def test_what_a_walk_really_keeps_is_within_its_plan(memory, monkeypatch):
 
     def counting(walk, ancestors, level, first, rows, store):
         forward(walk, ancestors, level, first, rows, store)
-        segments = [*ancestors, *([store] if store else [])]
+        segments = [each.segment for each in [*ancestors, *([store] if store else [])]]
         kept.append(sum(t.nbytes for s in segments for side in (s.keys, s.values) for t in side.values()))
 
     monkeypatch.setattr(TreeWalk, "_forward", counting)

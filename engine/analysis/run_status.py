@@ -10,7 +10,7 @@ from typing import Any
 
 from engine.store import RunFolder
 from engine.store.checkpoints import ready_checkpoints
-from engine.store.workers import FAILED, WAITING, WORKING, Worker, read_workers
+from engine.store.workers import FAILED, LOST, WAITING, WORKING, Worker, read_workers
 
 
 @dataclass(frozen=True)
@@ -31,6 +31,21 @@ class RunStatus:
         todo = self.steps * self.probes - self.scored
         return todo / self.rate if self.rate else None
 
+    @property
+    def sentence(self) -> str:
+        """The workers in a few words: "3 working, 1 failed, 0.42 probes/s, about 0:12:00 left"; empty where all ended
+        in order."""
+        states = Counter(worker.state for worker in self.workers)
+        if not any(states[state] for state in (WORKING, WAITING, FAILED, LOST)):
+            return ""
+        parts = [f"{count} {state}" for state, count in sorted(states.items(), reverse=True)]
+        return ", ".join(parts + self._pace)
+
+    @property
+    def _pace(self) -> list[str]:
+        rate = [f"{self.rate:.3g} probes/s"] if self.rate else []
+        return rate + ([f"about {_duration(self.seconds_left)} left"] if self.seconds_left else [])
+
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
         return {
@@ -46,12 +61,11 @@ class RunStatus:
 
     def as_text(self) -> str:
         """A headline, a line for each worker, the failures last."""
-        rate = f", {self.rate:.3g} probes/s" if self.rate else ""
-        left = f", about {_duration(self.seconds_left)} left" if self.seconds_left else ""
-        lines = [
-            f"{self.extracted} of {self.steps} steps extracted, {self.scored} of {self.steps * self.probes} probes "
-            f"scored{rate}{left}"
+        done = [
+            f"{self.extracted} of {self.steps} steps extracted",
+            f"{self.scored} of {self.steps * self.probes} probes scored",
         ]
+        lines = [", ".join(done + self._pace)]
         if self.workers:
             lines += ["", f"{'worker':<20} {'state':<12} {'probes':>7} {'time':>9}  task"]
         for each in self.workers:
@@ -76,15 +90,6 @@ def run_status(folder: RunFolder, now: float | None = None) -> RunStatus:
         rate=rate or None,
         workers=workers,
     )
-
-
-def workers_sentence(folder: RunFolder) -> str:
-    """The workers in a few words, such as "3 working, 1 lost"; empty where there are none at work."""
-    states = Counter(worker.state for worker in read_workers(folder.workers_folder))
-    if not states[WORKING] + states[WAITING]:
-        return f"{states[FAILED]} workers failed" if states[FAILED] else ""
-    shown = (f"{count} {state}" for state, count in sorted(states.items()))
-    return "workers: " + ", ".join(shown)
 
 
 def _scored(folder: RunFolder, step: int, probes: int) -> int:

@@ -1,12 +1,12 @@
 """How far the writer of a run is: what is trained, what is extracted, and since when nothing happened.
 
-Reads the training log and the times of files; never opens a step file and never writes.
+Reads the training log, the workers' own files and the times of files; never opens a step file and never writes.
 """
 
 import time
 from dataclasses import dataclass
 
-from engine.analysis.run_status import workers_sentence
+from engine.analysis.run_status import run_status
 from engine.errors import SftscopeError
 from engine.store import RunFolder
 
@@ -17,7 +17,7 @@ DEAD_AFTER = 300.0  # seconds without a change after which a writer is presumed 
 class WriterProgress:
     """trained: last step in the training log, None without one. checkpoints: steps that the training
     kept; extracted: how many of them have a step file. silent: seconds since a file of the run changed.
-    workers: what the workers do, in a few words."""
+    workers: `RunStatus.sentence` of the workers that extract it."""
 
     trained: int | None
     checkpoints: int
@@ -43,7 +43,7 @@ class WriterProgress:
         trained = f"trained to step {self.trained}, " if self.trained is not None else ""
         text = f"{trained}{self.extracted} of {self.checkpoints} checkpoints extracted"
         if self.workers:
-            text += f"; {self.workers}"
+            text += f"; workers: {self.workers}"
         if self.is_dead:
             text += f"; no file changed for {self.silent / 60:.0f} min, the writer is presumed dead"
         return text
@@ -62,8 +62,15 @@ def writer_progress(folder: RunFolder, now: float | None = None) -> WriterProgre
         checkpoints=len(kept | extracted),
         extracted=len(extracted),
         silent=max((time.time() if now is None else now) - _last_change(folder), 0.0),
-        workers=workers_sentence(folder),
+        workers=_workers(folder, now),
     )
+
+
+def _workers(folder: RunFolder, now: float | None) -> str:
+    try:
+        return run_status(folder, now).sentence if folder.workers_folder.is_dir() else ""
+    except SftscopeError:  # of a run that is damaged, which whoever reads it will say
+        return ""
 
 
 def _last_change(folder: RunFolder) -> float:
