@@ -12,6 +12,7 @@ from engine.cli_parts import (
     Block,
     Cluster,
     Config,
+    ConfigOrRun,
     Out,
     Run,
     Shard,
@@ -40,14 +41,14 @@ def run(config: Config, out: Out, verify: Verify = None) -> None:
 
 @app.command()
 def plan(
-    config: Config,
+    source: ConfigOrRun,
     as_json: Annotated[bool, typer.Option("--json", help="JSON on stdout.")] = False,
 ) -> None:
     """What a run will take on this machine: masked states, tokens, memory, time; runs nothing."""
     need_engine()
     from engine import planner
 
-    made = planner.plan(config)
+    made = planner.plan(source)
     print(json.dumps(made, indent=1) if as_json else planner.render(made))
 
 
@@ -83,7 +84,7 @@ def extract(
     shard: Shard = "1/1",
     workers: Workers = None,
     cluster: Cluster = "",
-    plan: Annotated[Path | None, typer.Option(help="What a job asks for: of 'sftscope plan CONFIG --json'.")] = None,
+    plan: Annotated[Path | None, typer.Option(help="What a job asks for: of 'sftscope plan RUN --json'.")] = None,
     time_limit: Annotated[
         int | None, typer.Option("--time-limit", min=1, metavar="MIN", help="Minutes of a job; it is queued again.")
     ] = None,
@@ -178,7 +179,14 @@ def attach(
     model: Annotated[str, typer.Option("--model", help="The base model: hub name, folder or GGUF file.")],
     probes: Annotated[Path, typer.Option("--probes", help="The probes, JSONL.")],
     out: Out,
-    words: Annotated[int, typer.Option("--words", min=1, max=16, help="Words per probe that become variables.")] = 10,
+    words: Annotated[int, typer.Option("--words", min=1, max=64, help="Words per probe that become variables.")] = 10,
+    variables: Annotated[
+        str, typer.Option("--variables", help="words, phrases or sentences, as [probes] variables.")
+    ] = "words",
+    masked_states: Annotated[
+        int,
+        typer.Option("--masked-states", min=0, help="So many of a probe that has more, sampled: estimates. 0: all."),
+    ] = 0,
     steps: Annotated[str, typer.Option("--steps", help="Only these steps, such as 8,16; step 0 is always made.")] = "",
     watch: Annotated[
         bool, typer.Option("--watch", help="Follow a training that is running, to its last step.")
@@ -199,6 +207,9 @@ def attach(
         bool, typer.Option("--same-base", help="The adapters name their base otherwise, but it is this model.")
     ] = False,
     keep: Annotated[bool, typer.Option("--keep", help="Keep the copies of whole models; adapters are kept.")] = False,
+    copy_only: Annotated[
+        bool, typer.Option("--copy-only", help="Take the checkpoints, and leave them to 'sftscope extract RUN'.")
+    ] = False,
 ) -> None:
     """A run from checkpoints of HF Trainer, TRL, LLaMA-Factory or Axolotl; again, to go on where it stopped."""
     need_engine()
@@ -208,13 +219,14 @@ def attach(
     choices = attaching.Choices(
         settings={
             "model": {"path": model, "device": device},
-            "probes": {"n_words": words},
-            "extraction": {"dtype": dtype, "target": target},
+            "probes": {"n_words": words, "variables": variables},
+            "extraction": {"dtype": dtype, "target": target, "masked_states": masked_states},
         },
         steps=None if wanted is None else frozenset(wanted),
         same_base=same_base,
         keep=keep,
         eval_set=eval_set,
+        extracting=not copy_only,
     )
     watching = attaching.Watching(idle=60 * idle) if watch else None
     attaching.attach(checkpoints, out, probes, choices, watching)

@@ -15,6 +15,9 @@ from engine.presets import find_config
 Config = Annotated[
     Path, typer.Argument(help="Settings of the run: a TOML file, or the name of a preset.", callback=find_config)
 ]
+ConfigOrRun = Annotated[
+    Path, typer.Argument(help="Settings of a run, as for run; or a run folder: the rest of it.", callback=find_config)
+]
 Out = Annotated[Path, typer.Option("--out", help="Run folder to make or to go on with.")]
 Run = Annotated[Path, typer.Argument(help="A run folder.")]
 Verify = Annotated[

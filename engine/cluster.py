@@ -60,7 +60,7 @@ def planned(file: Path, workers: int) -> Resources:
     except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
         reason = safe_text(str(error), max_length=100)
         raise SftscopeError(
-            f"{file}: not a plan ({reason}); make one with: sftscope plan CONFIG --json > {file}"
+            f"{file}: not a plan ({reason}); make one with: sftscope plan RUN --json > {file}"
         ) from None
 
 

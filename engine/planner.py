@@ -1,6 +1,6 @@
-"""`sftscope plan`: what a run will take, before anything runs; counts are exact, times are calibrated here.
+"""`sftscope plan`: what a run, or the rest of one, will take, before anything runs.
 
-Composes the plans of training and of scoring; writes nothing.
+Counts are exact, times are calibrated here. Composes the plans of training and of scoring; writes nothing.
 """
 
 import copy
@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from engine.config import RunSettings, load_settings, resolve_paths
+from engine.errors import SftscopeError
 from engine.extraction import plan as scoring
 from engine.extraction.masking import MaskedPrompt, baseline_vector, masked_prompts
 from engine.extraction.precision import AUTO
@@ -23,8 +24,10 @@ from engine.llm.collisions import collision_warning
 from engine.llm.loading import LLM, device_name, load_llm
 from engine.llm.precision import FLOAT32, weights_dtype
 from engine.llm.prompts import resolve_template
-from engine.probes import read_probes
+from engine.pipeline import open_run
+from engine.probes import Probe, read_probes
 from engine.progress import say
+from engine.store.checkpoints import ready_checkpoints
 from engine.training import plan as training
 from engine.training.labels import find_collisions
 from engine.training.method import trainable, training_dtype
@@ -38,21 +41,17 @@ _BUSY = 1.25  # load per core, ours included
 
 @dataclass(frozen=True, eq=False)
 class _Plan:
-    """Everything that was counted and measured."""
+    """Everything that was counted and measured. checkpoints: the steps that are extracted."""
 
     settings: RunSettings
     llm: LLM
     probes: scoring.ScoringWork
     scoring_speed: scoring.ScoringSpeed
+    checkpoints: tuple[int, ...]
     rows: training.TrainingWork
     training_speed: training.TrainingSpeed
     loading_seconds: float
     collisions: dict[str, list[str]]
-
-    @property
-    def checkpoints(self) -> tuple[int, ...]:
-        """The steps that are extracted: 0 and the grid."""
-        return (0, *self.rows.grid)
 
     def seconds(self) -> dict[str, float]:
         """Predicted seconds by part of the run, and their total."""
@@ -80,9 +79,9 @@ class _Plan:
         return {"host": host, "device": 0.0 if on_cpu else scoring}
 
 
-def plan(config: Path) -> dict[str, Any]:
-    """The plan of the run that the file `config` describes, as plain values."""
-    made = _measure(resolve_paths(load_settings(config), config.absolute().parent, source=str(config)))
+def plan(source: Path) -> dict[str, Any]:
+    """The plan of the run that a config describes, or of what is left to extract of a run folder, as plain values."""
+    made = _of_run(source) if source.is_dir() else _of_config(source)
     seconds, work = made.seconds(), made.probes
     widest = work.cache_bytes / 1e9
     return {
@@ -148,8 +147,11 @@ def render(plan: dict[str, Any]) -> str:
             "memory to extract",
             f"{plan['memory_gb']['host']:.1f} GB of the host, {plan['memory_gb']['device']:.1f} GB of a GPU",
         ),
-        ("training", f"{learn['steps']} steps on {learn['rows']:,} rows, {learn['padded_tokens']:,} tokens"),
     ]
+    if learn["steps"]:
+        rows.append(
+            ("training", f"{learn['steps']} steps on {learn['rows']:,} rows, {learn['padded_tokens']:,} tokens")
+        )
     lines = [f"{name:<20} {value}" for name, value in rows]
     lines += ["", "predicted time on this machine"]
     lines += [f"  {name:<18} {_duration(value):>10}" for name, value in plan["seconds"].items()]
@@ -157,9 +159,24 @@ def render(plan: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _measure(settings: RunSettings) -> _Plan:
+def _of_config(config: Path) -> _Plan:
+    settings = resolve_paths(load_settings(config), config.absolute().parent, source=str(config))
     asked = settings.probes
-    probes = read_probes(Path(asked.file), n_words=asked.n_words, seed=asked.seed, variables=asked.variables)
+    return _measure(
+        settings, read_probes(Path(asked.file), n_words=asked.n_words, seed=asked.seed, variables=asked.variables)
+    )
+
+
+def _of_run(run: Path) -> _Plan:
+    settings, folder, _ = open_run(run)
+    left = sorted({0, *ready_checkpoints(folder.checkpoints)} - set(folder.steps()))
+    if not left:
+        raise SftscopeError(f"{run}: nothing is left to extract: every checkpoint that is there has its step file")
+    return _measure(settings, folder.read_probes(), left=tuple(left))
+
+
+def _measure(settings: RunSettings, probes: Sequence[Probe], left: tuple[int, ...] | None = None) -> _Plan:
+    """left: the steps that are still to be extracted of a training that is over; None: all, and the training."""
     say("plan: loading the model, then timing it for some seconds")
     startup = time.process_time()  # of the libraries, which a run imports too
     started = time.perf_counter()
@@ -167,19 +184,21 @@ def _measure(settings: RunSettings) -> _Plan:
     load_seconds = time.perf_counter() - started
     template = resolve_template(llm.tokenizer, settings.model.template)
     prompts = masked_prompts(probes, llm.tokenizer, template, settings.extraction)
-    rows = training.count_work(settings, llm.tokenizer, template)
     scorer = _scorer(settings, llm, prompts)
     extraction = settings.extraction
     speed = scoring.measure_speed(scorer, prompts, zeta=extraction.zeta, replicates=extraction.replicates)
+    trains = left is None
+    rows = training.count_work(settings, llm.tokenizer, template) if trains else training.NO_WORK
     return _Plan(
         settings=settings,
         llm=llm,
         probes=scoring.count_work(prompts, scorer),
         scoring_speed=speed,
+        checkpoints=(0, *rows.grid) if left is None else left,
         rows=rows,
-        training_speed=_training_speed(settings, llm, rows),
-        loading_seconds=startup + 2 * load_seconds,  # once to train, once to extract
-        collisions=find_collisions(settings, [probe.response for probe in probes], llm.tokenizer),
+        training_speed=_training_speed(settings, llm, rows) if trains else training.TrainingSpeed(0.0, 0.0),
+        loading_seconds=startup + (2 if trains else 1) * load_seconds,  # once to train, once to extract
+        collisions=find_collisions(settings, [probe.response for probe in probes], llm.tokenizer) if trains else {},
     )
 
 
@@ -236,10 +255,11 @@ def _warnings(made: _Plan, seconds: dict[str, float]) -> list[str]:
             "plan again when it is idle"
         )
     if seconds["total"] > _HOURS:
+        trained = f", with {made.rows.steps} steps of training," if made.rows.steps else ""
         dearest = "training" if seconds["training"] > seconds["scoring"] else "scoring"
         found.append(
-            f"{len(made.checkpoints)} checkpoints of {len(made.probes.lengths)} probes, with {made.rows.steps} steps "
-            f"of training, take about {_duration(seconds['total'])}, most of it {dearest}; "
+            f"{len(made.checkpoints)} checkpoints of {len(made.probes.lengths)} probes{trained} take about "
+            f"{_duration(seconds['total'])}, most of it {dearest}; "
             + (
                 "fewer checkpoints, probes or masked_states shorten it"
                 if any(made.probes.sampled)

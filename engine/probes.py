@@ -158,6 +158,8 @@ def choose_variables(text: str, kind: str, n: int, rng: random.Random) -> tuple[
     """
     if kind == "words":
         return choose_words(text, n, rng)
+    if kind not in _CANDIDATES:
+        raise SftscopeError(f"variables {safe_text(repr(kind), max_length=40)}: expected words, phrases or sentences")
     candidates = _CANDIDATES[kind](text)
     return tuple(sorted(rng.sample(candidates, min(n, len(candidates)))))
 

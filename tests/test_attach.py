@@ -15,9 +15,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file, save_file
+from test_resume import assert_same_results
 from transformers import AutoModelForCausalLM, TrainerCallback
 
-from engine import pipeline
+from engine import cluster, pipeline
 from engine.analysis.reading import load_history
 from engine.attach import copies
 from engine.attach.attach import Choices, Watching, attach
@@ -163,6 +164,32 @@ def test_attached_again_nothing_is_made_again_and_the_source_is_never_written_to
     pipeline.extract(run.path)
     assert seen(run.steps_folder) == before
     assert seen(inputs / "lora") == source
+
+
+def test_copies_alone_are_extracted_by_workers_to_the_same_results(inputs, run, tmp_path):
+    folder = attached(inputs, inputs / "lora", tmp_path / "run", extracting=False)
+    assert folder.steps() == ()
+    cluster.run_here(2, cluster.Worker(folder.path, 1, 1, block=1))
+    assert_same_results(folder, run)
+
+
+def test_estimates_from_a_sample_of_the_masked_states_are_attached_too(inputs, tmp_path):
+    settings = {
+        "model": {"path": str(inputs / "toy"), "device": "cpu"},
+        "probes": {"n_words": WORDS},
+        "extraction": {"masked_states": 12, "replicates": 2},
+    }
+    folder = attached(inputs, inputs / "lora", tmp_path / "run", settings=settings)
+    history = load_history(folder.path)
+    assert history.steps.tolist() == [0, 2, 4, 6]
+    assert all(part.is_estimated for part in history.probes)
+
+
+def test_variables_of_another_kind_are_refused_in_one_line(inputs, tmp_path):
+    settings = {"model": {"path": str(inputs / "toy")}, "probes": {"n_words": WORDS, "variables": "letters"}}
+    with pytest.raises(SftscopeError, match="'letters': expected words, phrases or sentences"):
+        attached(inputs, inputs / "lora", tmp_path / "run", settings=settings)
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_run_lives_on_when_its_source_is_gone(inputs, output, tmp_path):

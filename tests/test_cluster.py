@@ -264,7 +264,7 @@ def test_jobs_ask_for_what_the_plan_says_and_what_is_given_comes_first(tmp_path)
 def test_a_file_that_is_no_plan_is_refused_in_one_line(tmp_path, content) -> None:
     file = tmp_path / "plan.json"
     file.write_text(content)
-    with pytest.raises(SftscopeError, match=r"not a plan.*sftscope plan CONFIG --json"):
+    with pytest.raises(SftscopeError, match=r"not a plan.*sftscope plan RUN --json"):
         cluster.planned(file, 2)
     with pytest.raises(SftscopeError, match="cannot be read"):
         cluster.planned(tmp_path / "missing", 2)

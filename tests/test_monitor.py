@@ -105,6 +105,16 @@ def test_rotated_checkpoints_are_kept_by_copies(both, where):
         assert (folder / "run" / "checkpoints" / f"checkpoint-{step}" / "adapter_model.safetensors").exists()
 
 
+@pytest.mark.parametrize("where", ["in-process", "sidecar"])
+def test_a_sample_of_the_masked_states_is_enough(inputs, alone, tmp_path, where):
+    trainer, _ = watched(inputs, tmp_path, where=where, masked_states=12)
+    train(trainer)
+    assert_same_training(trainer, alone)
+    history = load_history(tmp_path / "run")
+    assert history.steps.tolist() == [0, 2, 4, 6]
+    assert all(part.is_estimated for part in history.probes)
+
+
 @pytest.mark.parametrize("adapter", [True, False])
 def test_chosen_steps_are_written_down_without_a_save_of_the_trainer(inputs, tmp_path, adapter):
     plain = make_trainer(inputs, adapter=adapter, out=str(tmp_path / "plain"))

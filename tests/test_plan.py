@@ -41,6 +41,22 @@ def test_the_plan_names_the_checkpoints_and_masked_states_that_the_run_then_has(
     assert all(value >= 0 for value in plan["seconds"].values())
 
 
+def test_of_a_run_that_was_begun_the_rest_is_planned(config, tmp_path):
+    whole = planner.plan(config)
+    run = tmp_path / "run"
+    pipeline.train(config, run)
+    pipeline.extract(run, steps=[0])
+    rest = planner.plan(run)
+    assert rest["checkpoints"] == whole["checkpoints"][1:]
+    for same in ("masked_states_per_checkpoint", "tokens_per_checkpoint", "cache_gb"):
+        assert rest[same] == whole[same]
+    assert rest["training"]["steps"] == rest["seconds"]["training"] == 0
+    assert "steps on" not in planner.render(rest)
+    pipeline.extract(run)
+    with pytest.raises(SftscopeError, match="nothing is left to extract"):
+        planner.plan(run)
+
+
 def test_eighteen_words_are_planned_as_sampled_and_refused_where_no_sample_is_asked_for(tmp_path):
     config = write_config(tmp_path, **{"n_words = 4": "n_words = 18", "check_states = 4": "masked_states = 40"})
     row = {"instruction": "how does the guest feel ?", "input": " ".join(SENTENCES), "response": "sad"}

@@ -170,8 +170,8 @@ def test_a_gpu_that_fails_is_one_line_and_what_was_scored_is_kept(trained, unext
     assert str(caught.value).isprintable()
     assert said in str(caught.value)
     assert str(caught.value).endswith("what is finished is kept, the same command goes on from there")
-    # ζ is measured over all steps here, so that the scores of each wait for those of the others
-    assert [unextracted.read_draft(step).n_variables.size for step in (0, 1)] == [3, 1]
+    assert unextracted.steps() == (0,)
+    assert unextracted.read_draft(1).n_variables.size == 1
     pipeline.extract(unextracted.path)
     assert_same_results(unextracted, trained[1])
 

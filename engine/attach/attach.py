@@ -42,6 +42,7 @@ class Choices:
     settings: as in a config file, `model.path` included. steps: only these; None: all. same_base: the adapters'
     base has another name than the base model but is the same. keep: copies of whole models stay after extraction.
     eval_set: whose loss is the held-out one, where the training evaluated on several sets; empty: the first.
+    extracting: False leaves the copies to `sftscope extract`, to several of it or to a cluster.
     """
 
     settings: Mapping[str, Mapping[str, Any]]
@@ -49,6 +50,7 @@ class Choices:
     same_base: bool = False
     keep: bool = False
     eval_set: str = ""
+    extracting: bool = True
 
 
 def attach(source: Path, out: Path, probes: Path, choices: Choices, watching: Watching | None = None) -> None:
@@ -77,6 +79,10 @@ def attach(source: Path, out: Path, probes: Path, choices: Choices, watching: Wa
 
     if watching is None:
         intake.refuse_incomplete()
+    if not choices.extracting:
+        while more():
+            pass
+        return
     with told_in_one_line("extraction", pipeline.LESS_MEMORY):
         follow(settings, folder, identity=identity, more=more, made=made, steps=choices.steps)
 
@@ -109,10 +115,15 @@ def read_probe_settings(tables: dict[str, dict[str, Any]], probes: Path) -> tupl
     """Messages of the probes; their words are checked when the run is begun."""
     from engine.probes import read_probes
 
-    words = int(tables.get("probes", {}).get("n_words", 10))
-    seed = int(tables.get("probes", {}).get("seed", 0))
-    tables["probes"] = {**tables.get("probes", {}), "file": "probes.jsonl"}
-    return tuple(probe.prompt for probe in read_probes(probes, n_words=words, seed=seed))
+    given = tables.get("probes", {})
+    tables["probes"] = {**given, "file": "probes.jsonl"}
+    read = read_probes(
+        probes,
+        n_words=int(given.get("n_words", 10)),
+        seed=int(given.get("seed", 0)),
+        variables=str(given.get("variables", "words")),
+    )
+    return tuple(probe.prompt for probe in read)
 
 
 def write_template(folder: RunFolder, template: str) -> Path:

@@ -40,8 +40,7 @@ import numpy as np
 
 from engine.errors import SftscopeError
 from engine.extraction.finished import BASE_STEP, is_done_by_now
-from engine.extraction.noise_bound import known_zeta, reaction
-from engine.extraction.scoring import SCALE_FLOOR
+from engine.extraction.noise_bound import known_zeta
 from engine.extraction.step_scores import Entered, draft_of, scored_step
 from engine.extraction.work import Work, enter_step
 from engine.store import Sample, StepRecord
@@ -184,15 +183,10 @@ def joined(records: Sequence[StepRecord]) -> StepRecord:
 
 
 def can_tell_zeta(work: Work, todo: Sequence[int]) -> bool:
-    """Whether ζ is known, or can be measured from what is scored; else a step has to wait for others."""
-    folder = work.folder
-    if known_zeta(folder, work.provenance["identity"])[0] is not None or BASE_STEP not in todo:
+    """Whether ζ is known, or step 0 is scored, or not among what is to do; else a step has to wait for others."""
+    if BASE_STEP not in todo or work.folder.draft_file(BASE_STEP).exists():
         return True
-    whole = [step for step in todo if folder.draft_file(step).exists()]
-    if BASE_STEP not in whole:
-        return False
-    everywhere = len(whole) == len(todo)
-    return everywhere or not bool((reaction(folder.read_draft(BASE_STEP)) < SCALE_FLOOR).any())
+    return known_zeta(work.folder, work.provenance["identity"])[0] is not None
 
 
 def work_through(

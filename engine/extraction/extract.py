@@ -56,12 +56,12 @@ def extract(
         say(f"extraction: all {len(share)} steps are done")
         return
     if place is None:
-        _make(prepare(settings, folder, identity), todo, wanted)
+        _make(prepare(settings, folder, identity), todo)
         return
     with at_work(folder.workers_folder) as worker:
         work = prepare(settings, folder, identity)
         blocks = BlockWorker(work, worker, size=block)
-        work_through(blocks, todo, partial(_make_joined, work, wanted=wanted), place=place)
+        work_through(blocks, todo, partial(_make_joined, work), place=place)
 
 
 def follow(
@@ -94,17 +94,15 @@ def follow(
         if todo:
             work = prepare(settings, folder, identity) if work is None else work
             work = replace(work, checkpoints=ready_checkpoints(folder.checkpoints))
-            _make(work, todo, wanted, made)
+            _make(work, todo, made)
         if not more():
             return
 
 
-def _make(
-    work: Work, todo: Sequence[int], wanted: Sequence[int], made: Callable[[int], None] = lambda step: None
-) -> None:
-    """Write the step files of `todo` and tell `made`; wanted: steps that a noise bound may have to be measured over."""
+def _make(work: Work, todo: Sequence[int], made: Callable[[int], None] = lambda step: None) -> None:
+    """Write the step files of `todo` and tell `made`."""
     folder = work.folder
-    zeta, source = _zeta(work, wanted)
+    zeta, source = _zeta(work)
 
     def make(step: int, note: Callable[[str], None]) -> None:
         if not is_done_by_now(folder, step, work.provenance["identity"]):
@@ -115,21 +113,21 @@ def _make(
         _each_unclaimed(folder, todo, make, report)
 
 
-def _make_joined(work: Work, step: int, *, wanted: Sequence[int]) -> None:
+def _make_joined(work: Work, step: int) -> None:
     """Write the step file of a step that has a draft, unless it is there; the caller has its claim."""
     if is_done_by_now(work.folder, step, work.provenance["identity"]):
         return
-    zeta, source = _zeta(work, wanted)
+    zeta, source = _zeta(work)
     work.folder.write_step(decomposed(work, scored_step(work, step, lambda note: None), zeta, source))
 
 
-def _zeta(work: Work, wanted: Sequence[int]) -> tuple[Floats, list[str]]:
+def _zeta(work: Work) -> tuple[Floats, list[str]]:
     """ζ of each probe and its source, measured by one process of those that work on the run."""
     with work.folder.in_turn("zeta"):
         zeta, source = known_zeta(work.folder, work.provenance["identity"])
         if zeta is None:
             with progress("scoring") as report:
-                zeta, source = measure_zeta(work, wanted, report)
+                zeta, source = measure_zeta(work, report)
     return zeta, source
 
 

@@ -84,7 +84,8 @@ def states_of(probe: Probe, masked_states: int, seed: int) -> States | None:
     if not masked_states:
         raise SftscopeError(
             f"probe {safe_text(repr(probe.id), max_length=80)}: of {n} variables not all masked states can be scored "
-            f"(at most {MOST_ENUMERATED}); set [extraction] masked_states, such as 1000, or take fewer words"
+            f"(at most {MOST_ENUMERATED}); set [extraction] masked_states (--masked-states), such as 1000, or take "
+            "fewer words"
         )
     digest = hashlib.sha256(f"{seed} {probe.id}".encode()).digest()
     return sample_states(n, masked_states, int.from_bytes(digest[:8]))

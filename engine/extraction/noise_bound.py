@@ -1,17 +1,16 @@
 """The noise bound ζ of each probe, fixed over all steps of a run.
 
-Measured at step 0; where the model does not react to the words there, the median over the steps, for which all of
-them are scored (and kept as drafts) before any is decomposed.
+Measured at step 0; for probes to whose words the model does not react there, the median over all checkpoints that
+the run has, whichever of them are wanted: of each, two masked states of these probes are scored for it.
 """
-
-from collections.abc import Sequence
 
 import numpy as np
 
 from engine.extraction.finished import BASE_STEP, is_done
-from engine.extraction.scoring import SCALE_FLOOR
+from engine.extraction.masking import MaskedPrompt
+from engine.extraction.scoring import SCALE_FLOOR, Scorer
 from engine.extraction.step_scores import scored_step
-from engine.extraction.work import Work
+from engine.extraction.work import Work, enter_step
 from engine.interactions import Floats
 from engine.progress import Progress, say
 from engine.store import RunFolder, StepRecord
@@ -27,30 +26,37 @@ def known_zeta(folder: RunFolder, identity: str) -> tuple[Floats | None, list[st
     return None, []
 
 
-def measure_zeta(work: Work, wanted: Sequence[int], report: Progress) -> tuple[Floats, list[str]]:
-    """ζ of each probe, (P,), and where it was measured.
-
-    Writes a draft for each step that had to be scored, so that a kill loses none.
-    """
+def measure_zeta(work: Work, report: Progress) -> tuple[Floats, list[str]]:
+    """ζ of each probe, (P,), and where it was measured. The model is left as any step's."""
     factor = work.settings.extraction.zeta
+    scale = reaction(_scored_base(work, report))
+    silent = scale < SCALE_FLOOR
+    if silent.any():
+        numbers = np.flatnonzero(silent).tolist()
+        count = len(work.checkpoints) + 1
+        say(f"{len(numbers)} probes do not move the base model: ζ from the median over {count} steps")
+        reactions = [scale[silent]]
+        for done, step in enumerate(sorted(work.checkpoints)):
+            report(done, len(work.checkpoints), f"step {step}, two masked states")
+            enter_step(work, step)
+            reactions.append(np.array([_reaction_to(work.scorer, work.prompts[number]) for number in numbers]))
+        scale[silent] = np.maximum(np.median(reactions, axis=0), SCALE_FLOOR)
+    return factor * scale, ["median over steps" if each else f"step {BASE_STEP}" for each in silent]
 
-    def scored_reaction(step: int, done: int, total: int) -> Floats:
-        record = scored_step(work, step, lambda note: report(done, total, note))
-        work.folder.write_draft(record)
-        if work.folder.step_file(step).exists():  # another process has made it since, and its draft was dropped
-            work.folder.drop_draft(step)
-        report(done + 1, total, f"step {step}")
-        return reaction(record)
 
-    base = scored_reaction(BASE_STEP, 0, 1)
-    silent = base < SCALE_FLOOR
-    if not silent.any():
-        return factor * base, [f"step {BASE_STEP}"] * len(base)
-    steps = sorted({BASE_STEP, *wanted})
-    say(f"{int(silent.sum())} probes do not move the base model: ζ from the median over {len(steps)} steps")
-    median = np.median([scored_reaction(step, i, len(steps)) for i, step in enumerate(steps)], axis=0)
-    scale = np.where(silent, np.maximum(median, SCALE_FLOOR), base)
-    return factor * scale, ["median over steps" if s else f"step {BASE_STEP}" for s in silent]
+def _scored_base(work: Work, report: Progress) -> StepRecord:
+    """Step 0, kept as a draft where it had to be scored, so that a kill loses nothing."""
+    record = scored_step(work, BASE_STEP, lambda note: report(0, 1, note))
+    work.folder.write_draft(record)
+    if work.folder.step_file(BASE_STEP).exists():  # another process has made it since, and its draft was dropped
+        work.folder.drop_draft(BASE_STEP)
+    report(1, 1, f"step {BASE_STEP}")
+    return record
+
+
+def _reaction_to(scorer: Scorer, prompt: MaskedPrompt) -> float:
+    none, whole = scorer.score_naively(prompt, [0, (1 << prompt.n_variables) - 1])
+    return abs(float(whole - none))
 
 
 def reaction(record: StepRecord) -> Floats:

@@ -44,7 +44,8 @@ class SftscopeCallback(TrainerCallback):
 
     probes, out: the probes, and the run folder that the explorer follows. steps: where to extract; None: wherever the
     trainer saves. where: a process beside the training, on `device`, or the training's own, which waits meanwhile.
-    model: the base model, where it is not the one the trainer's model was loaded from. stop: never, where
+    model: the base model, where it is not the one the trainer's model was loaded from. words, variables,
+    masked_states: as in a config, [probes] n_words and variables, [extraction] masked_states. stop: never, where
     interactions and held-out loss agree, or at the end of denoising alone. keep: copies of whole models stay
     (adapters always do). wait: seconds that the end of the training waits for the sidecar.
     """
@@ -60,6 +61,8 @@ class SftscopeCallback(TrainerCallback):
         device: str = "cpu",
         model: str = "",
         words: int = 10,
+        variables: str = "words",
+        masked_states: int = 0,
         stop: Stop = "never",
         keep: bool = True,
         wait: float = 600.0,
@@ -73,7 +76,9 @@ class SftscopeCallback(TrainerCallback):
         self._steps = None if steps is None else frozenset(steps)
         self._where, self._stop, self._keep, self._wait = where, stop, keep, wait
         self._base = model or _base_of(trainer.model)
-        self._device, self._words = device, words
+        self._device = device
+        self._variables: dict[str, Any] = {"n_words": words, "variables": variables}
+        self._masked_states = masked_states
         self._failures = 0
         self._begun = False
         self._process: subprocess.Popen[bytes] | None = None
@@ -161,10 +166,11 @@ class SftscopeCallback(TrainerCallback):
         out = self._folder.path
         out.mkdir(parents=True, exist_ok=True)
         live = self._where == "in-process"
+        precision = {"dtype": scoring_dtype(self._trainer.model)} if live else {}
         settings: dict[str, dict[str, Any]] = {
             "model": {"path": self._base, "device": "auto" if live else self._device},
-            "probes": {"n_words": self._words},
-            "extraction": {"dtype": scoring_dtype(self._trainer.model)} if live else {},
+            "probes": self._variables,
+            "extraction": {"masked_states": self._masked_states} | precision,
         }
         tokenizer = getattr(self._trainer, "processing_class", None)
         begin(

@@ -38,6 +38,9 @@ class TrainingWork:
     batch: Sequence[Example]
 
 
+NO_WORK = TrainingWork(rows=0, steps=0, grid=(), tokens=0, loss_tokens=0, accuracy_tokens=0, batch=())
+
+
 @dataclass(frozen=True)
 class TrainingSpeed:
     """Seconds per padded token: forward and backward, and forward alone."""
