@@ -126,7 +126,7 @@ def test_a_failure_and_a_lost_worker_are_shown(unextracted) -> None:  # noqa: F8
     now = other.stat().st_mtime
     assert {each.state for each in read_workers(folder, now + 1)} == {"failed", "working"}
     told = run_status(unextracted, now + 1)
-    assert told.sentence == "1 working, 1 failed, 2 probes/s, about 0:00:07 left"
+    assert told.sentence == "1 working, 1 failed, 2 probes/s, 0:00:07 left"
     assert told.sentence in writer_progress(unextracted, now + 1).sentence  # which is the explorer's
     later = run_status(unextracted, now + EXPIRES + 5)
     assert {each.state for each in later.workers} == {"failed", "lost"}

@@ -33,7 +33,7 @@ class RunStatus:
 
     @property
     def sentence(self) -> str:
-        """The workers in a few words: "3 working, 1 failed, 0.42 probes/s, about 0:12:00 left"; empty where all ended
+        """The workers in a few words: "3 working, 1 failed, 0.42 probes/s, 0:12:00 left"; empty where all ended
         in order."""
         states = Counter(worker.state for worker in self.workers)
         if not any(states[state] for state in (WORKING, WAITING, FAILED, LOST)):
@@ -44,7 +44,7 @@ class RunStatus:
     @property
     def _pace(self) -> list[str]:
         rate = [f"{self.rate:.3g} probes/s"] if self.rate else []
-        return rate + ([f"about {_duration(self.seconds_left)} left"] if self.seconds_left else [])
+        return rate + ([f"{_duration(self.seconds_left)} left"] if self.seconds_left else [])
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""

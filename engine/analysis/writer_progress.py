@@ -40,10 +40,11 @@ class WriterProgress:
         """The state in a few words; empty for a run without work left."""
         if self.is_complete:
             return ""
-        trained = f"trained to step {self.trained}, " if self.trained is not None else ""
-        text = f"{trained}{self.extracted} of {self.checkpoints} checkpoints extracted"
         if self.workers:
-            text += f"; workers: {self.workers}"
+            text = f"{self.extracted} of {self.checkpoints} extracted; workers: {self.workers}"
+        else:
+            trained = f"trained to step {self.trained}, " if self.trained is not None else ""
+            text = f"{trained}{self.extracted} of {self.checkpoints} checkpoints extracted"
         if self.is_dead:
             text += f"; no file changed for {self.silent / 60:.0f} min, the writer is presumed dead"
         return text
