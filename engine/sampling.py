@@ -16,8 +16,9 @@ from engine.interactions import Bools, Floats, Relation, Subsets, all_subsets, l
 
 MOST_ENUMERATED = 16  # words: 65,536 masked states, all of which are scored and decomposed
 MOST_WORDS = 64
-MOST_ORDER = 4  # of the effects that are candidates where there are too many words for all of them
-MOST_ON_LATTICE = 14  # words up to which effects of every order are candidates
+MOST_SAMPLED = 10_000  # masked states: an estimate of n = 20 from so many takes 8 GB, and its time grows with the cube
+MOST_ON_LATTICE = MOST_ENUMERATED  # words up to which effects of every order are candidates
+MOST_ORDER = 4  # with more words: effects of up to so many, and those of whole masked states, are candidates
 HELD_OUT = 0.2  # of a sample: not matched, but predicted, which is how far an estimate can be believed
 
 
@@ -40,8 +41,13 @@ class States:
 
 
 def largest_order(n: int) -> int:
-    """Of the effects that are candidates of an estimate of n words."""
+    """Up to which all effects are candidates of an estimate of n words."""
     return n if n <= MOST_ON_LATTICE else MOST_ORDER
+
+
+def candidates(n: int) -> str:
+    """Which effects are candidates of an estimate of n words, as in "effects of …"."""
+    return "every order" if n <= MOST_ON_LATTICE else f"up to {MOST_ORDER} words and of whole masked states"
 
 
 @lru_cache(maxsize=32)

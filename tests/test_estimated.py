@@ -65,40 +65,46 @@ def test_planted_games_are_found_and_predict_what_was_held_out(n, terms, count):
 
 
 @pytest.mark.parametrize("seed", range(4))
-@pytest.mark.parametrize("most_on_lattice", [0, 14])
-def test_the_certificate_is_the_optimum_of_all_columns_at_once(seed, most_on_lattice, monkeypatch):
-    """n = 5: each column written down and given to HiGHS in one piece; of up to four words, or of all five."""
-    monkeypatch.setattr(sampling, "MOST_ON_LATTICE", most_on_lattice)
-    states = sample_states(5, 20, seed, held_out=0.0)
-    v = np.concatenate([[0.0], np.random.default_rng(seed).normal(size=19)])
+@pytest.mark.parametrize("every_order", [False, True])
+def test_the_certificate_is_the_optimum_of_all_columns_at_once(seed, every_order, monkeypatch):
+    """n = 7: each column written down and given to HiGHS in one piece; of few words and of the states, or all."""
+    monkeypatch.setattr(sampling, "MOST_ON_LATTICE", 7 if every_order else 0)
+    n, whole = 7, 127
+    states = sample_states(n, 40, seed, held_out=0.0)
+    v = np.concatenate([[0.0], np.random.default_rng(seed).normal(size=39)])
     made, zeta = estimate(states, v, 0.05, tolerance=1e-6), 0.05
-    most = 5 if most_on_lattice else 4
-    relation, subset = np.divmod(np.arange(64), 32)
-    kept = (orders(5)[subset] >= 1 + relation) & (orders(5)[subset] <= most)
+    relation, subset = np.divmod(np.arange(256), 128)
+    of_states = np.isin(np.where(relation == 0, subset, whole & ~subset), states.subset[1:])
+    kept = (orders(n)[subset] >= 1 + relation) & ((orders(n)[subset] <= 4) | of_states | every_order)
     relation, subset = relation[kept], subset[kept].astype(np.uint64)
-    assert len(subset) == (2 * 31 - 5 if most_on_lattice else 2 * 30 - 5)
+    assert 2 * 98 - 7 < len(subset) <= 2 * 127 - 7
+    assert (len(subset) == 2 * 127 - 7) == every_order
     block = triggers(states.subset[1:], relation, subset).astype(float)
-    weights = effect_weights(5)[relation, subset.astype(int)]
-    whole = linprog(
+    weights = effect_weights(n)[relation, subset.astype(int)]
+    optimum = linprog(
         np.concatenate([weights, weights]),
         A_ub=np.block([[block, -block], [-block, block]]),
         b_ub=np.concatenate([v[1:] + zeta, zeta - v[1:]]),
     )
     assert made.mismatch <= zeta * (1 + 1e-6)
-    assert made.objective * (1 - made.gap) <= whole.fun * (1 + 1e-9)
-    assert made.objective == pytest.approx(whole.fun, rel=2e-5)
+    assert made.objective * (1 - made.gap) <= optimum.fun * (1 + 1e-9)
+    assert made.objective == pytest.approx(optimum.fun, rel=2e-5)
     assert made.gap <= 1e-3
 
 
 def test_the_prices_of_all_columns_are_those_of_the_columns_written_down():
     masks = masks_of(sample_states(9, 60).subset, 9)
     program, u = SampledProgram(masks), np.random.default_rng(0).normal(size=60)
-    relation, subset = program.split(np.arange(program.n_columns))
-    assert len(subset) == 2 * sum((9, 36, 84, 126))
-    assert np.array_equal(program.columns_of(relation, subset), np.arange(program.n_columns))
-    np.testing.assert_allclose(
-        program.prices(u).ravel(), triggers(subsets_of(masks), relation, subset).T @ u, atol=1e-12
-    )
+    relation, subset = program.relation, program.subset
+    of_few = 2 * sum((9, 36, 84, 126))
+    assert program.n_columns == len(subset) == of_few + 2 * 60
+    np.testing.assert_allclose(program.prices(u), triggers(subsets_of(masks), relation, subset).T @ u, atol=1e-12)
+    once = np.unique([relation, subset], axis=1, return_index=True)[1]  # a state of few words has theirs
+    once = once[subset[once] != 0]  # which is no effect
+    assert np.array_equal(program.columns_of(relation[once], subset[once]), once)
+    missing = np.setdiff1d(np.arange(1 << 9, dtype=np.uint64), subset)[:2]
+    assert missing.size == 2
+    assert not program.columns_of(np.array([0, 1]), missing).size
 
 
 def test_some_columns_and_a_price_for_what_is_missed_are_a_program_like_any_other():
@@ -189,6 +195,7 @@ def test_replicates_are_the_estimates_of_the_same_states_resampled(n):
         (every_state(3), np.zeros(3), "a score a masked state"),
         (States(3, np.arange(1, 8, dtype=np.uint64), np.zeros(7, dtype=bool)), np.zeros(7), "with no word"),
         (every_state(2), np.array([0.0, np.nan, 1.0, 0.0]), "score 1 is not a finite number"),
+        (sample_states(14, 10_001), np.zeros(10_001), "a sample of 10001 masked states: expected at most 10000"),
     ],
 )
 def test_what_cannot_be_estimated_is_one_line(states, scores, words):

@@ -275,6 +275,7 @@ def test_show_and_report_carry_the_label(history, tmp_path):
     evolution = Evolution(history)
     (label,) = caveats(history)
     assert label.startswith(f"ESTIMATED: 2 of 3 probes from {STATES} of 2^18 masked states, effects of up to 4 words")
+    assert "and of whole masked states; at the last step" in label
     text = show_text(evolution, Selection(4))
     assert label in text
     assert "masked states were held out" in text

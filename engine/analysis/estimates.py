@@ -16,7 +16,7 @@ from engine.analysis.evolution import Change, Evolution
 from engine.analysis.history import ProbeHistory, RunHistory
 from engine.analysis.views import Selection
 from engine.interactions import Floats, orders_of
-from engine.sampling import largest_order
+from engine.sampling import candidates, largest_order
 
 PARTS = 4  # of the words present: up to a quarter of them, up to half …
 INTERVAL = (5.0, 95.0)  # percentiles of the replicates
@@ -28,11 +28,11 @@ Interval = tuple[float, float]
 class EstimateView:
     """The estimated probes of those looked at; lists over the steps are T long.
 
-    words, masked_states: fewest and most of a probe. largest_order: of the effects that were candidates, the least
-    over probes. r2_mean, r2_least: R² of the held-out masked states over the probes. error: matching error of the
-    held-out states at the present step with up to a quarter, half, three quarters, all of the words present, mean
-    over probes. intervals: by class, and of all encoded: of the mean count of a probe, over the steps; empty without
-    replicates.
+    words, masked_states: fewest and most of a probe. largest_order: up to which all effects were candidates,
+    of the probe with the most words. r2_mean, r2_least: R² of the held-out masked states over the probes. error:
+    matching error of the held-out states at the present step with up to a quarter, half, three quarters, all of the
+    words present, mean over probes. intervals: by class, and of all encoded: of the mean count of a probe, over the
+    steps; empty without replicates.
     """
 
     step: int
@@ -64,7 +64,7 @@ def estimate_view(evolution: Evolution, selection: Selection) -> EstimateView | 
         words=(min(part.n_variables for part in chosen), max(part.n_variables for part in chosen)),
         masked_states=(min(sizes), max(sizes)),
         held_out=sum(int(part.states.held_out.sum()) for part in chosen),
-        largest_order=min(largest_order(part.n_variables) for part in chosen),
+        largest_order=largest_order(max(part.n_variables for part in chosen)),
         r2_mean=_mean(r2),
         r2_least=[float(np.min(column[~np.isnan(column)], initial=np.inf)) for column in r2.T],
         error=_mean(np.array([_errors(part, selection.now) for part in chosen])),
@@ -82,8 +82,8 @@ def estimate_sentence(history: RunHistory) -> str:
     words, sizes = [part.n_variables for part in chosen], [part.states.subset.size for part in chosen]
     return (
         f"ESTIMATED: {len(chosen)} of {len(history.probes)} probes from {_span(sizes)} of 2^{_span(words)} masked "
-        f"states, effects of up to {min(largest_order(part.n_variables) for part in chosen)} words; at the last step "
-        f"R² of the states held out is {float(np.nanmean(r2)):.3f} in the mean, {float(np.nanmin(r2)):.3f} at least."
+        f"states, effects of {candidates(max(words))}; at the last step R² of the states held out is "
+        f"{float(np.nanmean(r2)):.3f} in the mean, {float(np.nanmin(r2)):.3f} at least."
     )
 
 

@@ -16,7 +16,7 @@ from engine.decomposition.sampled_program import SampledProgram, SampledSolution
 from engine.decomposition.search import Search, settled
 from engine.errors import SftscopeError
 from engine.interactions import Floats, Subsets
-from engine.sampling import MOST_WORDS, States, largest_order, triggers
+from engine.sampling import MOST_SAMPLED, MOST_WORDS, States, largest_order, triggers
 
 TOLERANCE = 1e-3
 
@@ -32,10 +32,10 @@ class Replicate:
 
 @dataclass(frozen=True, eq=False)
 class Estimate:
-    """Estimated interactions of up to `most_order` words, in log-odds or whatever the scores are.
+    """Estimated interactions, in log-odds or whatever the scores are.
 
-    relation (Relation), subset (bitmask), effect: (k,). gap: certified for this program, over all effects of
-    up to `most_order` words on the matched states, not for the whole lattice. mismatch: largest |h − v| of the
+    relation (Relation), subset (bitmask), effect: (k,). gap: certified for this program, over all effects of up to
+    `most_order` words and those of the matched states, not for the whole lattice. mismatch: largest |h − v| of the
     matched states.
     """
 
@@ -63,9 +63,12 @@ def estimate(
 
     replicates: how many estimates from resampled states are made besides. Which states each of them has depends on
     the states alone, so that replicate b of one step is comparable with replicate b of another.
-    Raises SftscopeError for more than 64 words, and for scores that are not finite or not one a state.
+    Raises SftscopeError for more than 64 words or MOST_SAMPLED states, and for scores that are not finite or not one a
+    state.
     """
     check_sample(states, scores)
+    if states.subset.size > MOST_SAMPLED and not states.are_all:
+        raise SftscopeError(f"a sample of {states.subset.size} masked states: expected at most {MOST_SAMPLED}")
     bias = float(scores[0])
     matched = np.flatnonzero(~states.held_out)[1:]  # without the empty state, which the bias matches
     solved = _solve(states, matched, scores - bias, zeta, tolerance)

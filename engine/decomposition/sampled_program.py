@@ -1,11 +1,18 @@
-"""The AND-OR program on some masked states of up to 64 words, over all effects of few words.
+"""The AND-OR program on some masked states of up to 64 words, over all effects of few words and those of the states.
 
     minimise Σ_j w_j |x_j|   subject to   |D x − v| ≤ ζ at the sampled masked states
 
-The columns are every AND and OR of up to MOST_ORDER words: 1.4 million at n = 64. They are never written
-down. With P the products of two variables at each state, Pᵀ diag(u) P holds Dᵀu for every AND of up to
-four words at once; an OR is one minus the AND of the same words being absent. So all columns are priced by
-two matrix products, the few that matter enter the program, and the bound holds for all of them.
+The columns are every AND and OR of up to MOST_ORDER words, 1.4 million at n = 64, and of each masked state T
+the AND of its words and the OR of the words it lacks. The latter are triggered at the states that T is part of,
+and at those that are not part of T: what is peculiar to one state costs one effect there, as it does among effects
+of every order, instead of many of few words that cancel at the states that were matched and nowhere else.
+(SmolLM2, 4 prompts of 20 words at two steps, 1,200 states: held-out R² −1.41 to 0.99 without them, 0.85 to
+0.99 with them.)
+
+No column is written down. With P the products of two variables at each state, Pᵀ diag(u) P holds Dᵀu for every AND
+of up to four words at once; an OR is one minus the AND of the same words being absent; and which state is part of
+which is one matrix. So all columns are priced by four matrix products, the few that matter enter the program, and
+the bound holds for all of them.
 """
 
 from dataclasses import dataclass
@@ -86,7 +93,11 @@ class ColumnProgram(Program):
 
 
 class SampledProgram:
-    """masks: (m, n) bool, n ≤ 64, a masked state a row, true where the word is present."""
+    """masks: (m, n) bool, n ≤ 64, a masked state a row, true where the word is present; in the order of their bitmasks.
+
+    A column is numbered; its relation and subset are in the arrays of these names: AND, then OR, of each subset of
+    few words, then the AND of each state's words, then the OR of the words it lacks.
+    """
 
     def __init__(self, masks: Bools) -> None:
         self.n_states, self.n = masks.shape
@@ -94,42 +105,58 @@ class SampledProgram:
         present = masks.astype(np.float64)
         first, second = np.triu_indices(self.n)
         self._products = [values[:, first] * values[:, second] for values in (present, 1.0 - present)]
+        self._is_part = triggers(self.masks, np.array(Relation.AND), self.masks).astype(np.float64)
         single = np.uint64(1) << np.arange(self.n, dtype=np.uint64)
+        self._whole = np.bitwise_or.reduce(single)
         pairs = single[first] | single[second]
         found = np.unique((pairs[:, None] | pairs[None, :]).astype(np.uint64), return_index=True)
-        self.subsets: Subsets = found[0]
+        self._few: Subsets = found[0]
         self._place: Ints = found[1]  # of two pairs that make the subset, in PᵀP
-        self._orders = np.bitwise_count(self.subsets)
-        self._least = np.stack([least_weights(relation, self._orders) for relation in Relation])
-        self._least[Relation.OR, self._orders == 1] = np.inf  # a singleton's OR is its AND
+        self.relation: Ints = np.repeat(np.array([0, 1, 0, 1]), np.repeat([self._few.size, self.n_states], 2))
+        self.subset: Subsets = np.concatenate([self._few, self._few, self.masks, self._whole & ~self.masks])
+        self._orders = np.bitwise_count(self.subset)
+        self._least = np.where(
+            self.relation == Relation.AND,
+            least_weights(Relation.AND, self._orders),
+            least_weights(Relation.OR, self._orders),
+        )
+        self._least[(self.relation == Relation.OR) & (self._orders == 1)] = np.inf  # a singleton's OR is its AND
+        of_state = np.arange(self.n_columns) >= 2 * self._few.size
+        self._least[of_state & (self._orders <= MOST_ORDER)] = np.inf  # is there already
+        self._of_states = np.flatnonzero(of_state & np.isfinite(self._least))
 
     @property
     def n_columns(self) -> int:
-        """How many columns there are: AND, then OR, of every subset."""
-        return self._least.size
+        """How many columns there are."""
+        return self.subset.size
 
     def prices(self, u: Floats) -> Floats:
-        """Dᵀu of every column, (2, K)."""
+        """Dᵀu of every column."""
         both = [(part.T @ (u[:, None] * part)).ravel()[self._place] for part in self._products]
-        return np.stack([both[0], u.sum() - both[1]])
-
-    def split(self, columns: Ints) -> tuple[Ints, Subsets]:
-        """Relation and subset of columns."""
-        relation: Ints = columns // len(self.subsets)
-        return relation, self.subsets[columns % len(self.subsets)]
+        return np.concatenate([both[0], u.sum() - both[1], u @ self._is_part, u.sum() - self._is_part @ u])
 
     def columns_of(self, relation: Ints, subset: Subsets) -> Ints:
-        """The columns of such effects, which have no more than MOST_ORDER words."""
-        found: Ints = relation * len(self.subsets) + np.searchsorted(self.subsets, subset)
+        """The columns of those of these effects that have one."""
+        few = np.searchsorted(self._few, subset)
+        states = np.searchsorted(self.masks, np.where(relation == Relation.AND, subset, self._whole & ~subset))
+        places = np.where(
+            np.bitwise_count(subset) <= MOST_ORDER,
+            relation * self._few.size + few,
+            2 * self._few.size + relation * self.n_states + np.minimum(states, self.n_states - 1),
+        )
+        found: Ints = places[(self.relation[places] == relation) & (self.subset[places] == subset)]
         return found
 
     def first_columns(self) -> Ints:
-        """Those of the lowest orders, whole orders of them."""
-        for order in range(1, MOST_ORDER + 1):
-            chosen = np.tile(self._orders <= order, 2) & np.isfinite(self._least.ravel())
-            if chosen.sum() >= FIRST_COLUMNS * self.n_states:
-                return np.flatnonzero(np.tile(self._orders < max(order, 2), 2) & np.isfinite(self._least.ravel()))
-        return np.flatnonzero(chosen)
+        """Those of the lowest orders, whole orders of them, at least the words; and those of the states."""
+        room = FIRST_COLUMNS * self.n_states
+        order = max((each for each in range(1, MOST_ORDER + 1) if self._of_few(each).size < room), default=1)
+        return np.concatenate([self._of_few(order), self._of_states])
+
+    def _of_few(self, order: int) -> Ints:
+        """The columns of up to `order` words."""
+        found: Ints = np.flatnonzero((self._orders <= order) & np.isfinite(self._least))
+        return found
 
     def solve(self, v: Floats, zeta: float, tolerance: float, columns: Ints | None = None) -> SampledSolution:
         """The sparsest effects that match v (m,), centred, to ζ, certified to `tolerance` or as near as it gets.
@@ -141,12 +168,12 @@ class SampledProgram:
         columns = self.first_columns() if columns is None else columns
         penalty, bound, level, before = PENALTY, 0.0, 0, np.inf
         for _ in range(MOST_ROUNDS):
-            relation, subset = self.split(columns)
+            priced, relation, subset = columns, self.relation[columns], self.subset[columns]
             weights = np.where(relation == 0, weights_of(0, subset), weights_of(1, subset))
             part = ColumnProgram(triggers(self.masks, relation, subset).astype(np.float64), weights, penalty)
             aim = AIMS[min(level, len(AIMS) - 1)]
             u, x = _rough_point(Search(part, v, zeta), aim)
-            ratios = (np.abs(self.prices(u)) / self._least).ravel()
+            ratios = np.abs(self.prices(u)) / self._least
             bound = max(bound, float((v @ u - zeta * np.abs(u).sum()) / max(1.0, ratios.max())))
             new, cost = self._dearest(ratios, columns), part.cost(x)
             enough = cost - bound <= tolerance * cost / 2
@@ -164,7 +191,7 @@ class SampledProgram:
                     break
                 penalty *= 10.0
         else:
-            found = self._settled(part, self.columns_of(relation, subset), v, zeta, bound)
+            found = self._settled(part, priced, v, zeta, bound)
         scale = float(np.ldexp(1.0, exponent))
         return SampledSolution(
             found.relation,
@@ -183,7 +210,7 @@ class SampledProgram:
         if x is None:
             x = np.zeros(part.n_columns)
         k = len(columns)
-        relation, subset = self.split(columns)
+        relation, subset = self.relation[columns], self.subset[columns]
         kept = np.abs(x[:k]) > EXACT
         cost = float(part.weights[:k] @ np.abs(x[:k]))
         missed = float(np.maximum(np.abs(part.block @ x[:k] - v) - zeta, 0.0).sum())

@@ -17,7 +17,7 @@ from engine.decomposition.reference import decompose_by_descent
 from engine.decomposition.sampled_program import subsets_of
 from engine.errors import SftscopeError
 from engine.interactions import Bools, Floats, Relation, logical_model
-from engine.sampling import MOST_WORDS, States, hold_out
+from engine.sampling import MOST_WORDS, States, candidates, hold_out
 
 Solver = Callable[[Floats, float], Decomposition]
 SOLVERS: dict[str, Solver] = {"certified": decompose, "reference": decompose_by_descent}
@@ -164,9 +164,11 @@ def render(results: list[dict[str, Any]]) -> str:
         ]
         if "estimated" in result:
             r2 = "undefined" if result["held_out_r2"] is None else f"{result['held_out_r2']:.4f}"
+            n, order = result["n_variables"], result["largest_order"]
+            found = f"up to {order} words" if result["solver"] in UNCERTIFIED else candidates(n)
             lines.append(
-                f"  ESTIMATED from {result['masked_states']} of 2^{result['n_variables']} masked states, effects of "
-                f"up to {result['largest_order']} words; R² of {result['held_out_states']} held-out states {r2}"
+                f"  ESTIMATED from {result['masked_states']} of 2^{n} masked states, effects of {found}; R² of "
+                f"{result['held_out_states']} held-out states {r2}"
             )
         lines += [
             f"  {item['relation']:<3} {item['effect']:+10.4f}  {{{', '.join(map(str, item['variables']))}}}"

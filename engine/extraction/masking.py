@@ -17,7 +17,7 @@ from engine.config import ExtractionSettings
 from engine.errors import SftscopeError
 from engine.llm.prompts import Template, first_content_token, single_token, tokenize_prompt, tokenize_response
 from engine.probes import Probe
-from engine.sampling import MOST_ENUMERATED, States, every_state, sample_states
+from engine.sampling import MOST_ENUMERATED, MOST_SAMPLED, States, every_state, sample_states
 from engine.text import safe_text
 
 _VOCABULARY_CHUNK = 16_384
@@ -76,7 +76,8 @@ def last_words_kept(prompt: MaskedPrompt, n: int) -> MaskedPrompt:
 def states_of(probe: Probe, masked_states: int, seed: int) -> States | None:
     """The sample of so many masked states of a probe, None where all 2^n are no more than that, or it is 0.
 
-    It depends on the seed and the probe's id alone. SftscopeError for more words than can be enumerated without one.
+    It depends on the seed and the probe's id alone. SftscopeError for more words than can be enumerated without one,
+    and for more states than an estimate takes.
     """
     n = len(probe.words)
     if n <= MOST_ENUMERATED and (not masked_states or 1 << n <= masked_states):
@@ -86,6 +87,12 @@ def states_of(probe: Probe, masked_states: int, seed: int) -> States | None:
             f"probe {safe_text(repr(probe.id), max_length=80)}: of {n} variables not all masked states can be scored "
             f"(at most {MOST_ENUMERATED}); set [extraction] masked_states (--masked-states), such as 1000, or take "
             "fewer words"
+        )
+    if masked_states > MOST_SAMPLED:
+        raise SftscopeError(
+            f"probe {safe_text(repr(probe.id), max_length=80)}: {masked_states} of the 2^{n} masked states are too "
+            f"many for an estimate (at most {MOST_SAMPLED}); lower [extraction] masked_states (--masked-states), or "
+            f"set 0 where no probe has more than {MOST_ENUMERATED} variables"
         )
     digest = hashlib.sha256(f"{seed} {probe.id}".encode()).digest()
     return sample_states(n, masked_states, int.from_bytes(digest[:8]))

@@ -133,8 +133,8 @@ def estimate_lines(view: EstimateView) -> list[str]:
     intervals = f"{INTERVAL[0]:g} to {INTERVAL[1]:g} % of {view.replicates} replicates from resampled masked states"
     errors = ", ".join(number(value) for value in view.error)
     return [
-        f"{view.held_out} masked states were held out. Intervals of mean counts: {intervals}; what no effect of up to "
-        f"{view.largest_order} words can show is in none of them.",
+        f"{view.held_out} masked states were held out. Intervals of mean counts: {intervals}; what the effects "
+        "that were candidates cannot show is in none of them.",
         f"Matching error of held-out states at step {view.step} with up to ¼, ½, ¾, all of the words: {errors}.",
     ]
 
