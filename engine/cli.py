@@ -245,7 +245,7 @@ def decompose(
         str,
         typer.Option(
             "--solver",
-            help="certified; for comparison: reference, the plain descent of earlier work, or of a .npz proxyspex.",
+            help="certified; to compare with: reference, a plain descent, or of a .npz mobius, spex, proxyspex.",
         ),
     ] = "certified",
     as_json: Annotated[bool, typer.Option("--json", help="JSON on stdout.")] = False,

@@ -45,9 +45,11 @@ def largest_order(n: int) -> int:
     return n if n <= MOST_ON_LATTICE else MOST_ORDER
 
 
-def candidates(n: int) -> str:
-    """Which effects are candidates of an estimate of n words, as in "effects of …"."""
-    return "every order" if n <= MOST_ON_LATTICE else f"up to {MOST_ORDER} words and of whole masked states"
+def candidates(n: int, only_and: bool = False) -> str:
+    """Which effects are candidates of an estimate of n words, for people."""
+    if n <= MOST_ON_LATTICE and not only_and:
+        return "effects of every order"
+    return f"{'AND ' if only_and else ''}effects of up to {MOST_ORDER} words and of whole masked states"
 
 
 @lru_cache(maxsize=32)

@@ -12,9 +12,9 @@ from engine import sampling
 from engine.decomposition import decompose
 from engine.decomposition.estimated import estimate, held_out_r2, resampled
 from engine.decomposition.lattice_program import effect_weights
-from engine.decomposition.proxyspex import estimate_by_proxyspex
 from engine.decomposition.sampled_program import ColumnProgram, SampledProgram, masks_of, subsets_of
 from engine.decomposition.score_file import decompose_file, render
+from engine.decomposition.spex import estimate_by_proxyspex, estimate_by_spex, spex_states
 from engine.errors import SftscopeError
 from engine.interactions import orders, orders_of
 from engine.sampling import HELD_OUT, States, every_state, sample_states, triggers
@@ -169,6 +169,48 @@ def test_proxyspex_without_its_extra_is_one_line(monkeypatch):
     monkeypatch.setitem(sys.modules, "lightgbm", None)
     with pytest.raises(SftscopeError, match=r"pip install 'sftscope\[spex\]'"):
         estimate_by_proxyspex(sample_states(5, 20), np.arange(20.0))
+
+
+def test_spex_finds_and_effects_from_the_states_that_it_asks_for(tmp_path):
+    pytest.importorskip("shapiq", reason="the extra `spex` is not installed")
+    states = spex_states(12, 700)
+    assert 500 < (~states.held_out).sum() <= 700
+    subset = np.array([0b1, 0b110, 0b111000], dtype=np.uint64)
+    game = np.zeros(3, dtype=int), subset, np.array([2.0, -1.5, 1.0])
+    scores = scores_of(game, states.subset)
+    before = np.random.get_state()[1].copy()
+    np.savez(tmp_path / "s.npz", masks=masks_of(states.subset, 12), scores=scores)
+    (record,) = decompose_file(tmp_path / "s.npz", 0.0, "spex")
+    assert np.array_equal(np.random.get_state()[1], before)  # its draws disturb nobody's
+    assert [item["subset"] for item in record["interactions"][:3]] == subset.tolist()
+    assert record["held_out_states"] == states.held_out.sum()
+    assert record["held_out_r2"] > 0.999
+    assert "AND effects, found of up to" in render([record])
+    assert spex_states(12, 700, seed=1).subset.tolist() != states.subset.tolist()
+
+
+def test_spex_on_other_states_is_one_line():
+    pytest.importorskip("shapiq", reason="the extra `spex` is not installed")
+    with pytest.raises(SftscopeError, match="not the masked states that SPEX asks for"):
+        estimate_by_spex(sample_states(12, 700), np.zeros(700))
+    with pytest.raises(SftscopeError, match="SPEX cannot do with 100 masked states of 20 words"):
+        spex_states(20, 100)
+
+
+@pytest.mark.parametrize("n", [10, 40])
+def test_a_sparse_moebius_transform_finds_and_effects_alone(n, tmp_path):
+    states = sample_states(n, 300)
+    relation, subset = np.zeros(3, dtype=int), np.array([0b1, 0b110, 0b111000], dtype=np.uint64)
+    scores = scores_of((relation, subset, np.array([2.0, -1.5, 1.0])), states.subset)
+    np.savez(tmp_path / "s.npz", masks=masks_of(states.subset, n), scores=scores)
+    (record,) = decompose_file(tmp_path / "s.npz", 1e-3, "mobius")
+    assert {(item["relation"], item["subset"]) for item in record["interactions"]} == {("AND", int(s)) for s in subset}
+    assert record["gap"] <= 1e-3
+    assert record["held_out_r2"] > 0.999
+    assert "AND effects of up to 4 words and of whole masked states; R²" in render([record])
+    by_or = scores_of((np.ones(1, dtype=int), np.array([0b11], dtype=np.uint64), np.ones(1)), states.subset)
+    made = estimate(states, by_or, 1e-3, only_and=True)
+    assert set(zip(made.relation.tolist(), made.subset.tolist(), strict=True)) == {(0, 1), (0, 2), (0, 3)}
 
 
 @pytest.mark.parametrize("n", [10, 18])

@@ -16,7 +16,7 @@ from engine.decomposition.sampled_program import SampledProgram, SampledSolution
 from engine.decomposition.search import Search, settled
 from engine.errors import SftscopeError
 from engine.interactions import Floats, Subsets
-from engine.sampling import MOST_SAMPLED, MOST_WORDS, States, largest_order, triggers
+from engine.sampling import MOST_ORDER, MOST_SAMPLED, MOST_WORDS, States, candidates, largest_order, triggers
 
 TOLERANCE = 1e-3
 
@@ -36,7 +36,7 @@ class Estimate:
 
     relation (Relation), subset (bitmask), effect: (k,). gap: certified for this program, over all effects of up to
     `most_order` words and those of the matched states, not for the whole lattice. mismatch: largest |h − v| of the
-    matched states.
+    matched states. candidates: which effects there could have been, for people.
     """
 
     states: States
@@ -49,6 +49,7 @@ class Estimate:
     gap: float
     mismatch: float
     most_order: int
+    candidates: str
     replicates: tuple[Replicate, ...] = ()
 
     def model(self, subsets: Subsets) -> Floats:
@@ -57,12 +58,19 @@ class Estimate:
 
 
 def estimate(
-    states: States, scores: Floats, zeta: float, *, tolerance: float = TOLERANCE, replicates: int = 0
+    states: States,
+    scores: Floats,
+    zeta: float,
+    *,
+    tolerance: float = TOLERANCE,
+    replicates: int = 0,
+    only_and: bool = False,
 ) -> Estimate:
     """The sparsest AND-OR interactions that match scores (m,) at the states to ζ, but for those held out.
 
     replicates: how many estimates from resampled states are made besides. Which states each of them has depends on
     the states alone, so that replicate b of one step is comparable with replicate b of another.
+    only_and: a sparse Möbius transform, of AND effects alone.
     Raises SftscopeError for more than 64 words or MOST_SAMPLED states, and for scores that are not finite or not one a
     state.
     """
@@ -71,11 +79,11 @@ def estimate(
         raise SftscopeError(f"a sample of {states.subset.size} masked states: expected at most {MOST_SAMPLED}")
     bias = float(scores[0])
     matched = np.flatnonzero(~states.held_out)[1:]  # without the empty state, which the bias matches
-    solved = _solve(states, matched, scores - bias, zeta, tolerance)
+    solved = _solve(states, matched, scores - bias, zeta, tolerance, only_and)
     again = []
     for number in range(replicates):
         chosen = resampled(len(matched), number)
-        found = _solve(states, matched[chosen], scores - bias, zeta, tolerance, near=solved)
+        found = _solve(states, matched[chosen], scores - bias, zeta, tolerance, only_and, near=solved)
         again.append(Replicate(found.relation, found.subset, found.effect))
     h = triggers(states.subset[matched], solved.relation, solved.subset) @ solved.effect
     return Estimate(
@@ -88,7 +96,8 @@ def estimate(
         objective=solved.objective,
         gap=solved.gap,
         mismatch=float(np.abs(h - (scores[matched] - bias)).max(initial=0.0)),
-        most_order=largest_order(states.n),
+        most_order=MOST_ORDER if only_and else largest_order(states.n),
+        candidates=candidates(states.n, only_and),
         replicates=tuple(again),
     )
 
@@ -100,15 +109,21 @@ def resampled(count: int, number: int) -> Ints:
 
 
 def _solve(
-    states: States, rows: Ints, v: Floats, zeta: float, tolerance: float, near: SampledSolution | None = None
+    states: States,
+    rows: Ints,
+    v: Floats,
+    zeta: float,
+    tolerance: float,
+    only_and: bool,
+    near: SampledSolution | None = None,
 ) -> SampledSolution:
     """The program on the states numbered `rows`; near: a solution on more of them."""
     n = states.n
     if float(np.abs(v[rows]).max(initial=0.0)) <= zeta:
         return SampledSolution(np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.uint64), np.zeros(0), 0.0, 0.0, 0.0)
-    if largest_order(n) == n:
+    if largest_order(n) == n and not only_and:
         return _solve_on_lattice(n, states.subset[rows].astype(np.int64), v[rows], zeta)
-    program = SampledProgram(masks_of(states.subset[rows], n))
+    program = SampledProgram(masks_of(states.subset[rows], n), only_and)
     start = None
     if near is not None:
         start = np.union1d(program.first_columns(), program.columns_of(near.relation, near.subset))

@@ -96,10 +96,10 @@ class SampledProgram:
     """masks: (m, n) bool, n ≤ 64, a masked state a row, true where the word is present; in the order of their bitmasks.
 
     A column is numbered; its relation and subset are in the arrays of these names: AND, then OR, of each subset of
-    few words, then the AND of each state's words, then the OR of the words it lacks.
+    few words, then the AND of each state's words, then the OR of the words it lacks. only_and: no OR is a candidate.
     """
 
-    def __init__(self, masks: Bools) -> None:
+    def __init__(self, masks: Bools, only_and: bool = False) -> None:
         self.n_states, self.n = masks.shape
         self.masks = subsets_of(masks)
         present = masks.astype(np.float64)
@@ -120,7 +120,8 @@ class SampledProgram:
             least_weights(Relation.AND, self._orders),
             least_weights(Relation.OR, self._orders),
         )
-        self._least[(self.relation == Relation.OR) & (self._orders == 1)] = np.inf  # a singleton's OR is its AND
+        # a singleton's OR is its AND
+        self._least[(self.relation == Relation.OR) & ((self._orders == 1) | only_and)] = np.inf
         of_state = np.arange(self.n_columns) >= 2 * self._few.size
         self._least[of_state & (self._orders <= MOST_ORDER)] = np.inf  # is there already
         self._of_states = np.flatnonzero(of_state & np.isfinite(self._least))

@@ -4,6 +4,7 @@ A .npy file holds whole vectors of 2^n scores; a .npz file sampled masked states
 """
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
@@ -12,20 +13,22 @@ import numpy as np
 
 from engine.decomposition.batch import Decomposition, decompose
 from engine.decomposition.estimated import Estimate, error_by_present, estimate, held_out_r2
-from engine.decomposition.proxyspex import estimate_by_proxyspex
 from engine.decomposition.reference import decompose_by_descent
 from engine.decomposition.sampled_program import subsets_of
+from engine.decomposition.spex import estimate_by_proxyspex, estimate_by_spex
 from engine.errors import SftscopeError
 from engine.interactions import Bools, Floats, Relation, logical_model
-from engine.sampling import MOST_WORDS, States, candidates, hold_out
+from engine.sampling import MOST_WORDS, States, hold_out
 
 Solver = Callable[[Floats, float], Decomposition]
 SOLVERS: dict[str, Solver] = {"certified": decompose, "reference": decompose_by_descent}
 SAMPLED_SOLVERS: dict[str, Callable[[States, Floats, float], Estimate]] = {
     "certified": estimate,
+    "mobius": partial(estimate, only_and=True),
+    "spex": lambda states, scores, zeta: estimate_by_spex(states, scores),
     "proxyspex": lambda states, scores, zeta: estimate_by_proxyspex(states, scores),
 }
-UNCERTIFIED = ("reference", "proxyspex")
+UNCERTIFIED = ("reference", "spex", "proxyspex")
 SHOWN = 20
 MAX_BYTES = 2**30
 
@@ -73,7 +76,7 @@ def decompose_file(path: Path, zeta: float, solver: str = "certified") -> list[d
     """One plain record for each score vector of the file: its certificate and its interactions, strongest first.
 
     solver: "certified"; of whole vectors "reference" too, the plain descent of earlier work, whose gap may be anything,
-    and of sampled masked states "proxyspex".
+    of sampled masked states "mobius" (AND effects alone, certified), "spex" and "proxyspex".
     """
     offered = SAMPLED_SOLVERS if path.suffix == ".npz" else SOLVERS
     if solver not in offered:
@@ -112,6 +115,7 @@ def _estimated(path: Path, zeta: float, solver: str) -> dict[str, Any]:
         result = SAMPLED_SOLVERS[solver](states, scores, zeta)
     except SftscopeError as error:
         raise SftscopeError(f"{path}: {error}") from error
+    states = result.states  # of which SPEX holds out what it does not ask for
     model = result.model(states.subset)
     r2 = held_out_r2(states, scores, model)
     found = zip(result.relation, result.subset, result.effect, strict=True)
@@ -123,11 +127,12 @@ def _estimated(path: Path, zeta: float, solver: str) -> dict[str, Any]:
         "held_out_r2": _or_none(r2),
         "held_out_error_by_words_present": error_by_present(states, scores, model),
         "largest_order": result.most_order,
+        "candidates": result.candidates,
         "bias": result.bias,
         "zeta": _or_none(result.zeta),
         "objective": result.objective,
         "gap": _or_none(result.gap),
-        "solver": "columns brought in" if solver == "certified" else solver,
+        "solver": {"certified": "columns brought in"}.get(solver, solver),
         "largest_mismatch": result.mismatch,
         "interactions": sorted((_item(*each) for each in found), key=lambda item: -abs(item["effect"])),
     }
@@ -164,10 +169,9 @@ def render(results: list[dict[str, Any]]) -> str:
         ]
         if "estimated" in result:
             r2 = "undefined" if result["held_out_r2"] is None else f"{result['held_out_r2']:.4f}"
-            n, order = result["n_variables"], result["largest_order"]
-            found = f"up to {order} words" if result["solver"] in UNCERTIFIED else candidates(n)
             lines.append(
-                f"  ESTIMATED from {result['masked_states']} of 2^{n} masked states, effects of {found}; R² of "
+                f"  ESTIMATED from {result['masked_states']} of 2^{result['n_variables']} masked states, "
+                f"{result['candidates']}; R² of "
                 f"{result['held_out_states']} held-out states {r2}"
             )
         lines += [

@@ -1,26 +1,30 @@
 """Estimates from sampled masked states: planted games found, and real runs against their exact interactions.
 
-    python tests/benchmarks/bench_estimated.py [--proxyspex]
+    python tests/benchmarks/bench_estimated.py [--others]
     python tests/benchmarks/bench_estimated.py --run RUN [--steps 0,20,120] [--share 0.15] [--replicates 10] [--noise 1]
 
 Without a run: games of more words than can be enumerated. The terms are AND and OR of one to four words; an effect
-counts as found from 5 % of the strongest. With a run whose masked states were all scored: a share of them is taken
-for a sample, and the salient estimated effects of up to three words (|I| > 5 % of the largest of the probe over the
-steps, of the estimate by its own largest) are compared with the exact ones; and the intervals of the class counts
-from replicates with the exact counts. --noise Z: instead of an estimate, the exact interactions of all scores with
-independent normal noise of Z ζ, so how exact a prediction of the other states had to be (minutes at n = 12).
+counts as found from 5 % of the strongest. --others: ProxySPEX on the same states; SPEX on those that it asks for, of
+2,000 to 3,000, as it cannot do with fewer; both have AND effects only, 2^k − 1 for an OR of k words.
+
+With a run whose masked states were all scored: a share of them is taken for a sample, and the salient estimated
+effects of up to three words (|I| > 5 % of the largest of the probe over the steps, of the estimate by its own
+largest) are compared with the exact ones; and the intervals of the class counts from replicates with the exact
+counts. --noise Z: instead of an estimate, the exact interactions of all scores with independent normal noise of Z ζ,
+so how exact a prediction of the other states had to be (minutes at n = 12).
 """
 
 import argparse
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from engine.decomposition import decompose
 from engine.decomposition.estimated import estimate, held_out_r2
-from engine.decomposition.proxyspex import estimate_by_proxyspex
+from engine.decomposition.spex import estimate_by_proxyspex, estimate_by_spex, spex_states
 from engine.interactions import orders_of
 from engine.sampling import sample_states
 from engine.store import Pairs, RunFolder
@@ -29,6 +33,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from test_estimated import planted_game, scores_of
 
 GAMES = ((20, 15, 400), (40, 20, 700), (64, 25, 1000))  # words, terms, masked states
+LEAST_OF_SPEX = {20: 2000, 40: 3000, 64: 3000}  # masked states
 MOST_ORDER = 3
 STRONG = 4  # times τ
 INTERVALS = ("percentiles", "around the estimate", "both together")  # that a count of replicates can have
@@ -44,23 +49,24 @@ def salient(parts, most_order, times=1):
     return found
 
 
-def planted(seed: int, *, proxyspex: bool) -> None:
+def planted(seed: int, *, others: bool) -> None:
     for n, terms, count in GAMES:
-        game, states = planted_game(n, terms, seed), sample_states(n, count, seed)
-        scores = scores_of(game, states.subset)
+        game, sample = planted_game(n, terms, seed), sample_states(n, count, seed)
         real = set(zip(game[0].tolist(), game[1].tolist(), strict=True))
-        solvers = {"certified": lambda states, scores: estimate(states, scores, 1e-3 * float(np.ptp(scores)))}
-        if proxyspex:
-            solvers["proxyspex"] = estimate_by_proxyspex
-        for name, solver in solvers.items():
+        solvers = {"certified": (sample, lambda states, scores: estimate(states, scores, 1e-3 * float(np.ptp(scores))))}
+        if others:
+            solvers["proxyspex"] = sample, estimate_by_proxyspex
+            solvers["spex"] = spex_states(n, LEAST_OF_SPEX[n], seed), partial(estimate_by_spex, seed=seed)
+        for name, (states, solver) in solvers.items():
+            scores = scores_of(game, states.subset)
             start = time.perf_counter()
             made = solver(states, scores)
             seconds = time.perf_counter() - start
             (found,) = salient([made], n)
-            r2 = held_out_r2(states, scores, made.model(states.subset))
+            r2 = held_out_r2(made.states, scores, made.model(states.subset))
             print(
-                f"n = {n}, {count} masked states, {name}: {len(found & real)} of {terms} found, "
-                f"{len(found - real)} besides, held-out R² {r2:.6f} ({states.held_out.sum()} states), "
+                f"n = {n}, {states.subset.size} masked states, {name}: {len(found & real)} of {terms} found, "
+                f"{len(found - real)} besides, held-out R² {r2:.6f} ({made.states.held_out.sum()} states), "
                 f"gap {made.gap:.1e}, {seconds:.1f} s",
                 flush=True,
             )
@@ -160,7 +166,7 @@ def class_counts(before, now):
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--proxyspex", action="store_true")
+    parser.add_argument("--others", action="store_true")
     parser.add_argument("--run", type=Path)
     parser.add_argument("--steps", type=lambda text: [int(step) for step in text.split(",")], default=[])
     parser.add_argument("--share", type=float, default=0.15)
@@ -170,7 +176,7 @@ def main() -> None:
     if given.run is not None and given.noise is not None:
         with_noise(given.run, given.steps, given.noise, given.seed)
     elif given.run is None:
-        planted(given.seed, proxyspex=given.proxyspex)
+        planted(given.seed, others=given.others)
     else:
         against_exact(given.run, given.steps, given.share, given.replicates, given.seed)
 
