@@ -19,7 +19,7 @@ MOST_WORDS = 64
 MOST_SAMPLED = 10_000  # masked states: an estimate of n = 20 from so many takes 8 GB, and its time grows with the cube
 MOST_ON_LATTICE = MOST_ENUMERATED  # words up to which effects of every order are candidates
 MOST_ORDER = 4  # with more words: effects of up to so many, and those of whole masked states, are candidates
-HELD_OUT = 0.2  # of a sample: not matched, but predicted, which is how far an estimate can be believed
+HELD_OUT = 0.1  # of a sample: not matched, but predicted, which is how far an estimate can be believed
 
 
 @dataclass(frozen=True, eq=False)
