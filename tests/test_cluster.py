@@ -48,7 +48,7 @@ def test_an_interruption_loses_no_finished_probe_and_another_worker_goes_on(trai
     """Interrupted after every second probe, in blocks of two: none of the probes is scored twice."""
     scored, left, score = [], [0], Scorer.score
 
-    def interrupted(self, prompt):
+    def interrupted(self, prompt, scored):
         if not left[0]:
             raise KeyboardInterrupt
         left[0] -= 1

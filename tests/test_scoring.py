@@ -221,6 +221,19 @@ def test_the_full_state_is_the_plain_prompt():
     assert score == pytest.approx(np.log(p / (1 - p)), abs=1e-4)
 
 
+@pytest.mark.parametrize("method", [COPY_FREE, STOCK, NAIVE])
+def test_masked_states_are_counted_as_they_are_scored(method):
+    model, prompt, told = toy_model("llama"), toy_prompt(), []
+    scorer = Scorer(model, baseline_vector(model, "mean"), 2e5)
+    if method == NAIVE:
+        scorer.score_naively(prompt, range(prompt.n_states), told.append)
+    else:
+        scorer.score_by(method, prompt, scored=told.append)
+    assert len(told) > 1
+    assert told == sorted(set(told))
+    assert told[-1] == prompt.n_states
+
+
 def test_out_of_memory_halves_the_chunk(monkeypatch):
     model = toy_model("llama")
     scorer = Scorer(model, baseline_vector(model, "mean"), 1e9)
@@ -235,8 +248,10 @@ def test_out_of_memory_halves_the_chunk(monkeypatch):
         return forward(*args, **kwargs)
 
     monkeypatch.setattr(model, "forward", small_device)
-    np.testing.assert_allclose(scorer.score(prompt), expected, atol=1e-5, rtol=0)
+    told: list[int] = []
+    np.testing.assert_allclose(scorer.score(prompt, told.append), expected, atol=1e-5, rtol=0)
     assert max(sizes) > 16
+    assert told[-1] == prompt.n_states  # counted anew by the attempt that fits
 
 
 def test_log_odds_do_not_saturate():

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from engine.extraction.masking import MaskedPrompt
 from engine.extraction.prefix_tree import (
     Embed,
+    Read,
     TokenCost,
     TreeWalk,
     forward_tokens,
@@ -46,6 +47,7 @@ __all__ = [
 ]
 
 Plan = TypeVar("Plan")
+Scored = Callable[[int], None]
 COPY_FREE, STOCK, NAIVE = "copy-free tree", "prefix tree", "naive"
 # Tokens of a trie over sampled states for each of plain forwards, up to which it is walked
 _WORTH_A_TRIE = 0.9
@@ -56,6 +58,10 @@ SCALE_FLOOR = 0.5
 # and about ten times σ in less. TF32 has the digits of float16. An int8 base rounds activations by what is beside them
 # in the batch, whatever precision is asked for: σ is 0.06 to 0.4 there, 0.65 the largest of 72.
 TOLERANCE = {"float32": 1e-3, "mixed": 5e-3, "tf32": 0.1, "float16": 0.1, "bfloat16": 1.0, "int8": 1.0}
+
+
+def unwatched(scored: int) -> None:
+    """Nobody asks how many masked states are scored."""
 
 
 @dataclass(eq=False)
@@ -94,11 +100,14 @@ class Scorer:
                     return method
         return NAIVE
 
-    def score(self, prompt: MaskedPrompt) -> Floats:
-        """v(x_T) of the prompt's masked states, in their order: (m,), in log-odds; (2^n,) by subset where all are."""
+    def score(self, prompt: MaskedPrompt, scored: Scored = unwatched) -> Floats:
+        """v(x_T) of the prompt's masked states, in their order: (m,), in log-odds; (2^n,) by subset where all are.
+
+        scored: told after each batch how many there are, from 0 on again where memory ran out.
+        """
         if self.shares_prefixes(prompt):
-            return self.score_by(self.method, prompt)
-        return self.score_naively(prompt, prompt.states.subset.tolist())
+            return self.score_by(self.method, prompt, scored=scored)
+        return self.score_naively(prompt, prompt.states.subset.tolist(), scored)
 
     def shares_prefixes(self, prompt: MaskedPrompt) -> bool:
         """Whether `score` walks a tree; a sample only the copy-free one, and only where it saves tokens."""
@@ -106,14 +115,15 @@ class Scorer:
             return self.method != NAIVE
         return self.method == COPY_FREE and tree_tokens(prompt) <= _WORTH_A_TRIE * prompt.n_states * len(prompt.ids)
 
-    def score_naively(self, prompt: MaskedPrompt, subsets: Sequence[int]) -> Floats:
+    def score_naively(self, prompt: MaskedPrompt, subsets: Sequence[int], scored: Scored = unwatched) -> Floats:
         """v(x_T) of the given subsets by plain batched forwards of the whole prompt: (len(subsets),)."""
         length, cost = len(prompt.ids), TokenCost.of(self.model, len(prompt.targets))
         row = length * cost.activation(length) + cost.logits
         most = max(1, forward_tokens(self.model) // length)
         with self._arithmetic.active():
             return self._with_less_memory(
-                lambda memory: min(most, max(1, int(memory / row))), lambda rows: self._naive(prompt, subsets, rows)
+                lambda memory: min(most, max(1, int(memory / row))),
+                lambda rows: self._naive(prompt, subsets, rows, scored),
             )
 
     def embed(self, prompt: MaskedPrompt, subsets: NDArray[Any], start: int, stop: int) -> torch.Tensor:
@@ -126,14 +136,16 @@ class Scorer:
         kept = self.model.get_input_embeddings()(ids)
         return torch.where(torch.from_numpy(masked).to(device)[..., None], self.baseline, kept)
 
-    def score_by(self, method: str, prompt: MaskedPrompt, fixed_cost: int | None = None) -> Floats:
+    def score_by(
+        self, method: str, prompt: MaskedPrompt, fixed_cost: int | None = None, scored: Scored = unwatched
+    ) -> Floats:
         """As `score`, by the tree that `method` names; whether it is exact on this model is the caller's business."""
 
         def embed(subsets: NDArray[Any], start: int, stop: int) -> torch.Tensor:
             return self.embed(prompt, subsets, start, stop)
 
-        def read(logits: torch.Tensor) -> Floats:
-            return response_log_odds(logits, prompt.targets)
+        def reader() -> Read:
+            return _counting(lambda logits: response_log_odds(logits, prompt.targets), scored)
 
         with self._arithmetic.active():
             if method == COPY_FREE:
@@ -141,11 +153,11 @@ class Scorer:
                 walk: type[TreeWalk | TrieWalk] = TreeWalk if prompt.sampled is None else TrieWalk
                 return self._with_less_memory(
                     lambda memory: plan_walk(self.model, prompt, memory, cost, root.stop if root else 0),
-                    lambda plan: walk(self.model, prompt, embed, read, plan, root).scores(),
+                    lambda plan: walk(self.model, prompt, embed, reader(), plan, root).scores(),
                 )
             return self._with_less_memory(
                 lambda memory: stock_rows(self.model, prompt, memory),
-                lambda rows: StockWalk(self.model, prompt, embed, read, rows).scores(),
+                lambda rows: StockWalk(self.model, prompt, embed, reader(), rows).scores(),
             )
 
     def _root_of(self, prompt: MaskedPrompt, embed: Embed) -> Segment | None:
@@ -180,14 +192,14 @@ class Scorer:
         return False
 
     @torch.inference_mode()
-    def _naive(self, prompt: MaskedPrompt, subsets: Sequence[int], rows: int) -> Floats:
-        length = len(prompt.ids)
+    def _naive(self, prompt: MaskedPrompt, subsets: Sequence[int], rows: int, scored: Scored) -> Floats:
+        length, read = len(prompt.ids), _counting(lambda logits: response_log_odds(logits, prompt.targets), scored)
         chosen = np.array(subsets, dtype=np.uint64)
         parts = []
         for start in range(0, len(chosen), rows):
             embedded = self.embed(prompt, chosen[start : start + rows], 0, length)
             logits = last_logits(self.model, embedded, len(prompt.targets), use_cache=False)
-            parts.append(response_log_odds(logits, prompt.targets))
+            parts.append(read(logits))
         return np.concatenate(parts) if parts else np.zeros(0)
 
     def _with_less_memory(self, plan: Callable[[float], Plan], work: Callable[[Plan], Floats]) -> Floats:
@@ -209,6 +221,20 @@ class Scorer:
                     limit /= 2
                 self._limit = limit
             torch.cuda.empty_cache()
+
+
+def _counting(read: Read, scored: Scored) -> Read:
+    """`read`, which tells how many masked states it has read."""
+    done = 0
+
+    def counted(logits: torch.Tensor) -> Floats:
+        nonlocal done
+        found = read(logits)
+        done += len(found)
+        scored(done)
+        return found
+
+    return counted
 
 
 def response_log_odds(logits: torch.Tensor, targets: Sequence[int]) -> Floats:

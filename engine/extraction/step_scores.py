@@ -3,6 +3,7 @@
 import contextlib
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -74,8 +75,9 @@ def score_model(
     try:
         for number in probes[len(found) :]:
             prompt, probe = work.prompts[number], work.probe_ids[number]
-            report(f"step {step}, probe {number + 1} of {len(work.prompts)}")
-            made = work.scorer.score(prompt)
+            note = f"step {step}, probe {number + 1} of {len(work.prompts)}"
+            report(note)
+            made = work.scorer.score(prompt, partial(_tell, report, note, prompt.n_states))
             difference = check_scores(
                 work.scorer, prompt, made, states=states, seed=(work.settings.extraction.seed, number)
             )
@@ -91,6 +93,10 @@ def score_model(
                 work.folder.write_draft(record(), block)
         raise
     return record()
+
+
+def _tell(report: Callable[[str], None], note: str, n_states: int, scored: int) -> None:
+    report(f"{note}, {scored:,} of {n_states:,} masked states")
 
 
 def draft_of(work: Work, step: int, probes: range, read: Callable[[], StepRecord], file: Path) -> StepRecord | None:
