@@ -48,7 +48,7 @@ class CheapScorer:
     def __init__(self, busy: float) -> None:
         self.busy, self.step = busy, -1
 
-    def score(self, prompt: Any) -> Any:
+    def score(self, prompt: Any, *watched: Any) -> Any:
         until = time.process_time() + self.busy
         while time.process_time() < until:
             pass

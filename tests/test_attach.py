@@ -491,7 +491,7 @@ def test_what_axolotl_leaves_beside_the_checkpoints_changes_nothing(inputs, run,
 
 
 def test_a_device_that_fails_while_attaching_is_one_line(inputs, output, tmp_path, monkeypatch):
-    def fails(self, prompt, scored=None):
+    def fails(self, prompt, *watched):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     with monkeypatch.context() as patch:

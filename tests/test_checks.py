@@ -19,7 +19,7 @@ def off_by(error, states=slice(None)):
     """A `Scorer.score` whose result is off at some masked states."""
     score = Scorer.score
 
-    def wrong(self, prompt, scored):
+    def wrong(self, prompt, *watched):
         scores = score(self, prompt)
         scores[states] += error
         return scores

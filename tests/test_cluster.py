@@ -48,7 +48,7 @@ def test_an_interruption_loses_no_finished_probe_and_another_worker_goes_on(trai
     """Interrupted after every second probe, in blocks of two: none of the probes is scored twice."""
     scored, left, score = [], [0], Scorer.score
 
-    def interrupted(self, prompt, scored):
+    def interrupted(self, prompt, *watched):
         if not left[0]:
             raise KeyboardInterrupt
         left[0] -= 1
@@ -151,7 +151,7 @@ class SlowWorker(cluster.Worker):
     def __call__(self):
         from engine.extraction.scoring import Scorer
         score, told = Scorer.score, self.run / "scored"
-        def slowly(scorer, prompt):
+        def slowly(scorer, prompt, *watched):
             made = score(scorer, prompt)
             with told.open("a") as file:
                 file.write(f"{os.getpid()}\\n")

@@ -54,7 +54,7 @@ def test_finished_probes_survive_an_interruption(trained, unextracted, monkeypat
     score = Scorer.score
     calls = {"left": 0}
 
-    def interrupted(self, prompt, scored):
+    def interrupted(self, prompt, *watched):
         if calls["left"] == 0:
             raise KeyboardInterrupt
         calls["left"] -= 1
@@ -157,7 +157,7 @@ def test_a_gpu_that_fails_is_one_line_and_what_was_scored_is_kept(trained, unext
     error, said = LOST[kind]
     score, calls = Scorer.score, {"left": 4}
 
-    def fails(self, prompt, scored=None):
+    def fails(self, prompt, *watched):
         calls["left"] -= 1
         if calls["left"] < 0:
             raise error
@@ -180,7 +180,7 @@ def test_a_checkpoint_that_was_replaced_is_not_mixed_with_what_was_scored_before
     """A draft begun with other weights of the same step is scored again from its first probe."""
     score, calls = Scorer.score, {"left": 2}
 
-    def interrupted(self, prompt, scored):
+    def interrupted(self, prompt, *watched):
         if calls["left"] == 0:
             raise KeyboardInterrupt
         calls["left"] -= 1
