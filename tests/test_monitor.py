@@ -197,11 +197,11 @@ def test_an_out_of_memory_halves_the_work_and_is_gone(inputs, alone, tmp_path, m
 
     naive, failed = Scorer._naive, []
 
-    def once(self, prompt, subsets, rows):
+    def once(self, prompt, subsets, rows, *watched):
         if rows > 1 and len(failed) < 3:
             failed.append(rows)
             raise torch.OutOfMemoryError("CUDA out of memory")
-        return naive(self, prompt, subsets, rows)
+        return naive(self, prompt, subsets, rows, *watched)
 
     monkeypatch.setattr(Scorer, "_naive", once)
     trainer, _ = watched(inputs, tmp_path, where="in-process")
