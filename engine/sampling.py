@@ -97,10 +97,10 @@ def triggers(states: Subsets, relation: NDArray[Any], subset: Subsets) -> Bools:
     return found
 
 
-def model_at(states: States, relation: NDArray[Any], subset: Subsets, effect: Floats) -> Floats:
-    """h(x_T) - b of Eq. (2) at the masked states: (m,). The effects are (k,), of different interactions."""
-    if not states.are_all:
-        return np.asarray(triggers(states.subset, relation, subset) @ effect, dtype=np.float64)
-    dense = np.zeros((2, states.subset.size))
-    dense[relation, subset.astype(np.int64)] = effect
-    return logical_model(0.0, dense[Relation.AND], dense[Relation.OR])
+def model_at(n: int, states: Subsets, relation: NDArray[Any], subset: Subsets, effect: Floats) -> Floats:
+    """h(x_T) - b of Eq. (2) at masked states (m,) of n words: (m,). relation, subset, effect: (k,)."""
+    if n > MOST_ON_LATTICE:
+        return np.asarray(triggers(states, relation, subset) @ effect, dtype=np.float64)
+    place = (relation.astype(np.int64) << n) | subset.astype(np.int64)
+    dense = np.asarray(np.bincount(place, effect, 2 << n), dtype=np.float64).reshape(2, -1)
+    return logical_model(0.0, dense[Relation.AND], dense[Relation.OR])[states.astype(np.int64)]

@@ -64,6 +64,28 @@ def test_planted_games_are_found_and_predict_what_was_held_out(n, terms, count):
     assert np.corrcoef(made.model(fresh), scores_of(game, fresh))[0, 1] > 0.995
 
 
+def test_beside_a_vertex_that_rounding_hides_only_the_effects_that_matter_are_kept(monkeypatch):
+    states = sample_states(9, 200, held_out=0.0)
+    scores = np.random.default_rng(0).normal(size=200)
+    exact = estimate(states, scores, 0.5)
+    monkeypatch.setattr("engine.decomposition.search.FEASIBLE", -1.0)  # no vertex is good enough
+    near = estimate(states, scores, 0.5)
+    assert near.objective == pytest.approx(exact.objective, rel=1e-6)
+    assert near.gap <= 1e-6
+    assert near.mismatch <= 0.5 * 1.001
+    assert near.effect.size <= exact.effect.size + 5
+
+
+@pytest.mark.parametrize("n", [6, sampling.MOST_ON_LATTICE + 1])
+def test_the_model_is_the_sum_of_what_a_masked_state_triggers(n):
+    game, states = planted_game(n, 6, seed=1), sample_states(n, 40).subset
+    direct = [
+        sum(e for r, s, e in zip(*game, strict=True) if (int(t) & int(s) == int(s) if r == 0 else int(t) & int(s)))
+        for t in states
+    ]
+    np.testing.assert_allclose(sampling.model_at(n, states, *game), direct, atol=1e-12)
+
+
 @pytest.mark.parametrize("seed", range(4))
 @pytest.mark.parametrize("every_order", [False, True])
 def test_the_certificate_is_the_optimum_of_all_columns_at_once(seed, every_order, monkeypatch):

@@ -198,9 +198,9 @@ class EffectTable:
         """h(x_T) - b at one step: (m,); members: (2, K), what the model is made of, all by default."""
         pairs = self.pairs(step)
         if members is None:
-            return model_at(states, pairs.relation, pairs.subset, pairs.effect)
+            return model_at(states.n, states.subset, pairs.relation, pairs.subset, pairs.effect)
         inside = members.ravel()[self.column[self.within(step)]]
-        return model_at(states, pairs.relation[inside], pairs.subset[inside], pairs.effect[inside])
+        return model_at(states.n, states.subset, pairs.relation[inside], pairs.subset[inside], pairs.effect[inside])
 
     def _triggered(self, states: States) -> Floats:
         """1.0 where a masked state triggers a column: (m, 2 K)."""

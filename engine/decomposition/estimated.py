@@ -14,9 +14,10 @@ from engine.decomposition.lattice_program import lattice_program
 from engine.decomposition.program import Ints
 from engine.decomposition.sampled_program import SampledProgram, SampledSolution, masks_of
 from engine.decomposition.search import Search, settled
+from engine.decomposition.vertex import without_tiny
 from engine.errors import SftscopeError
 from engine.interactions import Floats, Subsets
-from engine.sampling import MOST_ORDER, MOST_SAMPLED, MOST_WORDS, States, candidates, largest_order, triggers
+from engine.sampling import MOST_ORDER, MOST_SAMPLED, MOST_WORDS, States, candidates, largest_order, model_at
 
 TOLERANCE = 1e-3
 
@@ -54,7 +55,7 @@ class Estimate:
 
     def model(self, subsets: Subsets) -> Floats:
         """h at masked states (m,): (m,)."""
-        return np.asarray(self.bias + triggers(subsets, self.relation, self.subset) @ self.effect)
+        return np.asarray(self.bias + model_at(self.states.n, subsets, self.relation, self.subset, self.effect))
 
 
 def estimate(
@@ -68,6 +69,7 @@ def estimate(
 ) -> Estimate:
     """The sparsest AND-OR interactions that match scores (m,) at the states to ζ, but for those held out.
 
+    Beside a vertex, where no exact one is found, tiny effects are left out: |h − v| is then at most 1.001 ζ.
     replicates: how many estimates from resampled states are made besides. Which states each of them has depends on
     the states alone, so that replicate b of one step is comparable with replicate b of another.
     only_and: a sparse Möbius transform, of AND effects alone.
@@ -85,7 +87,7 @@ def estimate(
         chosen = resampled(len(matched), number)
         found = _solve(states, matched[chosen], scores - bias, zeta, tolerance, only_and, near=solved)
         again.append(Replicate(found.relation, found.subset, found.effect))
-    h = triggers(states.subset[matched], solved.relation, solved.subset) @ solved.effect
+    h = model_at(states.n, states.subset[matched], solved.relation, solved.subset, solved.effect)
     return Estimate(
         states=states,
         relation=solved.relation,
@@ -137,11 +139,14 @@ def _solve_on_lattice(n: int, rows: Ints, v: Floats, zeta: float) -> SampledSolu
     search = Search(program.on(rows), np.ldexp(v, -exponent), float(np.ldexp(zeta, -exponent)))
     with np.errstate(all="ignore"):  # what is not finite is caught where it is offered
         point = settled(search, lambda: None)
-    solution = search.solution()
-    x = solution.x if np.isfinite(search.cost) or point is None else point
+    x, cost = search.solution().x, search.cost
+    if not np.isfinite(cost):  # near the optimum, but no vertex: ties that rounding leaves open
+        x = x if point is None else point
+        cost = search.program.cost(x)
+        x = without_tiny(search.program, search.v, search.zeta, x)
     effects = np.ldexp(program.spread(x), exponent)
     relation, subset = np.nonzero(effects)
-    cost, bound = (float(np.ldexp(value, exponent)) for value in (search.program.cost(x), search.bound))
+    cost, bound = (float(np.ldexp(value, exponent)) for value in (cost, search.bound))
     missed = float(np.ldexp(search.program.excess(x, search.v, search.zeta), exponent))
     return SampledSolution(relation, subset.astype(np.uint64), effects[relation, subset], cost, bound, missed)
 

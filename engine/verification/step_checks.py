@@ -96,7 +96,7 @@ def _excess(record: StepRecord, index: int) -> float:
     part, states, pairs = record.probe_slice(index), record.states_of(index), record.pairs_of(index)
     assert record.effects is not None
     scores = record.scores[part]
-    model = scores[0] + model_at(states, pairs.relation, pairs.subset, pairs.effect)
+    model = scores[0] + model_at(states.n, states.subset, pairs.relation, pairs.subset, pairs.effect)
     scores, model = scores[~states.held_out], model[~states.held_out]  # the others are predicted, not matched
     allowed = record.effects.zeta[index] * (1 + TINY_SHARE) + _ROUNDING * np.abs(scores - scores[0]).max()
     return float(np.abs(model - scores).max() - allowed)
