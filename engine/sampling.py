@@ -19,6 +19,7 @@ MOST_WORDS = 64
 MOST_SAMPLED = 10_000  # masked states: an estimate of n = 20 from so many takes 8 GB, and its time grows with the cube
 MOST_ON_LATTICE = MOST_ENUMERATED  # words up to which effects of every order are candidates
 MOST_ORDER = 4  # with more words: effects of up to so many, and those of whole masked states, are candidates
+BLOCK_VALUES = 1 << 20  # states × effects looked at together
 HELD_OUT = 0.1  # of a sample: not matched, but predicted, which is how far an estimate can be believed
 
 
@@ -98,9 +99,16 @@ def triggers(states: Subsets, relation: NDArray[Any], subset: Subsets) -> Bools:
 
 
 def model_at(n: int, states: Subsets, relation: NDArray[Any], subset: Subsets, effect: Floats) -> Floats:
-    """h(x_T) - b of Eq. (2) at masked states (m,) of n words: (m,). relation, subset, effect: (k,)."""
-    if n > MOST_ON_LATTICE:
-        return np.asarray(triggers(states, relation, subset) @ effect, dtype=np.float64)
+    """h(x_T) - b of Eq. (2) at masked states (m,) of n words: (m,). relation, subset, effect: (k,).
+
+    In memory for BLOCK_VALUES of states and effects, or for two numbers a state of all 2^n.
+    """
+    if n > MOST_ON_LATTICE or states.size * subset.size < n << n:
+        model, width = np.zeros(states.size), max(1, BLOCK_VALUES // states.size)
+        for first in range(0, subset.size, width):
+            part = slice(first, first + width)
+            model += triggers(states, relation[part], subset[part]) @ effect[part]
+        return model
     place = (relation.astype(np.int64) << n) | subset.astype(np.int64)
     dense = np.asarray(np.bincount(place, effect, 2 << n), dtype=np.float64).reshape(2, -1)
     return logical_model(0.0, dense[Relation.AND], dense[Relation.OR])[states.astype(np.int64)]

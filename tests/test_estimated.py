@@ -76,9 +76,10 @@ def test_beside_a_vertex_that_rounding_hides_only_the_effects_that_matter_are_ke
     assert near.effect.size <= exact.effect.size + 5
 
 
-@pytest.mark.parametrize("n", [6, sampling.MOST_ON_LATTICE + 1])
-def test_the_model_is_the_sum_of_what_a_masked_state_triggers(n):
-    game, states = planted_game(n, 6, seed=1), sample_states(n, 40).subset
+@pytest.mark.parametrize(("n", "terms", "count"), [(6, 12, 60), (6, 3, 9), (sampling.MOST_ON_LATTICE + 1, 12, 60)])
+def test_the_model_is_the_sum_of_what_a_masked_state_triggers(n, terms, count, monkeypatch):
+    monkeypatch.setattr(sampling, "BLOCK_VALUES", 100)
+    game, states = planted_game(n, terms, seed=1), sample_states(n, count).subset
     direct = [
         sum(e for r, s, e in zip(*game, strict=True) if (int(t) & int(s) == int(s) if r == 0 else int(t) & int(s)))
         for t in states

@@ -1,5 +1,6 @@
 """Every quantity of a class over the steps: by hand, against the plain definition, and its laws."""
 
+import tracemalloc
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -23,7 +24,8 @@ from engine.analysis.thresholds import RULES, ThresholdRule
 from engine.analysis.views import Selection, backbone, changes, orders_view, trends
 from engine.errors import SftscopeError
 from engine.interactions import Relation, logical_model
-from engine.sampling import every_state
+from engine.sampling import every_state, sample_states, triggers
+from engine.store import Pairs
 
 
 def by_hand() -> RunHistory:
@@ -188,6 +190,23 @@ def test_a_table_is_its_dense_effects(seed: int) -> None:
     found = measure_mismatch(part.scores, part.states, part.table, kept)
     np.testing.assert_allclose(found.mean, apart.mean(axis=1), atol=1e-12)
     np.testing.assert_allclose(found.largest, apart.max(axis=1), atol=1e-12)
+
+
+def test_sampled_steps_of_other_effects_each_need_no_matrix_of_all_states_and_effects() -> None:
+    random, states = np.random.default_rng(0), sample_states(14, 2458)
+    steps = []
+    for _ in range(16):
+        subset = random.choice(1 << 14, 1300, replace=False).astype(np.uint64)
+        steps.append(Pairs(random.integers(0, 2, 1300).astype(np.uint8), subset, random.normal(size=1300)))
+    table = EffectTable.of_pairs(14, steps, every=False)
+    kept = random.random(table.effect.size) < 0.5
+    tracemalloc.start()
+    found = measure_mismatch(np.zeros((16, 2458)), states, table, kept)
+    assert tracemalloc.get_traced_memory()[1] < 30e6  # the matrix: 500 MB
+    tracemalloc.stop()
+    last, own = table.pairs(15), kept[table.within(15)]
+    direct = triggers(states.subset, last.relation[own], last.subset[own]) @ last.effect[own]
+    np.testing.assert_allclose(found.largest[15], np.abs(direct).max(), atol=1e-9)
 
 
 @settings(deadline=None, max_examples=15)

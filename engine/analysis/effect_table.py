@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.interactions import Floats, Relation, Subsets, all_subsets, orders, orders_of, zeta_columns
-from engine.sampling import States, model_at, triggers
+from engine.sampling import States, model_at
 from engine.store import Pairs
 
 BLOCK_VALUES = 1 << 16  # of one block of logical models, small enough for a core's cache
@@ -177,35 +177,34 @@ class EffectTable:
 
         kept: (E,), the pairs that the model is made of; all by default.
         """
-        by_butterfly = self.has_every_subset and states.are_all
-        triggered = np.zeros(0) if by_butterfly else self._triggered(states)
+        if not (self.has_every_subset and states.are_all):
+            # a matrix of all states and columns would take gigabytes: at 14 words each step has other effects
+            for step in range(self.n_steps):
+                own = None if kept is None else kept[self.within(step)]
+                yield slice(step, step + 1), self._model(step, states, own)[None]
+            return
         width = max(1, BLOCK_VALUES // self.width)
         for first in range(0, self.n_steps, width):
             last = min(first + width, self.n_steps)
             pairs = slice(int(self.start[first]), int(self.start[last]))
             values = self.effect[pairs] if kept is None else np.where(kept[pairs], self.effect[pairs], 0)
             block = np.zeros((self.width, last - first))
-            step = np.repeat(np.arange(last - first), np.diff(self.start[first : last + 1]))
-            block[self.column[pairs], step] = values
-            if by_butterfly:
-                below = zeta_columns(block.reshape(2, self.subsets.size, -1).transpose(1, 0, 2).copy())
-                by_and, by_or = below[:, Relation.AND], below[:, Relation.OR]
-                yield slice(first, last), (by_and + by_or[-1] - by_or[::-1]).T
-            else:
-                yield slice(first, last), (triggered @ block).T
+            step_of = np.repeat(np.arange(last - first), np.diff(self.start[first : last + 1]))
+            block[self.column[pairs], step_of] = values
+            below = zeta_columns(block.reshape(2, self.subsets.size, -1).transpose(1, 0, 2).copy())
+            by_and, by_or = below[:, Relation.AND], below[:, Relation.OR]
+            yield slice(first, last), (by_and + by_or[-1] - by_or[::-1]).T
 
     def model(self, step: int, states: States, members: NDArray[np.bool_] | None = None) -> Floats:
         """h(x_T) - b at one step: (m,); members: (2, K), what the model is made of, all by default."""
-        pairs = self.pairs(step)
-        if members is None:
-            return model_at(states.n, states.subset, pairs.relation, pairs.subset, pairs.effect)
-        inside = members.ravel()[self.column[self.within(step)]]
-        return model_at(states.n, states.subset, pairs.relation[inside], pairs.subset[inside], pairs.effect[inside])
+        return self._model(step, states, None if members is None else members.ravel()[self.column[self.within(step)]])
 
-    def _triggered(self, states: States) -> Floats:
-        """1.0 where a masked state triggers a column: (m, 2 K)."""
-        relation = np.repeat(np.array(Relation), self.subsets.size)
-        return triggers(states.subset, relation, np.tile(self.subsets, 2)).astype(np.float64)
+    def _model(self, step: int, states: States, kept: NDArray[np.bool_] | None) -> Floats:
+        """h(x_T) - b at one step: (m,); kept: which of the step's pairs the model is made of."""
+        pairs = self.pairs(step)
+        if kept is not None:
+            pairs = Pairs(pairs.relation[kept], pairs.subset[kept], pairs.effect[kept])
+        return model_at(states.n, states.subset, pairs.relation, pairs.subset, pairs.effect)
 
 
 def occurring(steps: Sequence[Pairs]) -> Subsets:
