@@ -227,7 +227,7 @@ def _following(scene: Scene) -> str:
 
 def _probe_name(state: ViewState, history: RunHistory) -> str:
     if state.probe is None:
-        return f"all {len(state.probes)} probes"
+        return f"all {len(state.probes)} probes" if len(state.probes) > 1 else "1 probe"
     part = history.probes[state.probe]
     return f"{shown(part.probe.id, 12)} → {shown(part.target.get('text', part.probe.response), 16)}"
 

@@ -122,7 +122,7 @@ def _boundary_lines(boundary: Boundary) -> str:
 def _head(evolution: Evolution, selection: Selection) -> str:
     history = evolution.history
     probe = (
-        f"all {len(history.probes)} probes"
+        (f"all {len(history.probes)} probes" if len(history.probes) > 1 else "1 probe")
         if selection.probe is None
         else f"probe {safe_text(history.probes[selection.probe].probe.id, max_length=40)}"
     )
