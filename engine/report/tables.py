@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from rich.cells import cell_len
 
 from engine.analysis.as_it_went import Said
-from engine.analysis.estimates import ENCODED, INTERVAL, EstimateView
+from engine.analysis.estimates import ENCODED, MOST_MORE, EstimateView
 from engine.analysis.evolution import Change
 from engine.analysis.findings import Finding, Holds
 from engine.analysis.history import ACCURACY, LOSSES
@@ -130,11 +130,13 @@ def estimate_table(view: EstimateView, indices: Sequence[int]) -> Table:
 
 def estimate_lines(view: EstimateView) -> list[str]:
     """What the table of an estimate means, and where its states were held out."""
-    intervals = f"{INTERVAL[0]:g} to {INTERVAL[1]:g} % of {view.replicates} replicates from resampled masked states"
     errors = ", ".join(number(value) for value in view.error)
+    intervals = (
+        f" Intervals of mean counts, of about 90 %: the spread of {view.replicates} replicates from resampled masked "
+        f"states, chance, and upwards what up to {MOST_MORE:g} times the states would likely show."
+    )
     return [
-        f"{view.held_out} masked states were held out. Intervals of mean counts: {intervals}; what the effects "
-        "that were candidates cannot show is in none of them.",
+        f"{view.held_out} masked states were held out.{intervals if view.replicates else ''}",
         f"Matching error of held-out states at step {view.step} with up to ¼, ½, ¾, all of the words: {errors}.",
     ]
 

@@ -22,6 +22,7 @@ from pathlib import Path
 
 import numpy as np
 
+from engine.analysis.estimates import interval_of, times_more
 from engine.decomposition import decompose
 from engine.decomposition.estimated import estimate, held_out_r2
 from engine.decomposition.spex import estimate_by_proxyspex, estimate_by_spex, spex_states
@@ -36,7 +37,6 @@ GAMES = ((20, 15, 400), (40, 20, 700), (64, 25, 1000))  # words, terms, masked s
 LEAST_OF_SPEX = {20: 2000, 40: 3000, 64: 3000}  # masked states
 MOST_ORDER = 3
 STRONG = 4  # times τ
-INTERVALS = ("percentiles", "around the estimate", "both together")  # that a count of replicates can have
 
 
 def salient(parts, most_order, times=1):
@@ -125,7 +125,8 @@ def against_exact(run: Path, wanted: list[int], share: float, replicates: int, s
             in_all = set.intersection(*each)
             stable += (len(in_all & real), len(in_all))
         for most, inside in covered.items() if replicates else ():
-            inside += coverage(salient(exact, most), salient(made, most), [salient(each, most) for each in again])
+            parts = [salient(each, most) for each in again]
+            inside += coverage(salient(exact, most), salient(made, most), parts, times_more([states]))
     for record, (hit, real, found) in zip(records, totals, strict=True):
         print(f"step {record.step}: recall {hit / max(real, 1):.2f}, precision {hit / max(found, 1):.2f} of {real:.0f}")
     hit, real, found = totals.sum(axis=0)
@@ -135,26 +136,23 @@ def against_exact(run: Path, wanted: list[int], share: float, replicates: int, s
     if replicates:
         print(f"of {stable[1]} estimated ones that all {replicates} replicates have, {stable[0]} are")
     for most, inside in covered.items() if replicates else ():
-        shares = ", ".join(
-            f"{name} {value:.2f}" for name, value in zip(INTERVALS, np.mean(inside, axis=0), strict=True)
+        held, width, real = np.mean(inside, axis=0)
+        print(
+            f"of {len(inside)} exact class counts of up to {most} words, {real:.1f} in the mean, the intervals hold "
+            f"{held:.2f}; they are {width:.1f} wide in the mean"
         )
-        print(f"exact class counts inside the interval, up to {most} words, {len(inside)} counts: {shares}")
 
 
-def coverage(exact, made, again):
-    """For each step after the first and each class: whether the exact count lies in each kind of INTERVALS.
+def coverage(exact, made, again, more):
+    """For each step after the first and each class: whether the interval of the count holds the exact one; its width.
 
-    A set of (relation, subset) for each step; again: such sets of each replicate.
+    A set of (relation, subset) for each step; again: such sets of each replicate. more: as of `interval_of`.
     """
     inside = []
     for step in range(1, len(exact)):
         real, own = (class_counts(part[0], part[step]) for part in (exact, made))
-        counts = np.array([class_counts(part[0], part[step]) for part in again])
-        low, high = np.percentile(counts, (5, 95), axis=0)
-        shift = own - counts.mean(axis=0)
-        kinds = ((low, high), (low + shift, high + shift))
-        kinds = (*kinds, (np.minimum(*(kind[0] for kind in kinds)), np.maximum(*(kind[1] for kind in kinds))))
-        inside += np.transpose([(np.floor(least) <= real) & (real <= np.ceil(most)) for least, most in kinds]).tolist()
+        low, high = interval_of(own, np.array([class_counts(part[0], part[step]) for part in again]), 1, more)
+        inside += np.transpose([(low <= real) & (real <= high), high - low, real]).tolist()
     return inside
 
 
