@@ -27,7 +27,7 @@ from engine.errors import SftscopeError
 from engine.extraction.masking import baseline_vector, states_of
 from engine.extraction.prefix_tree import plan_walk, tree_tokens
 from engine.extraction.scoring import COPY_FREE, STOCK, Scorer
-from engine.interactions import orders_of
+from engine.interactions import Relation, orders_of
 from engine.probes import Probe
 from engine.report.content import make_report
 from engine.report.forms import write_report
@@ -37,6 +37,8 @@ from engine.sampling import every_state, sample_states, triggers
 from engine.store import RunFolder, StepFileError
 from engine.store.step_file import USER_BLOCK, from_bytes, to_bytes
 from engine.verification.verify import verify
+from tui.change_table import arrange, build_table
+from tui.state import Sort
 
 WORDS, STATES, REPLICATES = 18, 100, 3
 
@@ -233,6 +235,28 @@ def test_intervals_lie_around_the_counts_and_an_exact_probe_has_none(history):
     assert history.probes[2].replicates == ()
 
 
+@pytest.mark.parametrize("trajectory", [False, True])
+def test_support_counts_the_replicates_with_the_same_class(history, trajectory):
+    evolution, selection = Evolution(history), Selection(4, trajectory=trajectory)
+    again = [Evolution(history.replicate(number)) for number in range(REPLICATES)]
+    rows = changes(evolution, selection).rows
+    for row in rows:
+        p, relation, agree = history.probe_index(row.probe), int(row.relation == "OR"), 0
+        for each in again:
+            place = each.history.probes[p].table.place(row.subset)
+            sets = each.partition(p, 4, trajectory=trajectory)
+            agree += place is not None and bool(sets[row.change][relation, place])
+        assert row.support == (agree if p < 2 else None)
+    assert {row.support for row in rows} >= {None, REPLICATES}
+    if not trajectory:
+        table = build_table(evolution, selection)
+        known = {(row.probe, row.relation, row.subset): row.support for row in rows}
+        for i in range(table.subset.size):
+            key = history.probes[int(table.probe[i])].probe.id, Relation(int(table.relation[i])).name
+            assert int(table.support[i]) == (-1 if (own := known[*key, int(table.subset[i])]) is None else own)
+        assert arrange(table, Sort.STRENGTH, "rep:0-2").size == sum(row.support in (0, 1, 2) for row in rows)
+
+
 def test_a_run_beside_itself_is_the_same(history):
     evolution = Evolution(history)
     diff = compare_steps(evolution, 4, evolution, 4, [(p, p) for p in range(3)])
@@ -301,6 +325,8 @@ async def test_the_explorer_carries_the_label_in_every_view(sampled):
             assert "ESTIMATED" in screen_text(pilot)
         await press(pilot, "1")
         assert "ESTIMATED, R²" in screen_text(pilot)
+        await press(pilot, "2")
+        assert f"of {REPLICATES} " in screen_text(pilot)
         await press(pilot, "8", *"wwwwwwwwwwwwwwww")  # every dataset of a sampled step
         await press(pilot, "5", "space")  # a masked state that was not scored
         assert "2 of 3 words in" in screen_text(pilot)

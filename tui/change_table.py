@@ -26,7 +26,8 @@ Identity = tuple[int, int, int]  # probe, relation, subset
 class ChangeTable:
     """Every interaction of the three classes between two steps; all columns are (R,).
 
-    change: index into CHANGES. step, base_step: the two steps' numbers.
+    change: index into CHANGES. step, base_step: the two steps' numbers. support: in how many of the `replicates` of
+    an estimate the row is in its class, -1 where there are none.
     """
 
     probes: Sequence[ProbeHistory]
@@ -39,6 +40,8 @@ class ChangeTable:
     order: Ints
     effect_base: Floats
     effect_now: Floats
+    support: Ints
+    replicates: int
 
     @property
     def counts(self) -> Mapping[Change, int]:
@@ -77,10 +80,13 @@ def build_table(evolution: Evolution, selection: Selection) -> ChangeTable:
         at_base, at_now = part.table.at(selection.base), part.table.at(selection.now)
         for number, members in enumerate(evolution.partition(p, selection.now, selection.base).values()):
             relations, places = np.nonzero(members)
+            subsets = part.table.subsets[places]
+            agree = evolution.support(p, CHANGES[number], relations, subsets, selection.now, selection.base)
             filled = np.full_like(places, p), np.full_like(places, number)
-            parts.append((*filled, relations, part.table.subsets[places], part.table.orders[places]))
+            support = np.full_like(places, -1) if agree is None else agree
+            parts.append((*filled, relations, subsets, part.table.orders[places], support))
             effects.append((at_base[members], at_now[members]))
-    probe, change, relation, subset, order = (np.concatenate(column) for column in zip(*parts, strict=True))
+    probe, change, relation, subset, order, support = (np.concatenate(column) for column in zip(*parts, strict=True))
     base, now = (np.concatenate(column) for column in zip(*effects, strict=True))
     return ChangeTable(
         history.probes,
@@ -93,6 +99,8 @@ def build_table(evolution: Evolution, selection: Selection) -> ChangeTable:
         order,
         base,
         now,
+        support,
+        history.n_replicates,
     )
 
 
@@ -140,8 +148,9 @@ def _term_matches(table: ChangeTable, term: str) -> NDArray[np.bool_]:
         return standing > 0 if term == ">0" else standing < 0
     name, _, value = term.partition(":")
     low, _, high = value.partition("-")
-    if name == "order" and low.isdecimal() and (high or low).isdecimal():
-        return (table.order >= int(low)) & (table.order <= int(high or low))
+    if name in ("order", "rep") and low.isdecimal() and (high or low).isdecimal():
+        column = table.order if name == "order" else table.support
+        return (column >= int(low)) & (column <= int(high or low))
     if name == "probe" and value:
         named = [value.casefold() in shown(part.probe.id).casefold() for part in table.probes]
         return np.array(named, dtype=bool)[table.probe]

@@ -13,7 +13,7 @@ README has what came of it at other sizes.
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -80,7 +80,7 @@ def estimate_view(evolution: Evolution, selection: Selection) -> EstimateView | 
         r2_mean=_mean(r2),
         r2_least=[float(np.min(column[~np.isnan(column)], initial=np.inf)) for column in r2.T],
         error=_mean(np.array([_errors(part, selection.now) for part in chosen])),
-        replicates=n_replicates(history),
+        replicates=history.n_replicates,
         intervals=count_intervals(evolution, selection),
     )
 
@@ -112,18 +112,12 @@ def held_out_r2(part: ProbeHistory) -> Floats:
     return result
 
 
-def n_replicates(history: RunHistory) -> int:
-    """B, 0 where nothing is estimated."""
-    return max((len(part.replicates) for part in history.probes), default=0)
-
-
 def count_intervals(evolution: Evolution, selection: Selection) -> dict[str, list[Interval]]:
     """Of each class and of all that is encoded: the interval of the mean count of a probe, at every step."""
     history, probes = evolution.history, selection.probes_of(evolution)
-    replicates = [Evolution(_replicate(history, b), evolution.rule) for b in range(n_replicates(history))]
-    if not replicates:
+    if not evolution.replicates:
         return {}
-    own, *others = (_mean_counts(each, selection) for each in (evolution, *replicates))
+    own, *others = (_mean_counts(each, selection) for each in (evolution, *evolution.replicates))
     more = times_more([history.probes[p].states for p in probes])
     intervals = {}
     for name, count in own.items():
@@ -159,12 +153,6 @@ def _mean_counts(evolution: Evolution, selection: Selection) -> dict[str, Floats
     parts = [class_sums(evolution, p, selection.base, trajectory=selection.trajectory) for p in probes]
     of_classes = {change.value: np.mean([part[change].count for part in parts], axis=0) for change in Change}
     return {ENCODED: evolution.counts()[list(probes)].mean(axis=0), **of_classes}
-
-
-def _replicate(history: RunHistory, number: int) -> RunHistory:
-    """The run as one replicate has it; what is not estimated is the same in all."""
-    probes = tuple(replace(part, table=part.replicates[number]) if part.replicates else part for part in history.probes)
-    return replace(history, probes=probes, placebos=())
 
 
 def _errors(part: ProbeHistory, step: int) -> Floats:

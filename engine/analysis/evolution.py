@@ -12,6 +12,7 @@ An interaction's identity is (relation, subset) within a probe; sets are boolean
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import cached_property
 from typing import overload
 
 import numpy as np
@@ -21,7 +22,7 @@ from engine.analysis.effect_table import EffectTable
 from engine.analysis.history import RunHistory
 from engine.analysis.noise import noise_floor
 from engine.analysis.thresholds import ThresholdRule, thresholds
-from engine.interactions import Floats
+from engine.interactions import Floats, Subsets
 
 Sets = NDArray[np.bool_]
 EARLY, LATE = "emerged early", "emerged late"
@@ -79,6 +80,12 @@ class Evolution:
         object.__setattr__(self, "tau", thresholds(self.history, self.rule))
         object.__setattr__(self, "floor", tuple(noise_floor(part.noise, part.table.orders) for part in probes))
 
+    @cached_property
+    def replicates(self) -> tuple["Evolution", ...]:
+        """The same rule on the run as each replicate of its estimates has it; none where nothing is estimated."""
+        history = self.history
+        return tuple(Evolution(history.replicate(number), self.rule) for number in range(history.n_replicates))
+
     def kept(self, probe: int) -> NDArray[np.bool_]:
         """Which pairs of the probe's effect table are encoded: (E,)."""
         if probe not in self._kept:
@@ -98,6 +105,15 @@ class Evolution:
     def omega(self, probe: int, now: int) -> Sets:
         """Ω of one probe at one step index: (2, K)."""
         return self.encodes(probe, now, self.history.probes[probe].table, now)
+
+    def encodes_each(self, probe: int, now: int, relation: NDArray[np.int64], subset: Subsets) -> Sets:
+        """Which of these interactions (R,) of a probe are in Ω at the step index `now`: (R,)."""
+        table = self.history.probes[probe].table
+        place = np.minimum(np.searchsorted(table.subsets, subset), table.subsets.size - 1)
+        within = table.within(now)
+        encoded = table.column[within][self.kept(probe)[within]]
+        found: Sets = (table.subsets[place] == subset) & np.isin(relation * table.subsets.size + place, encoded)
+        return found
 
     def encodes(self, probe: int, now: int, table: EffectTable, step: int = 0) -> Sets:
         """Ω that a step of another table would have in place of that of the step index `now`: (2, K) as there."""
@@ -130,6 +146,34 @@ class Evolution:
             between = range(min(base, now), max(base, now) + 1)
             kept = np.logical_and.reduce([self.omega(probe, step) for step in between])
         return partition(self.omega(probe, base), self.omega(probe, now), kept)
+
+    def support(
+        self,
+        probe: int,
+        change: Change,
+        relation: NDArray[np.int64],
+        subset: Subsets,
+        now: int,
+        base: int = 0,
+        *,
+        trajectory: bool = False,
+    ) -> NDArray[np.int64] | None:
+        """Of each of these interactions (R,): in how many replicates of the probe's estimates it is in this class.
+
+        What most replicates find does not hang on a few masked states. None without replicates.
+        """
+        if not self.history.probes[probe].replicates:
+            return None
+        count = np.zeros(len(subset), dtype=np.int64)
+        between = range(min(base, now), max(base, now) + 1)
+        for replicate in self.replicates:
+            encoded = {
+                step: replicate.encodes_each(probe, step, relation, subset)
+                for step in (between if trajectory else (base, now))
+            }
+            kept = np.logical_and.reduce(list(encoded.values()))
+            count += partition(encoded[base], encoded[now], kept)[change]
+        return count
 
     def effects_of(self, probe: int, change: Change, now: int, base: int = 0) -> Floats:
         """The effects that stand for a class: of the base step for removed, of the present step otherwise."""

@@ -144,6 +144,16 @@ class RunHistory:
             placebos=(),
         )
 
+    @property
+    def n_replicates(self) -> int:
+        """B, 0 where nothing is estimated."""
+        return max((len(part.replicates) for part in self.probes), default=0)
+
+    def replicate(self, number: int) -> "RunHistory":
+        """The run as one replicate has it; what is not estimated is the same in all."""
+        probes = [replace(part, table=part.replicates[number]) if part.replicates else part for part in self.probes]
+        return replace(self, probes=tuple(probes), placebos=())
+
     def index_of(self, step: int) -> int:
         """Position of `step` in `steps`; SftscopeError where it was not extracted."""
         found = np.flatnonzero(self.steps == step)

@@ -77,7 +77,10 @@ class Trends:
 
 @dataclass(frozen=True)
 class ChangeRow:
-    """One interaction of the set diff between the base step and the present one."""
+    """One interaction of the set diff between the base step and the present one.
+
+    support: in how many replicates of an estimate it is in this class; None where it is not estimated.
+    """
 
     probe: str
     change: Change
@@ -88,6 +91,7 @@ class ChangeRow:
     effect_base: float
     effect_now: float
     series: tuple[float, ...]
+    support: int | None = None
 
     @property
     def delta(self) -> float:
@@ -187,11 +191,12 @@ def changes(evolution: Evolution, selection: Selection) -> Changes:
     rows = []
     for p in selection.probes_of(evolution):
         probe = history.probes[p]
-        for change, members in evolution.partition(
-            p, selection.now, selection.base, trajectory=selection.trajectory
-        ).items():
-            for relation, place in np.argwhere(members).tolist():
-                subset = int(probe.table.subsets[place])
+        steps, trajectory = (selection.now, selection.base), selection.trajectory
+        for change, members in evolution.partition(p, *steps, trajectory=trajectory).items():
+            relations, places = np.nonzero(members)
+            subsets = probe.table.subsets[places]
+            support = evolution.support(p, change, relations, subsets, *steps, trajectory=trajectory)
+            for row, (relation, subset) in enumerate(zip(relations.tolist(), subsets.tolist(), strict=True)):
                 series = probe.table.series(relation, subset)
                 rows.append(
                     ChangeRow(
@@ -204,6 +209,7 @@ def changes(evolution: Evolution, selection: Selection) -> Changes:
                         effect_base=float(series[selection.base]),
                         effect_now=float(series[selection.now]),
                         series=tuple(series.tolist()),
+                        support=None if support is None else int(support[row]),
                     )
                 )
     rows.sort(key=_strongest_first)

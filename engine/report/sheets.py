@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from engine.analysis.evolution import Change, Evolution
 from engine.analysis.history import ACCURACY
 from engine.analysis.masked_states import masked_state, matching
+from engine.analysis.metrics import NAN
 from engine.analysis.run_pairs import SIDES, RunDiff
 from engine.analysis.views import Selection, backbone, changes, orders_view, to_json, to_plain, trends
 from engine.errors import SftscopeError
@@ -183,6 +184,7 @@ def _changes(evolution: Evolution, selection: Selection, keep: Kept | None) -> S
     if keep is not None:
         known = {(row.probe, row.relation, row.subset): row for row in rows}
         rows = [known[key] for key in keep if key in known]
+    estimated = any(row.support is not None for row in rows)
     values = [
         (
             row.change.value,
@@ -193,10 +195,12 @@ def _changes(evolution: Evolution, selection: Selection, keep: Kept | None) -> S
             row.effect_base,
             row.effect_now,
             row.delta,
+            *((NAN if row.support is None else row.support,) if estimated else ()),
         )
         for row in rows
     ]
-    headers = ("change", "relation", "order", "probe", "words", "effect at base", "effect now", "delta")
+    support = ("replicates",) if estimated else ()
+    headers = ("change", "relation", "order", "probe", "words", "effect at base", "effect now", "delta", *support)
     counts = ", ".join(f"{count} {change.value}" for change, count in diff.counts.items())
     return Sheet(f"Changes: {_between(evolution, selection)}", headers, values, (counts,))
 

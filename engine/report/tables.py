@@ -142,9 +142,10 @@ def estimate_lines(view: EstimateView) -> list[str]:
 
 
 def changes_table(rows: Sequence[ChangeRow], base_step: int, step: int, *, with_probe: bool = True) -> Table:
-    """Interactions with their words, effects at both steps, and what became of them."""
+    """Interactions with their words, effects at both steps, and what became of them; of estimates, who agrees."""
     probe = ("probe",) if with_probe else ()
-    headers = ("change", "relation", "order", f"effect {base_step}", f"effect {step}", *probe, "words")
+    support = ("replicates",) if any(row.support is not None for row in rows) else ()
+    headers = ("change", "relation", "order", f"effect {base_step}", f"effect {step}", *support, *probe, "words")
     cells = [
         (
             f"{GLYPHS[row.change]} {row.change.value}",
@@ -152,12 +153,14 @@ def changes_table(rows: Sequence[ChangeRow], base_step: int, step: int, *, with_
             str(row.order),
             signed(row.effect_base),
             signed(row.effect_now),
+            *((UNDEFINED if row.support is None else str(row.support),) if support else ()),
             *((safe_text(row.probe, max_length=24),) if with_probe else ()),
             " · ".join(row.words),
         )
         for row in rows
     ]
-    return Table(headers, cells, frozenset([0, 1, 5, 6] if with_probe else [0, 1, 5]))
+    last = len(headers) - 1
+    return Table(headers, cells, frozenset([0, 1, last, *([last - 1] if with_probe else [])]))
 
 
 def orders_table(orders: Orders) -> Table:

@@ -17,6 +17,7 @@ from tui.widgets.lines import Piece, fit, line
 from tui.widgets.sparkline import signed_line
 
 _EFFECT = 7
+_SUPPORT = 6
 _DELTA_FROM = 96  # columns of the pane from which Δ has its own column
 
 
@@ -55,6 +56,7 @@ class ChangesPane(Pane[ChangesSlice]):
             (4, Sort.ORDER),
             (columns.probe + 1 if columns.probe else 0, Sort.WORDS),
             (columns.words, Sort.WORDS),
+            (columns.support, Sort.STRENGTH),
             (_EFFECT, Sort.STRENGTH),
             (_EFFECT, Sort.NOW),
             (columns.delta, Sort.DELTA),
@@ -87,6 +89,7 @@ class ChangesPane(Pane[ChangesSlice]):
             listed = f"{slice.rows.size} of {slice.table.subset.size} with {slice.filter!r}, by {slice.sort.value}"
         heads = "   rel ord " + (fit("probe", columns.probe) + " " if columns.probe else "")
         heads += fit(shown(listed), columns.words)
+        heads += fit(f"of {slice.table.replicates}", columns.support, right=True) if columns.support else ""
         for step in (slice.table.base_step, slice.table.step):
             named = f"at {step}"
             heads += fit(named if len(named) < _EFFECT else str(step), _EFFECT, right=True)
@@ -109,6 +112,7 @@ class ChangesPane(Pane[ChangesSlice]):
             pieces.append((fit(name, columns.probe) + " ", self.look.inks.muted))
         pieces += [
             (fit(" · ".join(table.words(row)), columns.words), Style()),
+            (self._support(table, row, columns.support), self.look.inks.muted),
             (fit(signed(before), _EFFECT, right=True), self.look.inks.muted),
             (fit(signed(now), _EFFECT, right=True), style),
         ]
@@ -118,6 +122,11 @@ class ChangesPane(Pane[ChangesSlice]):
         base = Style(reverse=True) if position == slice.cursor else None
         return line(pieces, width, base)
 
+    def _support(self, table: ChangeTable, row: int, width: int) -> str:
+        """How many replicates agree, where any is an estimate."""
+        known = table.support[row] >= 0
+        return fit(str(int(table.support[row])) if known else "", width, right=True) if width else ""
+
 
 @dataclass(frozen=True)
 class _Columns:
@@ -125,6 +134,7 @@ class _Columns:
 
     probe: int
     words: int
+    support: int
     delta: int
     line: int
 
@@ -135,7 +145,8 @@ class _Columns:
             probe = min(max([5, *(cell_len(shown(part.probe.id)) for part in slice.table.probes[:200])]), 10)
         delta = _EFFECT if width >= _DELTA_FROM else 0
         drawn = min(max(width // 5, 8), 32) if width >= 76 else 8
-        words = width - 11 - (probe + 1 if probe else 0) - 2 * _EFFECT - delta - drawn - 3
+        support = _SUPPORT if slice.table.replicates else 0
+        words = width - 11 - (probe + 1 if probe else 0) - support - 2 * _EFFECT - delta - drawn - 3
         if words < 10:
             words, drawn = words + drawn + 2, 0
-        return cls(probe, max(words, 0), delta, drawn)
+        return cls(probe, max(words, 0), support, delta, drawn)

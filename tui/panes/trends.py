@@ -23,7 +23,7 @@ _ESSENTIAL = 3  # rows of the classes' charts, where there is room for no more
 _ROOMY = 18  # lines from which on there are as many as fit
 _SPLIT_BELOW = 72  # columns below which the run's own curves take two rows, where there is height
 _FIELDS = (
-    ("count", "count", "count_mean", plain),
+    ("count", "n", "count_mean", plain),
     ("strength", "Σ|I|", "strength_mean", plain),
     ("ρ", "ρ", "generalizable_mean", plain),
     ("uncancelled", "γu", "uncancelled_mean", plain),
@@ -54,7 +54,12 @@ class TrendsSlice:
     def interval(self, name: str) -> str:
         """The interval of a count at the present step; empty without replicates."""
         spans = self.estimate.intervals.get(name, []) if self.estimate else []
-        return f" {plain(spans[self.now][0])}–{plain(spans[self.now][1])}" if self.now < len(spans) else ""
+        return f" {_two_places(spans[self.now][0])}–{_two_places(spans[self.now][1])}" if self.now < len(spans) else ""
+
+
+def _two_places(value: float) -> str:
+    """Of the end of an interval: one decimal below ten, none from there on."""
+    return f"{value:.1f}" if round(value, 1) < 10 else f"{value:.0f}"
 
 
 @dataclass(frozen=True)
