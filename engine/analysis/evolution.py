@@ -111,8 +111,12 @@ class Evolution:
         table = self.history.probes[probe].table
         place = np.minimum(np.searchsorted(table.subsets, subset), table.subsets.size - 1)
         within = table.within(now)
-        encoded = table.column[within][self.kept(probe)[within]]
-        found: Sets = (table.subsets[place] == subset) & np.isin(relation * table.subsets.size + place, encoded)
+        encoded = table.column[within][self.kept(probe)[within]]  # sorted, as the step's pairs are
+        if not encoded.size:
+            return np.zeros(len(subset), dtype=bool)
+        column = relation * table.subsets.size + place
+        at = np.minimum(np.searchsorted(encoded, column), encoded.size - 1)
+        found: Sets = (table.subsets[place] == subset) & (encoded[at] == column)
         return found
 
     def encodes(self, probe: int, now: int, table: EffectTable, step: int = 0) -> Sets:
