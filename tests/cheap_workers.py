@@ -11,6 +11,7 @@ import os
 import random
 import shutil
 import signal
+import sys
 import time
 import traceback
 from collections import Counter
@@ -126,7 +127,7 @@ class Found:
     failed: int = 0  # workers that ended with an error
     lost: int = 0  # step files that are not there
     wrong: int = 0  # that differ from those of a single process
-    left_over: int = 0  # files that nobody needs
+    left_over: int = 0  # files that nobody needs, and that a later command does not sweep
     expired: int = 0  # claims that ran out, and were put away
     blocks_again: int = 0
     steps_again: int = 0
@@ -139,6 +140,7 @@ class Chaos:
 
     def __init__(self, folder: Path, seed: int) -> None:
         self.folder, self.draw, self.found = folder, random.Random(seed), Found()
+        claims.EXPIRES, claims._REFRESH = EXPIRES, REFRESH  # of the forked processes too
         whole = cheap_work(folder / "whole", PROBES)
         for step in range(STEPS):
             make_step(whole, step)
@@ -194,7 +196,6 @@ class Chaos:
             return pid
         code = 1
         try:
-            claims.EXPIRES, claims._REFRESH = EXPIRES, REFRESH
             _skew_clocks(skew)
             _tell_events(run.path / "events")
             work_as((number, WORKERS), cheap_work(run.path, PROBES, busy=0.008), STEPS, poll=0.02)
@@ -218,8 +219,16 @@ class Chaos:
         found, there = self.found, set(run.steps())
         found.lost += len(set(self.whole) - there)
         found.wrong += sum(run.step_file(step).read_bytes() != self.whole[step] for step in there)
-        files = [file for file in run.path.rglob("*") if file.is_file() and file.suffix != ".json"]
-        found.left_over += len(files) - len(there) - (run.path / "events").exists()
+        needed = {run.path / "events", *(run.step_file(step) for step in there)}
+        if _files(run) - needed:
+            time.sleep(EXPIRES)
+            run.sweep()  # as the next `extract` begins: a kill may come between a result and what it makes useless
+            for step in there:
+                run.drop_draft(step)
+                run.drop_blocks(step)
+        for file in _files(run) - needed:
+            print(f"left over: {file.relative_to(run.path)}: {file.read_bytes()[:80]!r}", file=sys.stderr)
+            found.left_over += 1
         for event, times in events.items():
             kind, _, what = event.partition(" ")
             expired = events[f"expired {what}"]
@@ -229,6 +238,10 @@ class Chaos:
             found.blocks_again += (times - 1) * (kind == "block")
             found.steps_again += (times - 1) * (kind == "file")
             found.unexplained += max(times - 1 - expired, 0)
+
+
+def _files(run: RunFolder) -> set[Path]:
+    return {file for file in run.path.rglob("*") if file.is_file() and file.suffix != ".json"}
 
 
 def _tell_events(file: Path) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from engine.store import RunFolder, claims
+from engine.store.atomic import process_name
 from engine.store.claims import claimed, claimed_in_turn, sweep_claims
 
 HOLDER = """
@@ -99,6 +100,38 @@ def test_sweeping_removes_the_claims_of_yesterday_only(tmp_path: Path) -> None:
     assert sweep_claims(tmp_path) == 0
     os.utime(file, (0, 0))
     assert sweep_claims(tmp_path) == 1
+
+
+def test_sweeping_removes_what_a_kill_left_between_two_operations(tmp_path: Path) -> None:
+    """A claim that was made and not signed; one of a living process that a dead one was putting away."""
+    unsigned = tmp_path / ".sftscope-claim-a"
+    unsigned.touch()
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    host = process_name().partition("-")[0]
+    aside = tmp_path / f".sftscope-claim-step-3-{host}-{dead.pid}-0123abcd-over"
+    aside.write_text(f"{process_name()}-abcd")
+    living = tmp_path / f".sftscope-claim-step-4-{process_name()}-0123abcd-over"
+    living.write_text(f"{process_name()}-abcd")
+    assert sweep_claims(tmp_path) == 1
+    assert sorted(tmp_path.iterdir()) == [unsigned, living]
+    minutes_ago = time.time() - claims.EXPIRES - 1
+    os.utime(unsigned, (minutes_ago, minutes_ago))
+    os.utime(living, (minutes_ago, minutes_ago))
+    assert sweep_claims(tmp_path) == 1
+    assert list(tmp_path.iterdir()) == [living]
+
+
+@pytest.mark.parametrize("put_back", [False, True])
+def test_a_claim_is_put_away_under_a_name_that_tells_who_did(tmp_path, monkeypatch, put_back) -> None:
+    claim, names = tmp_path / ".sftscope-claim-step-3", []
+    claim.write_text("0badhost-12-abcd")
+    stamp, rename = claims._stamp(claim), Path.rename
+    monkeypatch.setattr(Path, "rename", lambda self, other: names.append(other) or rename(self, other))
+    claims._put_away(claim, (0, 0) if put_back else stamp)
+    assert claims._putter(names[0]) == process_name()
+    assert claims._putter(claim) == ""
+    assert list(tmp_path.iterdir()) == [claim] * put_back
 
 
 def test_a_claim_is_kept_fresh_while_work_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

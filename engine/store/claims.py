@@ -26,6 +26,7 @@ EXPIRES = 180.0  # seconds without a sign of life
 _REFRESH = 20.0
 _POLL = 0.5
 _PREFIX = ".sftscope-claim-"
+_OVER = "-over"  # how the name of a claim ends that is being put away
 _STALE_SECONDS = 24 * 3600  # by the clock of the file system; only for sweeping, so that no clock is this wrong
 _MOST_SEEN = 4096
 
@@ -75,14 +76,18 @@ def claimed_in_turn(folder: Path, name: str, waiting: Callable[[], None] = lambd
 
 
 def sweep_claims(folder: Path) -> int:
-    """Remove the claims of processes of this host that have ended, and those of a day ago; returns how many."""
+    """Remove the claims of processes of this host that have ended, and those of a day ago; returns how many.
+
+    And what a kill leaves in between: a claim without a name in it, and one that was being put away.
+    """
     swept = 0
     claims = list(folder.glob(f"{_PREFIX}*"))
     now = folder_time(folder) if claims else None
     for file in claims:
         with contextlib.suppress(OSError):
-            is_old = now is not None and now - file.stat().st_mtime > _STALE_SECONDS
-            if is_old or is_dead(_owner(file)):
+            owner = _owner(file)
+            age = 0.0 if now is None else now - file.stat().st_mtime
+            if age > (_STALE_SECONDS if owner else EXPIRES) or is_dead(owner) or is_dead(_putter(file)):
                 file.unlink()
                 swept += 1
     return swept
@@ -131,13 +136,19 @@ def _sign(descriptor: int, owner: str) -> bool:
 
 def _put_away(file: Path, over: _Stamp) -> None:
     """Remove a claim that is over; one that another process has made in the meantime is put back."""
-    aside = file.with_name(f"{file.name}-{secrets.token_hex(4)}-over")
+    aside = file.with_name(f"{file.name}-{process_name()}-{secrets.token_hex(4)}{_OVER}")
     with contextlib.suppress(OSError):
         file.rename(aside)
         with contextlib.suppress(OSError):
             if _stamp(aside) != over:
                 file.hardlink_to(aside)
         aside.unlink()
+
+
+def _putter(file: Path) -> str:
+    """The process that was putting this claim away; empty for one that is in its place."""
+    parts = file.name.removesuffix(_OVER).rsplit("-", 3)  # claim, host, process, token
+    return "-".join(parts[1:3]) if file.name.endswith(_OVER) else ""
 
 
 def _over(file: Path) -> _Stamp | None:
