@@ -133,7 +133,8 @@ def estimate_lines(view: EstimateView) -> list[str]:
     errors = ", ".join(number(value) for value in view.error)
     intervals = (
         f" Intervals of mean counts, of about 90 %: the spread of {view.replicates} replicates from resampled masked "
-        f"states, chance, and upwards what up to {MOST_MORE:g} times the states would likely show."
+        f"states, chance, and upwards what up to {MOST_MORE:g} times the states would likely show. Beside an "
+        "interaction: how many of the replicates agree on its class."
     )
     return [
         f"{view.held_out} masked states were held out.{intervals if view.replicates else ''}",
