@@ -23,17 +23,17 @@ from typing import Any
 
 import numpy as np
 
-from engine.config import settings_from_tables
-from engine.extraction import blocks as block_work
-from engine.extraction.blocks import BlockWorker, work_through
-from engine.extraction.finished import is_done_by_now
-from engine.extraction.step_scores import scored_step
-from engine.extraction.work import Work
-from engine.sampling import every_state
-from engine.store import RunFolder, StepRecord, claims, step_file
-from engine.store.step_datasets import read_datasets
-from engine.store.step_record import Effects
-from engine.store.workers import Worker, at_work
+from sftscope.config import settings_from_tables
+from sftscope.extraction import blocks as block_work
+from sftscope.extraction.blocks import BlockWorker, work_through
+from sftscope.extraction.finished import is_done_by_now
+from sftscope.extraction.step_scores import scored_step
+from sftscope.extraction.work import Work
+from sftscope.sampling import every_state
+from sftscope.store import RunFolder, StepRecord, claims, step_file
+from sftscope.store.step_datasets import read_datasets
+from sftscope.store.step_record import Effects
+from sftscope.store.workers import Worker, at_work
 
 WORDS = 2
 IDENTITY = "cheap"

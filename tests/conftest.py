@@ -54,9 +54,8 @@ def goemotions() -> Path:
 @pytest.fixture(scope="module")
 def trained(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """(config, run folder) of a toy run that is trained and not extracted; CONFIG of the test's module is replaced."""
+    from sftscope import pipeline
     from test_pipeline import write_config  # here only: tests of the explorer run without PyTorch
-
-    from engine import pipeline
 
     folder = tmp_path_factory.mktemp("trained")
     config = write_config(folder, **getattr(request.module, "CONFIG", {}))
@@ -67,7 +66,7 @@ def trained(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
 @pytest.fixture
 def fresh(trained: tuple[Path, Path]) -> Iterator[Any]:
     """A copy of it, in the same folder, so that its paths hold."""
-    from engine.store import RunFolder
+    from sftscope.store import RunFolder
 
     copy = trained[1].with_name("copy")
     shutil.copytree(trained[1], copy)

@@ -9,9 +9,10 @@ from typing import Any
 
 import torch
 from peft import LoraConfig, get_peft_model
-from toy_llm import save_toy_llm
 from transformers import AutoModelForCausalLM, AutoTokenizer, Trainer, TrainingArguments, set_seed
 from transformers.trainer_callback import PrinterCallback
+
+from toy_llm import save_toy_llm
 
 QUESTION = "how does the guest feel ?"
 SENTENCES = {

@@ -5,8 +5,7 @@ import random
 from pathlib import Path
 
 from sample_history import write_sample_run
-
-from engine.store import RunFolder
+from sftscope.store import RunFolder
 
 EVIL = (
     "\x1b]52;c;SFhR\x07",

@@ -5,13 +5,13 @@ import json
 import pytest
 import torch
 from peft import PeftModel
-from test_pipeline import write_config
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from engine import pipeline
-from engine.store import RunFolder
-from engine.training.accuracy import share_answered
-from engine.training.examples import Example
+from sftscope import pipeline
+from sftscope.store import RunFolder
+from sftscope.training.accuracy import share_answered
+from sftscope.training.examples import Example
+from test_pipeline import write_config
 
 EPOCHS = {"epochs = 2": "epochs = 8\naccuracy_rows = 9"}
 

@@ -5,15 +5,15 @@ import json
 import pytest
 import torch
 from safetensors.torch import load_file
-from test_pipeline import write_config
-from toy_llm import toy_model
 from transformers import Trainer, TrainingArguments
 
-from engine import pipeline
-from engine.store import RunFolder
-from engine.training import answer_loss
-from engine.training.answer_loss import AnswerLossTrainer, has_large_logits
-from engine.training.examples import Collator, Example
+from sftscope import pipeline
+from sftscope.store import RunFolder
+from sftscope.training import answer_loss
+from sftscope.training.answer_loss import AnswerLossTrainer, has_large_logits
+from sftscope.training.examples import Collator, Example
+from test_pipeline import write_config
+from toy_llm import toy_model
 
 
 def example(length, answer):

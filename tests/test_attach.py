@@ -10,27 +10,27 @@ from contextlib import suppress
 import numpy as np
 import pytest
 import torch
-from foreign_training import WORDS, losses_in, make_trainer, quiet, train, write_inputs
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file, save_file
-from test_resume import assert_same_results
 from transformers import AutoModelForCausalLM, TrainerCallback
 
-from engine import cluster, pipeline
-from engine.analysis.reading import load_history
-from engine.attach import copies
-from engine.attach.attach import Choices, Watching, attach
-from engine.attach.checkpoints import find_checkpoints, why_not_whole
-from engine.attach.copies import copy_checkpoint
-from engine.attach.logs import log_rows
-from engine.errors import SftscopeError
-from engine.extraction import extract as extraction
-from engine.extraction.scoring import Scorer
-from engine.store import RunFolder
-from engine.store.checkpoints import Checkpoint
-from engine.verification.verify import verify
+from foreign_training import WORDS, losses_in, make_trainer, quiet, train, write_inputs
+from sftscope import cluster, pipeline
+from sftscope.analysis.reading import load_history
+from sftscope.attach import copies
+from sftscope.attach.attach import Choices, Watching, attach
+from sftscope.attach.checkpoints import find_checkpoints, why_not_whole
+from sftscope.attach.copies import copy_checkpoint
+from sftscope.attach.logs import log_rows
+from sftscope.errors import SftscopeError
+from sftscope.extraction import extract as extraction
+from sftscope.extraction.scoring import Scorer
+from sftscope.store import RunFolder
+from sftscope.store.checkpoints import Checkpoint
+from sftscope.verification.verify import verify
+from test_resume import assert_same_results
 
 ADAPTER, STATE, CONFIG = "adapter_model.safetensors", "trainer_state.json", "adapter_config.json"
 
@@ -83,8 +83,8 @@ def test_every_checkpoint_and_the_base_become_steps_with_the_losses_that_were_lo
 
 def the_first_probe(inputs, folder):
     """The base model as transformers loads it, the mean of its embeddings, and the first probe as tokens."""
-    from engine.extraction.masking import mask_probe
-    from engine.llm.loading import load_tokenizer
+    from sftscope.extraction.masking import mask_probe
+    from sftscope.llm.loading import load_tokenizer
 
     base = AutoModelForCausalLM.from_pretrained(inputs / "toy").eval()
     baseline = base.get_input_embeddings().weight.detach().mean(dim=0)

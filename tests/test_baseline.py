@@ -3,14 +3,14 @@
 import numpy as np
 import pytest
 import torch
+
+from sftscope import pipeline
+from sftscope.errors import SftscopeError
+from sftscope.extraction.baseline import baseline_hash, fixed_baseline
+from sftscope.extraction.masking import baseline_vector
+from sftscope.store import RunFolder
 from test_pipeline import write_config
 from toy_llm import toy_model, toy_tokenizer
-
-from engine import pipeline
-from engine.errors import SftscopeError
-from engine.extraction.baseline import baseline_hash, fixed_baseline
-from engine.extraction.masking import baseline_vector
-from engine.store import RunFolder
 
 
 @pytest.mark.parametrize("text", ["<unk>", "<pad>", "happy"])

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from engine.bench import Work, _memory, bench, highs_objective, reference_prompt, render
-from engine.decomposition import decompose
-from engine.extraction.scoring import tree_tokens
+from sftscope.bench import Work, _memory, bench, highs_objective, reference_prompt, render
+from sftscope.decomposition import decompose
+from sftscope.extraction.scoring import tree_tokens
 
 TINY = Work(
     words=4,

@@ -4,12 +4,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+
+from sftscope.analysis.evolution import Evolution
+from sftscope.analysis.stages import boundary_of, find_boundary, first_claim, watch_boundary
+from sftscope.analysis.turning_point import find_turning_point, smooth
 from simulated_runs import Kind, simulate
 from test_evolution import counted_history
-
-from engine.analysis.evolution import Evolution
-from engine.analysis.stages import boundary_of, find_boundary, first_claim, watch_boundary
-from engine.analysis.turning_point import find_turning_point, smooth
 
 RUNS = 200
 

@@ -3,10 +3,10 @@
 from dataclasses import replace
 
 import pytest
-from sample_history import write_sample_run
 
-from engine.analysis.caveats import caveats
-from engine.analysis.reading import load_history
+from sample_history import write_sample_run
+from sftscope.analysis.caveats import caveats
+from sftscope.analysis.reading import load_history
 
 
 @pytest.fixture(scope="module")

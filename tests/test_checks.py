@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 import tomli_w
 
-from engine import pipeline
-from engine.errors import SftscopeError
-from engine.extraction import noise_bound
-from engine.extraction.checks import TOLERANCE, compare, refuse_beyond_tolerance
-from engine.extraction.scoring import Scorer
-from engine.store import RunFolder
+from sftscope import pipeline
+from sftscope.errors import SftscopeError
+from sftscope.extraction import noise_bound
+from sftscope.extraction.checks import TOLERANCE, compare, refuse_beyond_tolerance
+from sftscope.extraction.scoring import Scorer
+from sftscope.store import RunFolder
 
 
 def off_by(error, states=slice(None)):

@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from engine.store import RunFolder, claims
-from engine.store.atomic import process_name
-from engine.store.claims import claimed, claimed_in_turn, sweep_claims
+from sftscope.store import RunFolder, claims
+from sftscope.store.atomic import process_name
+from sftscope.store.claims import claimed, claimed_in_turn, sweep_claims
 
 HOLDER = """
 import sys, time
 from pathlib import Path
-from engine.store.claims import claimed
+from sftscope.store.claims import claimed
 with claimed(Path(sys.argv[1]), "step-8") as mine:
     print(mine, flush=True)
     time.sleep(60)
@@ -158,7 +158,7 @@ def test_many_processes_in_turn_are_never_two_at_once(tmp_path: Path) -> None:
     code = """
 import sys, time
 from pathlib import Path
-from engine.store import claims
+from sftscope.store import claims
 claims._POLL = 0.005
 folder = Path(sys.argv[1])
 for _ in range(5):

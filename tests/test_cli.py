@@ -8,16 +8,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import typer
-from sample_history import write_sample_run
 
-from tui.cli import app
+from sample_history import write_sample_run
+from sftscope_tui.cli import app
 
 README = Path(__file__).parents[1] / "README.md"
 COMMANDS = typer.main.get_command(app).commands
 
 
 def sftscope(*arguments: object) -> subprocess.CompletedProcess[str]:
-    code = "from tui.cli import main; main()"
+    code = "from sftscope_tui.cli import main; main()"
     return subprocess.run(
         [sys.executable, "-c", code, *map(str, arguments)], capture_output=True, text=True, check=False
     )
@@ -42,7 +42,7 @@ def test_every_command_has_help_and_is_in_the_readme(name):
 
 def test_help_does_not_import_heavy_libraries():
     heavy = ("torch", "textual", "h5py", "numpy", "transformers")
-    code = f"import sys, tui.cli; print([m for m in {heavy} if m in sys.modules])"
+    code = f"import sys, sftscope_tui.cli; print([m for m in {heavy} if m in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
 
 

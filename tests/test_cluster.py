@@ -14,18 +14,18 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
+from sftscope import cluster, pipeline
+from sftscope.analysis.run_status import run_status
+from sftscope.analysis.writer_progress import writer_progress
+from sftscope.errors import SftscopeError
+from sftscope.extraction.blocks import BLOCK_STATES, BLOCKS_A_STEP, blocks_of, start_of
+from sftscope.extraction.scoring import Scorer
+from sftscope.store import RunFolder
+from sftscope.store.claims import EXPIRES
+from sftscope.store.workers import at_work, read_workers
 from test_pipeline import command
 from test_resume import assert_same_results, trained, unextracted  # noqa: F401  # fixtures
-
-from engine import cluster, pipeline
-from engine.analysis.run_status import run_status
-from engine.analysis.writer_progress import writer_progress
-from engine.errors import SftscopeError
-from engine.extraction.blocks import BLOCK_STATES, BLOCKS_A_STEP, blocks_of, start_of
-from engine.extraction.scoring import Scorer
-from engine.store import RunFolder
-from engine.store.claims import EXPIRES
-from engine.store.workers import at_work, read_workers
 
 
 @given(st.lists(st.integers(1, 16), min_size=1, max_size=60), st.none() | st.integers(1, 70))
@@ -77,7 +77,9 @@ def test_a_damaged_block_is_made_again(trained, unextracted) -> None:  # noqa: F
 
 def test_workers_that_are_killed_and_stopped_lose_nothing(trained, unextracted) -> None:  # noqa: F811
     """One is killed, one is stopped and goes on when the others are done, two finish."""
-    code = "import sys; from pathlib import Path; from engine.cluster import Worker; import engine.store.claims as c\n"
+    code = (
+        "import sys; from pathlib import Path; from sftscope.cluster import Worker; import sftscope.store.claims as c\n"
+    )
     code += "c.EXPIRES = 2.0; c._REFRESH = 0.2\nWorker(Path(sys.argv[1]), int(sys.argv[2]), 4, block=1)()"
     workers = [
         subprocess.Popen([sys.executable, "-c", code, str(unextracted.path), str(i)], stderr=subprocess.DEVNULL)
@@ -145,11 +147,11 @@ def test_submitit_runs_the_workers(trained, unextracted) -> None:  # noqa: F811
 SLOW = """
 import os, time
 from pathlib import Path
-from engine import cluster
+from sftscope import cluster
 
 class SlowWorker(cluster.Worker):
     def __call__(self):
-        from engine.extraction.scoring import Scorer
+        from sftscope.extraction.scoring import Scorer
         score, told = Scorer.score, self.run / "scored"
         def slowly(scorer, prompt, *watched):
             made = score(scorer, prompt)
@@ -308,7 +310,7 @@ def test_teams_have_all_workers_at_places_of_their_own(total, blocks, steps) -> 
 
 
 def test_verify_knows_the_folders_of_workers(trained, unextracted) -> None:  # noqa: F811
-    from engine.verification.verify import verify
+    from sftscope.verification.verify import verify
 
     pipeline.extract(unextracted.path, place=(1, 1))
     (unextracted.path / "cluster").mkdir()

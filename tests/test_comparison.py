@@ -11,28 +11,28 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from sample_history import write_sample_run
+from sftscope.analysis.as_it_went import as_it_went
+from sftscope.analysis.evolution import Change, Evolution
+from sftscope.analysis.findings import Finding, Holds, clear_sign, measure_findings
+from sftscope.analysis.other_zeta import with_other_zeta
+from sftscope.analysis.reading import load_history
+from sftscope.analysis.sensitivity import ZETA_FACTORS, SensitivityRow, measure_sensitivity, what_survives
+from sftscope.analysis.solver_residue import measure_residue
+from sftscope.analysis.stages import Boundary, find_boundary
+from sftscope.analysis.views import Selection
+from sftscope.decomposition import decompose
+from sftscope.decomposition.reference import decompose_by_descent
+from sftscope.errors import SftscopeError
+from sftscope.reporting import figures
+from sftscope.reporting.compare import compare, compare_text
+from sftscope.reporting.forms import FORMATS, make_report, write_report
+from sftscope.reporting.tables import as_text, markdown_cell, sensitivity_table
 from test_cli import fails_with_one_line, sftscope
 from test_evolution import counted_history, history_of
 from test_placebo import planted
 from test_report import HOSTILE
-
-from engine.analysis.as_it_went import as_it_went
-from engine.analysis.evolution import Change, Evolution
-from engine.analysis.findings import Finding, Holds, clear_sign, measure_findings
-from engine.analysis.other_zeta import with_other_zeta
-from engine.analysis.reading import load_history
-from engine.analysis.sensitivity import ZETA_FACTORS, SensitivityRow, measure_sensitivity, what_survives
-from engine.analysis.solver_residue import measure_residue
-from engine.analysis.stages import Boundary, find_boundary
-from engine.analysis.views import Selection
-from engine.decomposition import decompose
-from engine.decomposition.reference import decompose_by_descent
-from engine.errors import SftscopeError
-from engine.report import figures
-from engine.report.compare import compare, compare_text
-from engine.report.forms import FORMATS, make_report, write_report
-from engine.report.tables import as_text, markdown_cell, sensitivity_table
 
 
 @pytest.fixture(scope="module")
@@ -195,7 +195,7 @@ def test_what_an_unfinished_descent_would_encode_besides(evolution: Evolution) -
 
 
 def test_without_scipy_other_zeta_are_one_line(evolution: Evolution, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("engine.analysis.other_zeta.find_spec", lambda name: None)
+    monkeypatch.setattr("sftscope.analysis.other_zeta.find_spec", lambda name: None)
     with pytest.raises(SftscopeError, match=r"need scipy.*pip install"):
         measure_sensitivity(evolution, zeta=True)
 

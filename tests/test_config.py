@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from engine.config import (
+from sftscope.config import (
     DEFAULT_CHECKPOINTS,
     DataSettings,
     ExtractionSettings,
@@ -17,8 +17,8 @@ from engine.config import (
     resolve_paths,
     settings_from_tables,
 )
-from engine.config_paths import is_hub_name
-from engine.errors import SftscopeError
+from sftscope.config_paths import is_hub_name
+from sftscope.errors import SftscopeError
 
 TABLES = (ModelSettings, DataSettings, ProbeSettings, TrainingSettings, ExtractionSettings)
 MINIMAL = """[model]

@@ -6,11 +6,11 @@ import socket
 import numpy as np
 import pytest
 
-from engine import demo
-from engine.analysis.evolution import Change, Evolution
-from engine.analysis.reading import load_history
-from engine.analysis.stages import find_boundary
-from engine.interactions import Relation, logical_model
+from sftscope import demo
+from sftscope.analysis.evolution import Change, Evolution
+from sftscope.analysis.reading import load_history
+from sftscope.analysis.stages import find_boundary
+from sftscope.interactions import Relation, logical_model
 
 STRONGEST = 5
 

@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.analysis.estimates import MOST_MORE, interval_of, times_more
-from engine.decomposition.estimated import estimate
-from engine.interactions import Floats
-from engine.sampling import every_state, sample_states
-from engine.store import Pairs, RunFolder
+from sftscope.analysis.estimates import MOST_MORE, interval_of, times_more
+from sftscope.decomposition.estimated import estimate
+from sftscope.interactions import Floats
+from sftscope.sampling import every_state, sample_states
+from sftscope.store import Pairs, RunFolder
 
 SAMPLE_RUN = Path(__file__).parents[1] / "sample_runs" / "smollm2"
 counts = st.lists(st.integers(0, 200), min_size=3, max_size=12).map(lambda values: np.array(values, dtype=float))

@@ -6,18 +6,18 @@ import sys
 import numpy as np
 import pytest
 from scipy.optimize import linprog
-from test_cli import fails_with_one_line, sftscope
 
-from engine import sampling
-from engine.decomposition import decompose
-from engine.decomposition.estimated import estimate, held_out_r2, resampled
-from engine.decomposition.lattice_program import effect_weights
-from engine.decomposition.sampled_program import ColumnProgram, SampledProgram, masks_of, subsets_of
-from engine.decomposition.score_file import decompose_file, render
-from engine.decomposition.spex import estimate_by_proxyspex, estimate_by_spex, spex_states
-from engine.errors import SftscopeError
-from engine.interactions import orders, orders_of
-from engine.sampling import HELD_OUT, States, every_state, sample_states, triggers
+from sftscope import sampling
+from sftscope.decomposition import decompose
+from sftscope.decomposition.estimated import estimate, held_out_r2, resampled
+from sftscope.decomposition.lattice_program import effect_weights
+from sftscope.decomposition.sampled_program import ColumnProgram, SampledProgram, masks_of, subsets_of
+from sftscope.decomposition.score_file import decompose_file, render
+from sftscope.decomposition.spex import estimate_by_proxyspex, estimate_by_spex, spex_states
+from sftscope.errors import SftscopeError
+from sftscope.interactions import orders, orders_of
+from sftscope.sampling import HELD_OUT, States, every_state, sample_states, triggers
+from test_cli import fails_with_one_line, sftscope
 
 
 def planted_game(n, terms, seed):
@@ -68,7 +68,7 @@ def test_beside_a_vertex_that_rounding_hides_only_the_effects_that_matter_are_ke
     states = sample_states(9, 200, held_out=0.0)
     scores = np.random.default_rng(0).normal(size=200)
     exact = estimate(states, scores, 0.5)
-    monkeypatch.setattr("engine.decomposition.search.FEASIBLE", -1.0)  # no vertex is good enough
+    monkeypatch.setattr("sftscope.decomposition.search.FEASIBLE", -1.0)  # no vertex is good enough
     near = estimate(states, scores, 0.5)
     assert near.objective == pytest.approx(exact.objective, rel=1e-6)
     assert near.gap <= 1e-6

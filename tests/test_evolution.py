@@ -7,20 +7,20 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sample_history import ZETA, sample_record, step_grid, write_sample_run
 
-from engine.analysis import metrics
-from engine.analysis.effect_table import EffectTable
-from engine.analysis.evolution import Change, Evolution
-from engine.analysis.history import ProbeHistory, RunHistory
-from engine.analysis.reading import load_history
-from engine.analysis.stages import find_boundary
-from engine.analysis.thresholds import RULES, ThresholdRule, default_rules, thresholds
-from engine.analysis.views import Selection, backbone, changes, orders_view, trends
-from engine.errors import SftscopeError
-from engine.interactions import logical_model, orders
-from engine.probes import Probe
-from engine.sampling import every_state
+from sample_history import ZETA, sample_record, step_grid, write_sample_run
+from sftscope.analysis import metrics
+from sftscope.analysis.effect_table import EffectTable
+from sftscope.analysis.evolution import Change, Evolution
+from sftscope.analysis.history import ProbeHistory, RunHistory
+from sftscope.analysis.reading import load_history
+from sftscope.analysis.stages import find_boundary
+from sftscope.analysis.thresholds import RULES, ThresholdRule, default_rules, thresholds
+from sftscope.analysis.views import Selection, backbone, changes, orders_view, trends
+from sftscope.errors import SftscopeError
+from sftscope.interactions import logical_model, orders
+from sftscope.probes import Probe
+from sftscope.sampling import every_state
 
 seeds = st.integers(0, 2**31)
 

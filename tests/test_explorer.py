@@ -7,26 +7,26 @@ from pathlib import Path
 
 import pytest
 from rich.segment import Segment
-from sample_history import write_sample_run
 from textual.pilot import Pilot
 from textual.widgets import Input, Static
 
-from engine.analysis import views
-from engine.analysis.evolution import Evolution
-from engine.analysis.reading import load_history
-from engine.analysis.views import Selection
-from engine.store import RunFolder
-from tui.app import ExplorerApp
-from tui.dialogs import TextDialog, ThresholdDialog
-from tui.number_text import plain, signed, small
-from tui.panes.backbone import BackbonePane
-from tui.panes.changes import ChangesPane
-from tui.panes.orders import OrdersPane
-from tui.panes.pane import Pane
-from tui.panes.trends import TrendsPane
-from tui.start import Start
-from tui.state import BaseMode, Sort, View
-from tui.widgets.lines import Lines
+from sample_history import write_sample_run
+from sftscope.analysis import views
+from sftscope.analysis.evolution import Evolution
+from sftscope.analysis.reading import load_history
+from sftscope.analysis.views import Selection
+from sftscope.store import RunFolder
+from sftscope_tui.app import ExplorerApp
+from sftscope_tui.dialogs import TextDialog, ThresholdDialog
+from sftscope_tui.number_text import plain, signed, small
+from sftscope_tui.panes.backbone import BackbonePane
+from sftscope_tui.panes.changes import ChangesPane
+from sftscope_tui.panes.orders import OrdersPane
+from sftscope_tui.panes.pane import Pane
+from sftscope_tui.panes.trends import TrendsPane
+from sftscope_tui.start import Start
+from sftscope_tui.state import BaseMode, Sort, View
+from sftscope_tui.widgets.lines import Lines
 
 SIZES = [(80, 24), (120, 40), (160, 48), (60, 20)]
 HOSTILE = (

@@ -3,13 +3,13 @@
 from pathlib import Path
 
 import pytest
-from sample_history import write_sample_run
-from test_explorer import app_of, opened, screen_text, settle
 from textual.events import MouseScrollDown, MouseScrollUp
 from textual.pilot import Pilot
 
-from tui.dialogs import TextDialog
-from tui.state import Sort, View
+from sample_history import write_sample_run
+from sftscope_tui.dialogs import TextDialog
+from sftscope_tui.state import Sort, View
+from test_explorer import app_of, opened, screen_text, settle
 
 
 @pytest.fixture(autouse=True)

@@ -6,18 +6,18 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from hostile_run import EVIL, hostile_text, write_hostile_run
 from rich.console import Console
-from sample_history import write_sample_run
-from test_explorer import press, screen_text, settle
 from textual._compositor import ChopsUpdate
 from textual.strip import Strip
 
-from engine.store import RunFolder
-from tui.app import ExplorerApp
-from tui.keys import KEYS
-from tui.narrow_update import narrowed
-from tui.start import Start
+from hostile_run import EVIL, hostile_text, write_hostile_run
+from sample_history import write_sample_run
+from sftscope.store import RunFolder
+from sftscope_tui.app import ExplorerApp
+from sftscope_tui.keys import KEYS
+from sftscope_tui.narrow_update import narrowed
+from sftscope_tui.start import Start
+from test_explorer import press, screen_text, settle
 
 CONTROL = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff]")
 

@@ -12,27 +12,27 @@ import pytest
 from rich.cells import cell_len
 from rich.segment import Segment
 from rich.style import Style
-from sample_history import write_sample_run
 from textual.color import Color
 from textual.strip import Strip
 
-from engine.analysis import views
-from engine.analysis.evolution import Change, Evolution
-from engine.analysis.reading import load_history
-from engine.analysis.stages import Boundary
-from engine.analysis.views import Selection
-from tui import number_text, state
-from tui.change_table import CHANGES, arrange, build_table
-from tui.keys import KEYS, bindings, footer_items
-from tui.launch import set_terminal_defaults
-from tui.palette import ON_DARK, Glyphs
-from tui.safe_lines import ControlFilter, shown
-from tui.state import TURNS, BaseMode, Sort, View, ViewState
-from tui.widgets.lines import changed_spans, fit, line
-from tui.widgets.mirrored_bars import filled_bar, hollow_bar
-from tui.widgets.sparkline import Marks, area, bucketed, columns_of, marked, signed_line, value_range
-from tui.widgets.step_bar import StepBarContent, pages, step_pieces, verdict_pieces
-from tui.widgets.virtual_table import window
+from sample_history import write_sample_run
+from sftscope.analysis import views
+from sftscope.analysis.evolution import Change, Evolution
+from sftscope.analysis.reading import load_history
+from sftscope.analysis.stages import Boundary
+from sftscope.analysis.views import Selection
+from sftscope_tui import number_text, state
+from sftscope_tui.change_table import CHANGES, arrange, build_table
+from sftscope_tui.keys import KEYS, bindings, footer_items
+from sftscope_tui.launch import set_terminal_defaults
+from sftscope_tui.palette import ON_DARK, Glyphs
+from sftscope_tui.safe_lines import ControlFilter, shown
+from sftscope_tui.state import TURNS, BaseMode, Sort, View, ViewState
+from sftscope_tui.widgets.lines import changed_spans, fit, line
+from sftscope_tui.widgets.mirrored_bars import filled_bar, hollow_bar
+from sftscope_tui.widgets.sparkline import Marks, area, bucketed, columns_of, marked, signed_line, value_range
+from sftscope_tui.widgets.step_bar import StepBarContent, pages, step_pieces, verdict_pieces
+from sftscope_tui.widgets.virtual_table import window
 
 STEPS = (0, 1, 2, 3, 5, 8, 12, 16, 24, 32, 48, 64)
 START = ViewState(run="r", steps=STEPS, probes=("p00", "p01", "p02"), step=6)
@@ -139,7 +139,7 @@ def test_key_table_is_complete() -> None:
 
 def test_every_action_exists() -> None:
     """Each row of the key table names an action of the app."""
-    from tui.app import ExplorerApp
+    from sftscope_tui.app import ExplorerApp
 
     for row in KEYS:
         name = row.action.removeprefix("app.").partition("(")[0]
@@ -349,7 +349,7 @@ def test_launch_sets_defaults_over_ssh_only() -> None:
 def test_the_app_never_imports_torch() -> None:
     """A fresh process that imports the app has no PyTorch; one that imports the launcher no Textual."""
     code = (
-        "import json, sys, tui.launch; early = 'textual' in sys.modules; import tui.app;"
+        "import json, sys, sftscope_tui.launch; early = 'textual' in sys.modules; import sftscope_tui.app;"
         "print(json.dumps([early, *(m for m in ('torch', 'transformers', 'peft') if m in sys.modules)]))"
     )
     root = Path(__file__).parents[1]

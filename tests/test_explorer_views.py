@@ -11,40 +11,40 @@ from pathlib import Path
 import pytest
 from rich.cells import cell_len
 from rich.segment import Segment
-from sample_history import write_sample_run
-from test_explorer import app_of, opened, press, screen_text, settle, text_of
 from textual.color import Color
 
-from engine.analysis.evolution import Evolution
-from engine.analysis.masked_states import masked_state
-from engine.analysis.reading import load_history
-from engine.analysis.reference import reference_signs
-from engine.analysis.verdict import judge
-from engine.analysis.views import Selection, trends
-from engine.errors import SftscopeError
-from engine.interactions import Relation
-from engine.report.sheets import Sheet
-from engine.store import RunFolder
-from engine.store.requests import Request, listen, stop_listening, take
-from engine.store.step_file import to_bytes
-from tui.app import ExplorerApp
-from tui.change_table import arrange, build_table
-from tui.command_line import command_for
-from tui.dialogs import ExportDialog, ExportWish, TextDialog
-from tui.exports import export_job, sheet_of
-from tui.keys import KEYS
-from tui.number_text import plain, signed, small
-from tui.palette import CLASS_GLYPHS, HIGH_CONTRAST, ON_ANSI, inks_for
-from tui.panes.compare import ComparePane
-from tui.panes.pane import Pane
-from tui.panes.probe import ProbePane
-from tui.panes.raw import RawPane, datasets
-from tui.panes.runs import RunsPane
-from tui.panes.trends import TrendsPane
-from tui.remembered import Remembered, recall, remember, state_folder
-from tui.safe_lines import ControlFilter, shown
-from tui.start import Start
-from tui.state import BaseMode, Sort, View, ViewState, toggle_follow, with_steps
+from sample_history import write_sample_run
+from sftscope.analysis.evolution import Evolution
+from sftscope.analysis.masked_states import masked_state
+from sftscope.analysis.reading import load_history
+from sftscope.analysis.reference import reference_signs
+from sftscope.analysis.verdict import judge
+from sftscope.analysis.views import Selection, trends
+from sftscope.errors import SftscopeError
+from sftscope.interactions import Relation
+from sftscope.reporting.sheets import Sheet
+from sftscope.store import RunFolder
+from sftscope.store.requests import Request, listen, stop_listening, take
+from sftscope.store.step_file import to_bytes
+from sftscope_tui.app import ExplorerApp
+from sftscope_tui.change_table import arrange, build_table
+from sftscope_tui.command_line import command_for
+from sftscope_tui.dialogs import ExportDialog, ExportWish, TextDialog
+from sftscope_tui.exports import export_job, sheet_of
+from sftscope_tui.keys import KEYS
+from sftscope_tui.number_text import plain, signed, small
+from sftscope_tui.palette import CLASS_GLYPHS, HIGH_CONTRAST, ON_ANSI, inks_for
+from sftscope_tui.panes.compare import ComparePane
+from sftscope_tui.panes.pane import Pane
+from sftscope_tui.panes.probe import ProbePane
+from sftscope_tui.panes.raw import RawPane, datasets
+from sftscope_tui.panes.runs import RunsPane
+from sftscope_tui.panes.trends import TrendsPane
+from sftscope_tui.remembered import Remembered, recall, remember, state_folder
+from sftscope_tui.safe_lines import ControlFilter, shown
+from sftscope_tui.start import Start
+from sftscope_tui.state import BaseMode, Sort, View, ViewState, toggle_follow, with_steps
+from test_explorer import app_of, opened, press, screen_text, settle, text_of
 
 ALL_SIZES = [(80, 24), (120, 40), (200, 60)]
 
@@ -582,7 +582,7 @@ async def test_hostile_text_in_every_new_view(tmp_path: Path) -> None:
 @pytest.mark.parametrize("view", [view.value.lower() for view in View])
 async def test_views_look_as_they_did(tmp_path: Path, view: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each pane at 80 columns is the stored text; SFTSCOPE_UPDATE_SNAPSHOTS=1 stores it anew, to be looked at."""
-    monkeypatch.setattr("tui.run_folders.sample_runs", list)
+    monkeypatch.setattr("sftscope_tui.run_folders.sample_runs", list)
     n_steps = 4 if view in ("trends", "backbone", "runs") else 6  # of 4 none is marked as the end of a stage
     first = write_sample_run(tmp_path / "here", n_steps=n_steps, n_probes=2, n=4)
     second = write_sample_run(tmp_path / "there", n_steps=n_steps, n_probes=2, n=4, seed=3)

@@ -9,15 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from faults import Fault, PowerLoss, all_faults
 from sample_history import write_sample_run
+from sftscope.errors import SftscopeError
+from sftscope.store import RunFolder, write_atomically
+from sftscope.store.atomic import append_line
+from sftscope.store.claims import claimed
+from sftscope.store.step_file import to_bytes
 from test_store import record
-
-from engine.errors import SftscopeError
-from engine.store import RunFolder, write_atomically
-from engine.store.atomic import append_line
-from engine.store.claims import claimed
-from engine.store.step_file import to_bytes
 
 OLD, NEW = record(3), record(3, seed=1)
 

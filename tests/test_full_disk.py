@@ -5,12 +5,12 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from sample_history import write_sample_run
-from test_pipeline import command
 
-from engine import pipeline
-from engine.analysis.reading import load_history
-from engine.store import RunFolder
+from sample_history import write_sample_run
+from sftscope import pipeline
+from sftscope.analysis.reading import load_history
+from sftscope.store import RunFolder
+from test_pipeline import command
 
 MOUNT = shutil.which("mount") or "mount"
 UMOUNT = shutil.which("umount") or "umount"

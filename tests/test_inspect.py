@@ -5,14 +5,14 @@ import subprocess
 import sys
 
 import pytest
-from test_pipeline import SENTENCES, write_config
 
-from engine import inspection
-from engine.config import load_settings, resolve_paths
-from engine.errors import SftscopeError
-from engine.llm.loading import templated_tokenizer
-from engine.training.examples import IGNORED, make_examples
-from engine.training.rows import read_side
+from sftscope import inspection
+from sftscope.config import load_settings, resolve_paths
+from sftscope.errors import SftscopeError
+from sftscope.llm.loading import templated_tokenizer
+from sftscope.training.examples import IGNORED, make_examples
+from sftscope.training.rows import read_side
+from test_pipeline import SENTENCES, write_config
 
 
 @pytest.fixture(scope="module")
@@ -112,6 +112,15 @@ def test_a_row_or_probe_that_is_not_there_is_one_line(config, choice, message):
 
 
 def test_the_command_prints_text_or_json(config):
-    code = [sys.executable, "-c", "from tui.cli import main; main()", "inspect", str(config), "--row", "3", "--json"]
+    code = [
+        sys.executable,
+        "-c",
+        "from sftscope_tui.cli import main; main()",
+        "inspect",
+        str(config),
+        "--row",
+        "3",
+        "--json",
+    ]
     found = json.loads(subprocess.run(code, capture_output=True, text=True, check=True).stdout)
     assert (found["schema"], found["version"], found["example"]["row"]) == ("sftscope-inspect", 1, 3)

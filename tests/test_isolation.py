@@ -10,16 +10,16 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
-from sample_history import write_sample_run
-from test_store import HOSTILE, forged, record, same, sealed
 
-from engine import child
-from engine.analysis.reading import load_history
-from engine.child import Child
-from engine.store import RunFolder, StepFileError, isolation, read_step_file
-from engine.store.isolation import read_apart
-from engine.store.step_file import USER_BLOCK, from_bytes, to_bytes
-from engine.verification.verify import verify
+from sample_history import write_sample_run
+from sftscope import child
+from sftscope.analysis.reading import load_history
+from sftscope.child import Child
+from sftscope.store import RunFolder, StepFileError, isolation, read_step_file
+from sftscope.store.isolation import read_apart
+from sftscope.store.step_file import USER_BLOCK, from_bytes, to_bytes
+from sftscope.verification.verify import verify
+from test_store import HOSTILE, forged, record, same, sealed
 
 MUTANTS = int(os.environ.get("SFTSCOPE_MUTANTS", "150"))
 FLIPS = int(os.environ.get("SFTSCOPE_FLIPS", "2000"))
@@ -28,7 +28,7 @@ FLIPS = int(os.environ.get("SFTSCOPE_FLIPS", "2000"))
 @pytest.fixture
 def fresh_reader(monkeypatch: pytest.MonkeyPatch):
     """A reader of this test's own, so that what is done to it ends with the test."""
-    reader = Child("engine.store.isolation", "step files are read")
+    reader = Child("sftscope.store.isolation", "step files are read")
     monkeypatch.setattr(isolation, "_READER", reader)
     yield reader
     reader.stop()
@@ -38,7 +38,7 @@ def breaking(monkeypatch: pytest.MonkeyPatch, body: str) -> None:
     """A child that does `body` when a file begins with b"bad", and reads all others."""
     start = child.start_child
     code = f"""
-import engine.store.step_datasets as step_datasets
+import sftscope.store.step_datasets as step_datasets
 read = step_datasets.read_datasets
 def read_or_break(data, *, source):
     if data.startswith(b"bad"):
@@ -50,9 +50,9 @@ step_datasets.read_datasets = read_or_break
     popen = subprocess.Popen
 
     def changed(arguments, **options):
-        head, tail = arguments[-1].split("from engine.store.isolation import serve", 1)
+        head, tail = arguments[-1].split("from sftscope.store.isolation import serve", 1)
         return popen(
-            [*arguments[:-1], f"{head}exec({code!r}); from engine.store.isolation import serve{tail}"], **options
+            [*arguments[:-1], f"{head}exec({code!r}); from sftscope.store.isolation import serve{tail}"], **options
         )
 
     def with_change(module, work):
@@ -144,7 +144,7 @@ def test_the_reader_ends_with_its_parent(tmp_path: Path) -> None:
     """Killed with SIGKILL the parent leaves no reader behind."""
     (tmp_path / "x.h5").write_bytes(GOOD)
     code = (
-        "import sys, time; from pathlib import Path; from engine.store import isolation, read_step_file;"
+        "import sys, time; from pathlib import Path; from sftscope.store import isolation, read_step_file;"
         "read_step_file(Path(sys.argv[1])); print(isolation._READER._process.pid, flush=True); time.sleep(60)"
     )
     parent = subprocess.Popen([sys.executable, "-c", code, str(tmp_path / "x.h5")], stdout=subprocess.PIPE, text=True)

@@ -6,17 +6,17 @@ import numpy as np
 import pytest
 import torch
 
-from engine.config import DataSettings, ModelSettings
-from engine.decomposition import decompose
-from engine.extraction.masking import baseline_vector, mask_probe
-from engine.extraction.scoring import Scorer, can_branch, tree_tokens
-from engine.llm.adapters import new_adapter
-from engine.llm.loading import load_llm
-from engine.llm.prompts import resolve_template
-from engine.probes import Probe, candidate_words
-from engine.sampling import sample_states
-from engine.training.examples import IGNORED, make_examples
-from engine.training.rows import read_rows
+from sftscope.config import DataSettings, ModelSettings
+from sftscope.decomposition import decompose
+from sftscope.extraction.masking import baseline_vector, mask_probe
+from sftscope.extraction.scoring import Scorer, can_branch, tree_tokens
+from sftscope.llm.adapters import new_adapter
+from sftscope.llm.loading import load_llm
+from sftscope.llm.prompts import resolve_template
+from sftscope.probes import Probe, candidate_words
+from sftscope.sampling import sample_states
+from sftscope.training.examples import IGNORED, make_examples
+from sftscope.training.rows import read_rows
 
 pytestmark = pytest.mark.llm
 TEXT = "Not happy: the unbelievably slow printer broke again, and nobody was happy about it!"

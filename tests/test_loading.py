@@ -3,12 +3,12 @@
 import json
 
 import pytest
-from toy_llm import VOCABULARY, save_toy_llm, toy_tokenizer
 from transformers import T5Config
 
-from engine.config import ModelSettings
-from engine.errors import SftscopeError
-from engine.llm.loading import load_llm
+from sftscope.config import ModelSettings
+from sftscope.errors import SftscopeError
+from sftscope.llm.loading import load_llm
+from toy_llm import VOCABULARY, save_toy_llm, toy_tokenizer
 
 
 def test_an_encoder_decoder_model_is_refused_by_its_kind(tmp_path):

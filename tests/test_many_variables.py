@@ -6,6 +6,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+from sftscope.decomposition import UncertifiedError, certified, decompose, splitting
+from sftscope.decomposition.lattice_program import lattice_program
+from sftscope.decomposition.schur_weyl import NormalInverse, from_spins, n_copies, to_spins
+from sftscope.interactions import TINY_SHARE, logical_model, or_model, orders, zeta_transform
 from test_decomposition import (
     all_effects,
     matching_error,
@@ -15,11 +20,6 @@ from test_decomposition import (
     scale_of,
     score_vector,
 )
-
-from engine.decomposition import UncertifiedError, certified, decompose, splitting
-from engine.decomposition.lattice_program import lattice_program
-from engine.decomposition.schur_weyl import NormalInverse, from_spins, n_copies, to_spins
-from engine.interactions import TINY_SHARE, logical_model, or_model, orders, zeta_transform
 
 
 @pytest.mark.parametrize("n", range(1, 10))
@@ -110,7 +110,7 @@ def test_beside_a_vertex_only_effects_that_matter_are_kept(monkeypatch):
     monkeypatch.setattr(certified, "MOST_FOR_WHOLE", 0)
     monkeypatch.setattr(certified, "MOST_SCOUTED", 0.0)
     near = decompose(scores, zeta)
-    monkeypatch.setattr("engine.decomposition.vertex.TINY_SHARE", 0.0)
+    monkeypatch.setattr("sftscope.decomposition.vertex.TINY_SHARE", 0.0)
     dense = decompose(scores, zeta)
 
     def kept(result):

@@ -1,12 +1,12 @@
 """Words are masked at their own tokens: repeated, of several tokens, with punctuation, first and last."""
 
 import pytest
-from toy_llm import toy_tokenizer
 
-from engine.errors import SftscopeError
-from engine.extraction.masking import mask_probe
-from engine.llm.prompts import end_of_turn, first_content_token, resolve_template, tokenize_prompt
-from engine.probes import Probe
+from sftscope.errors import SftscopeError
+from sftscope.extraction.masking import mask_probe
+from sftscope.llm.prompts import end_of_turn, first_content_token, resolve_template, tokenize_prompt
+from sftscope.probes import Probe
+from toy_llm import toy_tokenizer
 
 
 def masked_words(text, spans, template="chat", instruction="how does the guest feel ?", response="sad"):

@@ -16,20 +16,20 @@ import torch
 from peft import PeftModel
 from peft.tuners.lora import LoraLayer
 from safetensors.torch import load_file, save_file
-from test_pipeline import write_config
-from toy_llm import VOCABULARY, save_toy_llm, toy_model
 from transformers import AutoModelForCausalLM, LlamaConfig
 
-from engine import pipeline, planner
-from engine.analysis.reading import load_history
-from engine.config import ModelSettings, TrainingSettings
-from engine.errors import SftscopeError
-from engine.llm.adapters import AdapterSlot, linear_modules
-from engine.llm.loading import load_llm
-from engine.store import RunFolder
-from engine.store.checkpoints import Checkpoint, ready_checkpoints
-from engine.training.method import trainable
-from engine.training.sft import is_patience_over
+from sftscope import pipeline, planner
+from sftscope.analysis.reading import load_history
+from sftscope.config import ModelSettings, TrainingSettings
+from sftscope.errors import SftscopeError
+from sftscope.llm.adapters import AdapterSlot, linear_modules
+from sftscope.llm.loading import load_llm
+from sftscope.store import RunFolder
+from sftscope.store.checkpoints import Checkpoint, ready_checkpoints
+from sftscope.training.method import trainable
+from sftscope.training.sft import is_patience_over
+from test_pipeline import write_config
+from toy_llm import VOCABULARY, save_toy_llm, toy_model
 
 METHODS = {
     "rslora": "use_rslora = true",
@@ -260,7 +260,7 @@ LAUNCHERS = {
 
 def launched(launcher: str, *arguments: object) -> subprocess.CompletedProcess[str]:
     """The command in two processes on CPUs (gloo), as torchrun or accelerate launch starts it."""
-    code = "import sys; from tui.cli import main; main()"
+    code = "import sys; from sftscope_tui.cli import main; main()"
     command = [sys.executable, "-m", *LAUNCHERS[launcher], sys.executable, "-c", code, *map(str, arguments)]
     return subprocess.run(
         command, capture_output=True, text=True, check=False, env={**os.environ, "OMP_NUM_THREADS": "1"}

@@ -9,12 +9,12 @@ from pathlib import Path
 import gguf
 import numpy as np
 import pytest
-from toy_llm import save_toy_llm
 
-from engine.config import ModelSettings
-from engine.errors import SftscopeError
-from engine.llm.loading import load_llm, load_tokenizer
-from engine.llm.weight_files import check_weights
+from sftscope.config import ModelSettings
+from sftscope.errors import SftscopeError
+from sftscope.llm.loading import load_llm, load_tokenizer
+from sftscope.llm.weight_files import check_weights
+from toy_llm import save_toy_llm
 
 
 @pytest.fixture(scope="module")

@@ -11,16 +11,16 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from foreign_training import WORDS, losses_in, make_trainer, quiet, train, weights_of, write_inputs
 from transformers import TrainerCallback
 
-from engine.analysis.reading import load_history
-from engine.errors import SftscopeError
-from engine.monitor import SftscopeCallback, sidecar
-from engine.monitor.headline import Headline, append_headline
-from engine.monitor.live import untouched
-from engine.store import RunFolder
-from engine.store.requests import Request, ask, read_answer
+from foreign_training import WORDS, losses_in, make_trainer, quiet, train, weights_of, write_inputs
+from sftscope.analysis.reading import load_history
+from sftscope.errors import SftscopeError
+from sftscope.monitor import SftscopeCallback, sidecar
+from sftscope.monitor.headline import Headline, append_headline
+from sftscope.monitor.live import untouched
+from sftscope.store import RunFolder
+from sftscope.store.requests import Request, ask, read_answer
 
 
 @pytest.fixture(scope="module")
@@ -134,7 +134,7 @@ def test_chosen_steps_are_written_down_without_a_save_of_the_trainer(inputs, tmp
     live = [RunFolder(tmp_path / "run").read_step(step).scores for step in (1, 3, 6)]
     for step in (1, 3, 6):
         RunFolder(tmp_path / "run").step_file(step).unlink()
-    from engine import pipeline
+    from sftscope import pipeline
 
     pipeline.extract(tmp_path / "run")  # from what was written down
     for step, scores in zip((1, 3, 6), live, strict=True):
@@ -185,7 +185,7 @@ def test_no_error_of_ours_ends_a_training(inputs, alone, tmp_path, monkeypatch, 
     def fail(*_, **__):
         raise error
 
-    monkeypatch.setattr("engine.monitor.live.score_model", fail)
+    monkeypatch.setattr("sftscope.monitor.live.score_model", fail)
     trainer, _ = watched(inputs, tmp_path, where="in-process")
     train(trainer)
     assert_same_training(trainer, alone)
@@ -193,7 +193,7 @@ def test_no_error_of_ours_ends_a_training(inputs, alone, tmp_path, monkeypatch, 
 
 
 def test_an_out_of_memory_halves_the_work_and_is_gone(inputs, alone, tmp_path, monkeypatch):
-    from engine.extraction.scoring import Scorer
+    from sftscope.extraction.scoring import Scorer
 
     naive, failed = Scorer._naive, []
 
@@ -250,7 +250,7 @@ def test_a_sidecar_ends_when_its_training_was_killed(both):
     folder.step_file(6).unlink()
     gone = subprocess.Popen([sys.executable, "-c", ""])
     gone.wait()
-    command = [sys.executable, "-m", "engine.monitor.sidecar", str(folder.path), str(gone.pid)]
+    command = [sys.executable, "-m", "sftscope.monitor.sidecar", str(folder.path), str(gone.pid)]
     subprocess.run(command, timeout=120, check=True)
     assert folder.steps() == (0, 2, 4, 6)
 
@@ -361,9 +361,9 @@ sys.path.insert(0, {tests!r})
 import torch.distributed
 from foreign_training import make_trainer, train
 from transformers import TrainerCallback
-from engine.monitor import SftscopeCallback
-from engine.store import RunFolder
-from engine.store.requests import Request, ask
+from sftscope.monitor import SftscopeCallback
+from sftscope.store import RunFolder
+from sftscope.store.requests import Request, ask
 
 folder, out = Path({folder!r}), Path({out!r})
 trainer = make_trainer(folder, out=str(out / "out"), max_steps=2000, save_steps=2, eval_strategy="no")
@@ -398,16 +398,15 @@ def test_a_stop_that_one_of_two_processes_sees_ends_both_at_the_same_step(inputs
 
 
 def test_importing_the_package_does_not_import_pytorch():
-    code = (
-        "import engine.monitor, engine.monitor.headline, engine.store.requests, sys; assert 'torch' not in sys.modules"
-    )
+    modules = "sftscope, sftscope.monitor, sftscope.monitor.headline, sftscope.store.requests"
+    code = f"import {modules}, sys; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_the_headline_of_a_run_is_what_its_report_says(inputs, tmp_path):
-    from engine.analysis.evolution import Evolution
-    from engine.analysis.thresholds import ThresholdRule
-    from engine.analysis.views import Selection, trends
+    from sftscope.analysis.evolution import Evolution
+    from sftscope.analysis.thresholds import ThresholdRule
+    from sftscope.analysis.views import Selection, trends
 
     trainer, _ = watched(inputs, tmp_path, where="in-process")
     train(trainer)

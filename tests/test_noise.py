@@ -8,21 +8,21 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sample_history import write_sample_run
-from test_evolution import counted_history, history_of, random_history, seeds
 
-from engine.analysis.evolution import Change, Evolution
-from engine.analysis.history import RunHistory
-from engine.analysis.noise import FLOOR, noise_floor
-from engine.analysis.quality import measure_quality
-from engine.analysis.reading import load_history
-from engine.analysis.thresholds import RULES, ThresholdRule
-from engine.analysis.views import Selection
-from engine.decomposition import decompose
-from engine.interactions import and_effects_of, logical_model, orders
-from engine.report.forms import as_text as report_text
-from engine.report.forms import make_report
-from engine.report.show import show_json, show_text
+from sample_history import write_sample_run
+from sftscope.analysis.evolution import Change, Evolution
+from sftscope.analysis.history import RunHistory
+from sftscope.analysis.noise import FLOOR, noise_floor
+from sftscope.analysis.quality import measure_quality
+from sftscope.analysis.reading import load_history
+from sftscope.analysis.thresholds import RULES, ThresholdRule
+from sftscope.analysis.views import Selection
+from sftscope.decomposition import decompose
+from sftscope.interactions import and_effects_of, logical_model, orders
+from sftscope.reporting.forms import as_text as report_text
+from sftscope.reporting.forms import make_report
+from sftscope.reporting.show import show_json, show_text
+from test_evolution import counted_history, history_of, random_history, seeds
 
 
 def with_noise(history: RunHistory, noise: Sequence[float]) -> RunHistory:

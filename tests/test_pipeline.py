@@ -11,14 +11,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 from safetensors.torch import load_file, save_file
-from toy_llm import save_toy_llm
 
-from engine import pipeline
-from engine.analysis.reading import load_history
-from engine.errors import SftscopeError
-from engine.interactions import logical_model
-from engine.store import RunFolder
-from engine.store.checkpoints import ready_checkpoints
+from sftscope import pipeline
+from sftscope.analysis.reading import load_history
+from sftscope.errors import SftscopeError
+from sftscope.interactions import logical_model
+from sftscope.store import RunFolder
+from sftscope.store.checkpoints import ready_checkpoints
+from toy_llm import save_toy_llm
 
 SENTENCES = [
     "the room was not happy but quiet",
@@ -104,7 +104,7 @@ def test_provenance_names_what_made_a_step(finished):
 
 
 def command(*arguments: object) -> list[str]:
-    return [sys.executable, "-c", "from tui.cli import main; main()", *map(str, arguments)]
+    return [sys.executable, "-c", "from sftscope_tui.cli import main; main()", *map(str, arguments)]
 
 
 def kill_when(condition, *arguments: object) -> None:
@@ -185,7 +185,7 @@ def test_an_adapter_that_does_not_fit_the_base_is_one_line(finished, tmp_path):
 
 def test_where_the_base_model_is_silent_zeta_is_the_median_over_steps(finished, tmp_path, monkeypatch):
     """Over all that there are, whichever are asked for; of the other probes it is that of step 0."""
-    from engine.extraction import noise_bound
+    from sftscope.extraction import noise_bound
 
     config, whole = finished
     records = [whole.read_step(step) for step in whole.steps()]
@@ -227,7 +227,7 @@ def test_a_run_stays_the_same_run_when_a_setting_is_written_out_with_its_default
 
 
 def test_zeta_is_a_share_of_the_reaction_at_step_0(tmp_path, monkeypatch):
-    from engine.extraction import noise_bound
+    from sftscope.extraction import noise_bound
 
     config = write_config(tmp_path)
     monkeypatch.setattr(noise_bound, "SCALE_FLOOR", 0.0)

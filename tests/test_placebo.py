@@ -7,24 +7,24 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from sample_history import write_sample_run
+from sftscope import pipeline
+from sftscope.analysis.effect_table import EffectTable
+from sftscope.analysis.evolution import Change, Evolution
+from sftscope.analysis.placebo import TRUSTED_JACCARD, compare_placebos, sentence
+from sftscope.analysis.reading import load_history
+from sftscope.analysis.views import Selection
+from sftscope.errors import SftscopeError
+from sftscope.extraction import placebo as placebo_module
+from sftscope.extraction.scoring import NAIVE, Scorer
+from sftscope.reporting.forms import as_text, make_report, write_report
+from sftscope.reporting.show import show_json, show_text
+from sftscope.sampling import every_state
+from sftscope.store import RunFolder
+from sftscope.store.step_file import to_bytes
 from test_cli import fails_with_one_line, sftscope
 from test_pipeline import write_config
-
-from engine import pipeline
-from engine.analysis.effect_table import EffectTable
-from engine.analysis.evolution import Change, Evolution
-from engine.analysis.placebo import TRUSTED_JACCARD, compare_placebos, sentence
-from engine.analysis.reading import load_history
-from engine.analysis.views import Selection
-from engine.errors import SftscopeError
-from engine.extraction import placebo as placebo_module
-from engine.extraction.scoring import NAIVE, Scorer
-from engine.report.forms import as_text, make_report, write_report
-from engine.report.show import show_json, show_text
-from engine.sampling import every_state
-from engine.store import RunFolder
-from engine.store.step_file import to_bytes
 
 
 @pytest.fixture(scope="module")

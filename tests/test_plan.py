@@ -4,25 +4,25 @@ import json
 
 import numpy as np
 import pytest
-from test_cli import sftscope
-from test_pipeline import SENTENCES, write_config
-from test_scoring import toy_prompt
-from toy_llm import toy_model
 
-from engine import pipeline, planner, timing
-from engine.errors import SftscopeError
-from engine.extraction import plan as scoring_plan
-from engine.extraction.masking import baseline_vector, last_words_kept
-from engine.extraction.plan import (
+from sftscope import pipeline, planner, timing
+from sftscope.errors import SftscopeError
+from sftscope.extraction import plan as scoring_plan
+from sftscope.extraction.masking import baseline_vector, last_words_kept
+from sftscope.extraction.plan import (
     count_work,
     fit,
     measure_speed,
     scoring_seconds,
     warnings_of,
 )
-from engine.extraction.prefix_tree import TokenCost
-from engine.extraction.scoring import Scorer, tree_tokens
-from engine.store import RunFolder
+from sftscope.extraction.prefix_tree import TokenCost
+from sftscope.extraction.scoring import Scorer, tree_tokens
+from sftscope.store import RunFolder
+from test_cli import sftscope
+from test_pipeline import SENTENCES, write_config
+from test_scoring import toy_prompt
+from toy_llm import toy_model
 
 
 @pytest.fixture(scope="module")
@@ -216,7 +216,7 @@ def test_a_busy_machine_is_a_warning(config, monkeypatch):
 
 
 def test_a_run_of_hours_is_a_warning(config, monkeypatch):
-    from engine.training import plan as training
+    from sftscope.training import plan as training
 
     monkeypatch.setattr(training, "training_seconds", lambda work, speed: 400 * 3600.0)
     (line,) = [line for line in planner.plan(config)["warnings"] if "take about" in line]

@@ -6,17 +6,17 @@ import shutil
 import numpy as np
 import pytest
 import torch
+
+from sftscope import pipeline
+from sftscope.errors import SftscopeError
+from sftscope.extraction import precision as choice
+from sftscope.extraction.masking import baseline_vector
+from sftscope.extraction.scoring import COPY_FREE, TOLERANCE, Scorer
+from sftscope.llm.precision import Arithmetic, worth_trying
+from sftscope.store import RunFolder
 from test_pipeline import write_config
 from test_scoring import toy_prompt
 from toy_llm import toy_model
-
-from engine import pipeline
-from engine.errors import SftscopeError
-from engine.extraction import precision as choice
-from engine.extraction.masking import baseline_vector
-from engine.extraction.scoring import COPY_FREE, TOLERANCE, Scorer
-from engine.llm.precision import Arithmetic, worth_trying
-from engine.store import RunFolder
 
 CONFIG = {"check_states = 4": 'check_states = 4\ndtype = "bfloat16"'}
 

@@ -7,18 +7,18 @@ from pathlib import Path
 import numpy as np
 import pyarrow
 import pytest
-from model_kinds import save_kind
 from pyarrow import parquet
 from typer.testing import CliRunner
 
-from engine import inspection, pipeline
-from engine.analysis.reading import load_history
-from engine.cli import app
-from engine.config import load_settings
-from engine.errors import SftscopeError
-from engine.llm.adapters import linear_modules
-from engine.llm.loading import load_llm
-from engine.presets import FOLDER, find_config, preset_names
+from model_kinds import save_kind
+from sftscope import inspection, pipeline
+from sftscope.analysis.reading import load_history
+from sftscope.cli import app
+from sftscope.config import load_settings
+from sftscope.errors import SftscopeError
+from sftscope.llm.adapters import linear_modules
+from sftscope.llm.loading import load_llm
+from sftscope.presets import FOLDER, find_config, preset_names
 
 MODELS = {
     "Qwen/Qwen2.5-3B-Instruct": "qwen2.5",
@@ -129,7 +129,7 @@ def test_a_preset_runs(stand_in, tmp_path, name):
 
 
 def test_every_linear_layer_of_the_text_model_gets_an_adapter(hub):
-    from engine.config import ModelSettings
+    from sftscope.config import ModelSettings
 
     model = load_llm(ModelSettings(path=str(hub / "gemma-3"), device="cpu")).model
     assert len(linear_modules(model)) == 2 * 7

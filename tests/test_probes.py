@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.errors import SftscopeError
-from engine.probes import (
+from sftscope.errors import SftscopeError
+from sftscope.probes import (
     STOP_WORDS,
     Probe,
     candidate_phrases,

@@ -9,23 +9,23 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sample_history import write_sample_run
-from test_evolution import counted_history, history_of, random_history, seeds
 
-from engine.analysis import metrics
-from engine.analysis.class_sums import class_sums, emerged_sums, jaccard_of_neighbours
-from engine.analysis.effect_table import EffectTable, measure_mismatch
-from engine.analysis.evolution import Change, Evolution
-from engine.analysis.history import RunHistory
-from engine.analysis.life_line import life_line
-from engine.analysis.reading import load_history
-from engine.analysis.reference import match_probes, reference_signs
-from engine.analysis.thresholds import RULES, ThresholdRule
-from engine.analysis.views import Selection, backbone, changes, orders_view, trends
-from engine.errors import SftscopeError
-from engine.interactions import Relation, logical_model
-from engine.sampling import every_state, sample_states, triggers
-from engine.store import Pairs
+from sample_history import write_sample_run
+from sftscope.analysis import metrics
+from sftscope.analysis.class_sums import class_sums, emerged_sums, jaccard_of_neighbours
+from sftscope.analysis.effect_table import EffectTable, measure_mismatch
+from sftscope.analysis.evolution import Change, Evolution
+from sftscope.analysis.history import RunHistory
+from sftscope.analysis.life_line import life_line
+from sftscope.analysis.reading import load_history
+from sftscope.analysis.reference import match_probes, reference_signs
+from sftscope.analysis.thresholds import RULES, ThresholdRule
+from sftscope.analysis.views import Selection, backbone, changes, orders_view, trends
+from sftscope.errors import SftscopeError
+from sftscope.interactions import Relation, logical_model
+from sftscope.sampling import every_state, sample_states, triggers
+from sftscope.store import Pairs
+from test_evolution import counted_history, history_of, random_history, seeds
 
 
 def by_hand() -> RunHistory:
@@ -234,7 +234,7 @@ def test_a_step_without_any_interaction_is_a_gap_in_the_table() -> None:
 def test_a_large_run_is_held_in_float32_with_the_same_curves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = write_sample_run(tmp_path / "run", n_steps=6, n_probes=2, n=5)
     whole = load_history(path)
-    monkeypatch.setattr("engine.analysis.history.LARGE", 100)
+    monkeypatch.setattr("sftscope.analysis.history.LARGE", 100)
     small = load_history(path)
     assert whole.probes[0].table.effect.dtype == whole.probes[0].scores.dtype == np.float64
     assert small.probes[0].table.effect.dtype == small.probes[0].scores.dtype == np.float32

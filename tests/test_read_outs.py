@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from shapiq import ExactComputer, InteractionValues
 
-from engine.analysis.read_outs import (
+from sftscope.analysis.read_outs import (
     banzhaf_values,
     from_shapiq,
     k_shapley_interactions,
@@ -18,8 +18,8 @@ from engine.analysis.read_outs import (
     shapley_values,
     to_shapiq,
 )
-from engine.errors import SftscopeError
-from engine.interactions import orders
+from sftscope.errors import SftscopeError
+from sftscope.interactions import orders
 
 seeds = st.integers(0, 2**31)
 

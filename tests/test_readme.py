@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import typer
 
-from tui.cli import app
+from sftscope_tui.cli import app
 
 ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -43,10 +43,10 @@ def test_options_elsewhere_in_the_text_exist():
 
 
 def test_scripts_in_the_text_exist_and_have_the_options_shown():
-    commands = re.findall(r"python (?:-m )?((?:tests|engine)[a-z_./]+)([^\n`|]*)", TEXT)
+    commands = re.findall(r"python (?:-m )?((?:tests/|sftscope\.)[a-z_./]+)([^\n`|]*)", TEXT)
     assert commands
     for name, rest in commands:
-        file = ROOT / (name if name.endswith(".py") else f"{name.replace('.', '/')}.py")
+        file = ROOT / (name if name.endswith(".py") else f"engine/{name.replace('.', '/')}.py")
         assert file.is_file(), file
         source = file.read_text(encoding="utf-8")
         for option in re.findall(r"(?<=\s)--[a-z][a-z-]*", rest):

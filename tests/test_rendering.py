@@ -4,14 +4,14 @@ import subprocess
 import sys
 
 import pytest
+
 from model_kinds import KINDS, tokenizer_of
+from sftscope import inspection
+from sftscope.errors import SftscopeError
+from sftscope.llm import rendering
+from sftscope.llm.prompts import takes_system
 from test_pipeline import write_config
 from toy_llm import toy_tokenizer
-
-from engine import inspection
-from engine.errors import SftscopeError
-from engine.llm import rendering
-from engine.llm.prompts import takes_system
 
 TURNS = [{"role": "user", "content": "how\ue000 <a> & é\ud800"}, {"role": "assistant", "content": "good"}]
 FOR_EVER = "{% for a in range(99999) %}" * 3 + "{% endfor %}" * 3
@@ -73,6 +73,6 @@ def test_a_run_with_such_a_template_ends_with_a_line(tmp_path, monkeypatch):
 
 def test_the_child_does_not_import_pytorch():
     """It would take seconds and hundreds of megabytes."""
-    code = "import sys; import engine.llm.rendering as r; r._rendered(**r._HARMLESS); print('torch' in sys.modules)"
+    code = "import sys; import sftscope.llm.rendering as r; r._rendered(**r._HARMLESS); print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"

@@ -8,20 +8,20 @@ from typing import Any
 
 import numpy as np
 import pytest
-from sample_history import step_grid, write_sample_run
 
-from engine.analysis.effect_table import EffectTable
-from engine.analysis.evolution import Change, Evolution
-from engine.analysis.reading import load_history
-from engine.analysis.sensitivity import TAU_FACTORS
-from engine.analysis.stages import Boundary
-from engine.analysis.thresholds import RULES, ThresholdRule
-from engine.analysis.verdict import Agreement, judge, patience_step
-from engine.analysis.views import ClassTrend, Selection, Trends, as_plain, changes, to_json, to_plain, trends
-from engine.errors import SftscopeError
-from engine.report.forms import make_report, write_report
-from engine.report.show import is_provisional, model_name, show_json, show_text
-from engine.report.tables import Table, as_markdown, as_text, spread
+from sample_history import step_grid, write_sample_run
+from sftscope.analysis.effect_table import EffectTable
+from sftscope.analysis.evolution import Change, Evolution
+from sftscope.analysis.reading import load_history
+from sftscope.analysis.sensitivity import TAU_FACTORS
+from sftscope.analysis.stages import Boundary
+from sftscope.analysis.thresholds import RULES, ThresholdRule
+from sftscope.analysis.verdict import Agreement, judge, patience_step
+from sftscope.analysis.views import ClassTrend, Selection, Trends, as_plain, changes, to_json, to_plain, trends
+from sftscope.errors import SftscopeError
+from sftscope.reporting.forms import make_report, write_report
+from sftscope.reporting.show import is_provisional, model_name, show_json, show_text
+from sftscope.reporting.tables import Table, as_markdown, as_text, spread
 
 HOSTILE = [
     "\x1b]52;c;AAAA\x07",

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.errors import SftscopeError
-from engine.store import RunFolder
-from engine.store.requests import Request, answer, ask, listen, listening, read_answer, stop_listening, take
+from sftscope.errors import SftscopeError
+from sftscope.store import RunFolder
+from sftscope.store.requests import Request, answer, ask, listen, listening, read_answer, stop_listening, take
 
 
 @pytest.fixture

@@ -11,13 +11,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from test_pipeline import command, write_config
 
-from engine import pipeline
-from engine.errors import SftscopeError
-from engine.extraction.scoring import Scorer
-from engine.store import RunFolder
-from engine.store.checkpoints import ready_checkpoints
+from sftscope import pipeline
+from sftscope.errors import SftscopeError
+from sftscope.extraction.scoring import Scorer
+from sftscope.store import RunFolder
+from sftscope.store.checkpoints import ready_checkpoints
+from test_pipeline import command, write_config
 
 
 @pytest.fixture(scope="module")
@@ -117,7 +117,7 @@ def test_sigterm_is_an_interruption(unextracted) -> None:
 
 def test_no_memory_halves_what_is_scored_at_once_and_then_is_one_line(trained, unextracted, monkeypatch) -> None:
     """A CPU that refuses memory twice: the same results. One that always refuses: a line that says what to lower."""
-    from engine.extraction import prefix_tree
+    from sftscope.extraction import prefix_tree
 
     walk, refusals = prefix_tree.TreeWalk.scores, {"left": 2}
 
@@ -205,7 +205,7 @@ import resource, signal, sys
 limit = int(sys.argv.pop(1))
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
-from tui.cli import main
+from sftscope_tui.cli import main
 main()
 """
 

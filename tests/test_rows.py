@@ -8,14 +8,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pyarrow import parquet
-from toy_llm import toy_tokenizer
 
-from engine.config import DataSettings
-from engine.errors import SftscopeError
-from engine.training.examples import make_examples
-from engine.training.rows import read_rows, read_side
-from engine.training.shapes import SHAPES, Row, rows_of
-from engine.training.sources import content_hash, source_of
+from sftscope.config import DataSettings
+from sftscope.errors import SftscopeError
+from sftscope.training.examples import make_examples
+from sftscope.training.rows import read_rows, read_side
+from sftscope.training.shapes import SHAPES, Row, rows_of
+from sftscope.training.sources import content_hash, source_of
+from toy_llm import toy_tokenizer
 
 CHAT = [("user", "how"), ("assistant", "good"), ("user", "why"), ("assistant", "bad")]
 ROWS = (Row("how", "", "good", "be nice"), Row("why", "", "bad", "be nice", (("user", "how"), ("assistant", "good"))))

@@ -11,23 +11,23 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from sample_history import write_sample_run
 
-from engine.analysis import views
-from engine.analysis.evolution import Change, Evolution
-from engine.analysis.history import RunHistory
-from engine.analysis.masked_states import is_triggered, masked_state, matching
-from engine.analysis.reading import GrowingHistory, load_history
-from engine.analysis.reference import shared_probes, shared_signs
-from engine.analysis.run_pairs import SIDES, Side, compare_steps, jaccard_over_steps, linked_step
-from engine.analysis.thresholds import ThresholdRule
-from engine.analysis.views import Selection
-from engine.analysis.writer_progress import DEAD_AFTER, writer_progress
-from engine.errors import SftscopeError
-from engine.interactions import Relation, all_subsets, logical_model
-from engine.report.sheets import FORMATS, SHEETS, Sheet, plain_text, sheet_csv, view_sheet
-from engine.sampling import triggers
-from engine.store import RunFolder
+from sample_history import write_sample_run
+from sftscope.analysis import views
+from sftscope.analysis.evolution import Change, Evolution
+from sftscope.analysis.history import RunHistory
+from sftscope.analysis.masked_states import is_triggered, masked_state, matching
+from sftscope.analysis.reading import GrowingHistory, load_history
+from sftscope.analysis.reference import shared_probes, shared_signs
+from sftscope.analysis.run_pairs import SIDES, Side, compare_steps, jaccard_over_steps, linked_step
+from sftscope.analysis.thresholds import ThresholdRule
+from sftscope.analysis.views import Selection
+from sftscope.analysis.writer_progress import DEAD_AFTER, writer_progress
+from sftscope.errors import SftscopeError
+from sftscope.interactions import Relation, all_subsets, logical_model
+from sftscope.reporting.sheets import FORMATS, SHEETS, Sheet, plain_text, sheet_csv, view_sheet
+from sftscope.sampling import triggers
+from sftscope.store import RunFolder
 
 
 @pytest.fixture(scope="module")

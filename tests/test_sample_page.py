@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from engine.analysis.evolution import Evolution
-from engine.analysis.placebo import sentence
-from engine.analysis.reading import load_history
-from engine.analysis.verdict import in_plain_words
-from engine.report.content import make_report
-from engine.report.tables import (
+from sftscope.analysis.evolution import Evolution
+from sftscope.analysis.placebo import sentence
+from sftscope.analysis.reading import load_history
+from sftscope.analysis.verdict import in_plain_words
+from sftscope.reporting.content import make_report
+from sftscope.reporting.tables import (
     as_it_went_table,
     as_markdown,
     backbone_table,

@@ -6,39 +6,39 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+
+from sftscope import pipeline
+from sftscope.analysis.caveats import caveats
+from sftscope.analysis.estimates import ENCODED, estimate_view, held_out_r2
+from sftscope.analysis.evolution import Change, Evolution
+from sftscope.analysis.other_zeta import with_other_zeta
+from sftscope.analysis.placebo import compare_placebos
+from sftscope.analysis.reading import load_history
+from sftscope.analysis.reference import reference_signs
+from sftscope.analysis.run_pairs import compare_steps
+from sftscope.analysis.solver_residue import measure_residue
+from sftscope.analysis.views import Selection, changes, orders_view, trends
+from sftscope.decomposition import decompose
+from sftscope.errors import SftscopeError
+from sftscope.extraction.masking import baseline_vector, states_of
+from sftscope.extraction.prefix_tree import plan_walk, tree_tokens
+from sftscope.extraction.scoring import COPY_FREE, STOCK, Scorer
+from sftscope.interactions import Relation, orders_of
+from sftscope.probes import Probe
+from sftscope.reporting.content import make_report
+from sftscope.reporting.forms import write_report
+from sftscope.reporting.run_csv import word_values_csv
+from sftscope.reporting.show import show_json, show_text
+from sftscope.sampling import every_state, sample_states, triggers
+from sftscope.store import RunFolder, StepFileError
+from sftscope.store.step_file import USER_BLOCK, from_bytes, to_bytes
+from sftscope.verification.verify import verify
+from sftscope_tui.change_table import arrange, build_table
+from sftscope_tui.state import Sort
 from test_explorer import opened, press, screen_text
 from test_pipeline import SENTENCES, write_config
 from test_scoring import toy_prompt
 from toy_llm import toy_model
-
-from engine import pipeline
-from engine.analysis.caveats import caveats
-from engine.analysis.estimates import ENCODED, estimate_view, held_out_r2
-from engine.analysis.evolution import Change, Evolution
-from engine.analysis.other_zeta import with_other_zeta
-from engine.analysis.placebo import compare_placebos
-from engine.analysis.reading import load_history
-from engine.analysis.reference import reference_signs
-from engine.analysis.run_pairs import compare_steps
-from engine.analysis.solver_residue import measure_residue
-from engine.analysis.views import Selection, changes, orders_view, trends
-from engine.decomposition import decompose
-from engine.errors import SftscopeError
-from engine.extraction.masking import baseline_vector, states_of
-from engine.extraction.prefix_tree import plan_walk, tree_tokens
-from engine.extraction.scoring import COPY_FREE, STOCK, Scorer
-from engine.interactions import Relation, orders_of
-from engine.probes import Probe
-from engine.report.content import make_report
-from engine.report.forms import write_report
-from engine.report.run_csv import word_values_csv
-from engine.report.show import show_json, show_text
-from engine.sampling import every_state, sample_states, triggers
-from engine.store import RunFolder, StepFileError
-from engine.store.step_file import USER_BLOCK, from_bytes, to_bytes
-from engine.verification.verify import verify
-from tui.change_table import arrange, build_table
-from tui.state import Sort
 
 WORDS, STATES, REPLICATES = 18, 100, 3
 

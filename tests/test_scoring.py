@@ -8,14 +8,14 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from toy_llm import CONFIGS, VOCABULARY, toy_model
 from transformers import AutoModelForCausalLM, Lfm2Config, LlamaConfig, MambaConfig
 
-from engine.extraction.masking import MaskedPrompt, baseline_vector
-from engine.extraction.prefix_tree import TokenCost, TreeWalk, cut_tree, plan_walk, row_subsets, shared_prefix
-from engine.extraction.scoring import COPY_FREE, NAIVE, STOCK, Scorer, can_branch, log_odds, tree_tokens
-from engine.extraction.stock_tree import StockWalk
-from engine.llm.adapters import AdapterSlot, new_adapter
+from sftscope.extraction.masking import MaskedPrompt, baseline_vector
+from sftscope.extraction.prefix_tree import TokenCost, TreeWalk, cut_tree, plan_walk, row_subsets, shared_prefix
+from sftscope.extraction.scoring import COPY_FREE, NAIVE, STOCK, Scorer, can_branch, log_odds, tree_tokens
+from sftscope.extraction.stock_tree import StockWalk
+from sftscope.llm.adapters import AdapterSlot, new_adapter
+from toy_llm import CONFIGS, VOCABULARY, toy_model
 
 DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)]
 # repeated tokens, a word of three tokens, neighbouring words

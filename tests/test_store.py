@@ -16,11 +16,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sample_history import sample_record, write_sample_run
 
-from engine.errors import SftscopeError
-from engine.sampling import every_state, sample_states
-from engine.store import (
+from sample_history import sample_record, write_sample_run
+from sftscope.errors import SftscopeError
+from sftscope.sampling import every_state, sample_states
+from sftscope.store import (
     Effects,
     RunFolder,
     Sample,
@@ -30,9 +30,9 @@ from engine.store import (
     read_step_file,
     write_atomically,
 )
-from engine.store.atomic import sweep_orphans
-from engine.store.step_file import USER_BLOCK, from_bytes, to_bytes
-from engine.store.step_record import columns_of
+from sftscope.store.atomic import sweep_orphans
+from sftscope.store.step_file import USER_BLOCK, from_bytes, to_bytes
+from sftscope.store.step_record import columns_of
 
 
 def record(*sizes: int, step: int = 8, seed: int = 0, losses: dict[str, float] | None = None) -> StepRecord:

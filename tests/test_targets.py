@@ -7,23 +7,23 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+
 from sample_history import write_sample_run
+from sftscope import pipeline, planner
+from sftscope.analysis.evolution import Evolution
+from sftscope.analysis.reading import load_history
+from sftscope.analysis.thresholds import ThresholdRule
+from sftscope.analysis.views import Selection, backbone
+from sftscope.errors import SftscopeError
+from sftscope.extraction.masking import baseline_vector, mask_probe, probe_targets
+from sftscope.extraction.scoring import Scorer, tree_tokens
+from sftscope.llm.collisions import collision_warning, labels_of, shared_first_tokens
+from sftscope.probes import Probe
+from sftscope.reporting.show import show_text
+from sftscope.store import RunFolder
 from test_pipeline import write_config
 from test_scoring import toy_prompt
 from toy_llm import CONFIGS, toy_model, toy_tokenizer
-
-from engine import pipeline, planner
-from engine.analysis.evolution import Evolution
-from engine.analysis.reading import load_history
-from engine.analysis.thresholds import ThresholdRule
-from engine.analysis.views import Selection, backbone
-from engine.errors import SftscopeError
-from engine.extraction.masking import baseline_vector, mask_probe, probe_targets
-from engine.extraction.scoring import Scorer, tree_tokens
-from engine.llm.collisions import collision_warning, labels_of, shared_first_tokens
-from engine.probes import Probe
-from engine.report.show import show_text
-from engine.store import RunFolder
 
 PROBE = Probe("p", "how does the guest feel ?", "happy room was not cold", "very sad and bad", ((0, 5), (15, 18)))
 

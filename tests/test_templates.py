@@ -1,17 +1,17 @@
 """Chat templates of well-known LLMs: the answer and its end are trained, nothing else, and the target is content."""
 
 import pytest
-from model_kinds import KINDS, tokenizer_of
-from test_pipeline import write_config
 
-from engine import pipeline
-from engine.errors import SftscopeError
-from engine.extraction.masking import mask_probe
-from engine.inspection import inspect
-from engine.llm.prompts import resolve_template, set_template, template_hash, tokenize_prompt
-from engine.probes import Probe, candidate_words
-from engine.training.examples import IGNORED, make_examples
-from engine.training.shapes import Row
+from model_kinds import KINDS, tokenizer_of
+from sftscope import pipeline
+from sftscope.errors import SftscopeError
+from sftscope.extraction.masking import mask_probe
+from sftscope.inspection import inspect
+from sftscope.llm.prompts import resolve_template, set_template, template_hash, tokenize_prompt
+from sftscope.probes import Probe, candidate_words
+from sftscope.training.examples import IGNORED, make_examples
+from sftscope.training.shapes import Row
+from test_pipeline import write_config
 
 TOKENIZERS = {name: tokenizer_of(kind) for name, kind in KINDS.items()}
 MESSAGE = "Name the emotion: I really love this lovely room!"

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.progress import say
-from engine.text import MAX_LENGTH, csv_cell, markdown_cell, safe_text, shell_command
+from sftscope.progress import say
+from sftscope.text import MAX_LENGTH, csv_cell, markdown_cell, safe_text, shell_command
 
 any_text = st.text(alphabet=st.characters(), max_size=60)
 

@@ -4,14 +4,14 @@ import json
 from dataclasses import replace
 
 import pytest
-from toy_llm import toy_tokenizer
 
-from engine.config import DataSettings, TrainingSettings
-from engine.errors import SftscopeError
-from engine.store.checkpoints import Checkpoint, ready_checkpoints
-from engine.training.examples import IGNORED, Collator, make_examples
-from engine.training.rows import Row, read_rows
-from engine.training.sft import checkpoint_grid, schedule_length
+from sftscope.config import DataSettings, TrainingSettings
+from sftscope.errors import SftscopeError
+from sftscope.store.checkpoints import Checkpoint, ready_checkpoints
+from sftscope.training.examples import IGNORED, Collator, make_examples
+from sftscope.training.rows import Row, read_rows
+from sftscope.training.sft import checkpoint_grid, schedule_length
+from toy_llm import toy_tokenizer
 
 
 def rows_of(tmp_path, name, content, **settings):

@@ -6,20 +6,20 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+from sftscope.config import ExtractionSettings
+from sftscope.errors import SftscopeError
+from sftscope.extraction.checks import check_scores
+from sftscope.extraction.masking import MaskedPrompt, baseline_vector, states_of
+from sftscope.extraction.placebo import score_again
+from sftscope.extraction.plan import count_work, measure_speed, scoring_seconds, warnings_of
+from sftscope.extraction.prefix_tree import cut_tree, plan_walk
+from sftscope.extraction.scoring import COPY_FREE, NAIVE, STOCK, Scorer, tree_tokens
+from sftscope.extraction.trie import first_word_first, nodes
+from sftscope.probes import Probe
+from sftscope.sampling import States, every_state, sample_states
 from test_scoring import toy_prompt
 from toy_llm import CONFIGS, toy_model
-
-from engine.config import ExtractionSettings
-from engine.errors import SftscopeError
-from engine.extraction.checks import check_scores
-from engine.extraction.masking import MaskedPrompt, baseline_vector, states_of
-from engine.extraction.placebo import score_again
-from engine.extraction.plan import count_work, measure_speed, scoring_seconds, warnings_of
-from engine.extraction.prefix_tree import cut_tree, plan_walk
-from engine.extraction.scoring import COPY_FREE, NAIVE, STOCK, Scorer, tree_tokens
-from engine.extraction.trie import first_word_first, nodes
-from engine.probes import Probe
-from engine.sampling import States, every_state, sample_states
 
 
 def sampled_prompt(n: int, states: States, *, begin: int = 3, gap: int = 0, tail: int = 4) -> MaskedPrompt:

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from foreign_training import WORDS, write_inputs
 
-from engine.analysis.reading import load_history
-from engine.attach.attach import Choices, attach
-from engine.store import RunFolder
+from foreign_training import WORDS, write_inputs
+from sftscope.analysis.reading import load_history
+from sftscope.attach.attach import Choices, attach
+from sftscope.store import RunFolder
 
 TESTS = Path(__file__).parent
 

@@ -7,16 +7,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
+from sftscope import pipeline
+from sftscope.analysis.reading import load_history
+from sftscope.reporting.forms import write_report
+from sftscope.store import RunFolder
+from sftscope.store.step_file import USER_BLOCK, to_bytes
+from sftscope.verification.repair import repair
+from sftscope.verification.verify import verify
 from test_cli import sftscope
 from test_pipeline import write_config
-
-from engine import pipeline
-from engine.analysis.reading import load_history
-from engine.report.forms import write_report
-from engine.store import RunFolder
-from engine.store.step_file import USER_BLOCK, to_bytes
-from engine.verification.repair import repair
-from engine.verification.verify import verify
 
 SAMPLE = Path(__file__).parents[1] / "sample_runs" / "gemma3"
 

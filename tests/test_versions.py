@@ -13,13 +13,13 @@ import h5py
 import numpy as np
 import pytest
 
-from engine.analysis.reading import load_history
-from engine.errors import SftscopeError
-from engine.interactions import logical_model
-from engine.store import RunFolder, StepFileError, read_step_file
-from engine.store.step_file import USER_BLOCK
-from engine.store.step_record import columns_of
-from engine.verification.verify import verify
+from sftscope.analysis.reading import load_history
+from sftscope.errors import SftscopeError
+from sftscope.interactions import logical_model
+from sftscope.store import RunFolder, StepFileError, read_step_file
+from sftscope.store.step_file import USER_BLOCK
+from sftscope.store.step_record import columns_of
+from sftscope.verification.verify import verify
 
 GOLDEN = Path(__file__).parent / "golden"
 EXPECTED = {

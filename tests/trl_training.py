@@ -9,11 +9,11 @@ import sys
 from pathlib import Path
 
 from datasets import Dataset
-from foreign_training import QUESTION, SENTENCES, WORDS
 from peft import LoraConfig
 from trl import SFTConfig, SFTTrainer
 
-from engine.monitor import SftscopeCallback
+from foreign_training import QUESTION, SENTENCES, WORDS
+from sftscope.monitor import SftscopeCallback
 
 folder, out, kind, *where = sys.argv[1:]
 rows = [

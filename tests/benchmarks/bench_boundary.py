@@ -10,9 +10,8 @@ from pathlib import Path
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
+from sftscope.analysis.stages import boundary_of, first_claim
 from simulated_runs import Kind, simulate
-
-from engine.analysis.stages import boundary_of, first_claim
 
 
 def main() -> None:

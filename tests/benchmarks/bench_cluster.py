@@ -26,9 +26,8 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from cheap_workers import Chaos, cheap_work, counted_operations, work_as
-
-from engine.analysis.run_status import run_status
-from engine.store import RunFolder
+from sftscope.analysis.run_status import run_status
+from sftscope.store import RunFolder
 
 COUNTED = (
     "open",
@@ -167,7 +166,7 @@ def scale(folder: Path) -> None:
     that it waited for others, which is what the clock would say if each had a core to itself.
     """
     begun = time.monotonic()
-    subprocess.run([sys.executable, "-c", "import engine.extraction.extract"], check=True)
+    subprocess.run([sys.executable, "-c", "import sftscope.extraction.extract"], check=True)
     start, busy, steps, probes = time.monotonic() - begun, 0.1, 8, 40
     clock, alone = {}, {}
     for workers in (1, 2):

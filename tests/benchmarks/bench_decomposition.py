@@ -15,13 +15,12 @@ from shapiq import ExactComputer
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from sftscope.decomposition import decompose
+from sftscope.decomposition.highs import solve_whole
+from sftscope.decomposition.lattice_program import lattice_program
+from sftscope.decomposition.workers import usable_cores
+from sftscope.interactions import moebius_transform
 from test_decomposition import noise_bound, score_vector
-
-from engine.decomposition import decompose
-from engine.decomposition.highs import solve_whole
-from engine.decomposition.lattice_program import lattice_program
-from engine.decomposition.workers import usable_cores
-from engine.interactions import moebius_transform
 
 
 def seconds(work: Callable[[], object], repeats: int) -> tuple[float, float]:

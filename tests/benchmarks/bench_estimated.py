@@ -22,13 +22,13 @@ from pathlib import Path
 
 import numpy as np
 
-from engine.analysis.estimates import interval_of, times_more
-from engine.decomposition import decompose
-from engine.decomposition.estimated import estimate, held_out_r2
-from engine.decomposition.spex import estimate_by_proxyspex, estimate_by_spex, spex_states
-from engine.interactions import orders_of
-from engine.sampling import sample_states
-from engine.store import Pairs, RunFolder
+from sftscope.analysis.estimates import interval_of, times_more
+from sftscope.decomposition import decompose
+from sftscope.decomposition.estimated import estimate, held_out_r2
+from sftscope.decomposition.spex import estimate_by_proxyspex, estimate_by_spex, spex_states
+from sftscope.interactions import orders_of
+from sftscope.sampling import sample_states
+from sftscope.store import Pairs, RunFolder
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from test_estimated import planted_game, scores_of

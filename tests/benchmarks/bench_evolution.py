@@ -14,15 +14,15 @@ from typing import Any
 
 import numpy as np
 
-from engine.analysis.effect_table import EffectTable
-from engine.analysis.evolution import Change, Evolution
-from engine.analysis.history import LARGE, ProbeHistory, RunHistory
-from engine.analysis.stages import find_boundary
-from engine.analysis.thresholds import ThresholdRule
-from engine.analysis.views import Selection, backbone, orders_view, trends
-from engine.probes import Probe
-from engine.sampling import every_state
-from engine.store import Pairs
+from sftscope.analysis.effect_table import EffectTable
+from sftscope.analysis.evolution import Change, Evolution
+from sftscope.analysis.history import LARGE, ProbeHistory, RunHistory
+from sftscope.analysis.stages import find_boundary
+from sftscope.analysis.thresholds import ThresholdRule
+from sftscope.analysis.views import Selection, backbone, orders_view, trends
+from sftscope.probes import Probe
+from sftscope.sampling import every_state
+from sftscope.store import Pairs
 
 
 def long_run(steps: int, probes: int, n: int, share: float) -> RunHistory:

@@ -33,9 +33,8 @@ import pyte
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from hostile_run import AT_THE_DRIVER, write_hostile_run
 from sample_history import sample_record, step_grid, write_sample_run
-
-from engine.store import RunFolder
-from engine.store.step_file import to_bytes
+from sftscope.store import RunFolder
+from sftscope.store.step_file import to_bytes
 
 ROOT = Path(__file__).parents[2]
 QUIET = 0.12  # seconds without a byte after which a paint is over
@@ -51,7 +50,7 @@ class Terminal:
         self.started, self.bytes = time.perf_counter(), 0
         self.bursts: list[float] = []
         self.raw = bytearray()
-        code = "from tui.cli import main; main()"
+        code = "from sftscope_tui.cli import main; main()"
         self.pid, self._fd = pty.fork()
         if self.pid == 0:
             os.environ.update(
@@ -330,9 +329,9 @@ def hostile(folder: Path, state: Path, count: int) -> Row:
 
 def export(run: Path, folder: Path) -> Row:
     """The report of the run twice."""
-    from engine.analysis.evolution import Evolution
-    from engine.analysis.reading import load_history
-    from engine.report.forms import write_report
+    from sftscope.analysis.evolution import Evolution
+    from sftscope.analysis.reading import load_history
+    from sftscope.reporting.forms import write_report
 
     evolution = Evolution(load_history(run))
     begin, used = time.perf_counter(), time.process_time()

@@ -22,10 +22,9 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from sftscope.store import StepFileError, isolation
+from sftscope.store.step_file import USER_BLOCK, to_bytes
 from test_store import HOSTILE, forged, record, sampled_record, sealed
-
-from engine.store import StepFileError, isolation
-from engine.store.step_file import USER_BLOCK, to_bytes
 
 _SIGNATURES = rb"\x89HDF|OHDR|OCHK|FRHP|FHDB|BTHD|BTLF|FSHD|FAHD|FADB|EAHD"
 _LONGEST = 1024  # bytes of a piece of metadata

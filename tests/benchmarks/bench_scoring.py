@@ -16,12 +16,12 @@ from statistics import median
 import numpy as np
 import torch
 
-from engine.config import ModelSettings
-from engine.extraction.masking import MaskedPrompt, baseline_vector
-from engine.extraction.prefix_tree import last_logits
-from engine.extraction.scoring import STOCK, Scorer, tree_tokens
-from engine.llm.loading import load_llm
-from engine.llm.precision import Arithmetic, weights_dtype
+from sftscope.config import ModelSettings
+from sftscope.extraction.masking import MaskedPrompt, baseline_vector
+from sftscope.extraction.prefix_tree import last_logits
+from sftscope.extraction.scoring import STOCK, Scorer, tree_tokens
+from sftscope.llm.loading import load_llm
+from sftscope.llm.precision import Arithmetic, weights_dtype
 
 NAIVE_ROWS = (4, 8, 16, 32)
 

@@ -1,0 +1,264 @@
+"""`sftscope attach`: a run from the checkpoints of a training that others did, or still do.
+
+Each checkpoint that is whole is copied into the run folder, and what is extracted is the copy; step 0 is the
+base model itself. The losses are those that the trainer logged. Started again it goes on where it stopped.
+"""
+
+import math
+import shutil
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from sftscope import pipeline
+from sftscope.attach.base import refuse_another_base, training_template
+from sftscope.attach.checkpoints import find_checkpoints, is_adapter, refuse_unreadable, why_not_whole
+from sftscope.attach.copies import copy_checkpoint, drop_weights, refuse_if_disk_is_short
+from sftscope.attach.logs import as_lines, choose_eval_set, eval_sets, is_finished, log_rows, refuse_two_trainings
+from sftscope.errors import SftscopeError
+from sftscope.failures import told_in_one_line
+from sftscope.progress import say
+from sftscope.store import RunFolder, write_atomically
+from sftscope.store.checkpoints import Checkpoint
+from sftscope.text import safe_text
+
+POLL = 5.0  # seconds between two looks at a training that is running
+
+
+@dataclass(frozen=True, kw_only=True)
+class Watching:
+    """How a training that is running is followed: seconds between two looks, and without a new checkpoint at most."""
+
+    poll: float = POLL
+    idle: float = math.inf
+
+
+@dataclass(frozen=True, kw_only=True)
+class Choices:
+    """What may be chosen beside the checkpoints: settings by table, and how they are read.
+
+    settings: as in a config file, `model.path` included. steps: only these; None: all. same_base: the adapters'
+    base has another name than the base model but is the same. keep: copies of whole models stay after extraction.
+    eval_set: whose loss is the held-out one, where the training evaluated on several sets; empty: the first.
+    extracting: False leaves the copies to `sftscope extract`, to several of it or to a cluster.
+    """
+
+    settings: Mapping[str, Mapping[str, Any]]
+    steps: frozenset[int] | None = None
+    same_base: bool = False
+    keep: bool = False
+    eval_set: str = ""
+    extracting: bool = True
+
+
+def attach(source: Path, out: Path, probes: Path, choices: Choices, watching: Watching | None = None) -> None:
+    """Make the run `out` of the checkpoints at `source`; with `watching`, of those that are still to come too.
+
+    Watching ends with the last step of the training, where its checkpoints say which that is, or when none comes.
+    """
+    first = _first_whole(source, choices, watching)
+    refuse_unreadable(first)
+    refuse_another_base(first, choices.settings["model"]["path"], trusted=choices.same_base)
+    begin(first, source, out, probes, choices)
+    settings, folder, identity = pipeline.open_run(out)
+    _refuse_another_eval_set(folder, choices.eval_set)
+    from sftscope.extraction.extract import follow
+
+    intake = _Intake(source, folder, choices)
+    intake.take()
+
+    def more() -> bool:
+        return watching is not None and not intake.is_over() and intake.wait(watching)
+
+    def made(step: int) -> None:
+        copy = folder.checkpoints / f"checkpoint-{step}"
+        if not choices.keep and copy.is_dir() and not is_adapter(copy):
+            drop_weights(copy)
+
+    if watching is None:
+        intake.refuse_incomplete()
+    if not choices.extracting:
+        while more():
+            pass
+        return
+    with told_in_one_line("extraction", pipeline.LESS_MEMORY):
+        follow(settings, folder, identity=identity, more=more, made=made, steps=choices.steps)
+
+
+def begin(
+    first: Checkpoint | None, source: Path, out: Path, probes: Path, choices: Choices, *, tokenizer: Any = None
+) -> None:
+    """Write run.toml and probes.jsonl, or check those there; the chat template is the one of the training.
+
+    first: a checkpoint that is whole; None where there is none yet. tokenizer: that of the training, where it is
+    known, else the one that the checkpoint holds.
+    """
+    from sftscope.llm.loading import saved_tokenizer
+
+    tables = {table: dict(values) for table, values in choices.settings.items()}
+    if Path(tables["model"]["path"]).exists():
+        tables["model"]["path"] = str(Path(tables["model"]["path"]).absolute())
+    read = read_probe_settings(tables, probes)
+    trained = tokenizer or (first and saved_tokenizer(first.path))
+    if template := training_template(trained, tables["model"]["path"], read):
+        out.mkdir(parents=True, exist_ok=True)
+        tables["model"]["template_file"] = str(write_template(RunFolder(out), template))
+    known = {"checkpoints": str(source.absolute()), **(trainer_facts(first) if first else {})}
+    if choices.eval_set:
+        known["eval_set"] = choices.eval_set
+    pipeline.begin_attached(tables, out, known, probes)
+
+
+def read_probe_settings(tables: dict[str, dict[str, Any]], probes: Path) -> tuple[str, ...]:
+    """Messages of the probes; their words are checked when the run is begun."""
+    from sftscope.probes import read_probes
+
+    given = tables.get("probes", {})
+    tables["probes"] = {**given, "file": "probes.jsonl"}
+    read = read_probes(
+        probes,
+        n_words=int(given.get("n_words", 10)),
+        seed=int(given.get("seed", 0)),
+        variables=str(given.get("variables", "words")),
+    )
+    return tuple(probe.prompt for probe in read)
+
+
+def write_template(folder: RunFolder, template: str) -> Path:
+    """Keep the chat template of the training in the run; its name relative to the run."""
+    name = Path("chat_template.jinja")
+    if not (folder.path / name).exists():
+        write_atomically(folder.path / name, template.encode())
+    return name
+
+
+def trainer_facts(checkpoint: Checkpoint) -> dict[str, Any]:
+    """What a checkpoint says of the training: what its weights are, its epochs and steps."""
+    state = checkpoint.trainer_state() or {}
+    names = ("max_steps", "num_train_epochs", "train_batch_size")
+    weights = "adapter" if is_adapter(checkpoint.path) else "whole model"
+    return {"weights": weights, **{name: state[name] for name in names if isinstance(state.get(name), int | float)}}
+
+
+def _refuse_another_eval_set(folder: RunFolder, wanted: str) -> None:
+    attached = folder.read_run().get("attached")
+    begun = attached.get("eval_set", "") if isinstance(attached, dict) else ""
+    if begun != wanted:
+        told = f"--eval-set {safe_text(str(begun), max_length=40)}" if begun else "no --eval-set"
+        raise SftscopeError(f"{folder.path}: was begun with {told}; use the same, or another --out")
+
+
+def _first_whole(source: Path, choices: Choices, watching: Watching | None) -> Checkpoint:
+    """The first checkpoint that is whole; waits for one where there is `watching`."""
+    until = math.inf if watching is None else time.monotonic() + watching.idle
+    while True:
+        try:
+            found = [part for part in find_checkpoints(source) if _is_wanted(part, choices)]
+        except SftscopeError:
+            if watching is None or time.monotonic() > until:
+                raise
+            found = []  # the training has not made its folder yet
+        reasons = [(part, why_not_whole(part)) for part in found]
+        for part, reason in reasons:
+            if not reason:
+                return part
+        if watching is None or time.monotonic() > until:
+            detail = "; ".join(f"step {part.step}: {reason}" for part, reason in reasons[:3])
+            raise SftscopeError(
+                f"{source}: no checkpoint that is whole{f' ({detail})' if detail else ''}; expected checkpoint-N "
+                f"with {'trainer_state.json and safetensors weights'}; --watch waits for one"
+            )
+        time.sleep(watching.poll)
+
+
+def _is_wanted(checkpoint: Checkpoint, choices: Choices) -> bool:
+    return choices.steps is None or checkpoint.step in choices.steps
+
+
+@dataclass(eq=False)
+class _Intake:
+    """Takes checkpoints into the run as they come."""
+
+    source: Path
+    folder: RunFolder
+    choices: Choices
+    _said: dict[int, str] = field(default_factory=dict)
+    _taken: dict[int, Checkpoint] = field(default_factory=dict)
+    _eval_set: str = ""
+
+    def take(self) -> None:
+        """Copy what is whole, and write the training log anew; what is not whole yet is said once."""
+        found = [part for part in find_checkpoints(self.source) if _is_wanted(part, self.choices)]
+        whole = [part for part in found if not why_not_whole(part)]
+        for part in whole:
+            refuse_unreadable(part)
+            refuse_another_base(part, self.choices.settings["model"]["path"], trusted=self.choices.same_base)
+        refuse_two_trainings(whole)
+        for part in whole:
+            if is_adapter(part.path) != is_adapter(whole[0].path):
+                raise SftscopeError(
+                    f"{part.path}: holds {'an adapter' if is_adapter(part.path) else 'a whole model'}, unlike "
+                    f"{whole[0].path.name}; checkpoints of one training are of one kind: choose --steps"
+                )
+        refuse_if_disk_is_short(whole, self.folder.checkpoints)
+        self._said = {}
+        for part in found:
+            self._forget_dropped(part.step)
+            if reason := copy_checkpoint(part, self.folder.checkpoints):
+                self._said[part.step] = reason
+            else:
+                self._taken[part.step] = part
+        copies = [Checkpoint(step, self.folder.checkpoints / f"checkpoint-{step}") for step in sorted(self._taken)]
+        rows = as_lines(log_rows(copies, self.source, self._choose_eval_set(copies)))
+        if rows and (not self.folder.training_log.is_file() or self.folder.training_log.read_bytes() != rows):
+            write_atomically(self.folder.training_log, rows)
+
+    def refuse_incomplete(self) -> None:
+        """Say which checkpoints were left out, and why; SftscopeError where one was asked for by its step."""
+        for step, reason in sorted(self._said.items()):
+            line = f"{self.source}/checkpoint-{step}: left out: {safe_text(reason)}"
+            if self.choices.steps is not None:
+                raise SftscopeError(f"{line}; run the same command again when it is whole")
+            say(f"warning: {line}; run the same command again when it is whole")
+        if self.choices.steps is not None and (missing := self.choices.steps - {0, *self._taken}):
+            known = ", ".join(str(part.step) for part in find_checkpoints(self.source))
+            raise SftscopeError(f"{self.source}: no checkpoint of step {min(missing)}; there are {known}")
+
+    def is_over(self) -> bool:
+        """Whether the last step of the training has been taken; an earlier one may be where it was resumed."""
+        last = max(self._taken, default=0)
+        return is_finished(Checkpoint(last, self.folder.checkpoints / f"checkpoint-{last}"))
+
+    def wait(self, watching: Watching) -> bool:
+        """Until something new was taken, or the training is over; False where nothing came for too long."""
+        before, until = set(self._taken), time.monotonic() + watching.idle
+        while set(self._taken) == before and not self.is_over():
+            if time.monotonic() > until:
+                say(
+                    f"no new checkpoint in {self.source} for {watching.idle / 60:.3g} minutes: "
+                    "no longer watched; the same command goes on"
+                )
+                return False
+            time.sleep(watching.poll)
+            self.take()
+        return True
+
+    def _choose_eval_set(self, copies: Sequence[Checkpoint]) -> str:
+        """The set whose loss is the held-out one; said once where it was not asked for."""
+        chosen = choose_eval_set(copies, self.choices.eval_set)
+        if chosen and not self.choices.eval_set and not self._eval_set:
+            known = ", ".join(safe_text(name, max_length=40) for name in eval_sets(copies))
+            say(
+                f"warning: the training evaluated on {known}; the held-out loss is that of "
+                f"{safe_text(chosen, max_length=40)}: choose by --eval-set"
+            )
+        self._eval_set = chosen
+        return chosen
+
+    def _forget_dropped(self, step: int) -> None:
+        """A copy whose weights were dropped is taken again where its results are not there."""
+        copy = self.folder.checkpoints / f"checkpoint-{step}"
+        if copy.is_dir() and not Checkpoint(step, copy).is_ready() and not self.folder.step_file(step).exists():
+            shutil.rmtree(copy)

@@ -1,0 +1,280 @@
+"""The engine's commands: thin, each calls one function. Heavy imports happen inside a command."""
+
+import json
+import math
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from sftscope.cli_parts import (
+    Block,
+    Cluster,
+    Config,
+    ConfigOrRun,
+    Out,
+    Run,
+    Shard,
+    Verify,
+    Workers,
+    leave_if_one_of_several,
+    need_engine,
+    numbers_in,
+    shard_in,
+)
+from sftscope.cli_reading import compare, report, show
+from sftscope.errors import SftscopeError
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+
+
+@app.command()
+def run(config: Config, out: Out, verify: Verify = None) -> None:
+    """Train and extract; the same command again goes on where it stopped."""
+    need_engine()
+    from sftscope import pipeline
+
+    pipeline.run(config, out, verify=verify)
+    leave_if_one_of_several()
+
+
+@app.command()
+def plan(
+    source: ConfigOrRun,
+    as_json: Annotated[bool, typer.Option("--json", help="JSON on stdout.")] = False,
+) -> None:
+    """What a run will take on this machine: masked states, tokens, memory, time; runs nothing."""
+    need_engine()
+    from sftscope import planner
+
+    made = planner.plan(source)
+    print(json.dumps(made, indent=1) if as_json else planner.render(made))
+
+
+@app.command()
+def inspect(
+    config: Config,
+    row: Annotated[int, typer.Option("--row", min=1, help="Which training row; the first by default.")] = 1,
+    probe: Annotated[str, typer.Option("--probe", help="Which probe, by its id; the first by default.")] = "",
+    as_json: Annotated[bool, typer.Option("--json", help="JSON on stdout.")] = False,
+) -> None:
+    """One training row as tokens, the trained ones marked; one probe with its variables and target; collisions."""
+    need_engine()
+    from sftscope import inspection
+
+    found = inspection.inspect(config, row=row, probe=probe)
+    print(json.dumps(found, indent=1) if as_json else inspection.render(found))
+
+
+@app.command()
+def train(config: Config, out: Out) -> None:
+    """Fine-tune only."""
+    need_engine()
+    from sftscope import pipeline
+
+    pipeline.train(config, out)
+    leave_if_one_of_several()
+
+
+@app.command()
+def extract(
+    run: Run,
+    steps: Annotated[str, typer.Option("--steps", help="Only these steps, such as 0,8,16.")] = "",
+    shard: Shard = "1/1",
+    workers: Workers = None,
+    cluster: Cluster = "",
+    plan: Annotated[Path | None, typer.Option(help="What a job asks for: of 'sftscope plan RUN --json'.")] = None,
+    time_limit: Annotated[
+        int | None, typer.Option("--time-limit", min=1, metavar="MIN", help="Minutes of a job; it is queued again.")
+    ] = None,
+    partition: Annotated[str, typer.Option("--partition", help="SLURM partition.")] = "",
+    memory: Annotated[float | None, typer.Option("--memory", min=1, metavar="GB", help="Host memory of a job.")] = None,
+    gpus: Annotated[int | None, typer.Option("--gpus", min=0, help="GPUs of a job.")] = None,
+    cpus: Annotated[int, typer.Option("--cpus", min=1, help="CPU cores of a job.")] = 4,
+    block: Block = None,
+    verify: Verify = None,
+    placebo: Annotated[
+        bool,
+        typer.Option(
+            "--placebo", help="Extract one step that is done a second time, by plain forwards: STEP, or the last."
+        ),
+    ] = False,
+    step: Annotated[
+        int | None, typer.Argument(metavar="STEP", show_default=False, help="With --placebo only: which step.")
+    ] = None,
+) -> None:
+    """Score and decompose the checkpoints of a run that are not done yet."""
+    if placebo and (steps or shard != "1/1" or verify is not None):
+        raise typer.BadParameter(
+            "expected without --steps, --shard and --verify; it scores all masked states again", param_hint="--placebo"
+        )
+    if step is not None and not placebo:
+        raise typer.BadParameter(f"expected --placebo before it, or --steps {step}", param_hint="STEP")
+    shared = workers is not None or bool(cluster)
+    if cluster not in ("", "slurm", "local"):
+        raise typer.BadParameter(f"expected slurm or local, got {cluster!r}", param_hint="--cluster")
+    if shared and (placebo or shard != "1/1"):
+        raise typer.BadParameter("expected without --placebo and --shard", param_hint="--workers")
+    need_engine()
+    from sftscope import pipeline
+
+    if placebo:
+        pipeline.placebo(run, step=step)
+    elif shared:
+        from sftscope import cluster as clusters
+
+        pipeline.open_run(run)  # what is wrong with the run is told here, not in N logs
+        worker = clusters.Worker(run.absolute(), 1, 1, steps=numbers_in(steps), verify=verify, block=block)
+        if cluster:
+            given = {"minutes": time_limit, "memory_gb": memory, "gpus": gpus, "cpus": cpus, "partition": partition}
+            resources = clusters.resources(plan, workers or 1, given)
+            clusters.submit(cluster, workers or 1, worker, resources)
+        else:
+            clusters.run_here(workers or 1, worker)
+    else:
+        pipeline.extract(run, steps=numbers_in(steps), verify=verify, shard=shard_in(shard))
+
+
+@app.command()
+def status(
+    run: Run,
+    as_json: Annotated[bool, typer.Option("--json", help="JSON on stdout.")] = False,
+) -> None:
+    """Progress, rate, failures and time left of all workers that extract a run."""
+    from sftscope.analysis.run_status import run_status
+    from sftscope.store import RunFolder
+
+    found = run_status(RunFolder(run))
+    print(json.dumps(found.as_dict(), indent=1) if as_json else found.as_text())
+
+
+@app.command()
+def verify(
+    run: Run,
+    repair: Annotated[
+        bool,
+        typer.Option("--repair", help="Make effects again where the raw scores are whole; needs no model."),
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="JSON on stdout.")] = False,
+) -> None:
+    """Check every file of a run, and say what is damaged and how it can be made again."""
+    from sftscope.verification.verify import verify as verify_run
+
+    if repair:
+        from sftscope.verification.repair import repair as repair_run
+
+        found = repair_run(run)
+    else:
+        found = verify_run(run)
+    print(found.as_json() if as_json else found.as_text())
+    if found.damaged:
+        names = ", ".join(found.damaged[:10]) + (", …" if len(found.damaged) > 10 else "")
+        raise SftscopeError(f"{run}: {len(found.damaged)} damaged: {names}")
+
+
+@app.command()
+def attach(
+    checkpoints: Annotated[Path, typer.Argument(help="Output folder of a training, with its checkpoint-N.")],
+    model: Annotated[str, typer.Option("--model", help="The base model: hub name, folder or GGUF file.")],
+    probes: Annotated[Path, typer.Option("--probes", help="The probes, JSONL.")],
+    out: Out,
+    words: Annotated[int, typer.Option("--words", min=1, max=64, help="Words per probe that become variables.")] = 10,
+    variables: Annotated[
+        str, typer.Option("--variables", help="words, phrases or sentences, as [probes] variables.")
+    ] = "words",
+    masked_states: Annotated[
+        int,
+        typer.Option("--masked-states", min=0, help="So many of a probe that has more, sampled: estimates. 0: all."),
+    ] = 0,
+    steps: Annotated[str, typer.Option("--steps", help="Only these steps, such as 8,16; step 0 is always made.")] = "",
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Follow a training that is running, to its last step.")
+    ] = False,
+    idle: Annotated[
+        float,
+        typer.Option(
+            "--idle", min=0, show_default=False, metavar="MINUTES", help="With --watch: end where none comes."
+        ),
+    ] = math.inf,
+    eval_set: Annotated[
+        str, typer.Option("--eval-set", help="Whose loss is the held-out one, of several eval sets; else the first.")
+    ] = "",
+    device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.")] = "auto",
+    dtype: Annotated[str, typer.Option("--dtype", help="Precision of scoring, as [extraction] dtype.")] = "float32",
+    target: Annotated[str, typer.Option("--target", help="What is scored: first, all or token:<text>.")] = "first",
+    same_base: Annotated[
+        bool, typer.Option("--same-base", help="The adapters name their base otherwise, but it is this model.")
+    ] = False,
+    keep: Annotated[bool, typer.Option("--keep", help="Keep the copies of whole models; adapters are kept.")] = False,
+    copy_only: Annotated[
+        bool, typer.Option("--copy-only", help="Take the checkpoints, and leave them to 'sftscope extract RUN'.")
+    ] = False,
+) -> None:
+    """A run from checkpoints of HF Trainer, TRL, LLaMA-Factory or Axolotl; again, to go on where it stopped."""
+    need_engine()
+    from sftscope.attach import attach as attaching
+
+    wanted = numbers_in(steps)
+    choices = attaching.Choices(
+        settings={
+            "model": {"path": model, "device": device},
+            "probes": {"n_words": words, "variables": variables},
+            "extraction": {"dtype": dtype, "target": target, "masked_states": masked_states},
+        },
+        steps=None if wanted is None else frozenset(wanted),
+        same_base=same_base,
+        keep=keep,
+        eval_set=eval_set,
+        extracting=not copy_only,
+    )
+    watching = attaching.Watching(idle=60 * idle) if watch else None
+    attaching.attach(checkpoints, out, probes, choices, watching)
+
+
+@app.command()
+def decompose(
+    scores: Annotated[
+        Path,
+        typer.Argument(
+            help="A .npy file: 2^n scores, or rows of them, in subset order; or a .npz file: masks, scores."
+        ),
+    ],
+    zeta: Annotated[float, typer.Option("--zeta", help="Noise bound on |h - v|, in units of the scores.")] = 0.0,
+    solver: Annotated[
+        str,
+        typer.Option(
+            "--solver",
+            help="certified; to compare with: reference, a plain descent, or of a .npz mobius, spex, proxyspex.",
+        ),
+    ] = "certified",
+    as_json: Annotated[bool, typer.Option("--json", help="JSON on stdout.")] = False,
+) -> None:
+    """AND-OR interactions of any score vector, with their certificate."""
+    from sftscope.decomposition.score_file import decompose_file, render
+
+    results = decompose_file(scores, zeta, solver)
+    print(json.dumps(results) if as_json else render(results))
+
+
+for command in (show, report, compare):
+    app.command()(command)
+
+
+@app.command()
+def bench(
+    model: Annotated[str, typer.Option("--model", help="Hub name, folder or GGUF file; by default a random one.")] = "",
+    words: Annotated[int, typer.Option("--words", min=1, max=16, help="Words of the prompt that is scored.")] = 10,
+    as_json: Annotated[bool, typer.Option("--json", help="JSON on stdout.")] = False,
+) -> None:
+    """The speed of this machine on the reference work, with ratios."""
+    need_engine()
+    from sftscope import bench as benchmark
+
+    result = benchmark.bench(model, benchmark.Work(words=words))
+    print(json.dumps(result, indent=1) if as_json else benchmark.render(result))
+
+
+def fail(message: str) -> None:
+    """The one line of a user's error on stderr."""
+    print(f"sftscope: {message}", file=sys.stderr)

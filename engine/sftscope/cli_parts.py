@@ -1,0 +1,97 @@
+"""What several commands share: their arguments, lists in options, and getting ready for PyTorch."""
+
+import os
+import signal
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from sftscope.errors import SftscopeError
+from sftscope.presets import find_config
+
+Config = Annotated[
+    Path, typer.Argument(help="Settings of the run: a TOML file, or the name of a preset.", callback=find_config)
+]
+ConfigOrRun = Annotated[
+    Path, typer.Argument(help="Settings of a run, as for run; or a run folder: the rest of it.", callback=find_config)
+]
+Out = Annotated[Path, typer.Option("--out", help="Run folder to make or to go on with.")]
+Run = Annotated[Path, typer.Argument(help="A run folder.")]
+Verify = Annotated[
+    int | None,
+    typer.Option(
+        "--verify",
+        min=0,
+        metavar="K",
+        help="Score K masked states per probe again by plain forwards; a step that differs is refused. "
+        "[extraction] check_states by default.",
+    ),
+]
+Tau = Annotated[str, typer.Option("--tau", help="Threshold rule, such as max-run:0.05.")]
+
+
+# Read once, when tqdm, tokenizers and the hub's client are first imported: stderr is for our own
+# progress, tokenizers' threads do not survive a fork, and nothing is reported to anyone.
+_QUIET = {
+    "TQDM_DISABLE": "1",
+    "TOKENIZERS_PARALLELISM": "false",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "TRANSFORMERS_VERBOSITY": "error",
+}
+Shard = Annotated[
+    str, typer.Option("--shard", metavar="I/N", help="The I-th of N processes that share the work, such as 1/4.")
+]
+Workers = Annotated[
+    int | None,
+    typer.Option("--workers", min=1, metavar="N", help="N workers, which share every step by blocks of probes."),
+]
+Cluster = Annotated[str, typer.Option("--cluster", help="Submit the workers by submitit: slurm, or local (this host).")]
+Block = Annotated[
+    int | None, typer.Option("--block", min=1, metavar="K", help="Probes in a block, else 16,384 masked states.")
+]
+
+
+def need_engine() -> None:
+    """Get ready for PyTorch; SftscopeError with what to install where the extra `engine` is missing."""
+    for package in ("torch", "transformers", "peft"):
+        if find_spec(package) is None:
+            raise SftscopeError(f"this command needs {package}; install it with: pip install 'sftscope[engine]'")
+    for name, value in _QUIET.items():
+        os.environ.setdefault(name, value)
+    signal.signal(signal.SIGTERM, _interrupt)
+
+
+def _interrupt(*_: object) -> None:
+    """A scheduler's request to end is an interruption like Ctrl-C: what is finished is kept."""
+    raise KeyboardInterrupt
+
+
+def numbers_in(text: str) -> tuple[int, ...] | None:
+    if not text:
+        return None
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError:
+        raise SftscopeError(f"--steps {text!r}: expected numbers joined by commas, such as 0,8,16") from None
+
+
+def shard_in(text: str) -> tuple[int, int]:
+    index, _, count = text.partition("/")
+    if not (index.isdecimal() and count.isdecimal() and 1 <= int(index) <= int(count)):
+        raise SftscopeError(f"--shard {text!r}: expected I/N with 1 ≤ I ≤ N, such as 1/4")
+    return int(index), int(count)
+
+
+def leave_if_one_of_several() -> None:
+    """End this process now where torchrun or accelerate launch started several, its work being done.
+
+    The threads of torch's process group now and then abort an interpreter that shuts down while they run, and its
+    `destroy_process_group` can wait for them for ever (a destructor that holds the interpreter's lock).
+    """
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(0)

@@ -1,0 +1,202 @@
+"""AND-OR interactions of any scores in a file, with their certificate: `sftscope decompose`.
+
+A .npy file holds whole vectors of 2^n scores; a .npz file sampled masked states, for more words: an estimate.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+from zipfile import BadZipFile
+
+import numpy as np
+
+from sftscope.decomposition.batch import Decomposition, decompose
+from sftscope.decomposition.estimated import Estimate, error_by_present, estimate, held_out_r2
+from sftscope.decomposition.reference import decompose_by_descent
+from sftscope.decomposition.sampled_program import subsets_of
+from sftscope.decomposition.spex import estimate_by_proxyspex, estimate_by_spex
+from sftscope.errors import SftscopeError
+from sftscope.interactions import Bools, Floats, Relation, logical_model
+from sftscope.sampling import MOST_WORDS, States, hold_out
+
+Solver = Callable[[Floats, float], Decomposition]
+SOLVERS: dict[str, Solver] = {"certified": decompose, "reference": decompose_by_descent}
+SAMPLED_SOLVERS: dict[str, Callable[[States, Floats, float], Estimate]] = {
+    "certified": estimate,
+    "mobius": partial(estimate, only_and=True),
+    "spex": lambda states, scores, zeta: estimate_by_spex(states, scores),
+    "proxyspex": lambda states, scores, zeta: estimate_by_proxyspex(states, scores),
+}
+UNCERTIFIED = ("reference", "spex", "proxyspex")
+SHOWN = 20
+MAX_BYTES = 2**30
+
+
+def read_scores(path: Path) -> Floats:
+    """Rows of scores (B, 2^n) from a .npy file that holds one row or several; nothing is unpickled."""
+    scores = _load(path)
+    if not isinstance(scores, np.ndarray) or scores.dtype.kind not in "fiu" or scores.ndim not in (1, 2):
+        shown = f"{scores.ndim} of {scores.dtype}" if isinstance(scores, np.ndarray) else "an archive"
+        raise SftscopeError(f"{path}: expected one or two dimensions of numbers, got {shown}")
+    length = scores.shape[-1]
+    if length < 2 or length & (length - 1) or not scores.size:
+        raise SftscopeError(f"{path}: expected 2^n scores a row in subset order, got {length}")
+    return np.atleast_2d(scores).astype(np.float64)
+
+
+def read_sampled_scores(path: Path) -> tuple[Bools, Floats]:
+    """masks (m, n) and scores (m,) from a .npz file of these two names; nothing is unpickled."""
+    archive = _load(path)
+    if isinstance(archive, np.ndarray) or set(archive) != {"masks", "scores"}:
+        raise SftscopeError(f"{path}: expected an archive of masks (m, n) and scores (m,), saved by numpy.savez")
+    try:
+        masks, scores = archive["masks"], archive["scores"]
+    except (OSError, ValueError, EOFError, BadZipFile) as error:
+        raise SftscopeError(f"{path}: damaged: {error}") from None
+    if masks.dtype.kind not in "biu" or ((masks != 0) & (masks != 1)).any():
+        raise SftscopeError(f"{path}: masks: expected 0 and 1, or true and false")
+    if scores.dtype.kind not in "fiu":
+        raise SftscopeError(f"{path}: scores: expected numbers, got {scores.dtype}")
+    return masks.astype(bool), scores.astype(np.float64)
+
+
+def _load(path: Path) -> Any:
+    try:
+        if path.stat().st_size > MAX_BYTES:
+            raise SftscopeError(f"{path}: larger than {MAX_BYTES >> 20} MiB; give fewer score vectors at once")
+        return np.load(path, allow_pickle=False)
+    except FileNotFoundError:
+        raise SftscopeError(f"{path}: no such file; expected scores saved by numpy.save") from None
+    except (OSError, ValueError, EOFError, BadZipFile) as error:
+        raise SftscopeError(f"{path}: not a .npy file of numbers: {error}") from None
+
+
+def decompose_file(path: Path, zeta: float, solver: str = "certified") -> list[dict[str, Any]]:
+    """One plain record for each score vector of the file: its certificate and its interactions, strongest first.
+
+    solver: "certified"; of whole vectors "reference" too, the plain descent of earlier work, whose gap may be anything,
+    of sampled masked states "mobius" (AND effects alone, certified), "spex" and "proxyspex".
+    """
+    offered = SAMPLED_SOLVERS if path.suffix == ".npz" else SOLVERS
+    if solver not in offered:
+        raise SftscopeError(f"--solver {solver!r}: expected {' or '.join(offered)} for a {path.suffix} file")
+    if not zeta >= 0 or zeta == float("inf"):
+        raise SftscopeError(f"--zeta: expected a number ≥ 0, got {zeta}")
+    if path.suffix == ".npz":
+        return [_estimated(path, zeta, solver)]
+    scores = read_scores(path)
+    try:
+        result = SOLVERS[solver](scores, zeta)
+    except SftscopeError as error:
+        raise SftscopeError(f"{path}: {error}") from error
+    model = logical_model(result.bias, result.and_effects, result.or_effects)
+    return [
+        {
+            "n_variables": int(scores.shape[1]).bit_length() - 1,
+            "bias": float(result.bias[row]),
+            "zeta": float(result.zeta[row]),
+            "objective": float(result.objective[row]),
+            "lower_bound": float(result.lower_bound[row]),
+            "gap": float(result.gap[row]),
+            "solver": result.solver[row],
+            "largest_mismatch": float(np.abs(model[row] - scores[row]).max()),
+            "interactions": _interactions(result.and_effects[row], result.or_effects[row]),
+        }
+        for row in range(len(scores))
+    ]
+
+
+def _estimated(path: Path, zeta: float, solver: str) -> dict[str, Any]:
+    """The record of a .npz file: as of a whole vector, and how far the estimate can be believed."""
+    masks, scores = read_sampled_scores(path)
+    try:
+        states, scores = _states_and_scores(masks, scores)
+        result = SAMPLED_SOLVERS[solver](states, scores, zeta)
+    except SftscopeError as error:
+        raise SftscopeError(f"{path}: {error}") from error
+    states = result.states  # of which SPEX holds out what it does not ask for
+    model = result.model(states.subset)
+    r2 = held_out_r2(states, scores, model)
+    found = zip(result.relation, result.subset, result.effect, strict=True)
+    return {
+        "n_variables": states.n,
+        "estimated": True,
+        "masked_states": states.subset.size,
+        "held_out_states": int(states.held_out.sum()),
+        "held_out_r2": _or_none(r2),
+        "held_out_error_by_words_present": error_by_present(states, scores, model),
+        "largest_order": result.most_order,
+        "candidates": result.candidates,
+        "bias": result.bias,
+        "zeta": _or_none(result.zeta),
+        "objective": result.objective,
+        "gap": _or_none(result.gap),
+        "solver": {"certified": "columns brought in"}.get(solver, solver),
+        "largest_mismatch": result.mismatch,
+        "interactions": sorted((_item(*each) for each in found), key=lambda item: -abs(item["effect"])),
+    }
+
+
+def _or_none(value: float) -> float | None:
+    """JSON knows no NaN."""
+    return None if np.isnan(value) else value
+
+
+def _states_and_scores(masks: Bools, scores: Floats) -> tuple[States, Floats]:
+    """Masked states in their order, some held out, and their scores. SftscopeError for what is no such sample."""
+    if masks.ndim != 2 or scores.shape != masks.shape[:1]:
+        raise SftscopeError(f"expected masks (m, n) and scores (m,), got {masks.shape} and {scores.shape}")
+    if not 1 <= masks.shape[1] <= MOST_WORDS:
+        raise SftscopeError(f"{masks.shape[1]} words: expected 1 to {MOST_WORDS}")
+    subset = subsets_of(masks)
+    return hold_out(masks.shape[1], subset), scores[np.argsort(subset)]
+
+
+def render(results: list[dict[str, Any]]) -> str:
+    """The records as text, the strongest interactions of each."""
+    blocks = []
+    for number, result in enumerate(results):
+        interactions = result["interactions"]
+        kind = "not optimal:" if result["solver"] in UNCERTIFIED else "certified"
+        gap = "unknown" if result["gap"] is None else f"{result['gap']:.1e}"
+        allowed = "anything" if result["zeta"] is None else f"{result['zeta']:.3g}"
+        lines = [
+            f"vector {number}: n = {result['n_variables']}, {len(interactions)} interactions, "
+            f"bias {result['bias']:+.6g}, objective {result['objective']:.6g}",
+            f"  {kind} relative gap {gap} ({result['solver']}), "
+            f"largest |h - v| {result['largest_mismatch']:.3g}, allowed {allowed}",
+        ]
+        if "estimated" in result:
+            r2 = "undefined" if result["held_out_r2"] is None else f"{result['held_out_r2']:.4f}"
+            lines.append(
+                f"  ESTIMATED from {result['masked_states']} of 2^{result['n_variables']} masked states, "
+                f"{result['candidates']}; R² of "
+                f"{result['held_out_states']} held-out states {r2}"
+            )
+        lines += [
+            f"  {item['relation']:<3} {item['effect']:+10.4f}  {{{', '.join(map(str, item['variables']))}}}"
+            for item in interactions[:SHOWN]
+        ]
+        if len(interactions) > SHOWN:
+            lines.append(f"  … and {len(interactions) - SHOWN} weaker ones (--json shows all)")
+        blocks.append("\n".join(lines))
+    return "\n\n".join(blocks)
+
+
+def _interactions(and_effects: Floats, or_effects: Floats) -> list[dict[str, Any]]:
+    found = [
+        _item(relation, int(subset), effects[subset])
+        for relation, effects in ((Relation.AND, and_effects), (Relation.OR, or_effects))
+        for subset in np.flatnonzero(effects)
+    ]
+    return sorted(found, key=lambda item: -abs(item["effect"]))
+
+
+def _item(relation: int, subset: int, effect: float) -> dict[str, Any]:
+    return {
+        "relation": Relation(relation).name,
+        "subset": int(subset),
+        "variables": [i for i in range(int(subset).bit_length()) if int(subset) >> i & 1],
+        "effect": float(effect),
+    }

@@ -1,0 +1,154 @@
+"""From a nearly optimal point to the exact vertex beside it.
+
+At a vertex of the AND-OR program some effects are not zero (the support) and some masked states are matched
+with error exactly ±ζ (the active states). Once both are known, D x = v ± ζ on the active states gives the
+effects to rounding, and Dᵀu = ±w on the support gives the dual. Nothing here decides whether the answer is
+good enough: the caller prices all columns and checks all states.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sftscope.decomposition.cholesky import lapack
+from sftscope.decomposition.interior_point import Iterate
+from sftscope.decomposition.lattice_program import LatticeProgram
+from sftscope.decomposition.program import Program
+from sftscope.decomposition.schur_weyl import normal_inverse
+from sftscope.interactions import TINY_SHARE, Floats, moebius_transform
+
+DUST = 1e-10  # effects below this share of the score's scale are rounding
+LEAST_CHANGES = 2
+LEAST_RIDGE = 1e-9  # D Dᵀ is singular, at x_∅ only
+
+
+@dataclass(frozen=True, eq=False)
+class Face:
+    """The guess: `signs` of the effects (n_columns,) and `bounds` of the rows (n_rows,): +1, −1, or 0.
+
+    bounds: +1 where D x − v = ζ, −1 where it is −ζ. With ζ = 0 both are one, and any non-zero value will do.
+    """
+
+    signs: NDArray[np.int8]
+    bounds: NDArray[np.int8]
+
+    @property
+    def n_effects(self) -> int:
+        return int(np.count_nonzero(self.signs))
+
+    @property
+    def n_active(self) -> int:
+        return int(np.count_nonzero(self.bounds))
+
+    def same(self, other: "Face | None") -> bool:
+        return (
+            other is not None and np.array_equal(self.signs, other.signs) and np.array_equal(self.bounds, other.bounds)
+        )
+
+
+def face_of(program: Program, point: Iterate) -> Face:
+    """Which of each pair of an interior point will stay: the one that is larger than its partner."""
+    stays = point.primal > point.dual
+    m = program.n_columns
+    signs = stays[:m].astype(np.int8) - stays[m : 2 * m].astype(np.int8)
+    bounds = np.ones(program.n_rows, dtype=np.int8)
+    if len(stays) > 2 * m:
+        upper, lower = stays[2 * m :].reshape(2, -1)
+        bounds = lower.astype(np.int8) - upper.astype(np.int8)
+    if program.has_empty_row:
+        bounds[0] = 0
+    return Face(signs, bounds)
+
+
+def solve_face(program: Program, v: Floats, zeta: float, face: Face) -> tuple[Floats, Floats] | None:
+    """(x, u) of the face, or None where the active states do not determine the effects.
+
+    With more active states than effects the pivoting of the LU factorisation picks the states that
+    determine them; whether the others agree is for the caller to see.
+    """
+    columns, states = np.flatnonzero(face.signs), np.flatnonzero(face.bounds)
+    n = len(columns)
+    if n == 0 or n > len(states):
+        return None
+    block = program.entries(states, columns)
+    factors, pivots, info = lapack().dgetrf(block)
+    if info != 0 or np.min(np.abs(np.diagonal(factors))) < 1e-9:
+        return None
+    for row, pivot in enumerate(pivots[:n]):
+        states[[row, pivot]] = states[[pivot, row]]
+    states = states[:n]
+    square, order = np.asfortranarray(factors[:n]), np.arange(n, dtype=np.int32)
+    right = v[states] + zeta * face.bounds[states]
+
+    x, u = np.zeros(program.n_columns), np.zeros(program.n_rows)
+    x[columns] = lapack().dgetrs(square, order, right)[0]
+    x[columns] += lapack().dgetrs(square, order, right - program.model(x)[states])[0]
+    price = program.weights[columns] * face.signs[columns]
+    u[states] = lapack().dgetrs(square, order, price, trans=1)[0]
+    u[states] += lapack().dgetrs(square, order, price - program.prices(u)[columns], trans=1)[0]
+    if not (np.isfinite(x).all() and np.isfinite(u).all()):
+        return None
+    return x, u
+
+
+def settle_on_face(program: Program, v: Floats, zeta: float, face: Face, x: Floats) -> Floats:
+    """The effects nearest to x that are 0 off the support and exact on the active states (least squares).
+
+    For a face that is no vertex: ties that rounding leaves open, or states that depend on each other.
+    """
+    from scipy.linalg import lstsq
+
+    columns, states = np.flatnonzero(face.signs), np.flatnonzero(face.bounds)
+    settled = np.zeros_like(x)
+    settled[columns] = x[columns]
+    left = (v + zeta * face.bounds - program.model(settled))[states]
+    # gelsy: a pivoted QR, many times faster than the default's singular values
+    change = lstsq(program.entries(states, columns), left, cond=1e-10, lapack_driver="gelsy")[0]
+    settled[columns] += change
+    return settled
+
+
+def without_dust(program: Program, v: Floats, zeta: float, x: Floats, slack: float) -> Floats:
+    """x with its rounding dust set to 0, where that keeps every state within ζ + slack."""
+    clean = np.where(np.abs(x) <= DUST, 0.0, x)
+    return clean if program.excess(clean, v, zeta) <= slack else x
+
+
+def without_tiny(program: Program, v: Floats, zeta: float, x: Floats) -> Floats:
+    """x without as many of its smallest effects as leave every state within ζ (1 + TINY_SHARE).
+
+    For points that are near the optimum but no vertex: there, most effects are not zero but next to nothing.
+    """
+    smallest_first = np.argsort(np.abs(x), kind="stable")
+
+    def without(count: int) -> Floats:
+        kept = x.copy()
+        kept[smallest_first[:count]] = 0.0
+        return kept
+
+    fits, too_many = 0, len(x) + 1
+    while too_many - fits > 1:
+        middle = (fits + too_many) // 2
+        if program.excess(without(middle), v, zeta) <= TINY_SHARE * zeta:
+            fits = middle
+        else:
+            too_many = middle
+    return without(fits)
+
+
+def repaired(program: LatticeProgram, v: Floats, zeta: float, x: Floats) -> Floats:
+    """x (of a whole program) with its error beyond ±ζ taken back, so that it is feasible.
+
+    By the least change in the 2-norm first, which is cheap in cost; what rounding leaves by AND effects, exactly.
+    """
+
+    def beyond() -> Floats:
+        error = program.model(x) - v
+        return error - np.clip(error, -zeta, zeta)
+
+    for _ in range(LEAST_CHANGES):
+        x = x - program.prices(normal_inverse(program.n).solve(beyond(), LEAST_RIDGE))
+    effects = program.spread(x)
+    effects[0] -= moebius_transform(beyond())
+    return effects.ravel()[program.columns]

@@ -1,0 +1,73 @@
+"""The baseline vector of a run, frozen: made once, kept as `baseline_vector.npy`, the same for every step.
+
+Where step files are there already, the vector must be the one that they name by its hash.
+"""
+
+import hashlib
+import io
+from typing import Any
+
+import numpy as np
+import torch
+
+from sftscope.errors import SftscopeError
+from sftscope.extraction.masking import baseline_vector
+from sftscope.store import RunFolder, StepFileError, write_atomically
+
+_MAX_BYTES = 2**22  # a vector of a million numbers
+
+
+def fixed_baseline(folder: RunFolder, model: Any, kind: str, tokenizer: Any) -> torch.Tensor:
+    """What masks a word in this run: (d,), in the model's dtype and on its device.
+
+    From the run folder where it is there, else made from `model`, which must be that of step 0, and
+    stored. SftscopeError where the stored one is damaged or is not that of the steps done.
+    """
+    like = model.get_input_embeddings().weight
+    if folder.baseline_file.exists():
+        baseline = torch.from_numpy(_read(folder, like.shape[1])).to(dtype=like.dtype, device=like.device)
+        _check(folder, baseline, "delete this file and the folder steps, then run the same command again")
+        return baseline
+    baseline = baseline_vector(model, kind, tokenizer)
+    _check(folder, baseline, "the model or the library has changed since; use another --out folder")
+    buffer = io.BytesIO()
+    np.save(buffer, baseline.float().cpu().numpy(), allow_pickle=False)
+    write_atomically(folder.baseline_file, buffer.getvalue())
+    return baseline
+
+
+def baseline_hash(baseline: torch.Tensor) -> str:
+    """sha256 of the vector as float32."""
+    return hashlib.sha256(baseline.float().cpu().numpy().tobytes()).hexdigest()
+
+
+def _read(folder: RunFolder, size: int) -> np.ndarray[Any, np.dtype[np.float32]]:
+    """The stored vector: (size,), float32."""
+    path = folder.baseline_file
+    repair = "delete it and run the same command again"
+    try:
+        if not path.is_file() or path.stat().st_size > _MAX_BYTES:
+            raise SftscopeError(f"{path}: expected a small .npy file, got something else; {repair}")
+        vector = np.load(io.BytesIO(path.read_bytes()), allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not a .npy file of numbers"
+        raise SftscopeError(f"{path}: cannot be read: {reason}; {repair}") from None
+    if not isinstance(vector, np.ndarray) or vector.dtype != np.float32 or vector.shape != (size,):
+        got = f"{vector.dtype} {vector.shape}" if isinstance(vector, np.ndarray) else "an archive"
+        raise SftscopeError(f"{path}: expected float32 ({size},) as the model's embeddings, got {got}; {repair}")
+    return vector
+
+
+def _check(folder: RunFolder, baseline: torch.Tensor, advice: str) -> None:
+    """SftscopeError unless every step file that is whole was made with this vector."""
+    digest = baseline_hash(baseline)
+    for step in folder.steps():
+        try:
+            named = folder.read_step(step).provenance.get("baseline_vector")
+        except StepFileError:
+            continue  # it will be made again
+        if isinstance(named, dict) and named.get("sha256") not in (None, digest):
+            raise SftscopeError(
+                f"{folder.baseline_file}: is not the baseline vector that {folder.step_file(step).name} "
+                f"was made with (another sha256); {advice}"
+            )

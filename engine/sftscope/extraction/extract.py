@@ -1,0 +1,167 @@
+"""The recipe over checkpoints: each one scored, decomposed, and stored as one step file.
+
+Several processes may work on one run: each step is claimed, made once, and stored whole.
+"""
+
+import time
+from collections.abc import Callable, Container, Sequence
+from dataclasses import replace
+from functools import partial
+
+from sftscope.config import RunSettings
+from sftscope.decomposition.step_effects import with_effects
+from sftscope.errors import SftscopeError
+from sftscope.extraction.blocks import BlockWorker, work_through
+from sftscope.extraction.device_points import points_on
+from sftscope.extraction.finished import BASE_STEP, available_steps, is_done, is_done_by_now
+from sftscope.extraction.noise_bound import known_zeta, measure_zeta
+from sftscope.extraction.step_scores import scored_step
+from sftscope.extraction.work import Work, prepare
+from sftscope.interactions import Floats
+from sftscope.progress import Progress, progress, say
+from sftscope.store import RunFolder, StepRecord
+from sftscope.store.checkpoints import ready_checkpoints
+from sftscope.store.workers import at_work
+
+
+def extract(
+    settings: RunSettings,
+    folder: RunFolder,
+    *,
+    identity: str,
+    steps: Sequence[int] | None = None,
+    shard: tuple[int, int] = (1, 1),
+    place: tuple[int, int] | None = None,
+    block: int | None = None,
+) -> None:
+    """Make the step files of `steps` (default: all that can be made) that are not there yet.
+
+    settings: with paths resolved. identity: hash of what results depend on, stored with each step. shard: (I, N),
+    1 ≤ I ≤ N: every N-th of the steps from the I-th on. place: (I, N), this is the I-th of N workers, which share
+    every step by blocks of `block` probes (default: see `blocks_of`).
+    Other processes may extract the same run at the same time.
+    """
+    wanted = available_steps(folder) if steps is None else tuple(sorted(set(steps)))
+    if missing := set(wanted) - set(available_steps(folder)):
+        known = ", ".join(map(str, available_steps(folder)))
+        raise SftscopeError(f"{folder.checkpoints}: no checkpoint of step {min(missing)}; there are {known}")
+    folder.sweep()
+    share = wanted[shard[0] - 1 :: shard[1]]
+    todo = [step for step in share if not is_done(folder, step, identity)]
+    for step in set(share).difference(todo):
+        folder.drop_draft(step)  # where a kill came between the result and this
+    for step in folder.steps_with_blocks().intersection(share).difference(todo):
+        folder.drop_blocks(step)  # of a worker that was stopped for long, then killed
+    if not todo:
+        say(f"extraction: all {len(share)} steps are done")
+        return
+    if place is None:
+        _make(prepare(settings, folder, identity), todo)
+        return
+    with at_work(folder.workers_folder) as worker:
+        work = prepare(settings, folder, identity)
+        blocks = BlockWorker(work, worker, size=block)
+        work_through(blocks, todo, partial(_make_joined, work), place=place)
+
+
+def follow(
+    settings: RunSettings,
+    folder: RunFolder,
+    *,
+    identity: str,
+    more: Callable[[], bool],
+    made: Callable[[int], None] = lambda step: None,
+    steps: Container[int] | None = None,
+) -> None:
+    """As `extract`, of checkpoints as they come: until `more()`, which may wait for the next, says there are none.
+
+    made: told of each step whose file is there. steps: only these. The model stays loaded in between.
+    """
+    folder.sweep()
+    work: Work | None = None
+    done: set[int] = set()
+    while True:
+        wanted = [step for step in available_steps(folder) if steps is None or step in steps or step == BASE_STEP]
+        todo = []
+        for step in wanted:
+            if step in done:
+                continue
+            if is_done(folder, step, identity):
+                made(step)
+            else:
+                todo.append(step)
+            done.add(step)
+        if todo:
+            work = prepare(settings, folder, identity) if work is None else work
+            work = replace(work, checkpoints=ready_checkpoints(folder.checkpoints))
+            _make(work, todo, made)
+        if not more():
+            return
+
+
+def _make(work: Work, todo: Sequence[int], made: Callable[[int], None] = lambda step: None) -> None:
+    """Write the step files of `todo` and tell `made`."""
+    folder = work.folder
+    zeta, source = _zeta(work)
+
+    def make(step: int, note: Callable[[str], None]) -> None:
+        if not is_done_by_now(folder, step, work.provenance["identity"]):
+            folder.write_step(decomposed(work, scored_step(work, step, note), zeta, source))
+        made(step)
+
+    with progress("extraction") as report:
+        _each_unclaimed(folder, todo, make, report)
+
+
+def _make_joined(work: Work, step: int) -> None:
+    """Write the step file of a step that has a draft, unless it is there; the caller has its claim."""
+    if is_done_by_now(work.folder, step, work.provenance["identity"]):
+        return
+    zeta, source = _zeta(work)
+    work.folder.write_step(decomposed(work, scored_step(work, step, lambda note: None), zeta, source))
+
+
+def _zeta(work: Work) -> tuple[Floats, list[str]]:
+    """ζ of each probe and its source, measured by one process of those that work on the run."""
+    with work.folder.in_turn("zeta"):
+        zeta, source = known_zeta(work.folder, work.provenance["identity"])
+        if zeta is None:
+            with progress("scoring") as report:
+                zeta, source = measure_zeta(work, report)
+    return zeta, source
+
+
+def _each_unclaimed(
+    folder: RunFolder, todo: Sequence[int], make: Callable[[int, Callable[[str], None]], None], report: Progress
+) -> None:
+    """`make` each step of `todo`; those that other processes are at work on last: by then they are done or given up."""
+    left, told = list(todo), False
+    while left:
+        before = len(left)
+        for step in tuple(left):
+            with folder.claimed(step) as mine:
+                if not mine:
+                    continue
+                done = len(todo) - len(left)
+                make(step, partial(report, done, len(todo)))
+                left.remove(step)
+                report(len(todo) - len(left), len(todo), f"step {step}")
+        if len(left) == before:
+            if not told:
+                say(f"steps {', '.join(map(str, left))} are being extracted by another process; waiting for it")
+            told = True
+            time.sleep(1)
+
+
+def decomposed(work: Work, scored: StepRecord, zeta: Floats, source: Sequence[str]) -> StepRecord:
+    """The record with its effects; on a GPU the interior points of a whole batch are found there."""
+    device = work.llm.device
+    return with_effects(
+        scored,
+        zeta,
+        source,
+        words=work.words,
+        tolerance=work.settings.extraction.tolerance,
+        points=partial(points_on, device) if device.type == "cuda" else None,
+        replicates=work.settings.extraction.replicates,
+    )

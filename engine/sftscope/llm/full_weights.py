@@ -1,0 +1,80 @@
+"""Checkpoints that hold a whole model: their weights put in place of those of the base, and the base's put back."""
+
+import hashlib
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+
+from sftscope.errors import SftscopeError
+from sftscope.text import safe_text
+
+_CONFIG = "config.json"
+
+
+def holds_full_weights(folder: Path) -> bool:
+    """Whether a checkpoint folder holds a model of its own."""
+    return (folder / _CONFIG).exists() and any(folder.glob("model*.safetensors"))
+
+
+class WeightsSwap:
+    """The weights of `base`, exchangeable: its own are kept beside those that are put in their place."""
+
+    def __init__(self, base: Any) -> None:
+        self._base = base
+        self._own: list[tuple[torch.Tensor, torch.Tensor]] = []  # (parameter or buffer, its own data)
+
+    def undo(self) -> None:
+        """Put the base's own weights back."""
+        while self._own:
+            tensor, data = self._own.pop()
+            tensor.data = data
+
+    def load(self, folder: Path) -> str:
+        """Put in the weights of a checkpoint folder, in the dtype of the base; returns the sha256 of its files.
+
+        SftscopeError where they are not weights of this base: names and shapes must be the same.
+        """
+        self.undo()
+        given = self._read(folder)
+        own = self._base.state_dict(keep_vars=True)
+        for name in sorted(own.keys() ^ given.keys()):
+            side = "lacks" if name in own else "has beyond it"
+            raise SftscopeError(f"{folder}: not a model like the base model: it {side} {safe_text(name)}")
+        for name, tensor in own.items():
+            if tensor.shape != given[name].shape:
+                raise SftscopeError(
+                    f"{folder}: not a model like the base model: {safe_text(name)} has the shape "
+                    f"{tuple(given[name].shape)}, expected {tuple(tensor.shape)}"
+                )
+        for name, tensor in own.items():
+            self._own.append((tensor, tensor.data))
+            tensor.data = given[name].to(tensor.device, tensor.dtype)
+        return _files_hash(folder)
+
+    def _read(self, folder: Path) -> dict[str, torch.Tensor]:
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                model, info = type(self._base).from_pretrained(
+                    folder, dtype=self._base.dtype, use_safetensors=True, output_loading_info=True
+                )
+        except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+            reason = safe_text(str(error).strip().partition("\n")[0], max_length=300)
+            raise SftscopeError(f"{folder}: its model cannot be loaded: {reason}") from error
+        # transformers fills what a file lacks with random numbers, and only warns
+        for kind, side in (("missing_keys", "lacks"), ("unexpected_keys", "has no place for")):
+            for name in sorted(info[kind]):
+                raise SftscopeError(f"{folder}: its model is not whole: it {side} {safe_text(str(name))}")
+        return dict(model.state_dict())
+
+
+def _files_hash(folder: Path) -> str:
+    """sha256 of the weight files, name after name."""
+    digest = hashlib.sha256()
+    for file in sorted(folder.glob("model*.safetensors")):
+        with file.open("rb") as opened:
+            digest.update(f"{file.name} {hashlib.file_digest(opened, 'sha256').hexdigest()}\n".encode())
+    return digest.hexdigest()

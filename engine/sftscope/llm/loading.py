@@ -1,0 +1,212 @@
+"""Loads a base LLM and its tokenizer from the hub, a folder or a GGUF file; safetensors or GGUF only.
+
+No code from a model folder is run and nothing is unpickled.
+"""
+
+import os
+import platform
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.metadata import version
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
+from transformers.utils import logging as transformers_logging
+
+from sftscope.config import ModelSettings
+from sftscope.errors import SftscopeError
+from sftscope.failures import is_out_of_memory
+from sftscope.llm.prompts import set_template
+from sftscope.llm.weight_files import check_weights
+from sftscope.text import safe_text
+
+
+@dataclass(frozen=True, eq=False)
+class LLM:
+    """A base model on its device, in evaluation mode, with its tokenizer."""
+
+    model: Any
+    tokenizer: Any
+    name: str
+    device: torch.device
+
+
+def resolve_device(name: str) -> torch.device:
+    """`auto`, `cpu`, `cuda` or `cuda:N` as a device that is there; of several processes each takes its own."""
+    if name in ("auto", "cuda") and torch.cuda.is_available():
+        rank = os.environ.get("LOCAL_RANK")  # as torchrun and accelerate launch set it
+        return torch.device("cuda" if rank is None else f"cuda:{rank}")
+    if name == "auto":
+        return torch.device("cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise SftscopeError(f"[model] device: expected auto, cpu, cuda or cuda:N, got {name!r}") from None
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise SftscopeError(
+            f"[model] device: {name} is not there ({torch.cuda.device_count()} CUDA devices); use auto or cpu"
+        )
+    return device
+
+
+def device_name(device: torch.device) -> str:
+    """The device as a reader knows it."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
+
+
+def versions() -> dict[str, str]:
+    """Versions that results may depend on."""
+    return {name: version(name) for name in ("sftscope", "torch", "transformers", "peft", "numpy")}
+
+
+def model_name(path: str) -> str:
+    """The name a model goes by: the hub name, or the last part of its path without `.gguf`."""
+    return path if not Path(path).exists() else Path(path).name.removesuffix(".gguf")
+
+
+def load_tokenizer(path: str) -> Any:
+    """The fast tokenizer of a model; SftscopeError where there is none that gives character offsets."""
+    with _quiet(), _as_one_line(path, "tokenizer"):
+        check_weights(Path(path))
+        tokenizer = AutoTokenizer.from_pretrained(**_location(path), trust_remote_code=False)
+    if not tokenizer.is_fast:
+        raise SftscopeError(f"{path}: expected a fast tokenizer (tokenizer.json): character offsets need it")
+    return tokenizer
+
+
+def saved_tokenizer(folder: Path) -> Any:
+    """The tokenizer that a training saved beside an adapter or a model; None where it saved none."""
+    if not (folder / "tokenizer.json").exists():
+        return None
+    with _quiet(), _as_one_line(str(folder), "tokenizer"):
+        return AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+
+
+def templated_tokenizer(settings: ModelSettings) -> Any:
+    """The tokenizer of `settings` (paths resolved) with the template and the system prompt that they ask for."""
+    tokenizer = load_tokenizer(settings.path)
+    template = ""
+    if settings.template_file:
+        try:
+            template = Path(settings.template_file).read_text(encoding="utf-8-sig")
+        except (OSError, UnicodeDecodeError) as error:
+            raise SftscopeError(f"{settings.template_file}: cannot be read: {safe_text(str(error))}") from None
+        if not template.strip():
+            raise SftscopeError(f"{settings.template_file}: expected a Jinja chat template, got an empty file")
+    set_template(tokenizer, template, settings.system)
+    return tokenizer
+
+
+def load_llm(settings: ModelSettings, *, dtype: str | None = None) -> LLM:
+    """The base LLM of `settings`, on its device, in `dtype` (default: that of the settings)."""
+    device = resolve_device(settings.device)
+    tokenizer = templated_tokenizer(settings)
+    wanted = getattr(torch, dtype or settings.dtype)
+    quantised = _quantised(settings, wanted, device)
+    with _quiet(), _as_one_line(settings.path, "model"):
+        if not _is_gguf(settings.path):
+            _check_kind(settings.path)
+        model = AutoModelForCausalLM.from_pretrained(
+            **_location(settings.path),
+            dtype=wanted,
+            trust_remote_code=False,
+            **({} if _is_gguf(settings.path) else {"use_safetensors": True}),
+            **quantised,
+        )
+    if _is_gguf(settings.path):
+        _forget_quantisation(model)
+    model.requires_grad_(False)
+    if not quantised:  # those are on their device already
+        model = model.to(device)
+    return LLM(model.eval(), tokenizer, model_name(settings.path), device)
+
+
+def _quantised(settings: ModelSettings, dtype: torch.dtype, device: torch.device) -> dict[str, Any]:
+    """What `from_pretrained` needs for weights in 8 or 4 bits; empty where they are not asked for."""
+    if settings.quantization == "none":
+        return {}
+    place = f"[model] quantization: {settings.quantization}"
+    if find_spec("bitsandbytes") is None:
+        raise SftscopeError(f"{place} needs bitsandbytes; install it with: pip install bitsandbytes")
+    if _is_gguf(settings.path):
+        raise SftscopeError(f"{place}: a GGUF file cannot be quantised again; use none, or a model folder")
+    eight = settings.quantization == "int8"
+    config = BitsAndBytesConfig(
+        load_in_8bit=eight,
+        load_in_4bit=not eight,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=dtype,
+    )
+    return {"quantization_config": config, "device_map": {"": device}}
+
+
+def _check_kind(path: str) -> None:
+    """SftscopeError for a model whose answer is not the continuation of its prompt."""
+    config = AutoConfig.from_pretrained(**_location(path), trust_remote_code=False)
+    if config.is_encoder_decoder:
+        kind = safe_text(str(config.model_type), max_length=60)
+        raise SftscopeError(
+            f"{path}: an encoder-decoder model ({kind}) cannot be scored; expected a causal LM, decoder only"
+        )
+
+
+def _forget_quantisation(model: Any) -> None:
+    """A GGUF file is dequantised as it is read, but the model still says it is quantised and refuses to train."""
+    model.is_quantized = False
+    model.hf_quantizer = None
+    if hasattr(model.config, "quantization_config"):
+        del model.config.quantization_config
+
+
+def _is_gguf(path: str) -> bool:
+    return "gguf_file" in _location(path)
+
+
+def _location(path: str) -> dict[str, Any]:
+    """Where `from_pretrained` finds a model: a hub name or folder, or a GGUF file within its folder."""
+    if path.endswith(".gguf"):
+        file = Path(path)
+        return {"pretrained_model_name_or_path": str(file.parent), "gguf_file": file.name}
+    if Path(path).is_dir() and not (Path(path) / "config.json").exists():
+        files = sorted(Path(path).glob("*.gguf"))
+        if len(files) == 1:
+            return {"pretrained_model_name_or_path": path, "gguf_file": files[0].name}
+        raise SftscopeError(
+            f"{path}: not a model folder: expected config.json or one GGUF file, found {len(files)} GGUF files"
+        )
+    return {"pretrained_model_name_or_path": path}
+
+
+@contextmanager
+def _as_one_line(path: str, what: str) -> Iterator[None]:
+    try:
+        yield
+    except SftscopeError:
+        raise
+    except Exception as error:  # files of any origin reach several libraries here; what they raise is the file's fault
+        if is_out_of_memory(error):
+            raise
+        if "trust_remote_code" in str(error):
+            raise SftscopeError(
+                f"{path}: the {what} needs code of its own, and code from a model folder is never run; "
+                "use a model that transformers knows"
+            ) from error
+        reason = safe_text(str(error).strip().partition("\n")[0], max_length=300)
+        raise SftscopeError(
+            f"{path}: cannot load the {what}: {reason or type(error).__name__}; check the path or name"
+        ) from error
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the libraries' own progress bars and advice: stderr is for ours."""
+    transformers_logging.disable_progress_bar()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield

@@ -1,0 +1,334 @@
+"""`SftscopeCallback`: what SFT does to the interactions, told while anyone's Trainer or SFTTrainer trains.
+
+    from sftscope.monitor import SftscopeCallback
+    trainer.add_callback(SftscopeCallback(trainer, probes="probes.jsonl", out="runs/mine"))
+
+It never changes what is learned: losses and weights are those of the training without it. It never ends a
+training by an error of its own. It stops one only where it was told to, on every process at the same step.
+"""
+
+import subprocess
+from collections.abc import Callable, Collection
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from transformers import TrainerCallback
+
+from sftscope import pipeline
+from sftscope.analysis.verdict import Agreement
+from sftscope.attach.attach import Choices, begin
+from sftscope.attach.checkpoints import is_adapter
+from sftscope.attach.copies import copy_checkpoint, drop_weights
+from sftscope.attach.logs import as_lines, choose_eval_set, log_rows
+from sftscope.errors import SftscopeError
+from sftscope.extraction.work import logged_losses
+from sftscope.monitor import sidecar
+from sftscope.monitor.headline import Headline, append_headline, headline_file, make_headline, read_headlines
+from sftscope.monitor.live import LiveExtraction, Snapshot, is_adapted, scoring_dtype
+from sftscope.progress import say
+from sftscope.store import RunFolder, StepRecord, write_atomically
+from sftscope.store.checkpoints import Checkpoint
+from sftscope.store.requests import Request, answer, listen, stop_listening, take
+from sftscope.text import safe_text
+
+Where = Literal["sidecar", "in-process"]
+Stop = Literal["never", "agree", "boundary"]
+_STARTS = 3  # of the sidecar, before it is given up
+_FAILURES = 5  # of our own work, before it is given up
+_STOP, _SAVE = 1, 2
+
+
+class SftscopeCallback(TrainerCallback):
+    """Extracts interactions at steps of a training, logs them, and warns where denoising ends.
+
+    probes, out: the probes, and the run folder that the explorer follows. steps: where to extract; None: wherever the
+    trainer saves. where: a process beside the training, on `device`, or the training's own, which waits meanwhile.
+    model: the base model, where it is not the one the trainer's model was loaded from. words, variables,
+    masked_states: as in a config, [probes] n_words and variables, [extraction] masked_states. stop: never, where
+    interactions and held-out loss agree, or at the end of denoising alone. keep: copies of whole models stay
+    (adapters always do). wait: seconds that the end of the training waits for the sidecar.
+    """
+
+    def __init__(
+        self,
+        trainer: Any,
+        probes: str | Path,
+        out: str | Path,
+        *,
+        steps: Collection[int] | None = None,
+        where: Where = "sidecar",
+        device: str = "cpu",
+        model: str = "",
+        words: int = 10,
+        variables: str = "words",
+        masked_states: int = 0,
+        stop: Stop = "never",
+        keep: bool = True,
+        wait: float = 600.0,
+    ) -> None:
+        if where not in ("sidecar", "in-process") or stop not in ("never", "agree", "boundary"):
+            raise SftscopeError(
+                f"SftscopeCallback: expected where 'sidecar' or 'in-process' and stop 'never', 'agree' or 'boundary', "
+                f"got {where!r} and {stop!r}"
+            )
+        self._trainer, self._probes, self._folder = trainer, Path(probes), RunFolder(Path(out))
+        self._steps = None if steps is None else frozenset(steps)
+        self._where, self._stop, self._keep, self._wait = where, stop, keep, wait
+        self._base = model or _base_of(trainer.model)
+        self._device = device
+        self._variables: dict[str, Any] = {"n_words": words, "variables": variables}
+        self._masked_states = masked_states
+        self._failures = 0
+        self._begun = False
+        self._process: subprocess.Popen[bytes] | None = None
+        self._starts = 0
+        self._live: LiveExtraction | None = None
+        self._snapshot: Snapshot | None = None
+        self._record: tuple[StepRecord, int] | None = None  # extracted, but its losses are not logged yet
+        self._offset = 0  # of the headlines that were read
+        self._unlogged: list[Headline] = []
+        self._warned = self._wants_stop = self._logging = False
+        self._check()
+
+    def _check(self) -> None:
+        """SftscopeError for what cannot work, before the training begins."""
+        if not self._base:
+            raise SftscopeError("SftscopeCallback: the trainer's model does not say where it is from; give model=…")
+        sharded = _sharded_by(self._trainer)
+        if sharded and (self._where == "in-process" or self._steps is not None):
+            raise SftscopeError(
+                f"SftscopeCallback: {sharded} leaves no whole model on any process; use where='sidecar' without steps: "
+                "it reads the checkpoints that the trainer saves (whole, as safetensors)"
+            )
+        if self._steps is None and str(self._trainer.args.save_strategy) in ("no", "SaveStrategy.NO"):
+            raise SftscopeError(
+                "SftscopeCallback: this training saves no checkpoints; give steps=…, or a save_strategy"
+            )
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Begin the run, or go on with it."""
+        if state.is_world_process_zero:
+            self._guarded(lambda: self._begin(state))
+
+    def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """What was extracted after the last step gets the losses that were logged since."""
+        if self._leads(state):
+            self._guarded(lambda: self._finish_step(state))
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> Any:
+        """Extract where it is wanted; then all processes do what the first was asked for."""
+        wanted = 0
+        if self._leads(state):
+            self._guarded(lambda: self._after_step(state))
+            wanted = self._guarded(lambda: self._asked(state)) or 0
+        wanted = _agreed(wanted, args.device)  # not guarded: every process takes part, or none
+        if wanted & _STOP:
+            control.should_training_stop = True
+        if wanted:
+            control.should_save = True
+        return control
+
+    def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Copy the checkpoint before the trainer rotates it away, and see to its extraction."""
+        if self._leads(state) and self._steps is None:
+            self._guarded(lambda: self._take_save(args, state))
+
+    def on_log(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Headlines join the trainer's logs where it logs itself, so that its reporters show them."""
+        if self._leads(state) and not self._logging:
+            self._guarded(lambda: self._log_headlines(args, state, control))
+
+    def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Finish what was begun; the sidecar gets `wait` seconds."""
+        if self._leads(state):
+            self._guarded(lambda: self._end(args, state, control))
+
+    def _leads(self, state: Any) -> bool:
+        """Whether this process does our work: the first one, once the run was begun."""
+        return bool(state.is_world_process_zero) and self._begun
+
+    def _guarded(self, work: Callable[[], Any]) -> Any:
+        """What `work` returns; whatever it raises is said, and the training goes on."""
+        if self._failures >= _FAILURES:
+            return None
+        try:
+            return work()
+        except Exception as error:  # nobody's training may end by a mistake of its monitor, whichever it is
+            torch.cuda.empty_cache()
+            self._failures += 1
+            kind = "" if isinstance(error, SftscopeError) else f"{type(error).__name__}: "
+            end = "; the monitor gives up" if self._failures == _FAILURES else ""
+            say(f"sftscope: {kind}{safe_text(str(error), max_length=500)}; the training goes on{end}")
+            return None
+
+    def _begin(self, state: Any) -> None:
+        out = self._folder.path
+        out.mkdir(parents=True, exist_ok=True)
+        live = self._where == "in-process"
+        precision = {"dtype": scoring_dtype(self._trainer.model)} if live else {}
+        settings: dict[str, dict[str, Any]] = {
+            "model": {"path": self._base, "device": "auto" if live else self._device},
+            "probes": self._variables,
+            "extraction": {"masked_states": self._masked_states} | precision,
+        }
+        tokenizer = getattr(self._trainer, "processing_class", None)
+        begin(
+            None,
+            Path(self._trainer.args.output_dir),
+            out,
+            self._probes,
+            Choices(settings=settings),
+            tokenizer=tokenizer,
+        )
+        self._offset = headline_file(self._folder).stat().st_size if headline_file(self._folder).exists() else 0
+        listen(self._folder)
+        self._begun = True
+        sidecar.ended_file(self._folder).unlink(missing_ok=True)
+        if live:
+            resolved, folder, identity = pipeline.open_run(out)
+            self._live = LiveExtraction(self._trainer.model, resolved, folder, identity)
+            self._live.begin(state.global_step)
+            if folder.steps():
+                append_headline(folder, make_headline(folder))
+        else:
+            self._wake()
+
+    def _after_step(self, state: Any) -> None:
+        """After an optimisation step that was chosen: write its weights down, or extract it here."""
+        step = state.global_step
+        if self._steps is None or step not in self._steps or self._folder.step_file(step).exists():
+            return
+        self._snapshot = Snapshot(self._trainer.model, step, self._folder.checkpoints)
+        if self._live is not None:
+            self._record = (self._live.extract(step, {}), step)
+
+    def _finish_step(self, state: Any) -> None:
+        snapshot, record = self._snapshot, self._record
+        self._snapshot = self._record = None
+        if snapshot is not None:
+            snapshot.finish(state)
+            self._write_log(state)
+            self._wake()
+        if record is not None:
+            self._store(record[0], Checkpoint(record[1], self._folder.checkpoints / f"checkpoint-{record[1]}").losses())
+
+    def _take_save(self, args: Any, state: Any) -> None:
+        step = state.global_step
+        source = Checkpoint(step, Path(args.output_dir) / f"checkpoint-{step}")
+        if reason := copy_checkpoint(source, self._folder.checkpoints):
+            raise SftscopeError(f"{source.path}: not copied: {reason}")
+        self._write_log(state)
+        if self._live is None:
+            self._wake()
+        elif not self._folder.step_file(step).exists():
+            self._store(self._live.extract(step, {}), source.losses())
+
+    def _store(self, record: StepRecord, losses: dict[str, float]) -> None:
+        """Keep what was extracted here, and its headline."""
+        held_out = logged_losses(self._folder, record.step, ("eval",))  # of several eval sets the one in the log
+        self._folder.write_step(StepRecord(**{**vars(record), "losses": losses | held_out}))
+        append_headline(self._folder, make_headline(self._folder))
+        copy = self._folder.checkpoints / f"checkpoint-{record.step}"
+        if not self._keep and copy.is_dir() and not is_adapter(copy):
+            drop_weights(copy)
+
+    def _write_log(self, state: Any) -> None:
+        """The losses so far as the run's training log."""
+        copies = _copies(self._folder)
+        rows = log_rows(copies, Path(self._trainer.args.output_dir), choose_eval_set(copies, ""))
+        write_atomically(self._folder.training_log, as_lines(rows))
+
+    def _wake(self) -> None:
+        """Start the sidecar, or start it again where it died."""
+        if self._live is not None or (self._process is not None and self._process.poll() is None):
+            return
+        if self._starts == _STARTS:
+            self._starts += 1
+            log = self._folder.path / "sidecar.log"
+            raise SftscopeError(f"the sidecar ended {_STARTS} times ({log} says why); later: sftscope extract")
+        if self._starts < _STARTS:
+            self._starts += 1
+            self._process = sidecar.start(self._folder.path)
+
+    def _asked(self, state: Any) -> int:
+        """What this process wants all of them to do: a request of the run's owner, or the stop that was opted for."""
+        self._read_headlines()
+        wanted = _STOP if self._wants_stop else 0
+        self._wants_stop = False
+        if asked := take(self._folder):
+            say(f"sftscope: {asked.request} asked for at step {state.global_step}: {asked.reason or 'no reason given'}")
+            wanted |= _STOP if asked.request is Request.STOP else _SAVE
+            answer(self._folder, asked.request, state.global_step)
+        return wanted
+
+    def _read_headlines(self) -> None:
+        new, self._offset = read_headlines(self._folder, self._offset)
+        self._unlogged += new
+        for headline in new:
+            if headline.boundary is None:
+                continue
+            if not self._warned:
+                kept = self._folder.checkpoints / f"checkpoint-{headline.boundary}"
+                say(f"sftscope: warning: {headline.words} The checkpoint is kept at {kept}.")
+                self._warned = True
+            agrees = headline.agreement == str(Agreement.AGREE)
+            if self._stop == "boundary" or (self._stop == "agree" and agrees):
+                say(f"sftscope: stopping the training, as asked for: {headline.words}")
+                self._wants_stop = True
+
+    def _log_headlines(self, args: Any, state: Any, control: Any) -> None:
+        """Each headline once, to the trainer's history and its reporters; not by `Trainer.log`: TRL adds to that."""
+        self._read_headlines()
+        self._logging = True
+        try:
+            for headline in self._unlogged:
+                logs = headline.as_logs()
+                state.log_history.append({**logs, "step": state.global_step})
+                self._trainer.callback_handler.call_event("on_log", args, state, control, logs=logs)
+        finally:
+            self._logging = False
+            self._unlogged = []
+
+    def _end(self, args: Any, state: Any, control: Any) -> None:
+        self._finish_step(state)
+        stop_listening(self._folder)
+        sidecar.ended_file(self._folder).touch()
+        if self._process is not None and self._process.poll() is None:
+            try:
+                self._process.wait(timeout=self._wait)
+            except subprocess.TimeoutExpired:
+                say(f"sftscope: the sidecar goes on; if it is ended: sftscope extract {self._folder.path}")
+        self._log_headlines(args, state, control)
+
+
+def _copies(folder: RunFolder) -> list[Checkpoint]:
+    from sftscope.store.checkpoints import list_checkpoints
+
+    return list(list_checkpoints(folder.checkpoints))
+
+
+def _agreed(wanted: int, device: Any) -> int:
+    """The flags of the first process, on every process."""
+    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+        return wanted
+    flags = torch.tensor([wanted], device=device)
+    torch.distributed.broadcast(flags, src=0)
+    return int(flags.item())
+
+
+def _base_of(model: Any) -> str:
+    """Where the base of the trainer's model was loaded from; empty where it does not say."""
+    if is_adapted(model):
+        name = model.peft_config[model.active_adapter].base_model_name_or_path
+    else:
+        name = getattr(getattr(model, "config", None), "_name_or_path", "")
+    return str(name or "")
+
+
+def _sharded_by(trainer: Any) -> str:
+    """What splits the model over processes: FSDP, ZeRO-3, or nothing."""
+    if getattr(trainer, "is_fsdp_enabled", False):
+        return "FSDP"
+    plugin = getattr(trainer.accelerator.state, "deepspeed_plugin", None)
+    return "ZeRO-3" if plugin is not None and getattr(plugin, "zero_stage", 0) == 3 else ""

@@ -1,0 +1,165 @@
+"""A model in the middle of its training: scored, or written down, and left exactly as it was."""
+
+import json
+import random
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+from copy import copy
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import save_file
+
+from sftscope.attach.checkpoints import ADAPTER, STATE
+from sftscope.config import RunSettings
+from sftscope.errors import SftscopeError
+from sftscope.extraction.extract import decomposed
+from sftscope.extraction.noise_bound import known_zeta, reaction
+from sftscope.extraction.scoring import SCALE_FLOOR
+from sftscope.extraction.step_scores import score_model
+from sftscope.extraction.work import Work, prepare_with
+from sftscope.llm.loading import LLM, templated_tokenizer
+from sftscope.store import RunFolder, StepRecord
+from sftscope.store.atomic import temporary_beside
+
+
+@contextmanager
+def untouched(model: Any) -> Iterator[None]:
+    """Inside, `model` answers as in evaluation; afterwards it, and every random state, is as before.
+
+    Restored: the training mode of every module, `use_cache`, which parameters are trained, the forward that
+    accelerate wraps for autocast, and the random states of Python, NumPy, the CPU and all CUDA devices.
+    """
+    modes = [(module, module.training) for module in model.modules()]
+    trained = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
+    configs = {id(config): config for module, _ in modes if (config := getattr(module, "config", None)) is not None}
+    caches = [(config, config.use_cache) for config in configs.values() if hasattr(config, "use_cache")]
+    wrapped = [(module, vars(module)["forward"]) for module, _ in modes if "_original_forward" in vars(module)]
+    states = random.getstate(), np.random.get_state(), torch.get_rng_state()
+    devices = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
+    try:
+        for module, _ in wrapped:
+            module.forward = module._original_forward
+        model.eval()  # gradient checkpointing and dropout are off in evaluation
+        yield
+    finally:
+        for module, forward in wrapped:
+            module.forward = forward
+        for config, use_cache in caches:
+            config.use_cache = use_cache
+        for parameter, requires_grad in trained:
+            parameter.requires_grad_(requires_grad)
+        for module, mode in modes:
+            module.training = mode
+        random.setstate(states[0])
+        np.random.set_state(states[1])
+        torch.set_rng_state(states[2])
+        if devices:
+            torch.cuda.set_rng_state_all(devices)
+
+
+def is_adapted(model: Any) -> bool:
+    """Whether `model` is a base model with an adapter of PEFT."""
+    return hasattr(model, "peft_config") and hasattr(model, "disable_adapter")
+
+
+def plain_model(model: Any) -> Any:
+    """The causal LM that is called, adapters in place."""
+    return model.get_base_model() if is_adapted(model) else model
+
+
+def scoring_dtype(model: Any) -> str:
+    """The precision that a model in training is scored in: that of its base weights."""
+    return str(plain_model(model).dtype).removeprefix("torch.")
+
+
+@dataclass(eq=False)
+class LiveExtraction:
+    """Extracts from the model that is being trained, in its own process."""
+
+    model: Any
+    settings: RunSettings
+    folder: RunFolder
+    identity: str
+    _work: Work | None = None
+
+    def begin(self, step: int) -> None:
+        """Make step 0, where it is not there: from the model as it is, or without its adapter once it is trained."""
+        if self.folder.step_file(0).exists():
+            return
+        if not step or is_adapted(self.model):
+            self.folder.write_step(self.extract(0, {}))
+
+    def extract(self, step: int, losses: Mapping[str, float]) -> StepRecord:
+        """The results of the model as it is now; SftscopeError where the run has no step 0, which ζ is measured at."""
+        if step and not self.folder.step_file(0).exists():
+            raise SftscopeError(
+                f"{self.folder.path}: has no step 0, and the model was trained before it was monitored; begin the "
+                'training with the monitor, or use where="sidecar"'
+            )
+        base = step == 0 and is_adapted(self.model)
+        with untouched(self.model), self.model.disable_adapter() if base else nullcontext():
+            work = self._prepared()
+            work.scorer.weights_changed()
+            # nothing was read from a file that could be hashed
+            record = score_model(work, step, losses, "" if step == 0 else "in process", lambda note: None)
+        zeta, source = known_zeta(self.folder, self.identity)
+        if zeta is None:
+            scale = np.maximum(reaction(record), SCALE_FLOOR)
+            zeta, source = self.settings.extraction.zeta * scale, ["step 0"] * len(scale)
+        return decomposed(work, record, zeta, source)
+
+    def _prepared(self) -> Work:
+        if self._work is None:
+            model = plain_model(self.model)
+            settings, taken = self.settings, self.settings.extraction.dtype
+            device = model.get_input_embeddings().weight.device
+            name = Path(settings.model.path).name
+            llm = LLM(model, templated_tokenizer(settings.model), name, device)
+            choice = {"asked": taken, "taken": taken, "candidates": []}
+            self._work = prepare_with(llm, settings, self.folder, self.identity, choice)
+        return self._work
+
+
+class Snapshot:
+    """The trained weights of one step, written beside the run's copies; a checkpoint once its losses are known."""
+
+    def __init__(self, model: Any, step: int, checkpoints: Path) -> None:
+        """Write the weights. OSError where the disk does not take them."""
+        self.target = checkpoints / f"checkpoint-{step}"
+        self._temporary = temporary_beside(self.target)
+        self._temporary.mkdir(parents=True)
+        self._step = step
+        with untouched(model):
+            _write_weights(model, self._temporary)
+
+    def finish(self, state: Any) -> None:
+        """Add the trainer's state, and give it its name."""
+        content = {
+            "global_step": self._step,
+            "max_steps": state.max_steps,
+            "log_history": [row for row in state.log_history if row.get("step", 0) <= self._step],
+        }
+        (self._temporary / STATE).write_text(json.dumps(content), encoding="utf-8")
+        if self.target.is_dir():  # of the training before it was resumed
+            shutil.rmtree(self._temporary)
+        else:
+            self._temporary.rename(self.target)
+
+
+def _write_weights(model: Any, folder: Path) -> None:
+    """An adapter, or a whole model, as safetensors with its config."""
+    if not is_adapted(model):
+        model.save_pretrained(folder)
+        return
+    from peft import get_peft_model_state_dict
+
+    state = get_peft_model_state_dict(model, save_embedding_layers=False)
+    save_file({name: value.detach().cpu().contiguous().clone() for name, value in state.items()}, folder / ADAPTER)
+    config = copy(model.peft_config[model.active_adapter])
+    config.inference_mode = True
+    config.save_pretrained(folder)

@@ -1,0 +1,94 @@
+"""The process beside a training that extracts the checkpoints which the callback copies into the run.
+
+The run folder is its queue and its memory: killed and started again it goes on where it stopped. It ends
+when the training has, and nothing is left to do. It shares no memory, device or random state with the training.
+"""
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from sftscope.errors import SftscopeError
+from sftscope.monitor.headline import append_headline, make_headline, read_headlines
+from sftscope.progress import say
+from sftscope.store import RunFolder
+from sftscope.store.atomic import is_alive
+from sftscope.store.checkpoints import ready_checkpoints
+
+POLL = 1.0
+_NICE = 10
+# of torchrun, accelerate and DeepSpeed: a process of its own is none of their ranks
+_LAUNCHER = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "GROUP_RANK", "ROLE_RANK", "MASTER_ADDR")
+_LAUNCHER_PREFIXES = ("ACCELERATE_", "FSDP_", "TORCHELASTIC_", "DEEPSPEED_", "PARALLELISM_CONFIG_")
+
+
+def start(out: Path) -> subprocess.Popen[bytes]:
+    """Start the sidecar of the run `out`; what it says goes to `sidecar.log` there."""
+    environment = {
+        name: value
+        for name, value in os.environ.items()
+        if name not in (*_LAUNCHER, "MASTER_PORT") and not name.startswith(_LAUNCHER_PREFIXES)
+    }
+    # the code that is imported here is the code that runs there
+    here = str(Path(__file__).parents[2])
+    environment["PYTHONPATH"] = os.pathsep.join(part for part in (here, os.environ.get("PYTHONPATH")) if part)
+    with (out / "sidecar.log").open("ab") as log:
+        return subprocess.Popen(
+            [sys.executable, "-m", "sftscope.monitor.sidecar", str(out.absolute()), str(os.getpid())],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            env=environment,
+            start_new_session=True,  # Ctrl-C of the training is not its own
+        )
+
+
+def ended_file(folder: RunFolder) -> Path:
+    """There once the training is over."""
+    return folder.path / "training_ended"
+
+
+def serve(out: Path, parent: int) -> None:
+    """Extract the copies in the run `out` as they come, until the training `parent` is over."""
+    from sftscope import pipeline
+    from sftscope.extraction.extract import follow
+
+    settings, folder, identity = pipeline.open_run(out)
+    told = {headline.step for headline in read_headlines(folder, 0)[0]}
+    seen: set[int] = set()
+
+    def more() -> bool:
+        while True:
+            over = ended_file(folder).exists() or not is_alive(parent)  # asked first: nothing comes after it
+            ready = set(ready_checkpoints(folder.checkpoints))
+            if ready - seen:
+                seen.update(ready)
+                return True
+            if over:
+                return False
+            time.sleep(POLL)
+
+    def made(step: int) -> None:
+        headline = None if step in told else make_headline(folder)
+        if headline is not None and headline.step not in told:
+            append_headline(folder, headline)
+            told.add(headline.step)
+
+    follow(settings, folder, identity=identity, more=more, made=made)
+
+
+def main() -> None:
+    """`python -m sftscope.monitor.sidecar RUN PID`"""
+    out, parent = Path(sys.argv[1]), int(sys.argv[2])
+    os.nice(_NICE)
+    try:
+        serve(out, parent)
+    except SftscopeError as error:
+        say(f"sftscope: {error}")
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,190 @@
+"""What a report says, before it has a form: all views of a run at the steps that its story turns on.
+
+Writes nothing; `report` and `page` give it a form. Equal runs give equal content: no clock, no path.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from sftscope.analysis.as_it_went import Said, as_it_went
+from sftscope.analysis.caveats import caveats
+from sftscope.analysis.estimates import EstimateView, estimate_view
+from sftscope.analysis.evolution import Change, Evolution
+from sftscope.analysis.findings import Finding, measure_findings
+from sftscope.analysis.placebo import TRUSTED_JACCARD, PlaceboDiff, compare_placebos, sentence
+from sftscope.analysis.quality import CERTIFIED_GAP, Quality, measure_quality
+from sftscope.analysis.reference import reference_signs
+from sftscope.analysis.sensitivity import SensitivityRow, measure_sensitivity, what_survives
+from sftscope.analysis.solver_residue import SolverResidue, measure_residue
+from sftscope.analysis.stages import first_claim
+from sftscope.analysis.verdict import Verdict, judge
+from sftscope.analysis.views import (
+    Backbone,
+    ChangeRow,
+    Changes,
+    Orders,
+    Selection,
+    Trends,
+    backbone,
+    changes,
+    orders_view,
+    trends,
+)
+from sftscope.progress import Progress
+from sftscope.reporting.show import model_name
+from sftscope.reporting.tables import Table, spread
+from sftscope.text import safe_text
+
+STRONGEST = 5
+MAX_WATCHED = 64
+MAX_STEPS = 40  # rows of a table over the steps
+ESTIMATE = "How far the estimates can be believed"
+RESIDUE = (
+    "What would seem encoded if the decomposition were left unfinished, after 20,000 steps of the plain descent of "
+    "earlier work, under the same τ: means over probes."
+)
+AS_IT_WENT = (
+    "Held-out loss and accuracy at each checkpoint, and the verdict that the checkpoints up to it would have given."
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Report:
+    """Everything a report says, before it has a form; `changes` and `orders` go with `chosen`.
+
+    chosen: indices of the steps looked at closely: base, end of denoising where there is one, last.
+    """
+
+    evolution: Evolution
+    chosen: tuple[int, ...]
+    trends: Trends
+    verdict: Verdict
+    changes: tuple[Changes, ...]
+    orders: tuple[Orders, ...]
+    backbone: Backbone
+    sensitivity: list[SensitivityRow]
+    quality: Quality
+    estimate: EstimateView | None
+    placebos: list[PlaceboDiff]
+    findings: list[Finding]
+    survives: str
+    residue: list[SolverResidue]
+    as_it_went: list[Said]  # empty for runs of more than MAX_WATCHED checkpoints
+    online: str
+    reference: str  # name of the baseline LLM's run, safe to show; empty where there is none
+
+
+def make_report(
+    evolution: Evolution,
+    *,
+    reference: Evolution | None = None,
+    zeta: bool = False,
+    descent: bool = False,
+    progress: Progress | None = None,
+) -> Report:
+    """All views of a run at the steps that its story turns on, against the first extracted step."""
+    last = Selection(evolution.history.steps.size - 1)
+    signs = None if reference is None else reference_signs(evolution.history, reference)
+    over_time = trends(evolution, last, references=signs)
+    boundary = over_time.boundary.index
+    chosen = tuple(sorted({0, last.now, *([] if boundary is None else [boundary])}))
+    findings = measure_findings(evolution, over_time.boundary, references=signs)
+    sensitivity = measure_sensitivity(evolution, reference=reference, zeta=zeta, progress=progress)
+    placebos = compare_placebos(evolution, last)
+    said = as_it_went(evolution) if evolution.history.steps.size <= MAX_WATCHED else []
+    return Report(
+        evolution=evolution,
+        chosen=chosen,
+        trends=over_time,
+        verdict=judge(over_time),
+        changes=tuple(changes(evolution, replace(last, now=now)) for now in chosen),
+        orders=tuple(orders_view(evolution, replace(last, now=now)) for now in chosen),
+        backbone=backbone(evolution, last),
+        sensitivity=sensitivity,
+        quality=measure_quality(evolution, last),
+        estimate=estimate_view(evolution, last),
+        placebos=placebos,
+        findings=findings,
+        survives=what_survives(over_time.boundary, findings, sensitivity, placebos),
+        residue=measure_residue(evolution, chosen, progress) if descent else [],
+        as_it_went=said,
+        online=_online(said),
+        reference="" if reference is None else reference.history.name,
+    )
+
+
+def shown_steps(report: Report) -> list[int]:
+    """The steps that a table over the steps shows: indices, with the first, the last and the end of denoising."""
+    boundary, last = report.trends.boundary.index, len(report.trends.steps) - 1
+    return spread(last + 1, [0, last, *([] if boundary is None else [boundary])], MAX_STEPS)
+
+
+def _online(said: Sequence[Said]) -> str:
+    """When the end of denoising could first be told, from the steps up to then."""
+    if not said:
+        return f"When it could first be told is measured for runs of at most {MAX_WATCHED} checkpoints."
+    first = first_claim([part.boundary for part in said])
+    if first is None:
+        return "While the run was going on, an end of denoising could not have been told at any step."
+    told = said[first]
+    return f"While the run was going on, it could first be told at step {told.step}: denoising over since " + (
+        f"{told.boundary.step}."
+    )
+
+
+def title(report: Report) -> str:
+    """The run and what it is of, as it came."""
+    history = report.evolution.history
+    model = model_name(history.run)
+    return f"{history.name}{f', {model}' if model else ''}, {len(history.probes)} probes, τ {report.evolution.rule}"
+
+
+def warnings(report: Report) -> list[str]:
+    """What a reader must know before trusting the rest, as it came."""
+    history = report.evolution.history
+    lines = [f"Left out, damaged or foreign: {reason}" for reason in history.left_out] + caveats(history)
+    if report.quality.uncertified:
+        steps = ", ".join(map(str, report.quality.uncertified))
+        lines.append(f"Not final, the certified gap is above {CERTIFIED_GAP:g} at the steps {steps}.")
+    lines += [
+        f"Not to be trusted, the sets change by themselves: {sentence(part)} (expected at least {TRUSTED_JACCARD})."
+        for part in report.placebos
+        if part.jaccard < TRUSTED_JACCARD
+    ]
+    if report.trends.base_step != 0:
+        lines.append(
+            f"The first extracted step is {report.trends.base_step}, not 0: removed, preserved and newly "
+            "emerged are told against an LLM that is already fine-tuned."
+        )
+    return lines
+
+
+def strongest_rows(report: Report, probe: str) -> Iterator[tuple[Changes, Change, Sequence[ChangeRow], int]]:
+    """The strongest preserved and emerged of a probe at the end of denoising, and emerged at the last step.
+
+    Each with the diff it is of, its class, and the number of all rows of that class.
+    """
+    index = report.trends.boundary.index
+    first = report.changes[-1] if index is None else report.changes[report.chosen.index(index)]
+    wanted = [(first, Change.PRESERVED), (first, Change.EMERGED), (report.changes[-1], Change.EMERGED)]
+    for diff, change in wanted if first is not report.changes[-1] else wanted[:2]:
+        rows = [row for row in diff.rows if row.probe == probe and row.change is change]
+        yield diff, change, rows[:STRONGEST], len(rows)
+
+
+def provenance(run: Mapping[str, Any]) -> Table:
+    """Every field of run.toml."""
+    rows = [(key, safe_text(value, max_length=200)) for key, value in _flat(run, "")]
+    return Table(("field of run.toml", "value"), rows, frozenset([0, 1]))
+
+
+def _flat(value: Mapping[str, Any], prefix: str) -> list[tuple[str, str]]:
+    """Nested tables as (dotted key, text) pairs in their order."""
+    pairs = []
+    for key, item in value.items():
+        if isinstance(item, Mapping):
+            pairs += _flat(item, f"{prefix}{key}.")
+        else:
+            pairs.append((f"{prefix}{key}", str(item)))
+    return pairs

@@ -1,0 +1,86 @@
+"""A run as tidy CSV: one row an interaction that is encoded at a step, columns ready for any data frame."""
+
+import csv
+import io
+from collections.abc import Sequence
+
+import numpy as np
+
+from sftscope.analysis.evolution import Evolution
+from sftscope.analysis.history import ProbeHistory
+from sftscope.analysis.read_outs import banzhaf_values, shapley_values
+from sftscope.interactions import Floats, Relation
+from sftscope.text import csv_cell
+
+HEADER = ("run", "probe", "step", "relation", "subset", "order", "words", "effect", "tau", "change")
+
+
+def as_csv(evolution: Evolution, *, base: int = 0) -> str:
+    """All encoded interactions by probe, step, relation and subset; effect and τ in log-odds.
+
+    change: preserved or emerged against the base step. What is removed at a step is what the base step
+    has and that step has not. Words are joined by a space; a cell that a spreadsheet would take for a
+    formula begins with an apostrophe.
+    """
+    out = io.StringIO(newline="")
+    writer = csv.writer(out, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC)
+    writer.writerow(HEADER)
+    history = evolution.history
+    for p, part in enumerate(history.probes):
+        table, kept = part.table, evolution.kept(p)
+        omega = evolution.omega(p, base).ravel()
+        steps = table.step
+        for pair in np.flatnonzero(kept).tolist():
+            column, now = int(table.column[pair]), int(steps[pair])
+            relation, place = divmod(column, table.subsets.size)
+            subset = int(table.subsets[place])
+            writer.writerow(
+                (
+                    csv_cell(history.name),
+                    csv_cell(part.probe.id),
+                    int(history.steps[now]),
+                    Relation(relation).name,
+                    subset,
+                    subset.bit_count(),
+                    csv_cell(" ".join(part.words_of(subset))),
+                    float(table.effect[pair]),
+                    float(evolution.tau[p][now]),
+                    "preserved" if omega[column] else "emerged",
+                )
+            )
+    return out.getvalue()
+
+
+def word_values_csv(evolution: Evolution, steps: Sequence[int]) -> str:
+    """Shapley and Banzhaf values of every word at the step indices `steps`, in log-odds."""
+    out = io.StringIO(newline="")
+    writer = csv.writer(out, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC)
+    writer.writerow(("run", "probe", "step", "variable", "word", "shapley", "banzhaf"))
+    history = evolution.history
+    for part in history.probes:
+        for now in steps:
+            values = zip(part.probe.variables, *_word_values(part, now), strict=True)
+            for variable, (word, shapley, banzhaf) in enumerate(values):
+                place = (
+                    csv_cell(history.name),
+                    csv_cell(part.probe.id),
+                    int(history.steps[now]),
+                    variable,
+                    csv_cell(word),
+                )
+                writer.writerow((*place, float(shapley), float(banzhaf)))
+    return out.getvalue()
+
+
+def _word_values(part: ProbeHistory, now: int) -> tuple[Floats, Floats]:
+    """Shapley and Banzhaf values of the words: (n,) each; of the estimated effects where not all states are scored.
+
+    AND and OR of k words are symmetric in them: each has 1/k of the effect, and is pivotal in 1 of 2^(k-1) states.
+    """
+    if not part.is_estimated:
+        scores = part.scores[now].astype(np.float64)
+        return shapley_values(scores), banzhaf_values(scores)
+    pairs = part.table.pairs(now)
+    inside = (pairs.subset[:, None] >> np.arange(part.n_variables, dtype=np.uint64)) & np.uint64(1)
+    order = inside.sum(axis=1).astype(np.float64)
+    return (pairs.effect / order) @ inside, (pairs.effect / 2.0 ** (order - 1.0)) @ inside

@@ -1,0 +1,202 @@
+"""The four views of a run as plain text for terminals, pipes and screen readers, and as one JSON object.
+
+Headless: returns text without colour and writes nothing. The numbers are those of `views`, which
+the explorer and the report use too; all text from the run is made safe to show.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from sftscope.analysis.caveats import caveats
+from sftscope.analysis.estimates import estimate_view
+from sftscope.analysis.evolution import Evolution
+from sftscope.analysis.history import LOSSES
+from sftscope.analysis.noise import FLOOR, largest_noise
+from sftscope.analysis.placebo import compare_placebos, sentence
+from sftscope.analysis.quality import measure_quality
+from sftscope.analysis.stages import Boundary
+from sftscope.analysis.views import Selection, as_plain, backbone, changes, orders_view, to_plain, trends
+from sftscope.errors import SftscopeError
+from sftscope.reporting.tables import (
+    NAMES,
+    as_text,
+    backbone_table,
+    changes_table,
+    estimate_lines,
+    estimate_table,
+    orders_table,
+    quality_table,
+    spread,
+    trends_table,
+)
+from sftscope.text import safe_text
+
+SCHEMA = "sftscope-show"
+VERSION = 1
+VIEWS = ("trends", "changes", "orders", "backbone")
+
+
+def show_text(evolution: Evolution, selection: Selection, *, view: str = "all", max_rows: int = 20) -> str:
+    """One view, or all of them, as text; long tables are cut to about `max_rows` rows."""
+    if view != "all" and view not in VIEWS:
+        raise SftscopeError(f"unknown view {safe_text(repr(view), max_length=60)}; known are all, {', '.join(VIEWS)}")
+    builders = {"trends": _trends, "changes": _changes, "orders": _orders, "backbone": _backbone}
+    parts = [_head(evolution, selection)]
+    parts += [build(evolution, selection, max_rows) for name, build in builders.items() if view in ("all", name)]
+    return "\n\n".join(parts) + "\n"
+
+
+def show_json(evolution: Evolution, selection: Selection) -> dict[str, Any]:
+    """Every view at one step as plain values; an undefined number is None."""
+    history = evolution.history
+    over_time = as_plain(trends(evolution, selection))
+    return {
+        "schema": SCHEMA,
+        "version": VERSION,
+        **describe(evolution),
+        "step": int(history.steps[selection.now]),
+        "base_step": int(history.steps[selection.base]),
+        "probe": None if selection.probe is None else history.probes[selection.probe].probe.id,
+        "boundary": over_time.pop("boundary"),
+        "trends": over_time,
+        "changes": as_plain(changes(evolution, selection)),
+        "orders": as_plain(orders_view(evolution, selection)),
+        "backbone": as_plain(backbone(evolution, selection)),
+        "quality": as_plain(measure_quality(evolution, selection)),
+        "estimate": as_plain(estimate_view(evolution, selection)),
+        "placebo": [as_plain(part) for part in compare_placebos(evolution, selection)],
+        "left_out": list(history.left_out),
+        "caveats": caveats(history),
+    }
+
+
+def describe(evolution: Evolution) -> dict[str, Any]:
+    """What a run is, as plain values: its name, model, steps, and the threshold rule."""
+    history, rule = evolution.history, evolution.rule
+    return {
+        "run": history.name,
+        "model": model_name(history.run),
+        "steps": history.steps.tolist(),
+        "probes": [part.probe.id for part in history.probes],
+        "tau": {
+            "rule": rule.name,
+            "value": rule.value,
+            "provisional": is_provisional(evolution),
+            "by_probe": to_plain([limit.tolist() for limit in evolution.tau]),
+        },
+        "noise_floor": {
+            "factor": FLOOR,
+            "sigma_by_probe": [largest_noise(part.noise) for part in history.probes],
+        },
+    }
+
+
+def is_provisional(evolution: Evolution) -> bool | None:
+    """Whether τ can still move as steps arrive; None where the run does not say at which step it ends."""
+    if evolution.rule.name != "max-run":
+        return False
+    run: Any = evolution.history.run
+    for key in ("settings", "training", "max_steps"):
+        run = run.get(key) if isinstance(run, Mapping) else None
+    return bool(evolution.history.steps[-1] < run) if type(run) is int and run > 0 else None
+
+
+def model_name(run: Mapping[str, Any]) -> str:
+    """The base LLM's name in run.toml, without the folders before it; empty where it names none."""
+    settings = run.get("settings")
+    tables = [run.get("model"), settings.get("model") if isinstance(settings, Mapping) else None]
+    for table in tables:
+        for key in ("name", "path"):
+            value = table.get(key) if isinstance(table, Mapping) else None
+            if isinstance(value, str) and value:
+                return value.rstrip("/").rpartition("/")[2] if value.startswith("/") else value
+    return ""
+
+
+def _boundary_lines(boundary: Boundary) -> str:
+    if boundary.step is None:
+        return f"end of denoising: none\n  {boundary.reason}"
+    return f"end of denoising: step {boundary.step} ({boundary.low}–{boundary.high})\n  {boundary.reason}"
+
+
+def _head(evolution: Evolution, selection: Selection) -> str:
+    history = evolution.history
+    probe = (
+        (f"all {len(history.probes)} probes" if len(history.probes) > 1 else "1 probe")
+        if selection.probe is None
+        else f"probe {safe_text(history.probes[selection.probe].probe.id, max_length=40)}"
+    )
+    now, base = int(history.steps[selection.now]), int(history.steps[selection.base])
+    model = safe_text(model_name(history.run), max_length=60)
+    lines = [
+        f"{history.name}" + (f" · {model}" if model else ""),
+        f"step {now} of {int(history.steps[-1])} against step {base} · {probe} · τ {evolution.rule}"
+        + (" (provisional)" if is_provisional(evolution) else ""),
+    ]
+    lines += [f"left out: {reason}" for reason in history.left_out] + caveats(history)
+    return "\n".join(lines)
+
+
+def _trends(evolution: Evolution, selection: Selection, max_rows: int) -> str:
+    over_time = trends(evolution, selection)
+    last = len(over_time.steps) - 1
+    notes = _notes(over_time.boundary, selection)
+    rows = spread(last + 1, [0, last, *notes], max_rows)
+    quality = quality_table(measure_quality(evolution, selection), over_time)
+    estimate = estimate_view(evolution, selection)
+    sampled = [] if estimate is None else ["", *estimate_lines(estimate), as_text(estimate_table(estimate, rows))]
+    return "\n".join(
+        [
+            "Trends: means over probes; n count, Σ|I| strength, γu uncancelled ratio",
+            _boundary_lines(over_time.boundary),
+            "",
+            as_text(trends_table(over_time, rows, notes)),
+            *sampled,
+            "",
+            as_text(quality),
+        ]
+    )
+
+
+def _changes(evolution: Evolution, selection: Selection, max_rows: int) -> str:
+    diff = changes(evolution, selection)
+    counts = "   ".join(f"{diff.counts[change]} {name}" for change, name in NAMES.items())
+    lines = [f"Changes: step {diff.base_step} → {diff.step}   {counts}"]
+    lines += [f"placebo: {sentence(part)}" for part in compare_placebos(evolution, selection)]
+    if diff.rows:
+        lines += ["", as_text(changes_table(diff.rows[:max_rows], diff.base_step, diff.step))]
+    if len(diff.rows) > max_rows:
+        lines.append(f"… and {len(diff.rows) - max_rows} weaker ones")
+    return "\n".join(lines)
+
+
+def _orders(evolution: Evolution, selection: Selection, max_rows: int) -> str:
+    orders = orders_view(evolution, selection)
+    title = (
+        f"Orders: step {orders.base_step} → {orders.step}; "
+        "means over probes; Σ+, Σ- positive and negative effects, n count"
+    )
+    return "\n".join([title, "", as_text(orders_table(orders))])
+
+
+def _backbone(evolution: Evolution, selection: Selection, max_rows: int) -> str:
+    view = backbone(evolution, selection)
+    last = len(view.steps) - 1
+    indices = sorted({selection.base, selection.now, last})
+    title = "Backbone: cross-entropy (nats, mean over probes) with these interactions only"
+    lines = [title, *([view.note] if view.note else []), "", as_text(backbone_table(view, indices))]
+    losses = [
+        f"{name} loss at step {view.steps[selection.now]}: {view.losses[name][selection.now]:.3f}"
+        for name in LOSSES
+        if name in view.losses
+    ]
+    return "\n".join([*lines, *losses])
+
+
+def _notes(boundary: Boundary, selection: Selection) -> dict[int, str]:
+    """A word beside the steps that matter."""
+    notes: dict[int, list[str]] = {selection.base: ["base"]}
+    if boundary.index is not None:
+        notes.setdefault(boundary.index, []).append("end of denoising")
+    notes.setdefault(selection.now, []).append("this step")
+    return {index: ", ".join(words) for index, words in notes.items()}

@@ -1,0 +1,18 @@
+"""The store: run folders and step files. h5py is used here and nowhere else."""
+
+from sftscope.store.atomic import write_atomically
+from sftscope.store.run_folder import RunFolder
+from sftscope.store.step_file import read_step_file
+from sftscope.store.step_record import Effects, Pairs, Sample, SparseEffects, StepFileError, StepRecord
+
+__all__ = [
+    "Effects",
+    "Pairs",
+    "RunFolder",
+    "Sample",
+    "SparseEffects",
+    "StepFileError",
+    "StepRecord",
+    "read_step_file",
+    "write_atomically",
+]

@@ -1,0 +1,107 @@
+"""Everything of a run that is no step file: run.toml, probes, precision, log, checkpoints, and what else lies there."""
+
+import numpy as np
+
+from sftscope.errors import SftscopeError
+from sftscope.pipeline import identity_fits
+from sftscope.store.checkpoints import list_checkpoints
+from sftscope.store.hashes import file_sha256
+from sftscope.store.plain_files import read_plain
+from sftscope.verification.findings import DAMAGED, NOTE, Inspection
+
+_STEP_FOLDERS = ("steps", "placebo")
+_PASSING = ("checkpoints", "blocks", "workers", "cluster")  # looked at elsewhere, or no result
+_LOG_REMEDY = "the step files have the losses of their steps; move it away, training goes on without it"
+
+
+def check_run_file(run: Inspection) -> None:
+    file = run.folder.run_file
+    run.see(file)
+    again = f"move it away; {run.begin_again} writes it again and keeps the steps of that config"
+    try:
+        content = run.folder.read_run()
+    except SftscopeError as error:
+        run.found(file, DAMAGED, str(error), again)
+        return
+    if not identity_fits(dict(content)):
+        run.found(file, DAMAGED, "its identity is not that of its settings and hashes: it was changed", again)
+
+
+def check_probes(run: Inspection) -> None:
+    file = run.folder.probes_file
+    run.see(file)
+    try:
+        probes = run.folder.read_probes()
+    except SftscopeError as error:
+        run.found(file, DAMAGED, str(error), f"{run.begin_again} writes it again")
+        return
+    if run.content and not run.probes_fit:
+        what = f"its {len(probes)} probes are not those that run.toml names by their hash"
+        run.found(file, DAMAGED, what, f"{run.begin_again} writes it again")
+
+
+def check_precision(run: Inspection) -> None:
+    """What has no hash of its own and can be made again: the choice of precision."""
+    file = run.folder.precision_file
+    if not file.exists():
+        return
+    run.see(file)
+    try:
+        run.folder.read_precision()
+    except SftscopeError as error:
+        run.found(file, DAMAGED, str(error))
+
+
+def check_log(run: Inspection) -> None:
+    """The training log: torn lines, and losses that differ from those in the step files."""
+    file = run.folder.training_log
+    if not file.exists():
+        return
+    run.see(file)
+    try:
+        rows = run.folder.read_log()
+        lines = [line for line in read_plain(file).split(b"\n") if line.strip()]
+    except (SftscopeError, OSError) as error:
+        run.found(file, DAMAGED, str(error), _LOG_REMEDY)
+        return
+    if torn := len(lines) - len(rows):
+        run.found(file, NOTE, f"{torn} of {len(lines)} lines cannot be read, left by a killed training or damaged")
+    kept = [row for row in rows if row.get("kind") == "checkpoint"]
+    for step, record in run.records.items():
+        for side, loss in record.losses.items():
+            logged = [row[side] for row in kept if row["step"] == step and isinstance(row.get(side), float)]
+            if logged and np.isfinite(loss) and loss not in logged:
+                run.found(
+                    file, DAMAGED, f"step {step}: {side} loss {logged[-1]:g}, its step file has {loss:g}", _LOG_REMEDY
+                )
+
+
+def check_checkpoints(run: Inspection) -> None:
+    """Checkpoints that are kept: written to their end, and the ones that were extracted."""
+    found = list_checkpoints(run.folder.checkpoints)
+    for checkpoint in found:
+        run.see(checkpoint.path)
+        if not checkpoint.is_ready():
+            kind = NOTE if checkpoint is found[-1] else DAMAGED
+            what = "not written to its end" + (", as the newest one after a kill" if kind == NOTE else "")
+            run.found(checkpoint.path, kind, what, f"{run.begin_again} makes it again")
+            continue
+        record, weights = run.records.get(checkpoint.step), checkpoint.path / "adapter_model.safetensors"
+        wanted = record.provenance.get("adapter_sha256") if record is not None else None
+        if wanted and weights.is_file() and file_sha256(weights) != wanted:
+            what = f"its adapter is not the one that step {checkpoint.step} was extracted from (sha256)"
+            run.found(checkpoint.path, DAMAGED, what, "the step file is whole and needs it no more")
+
+
+def check_others(run: Inspection) -> None:
+    """Everything else in the folders of the run: what killed writers left, and what is not ours."""
+    folders = [run.folder.path, *(run.folder.path / name for name in _STEP_FOLDERS)]
+    passing = [run.folder.path / name for name in _PASSING]
+    for folder in folders:
+        for file in sorted(folder.iterdir()) if folder.is_dir() else ():
+            if run.name(file) in run.seen or file in (*folders, *passing):
+                continue
+            if file.name.startswith(".sftscope-"):
+                run.found(file, NOTE, "left by a writer that was killed, or still at work; the next one sweeps it")
+            else:
+                run.found(file, NOTE, "not a file of sftscope; left alone")

@@ -1,0 +1,119 @@
+"""What is found out about a run's files, and what is told of it."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from sftscope.errors import SftscopeError
+from sftscope.pipeline import probes_are_whole
+from sftscope.probes import Probe
+from sftscope.store import RunFolder, StepRecord
+from sftscope.text import safe_text, shell_command
+
+DAMAGED, NOTE = "damaged", "note"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What is the matter with a file, named from the run folder on, and what to do. Safe to show."""
+
+    file: str
+    kind: str  # DAMAGED or NOTE
+    what: str
+    remedy: str = ""
+
+
+@dataclass(frozen=True)
+class Verification:
+    """The state of a run: how many files are whole, what was found, and which steps `repair` can mend."""
+
+    whole: int
+    findings: tuple[Finding, ...]
+    repairable: tuple[int, ...]
+
+    @property
+    def damaged(self) -> tuple[str, ...]:
+        """The files that are damaged, each once."""
+        return tuple(dict.fromkeys(each.file for each in self.findings if each.kind == DAMAGED))
+
+    def as_json(self) -> str:
+        """`whole`, `repairable`, and `findings` with file, kind, what, remedy."""
+        return json.dumps(asdict(self), indent=1, ensure_ascii=False)
+
+    def as_text(self) -> str:
+        """One line for a finding, one for its remedy, and the count."""
+        lines = []
+        for each in self.findings:
+            lines.append(f"{each.kind:8} {each.file}: {each.what}")
+            if each.remedy:
+                lines.append(f"{'':8} → {each.remedy}")
+        notes = sum(each.kind == NOTE for each in self.findings)
+        return "\n".join([*lines, f"{self.whole} files whole, {len(self.damaged)} damaged, {notes} notes"])
+
+
+@dataclass(frozen=True, eq=False)
+class Seen:
+    """What is kept of a whole step file: a run may have more masked states than memory holds."""
+
+    step: int
+    losses: Mapping[str, float]
+    provenance: Mapping[str, Any]
+    zeta: Any  # (P,)
+
+    @classmethod
+    def of(cls, record: StepRecord) -> "Seen":
+        assert record.effects is not None
+        return cls(record.step, record.losses, record.provenance, record.effects.zeta)
+
+
+@dataclass(eq=False)
+class Inspection:
+    """A run folder and what has been found in it so far."""
+
+    folder: RunFolder
+    findings: list[Finding] = field(default_factory=list)
+    seen: set[str] = field(default_factory=set)
+    repairable: list[int] = field(default_factory=list)
+    records: dict[int, "Seen"] = field(default_factory=dict)
+
+    def see(self, file: Path) -> None:
+        self.seen.add(self.name(file))
+
+    def name(self, file: Path) -> str:
+        return safe_text(str(file.relative_to(self.folder.path)))
+
+    def found(self, file: Path, kind: str, what: str, remedy: str = "") -> None:
+        said = what.removeprefix(f"{file}: ").replace(f"{self.folder.path}/", "")
+        self.findings.append(Finding(self.name(file), kind, safe_text(said), safe_text(remedy)))
+
+    def command(self, *words: str) -> str:
+        return shell_command(["sftscope", *words])
+
+    @cached_property
+    def content(self) -> Mapping[str, Any]:
+        """run.toml; empty where it is damaged."""
+        try:
+            return self.folder.read_run()
+        except SftscopeError:
+            return {}
+
+    @cached_property
+    def probes(self) -> Sequence[Probe] | None:
+        """The probes; None where they are damaged."""
+        try:
+            return self.folder.read_probes()
+        except SftscopeError:
+            return None
+
+    @cached_property
+    def probes_fit(self) -> bool:
+        """Whether the probes are those that run.toml names."""
+        hashes = self.content.get("hashes")
+        return self.probes is not None and isinstance(hashes, Mapping) and probes_are_whole(self.folder, hashes)
+
+    @property
+    def begin_again(self) -> str:
+        return self.command("run", "CONFIG", "--out", str(self.folder.path))

@@ -1,0 +1,53 @@
+"""Mends what `verify` calls repairable: effects made again from raw scores that are whole, without a model."""
+
+from pathlib import Path
+
+from sftscope.config import settings_from_tables
+from sftscope.decomposition.step_effects import with_effects
+from sftscope.progress import progress, say
+from sftscope.store import RunFolder, StepFileError, StepRecord
+from sftscope.store.step_file import salvage_step_file
+from sftscope.verification.findings import Verification
+from sftscope.verification.verify import verify
+
+
+def repair(path: Path) -> Verification:
+    """Make the step files again whose raw scores are whole, then verify once more.
+
+    ζ is that of a step that is whole, the same for all. Where there is none the raw scores are kept as a draft,
+    from which `extract` goes on.
+    """
+    found, folder = verify(path), RunFolder(path)
+    if found.repairable:
+        first = _whole_step(folder)
+        extraction = settings_from_tables(folder.read_run()["settings"]).extraction
+        words = [probe.variables for probe in folder.read_probes()]
+        with progress("repair") as report:
+            for done, step in enumerate(found.repairable):
+                scores = salvage_step_file(folder.step_file(step))
+                if first is None or first.effects is None:
+                    folder.write_draft(scores)
+                    folder.step_file(step).unlink()
+                    say(f"step {step}: its raw scores are kept; 'sftscope extract {path}' goes on from them")
+                else:
+                    source = first.provenance["zeta_source"]
+                    made = with_effects(
+                        scores,
+                        first.effects.zeta,
+                        source,
+                        words=words,
+                        tolerance=extraction.tolerance,
+                        replicates=extraction.replicates,
+                    )
+                    folder.write_step(made)
+                report(done + 1, len(found.repairable), f"step {step}")
+    return verify(path)
+
+
+def _whole_step(folder: RunFolder) -> StepRecord | None:
+    for step in folder.steps():
+        try:
+            return folder.read_step(step)
+        except StepFileError:
+            continue  # the one to be mended, or another
+    return None

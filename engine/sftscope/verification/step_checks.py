@@ -1,0 +1,147 @@
+"""Step files, placebos, drafts and the baseline vector: against the schema, the run, each other, and their own sums."""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import numpy as np
+
+from sftscope.errors import SftscopeError
+from sftscope.interactions import TINY_SHARE
+from sftscope.sampling import model_at
+from sftscope.store import StepFileError, StepRecord
+from sftscope.store.checkpoints import Checkpoint
+from sftscope.store.hashes import array_sha256
+from sftscope.store.step_file import salvage_step_file
+from sftscope.verification.findings import DAMAGED, NOTE, Inspection, Seen
+
+_ROUNDING = 1e-9  # of max |v - b|: what `decompose` promises beyond ζ
+
+
+def check_steps(run: Inspection) -> None:
+    first: Seen | None = None
+    for step in run.folder.steps():
+        file = run.folder.step_file(step)
+        run.see(file)
+        try:
+            record = run.folder.read_step(step)
+        except StepFileError as error:
+            run.found(file, DAMAGED, str(error), _step_remedy(run, file, step))
+            continue
+        mismatches = list(_mismatches(run, record, first))
+        for what in mismatches:
+            run.found(file, DAMAGED, what, f"move it away, then {_extract_again(run, step)}")
+        if not mismatches:
+            run.records[step] = Seen.of(record)
+            first = first or run.records[step]
+    _baseline(run)
+
+
+def check_placebos(run: Inspection) -> None:
+    for step in run.folder.placebo_steps():
+        file = run.folder.placebo_file(step)
+        run.see(file)
+        again = f"{run.command('extract', str(run.folder.path), '--placebo', str(step))} makes it again"
+        try:
+            record = run.folder.read_placebo(step)
+        except StepFileError as error:
+            run.found(file, DAMAGED, str(error), again)
+            continue
+        for what in _mismatches(run, record, run.records.get(step)):
+            run.found(file, DAMAGED, what, f"move it away, then {again}")
+        if step not in run.records:
+            run.found(file, NOTE, f"a placebo of step {step}, which is not among the whole steps")
+
+
+def check_drafts(run: Inspection) -> None:
+    for file in sorted(run.folder.steps_folder.glob("step_*.scores.h5")):
+        run.see(file)
+        number = file.name.removeprefix("step_").partition(".")[0]
+        try:
+            step = int(number) if number.isdecimal() and number.isascii() else -1
+            run.folder.read_draft(step)
+        except StepFileError as error:
+            again = run.command("extract", str(run.folder.path))
+            run.found(file, DAMAGED, str(error), f"{again} scores the step again")
+            continue
+        what = "beside its result: only waste" if step in run.records else "scored, not decomposed yet"
+        run.found(file, NOTE, what, "" if step in run.records else f"{_extract_again(run, step)} goes on from it")
+
+
+def _mismatches(run: Inspection, record: StepRecord, other: Seen | None) -> Iterator[str]:
+    """What a step file says that other files, or its own numbers, do not."""
+    identity = run.content.get("identity")
+    if identity and record.provenance.get("identity") not in (identity, None):
+        yield "belongs to another run (other settings, model or probes)"
+        return
+    if run.probes is not None:
+        if record.n_variables.tolist() != [len(probe.words) for probe in run.probes]:
+            yield "its probes are not the probes of this run"
+            return
+        for index, target in enumerate(run.folder.read_targets()):
+            if "id" in target and target["id"] != record.target[index]:
+                yield f"scores another target token of probe {index} than probes.jsonl names"
+    assert record.effects is not None
+    worst = max(_excess(record, index) for index in range(record.n_variables.size))
+    if worst > 0:
+        yield f"its effects miss its scores by {worst:.2g} more than ζ allows"
+    tolerance = run.content.get("settings", {}).get("extraction", {}).get("tolerance", 1.0)
+    if not (record.effects.gap <= tolerance).all():
+        yield f"its gap {record.effects.gap.max():.1e} is above the tolerance {tolerance:g}"
+    if other is not None and not np.array_equal(record.effects.zeta, other.zeta):
+        yield f"its ζ is not that of step {other.step}; one ζ holds for all steps of a probe"
+
+
+def _excess(record: StepRecord, index: int) -> float:
+    """By how much |h - v| of one probe exceeds ζ, beyond rounding and what tiny effects make up; Eq. (3)."""
+    part, states, pairs = record.probe_slice(index), record.states_of(index), record.pairs_of(index)
+    assert record.effects is not None
+    scores = record.scores[part]
+    model = scores[0] + model_at(states.n, states.subset, pairs.relation, pairs.subset, pairs.effect)
+    scores, model = scores[~states.held_out], model[~states.held_out]  # the others are predicted, not matched
+    allowed = record.effects.zeta[index] * (1 + TINY_SHARE) + _ROUNDING * np.abs(scores - scores[0]).max()
+    return float(np.abs(model - scores).max() - allowed)
+
+
+def _step_remedy(run: Inspection, file: Path, step: int) -> str:
+    """What can be made again of a damaged step file, and by which command."""
+    try:
+        draft = salvage_step_file(file)
+    except SftscopeError:
+        return _extract_again(run, step)
+    belongs = draft.step == step and draft.provenance.get("identity") == run.content.get("identity")
+    if not belongs or not run.probes_fit:
+        return _extract_again(run, step)
+    run.repairable.append(step)
+    return (
+        f"its raw scores are whole: {run.command('verify', str(run.folder.path), '--repair')} "
+        "makes the effects again from them, without the model"
+    )
+
+
+def _extract_again(run: Inspection, step: int) -> str:
+    """The command that scores a step again, or that there is none."""
+    ready = step == 0 or Checkpoint(step, run.folder.checkpoints / f"checkpoint-{step}").is_ready()
+    if ready:
+        return f"{run.command('extract', str(run.folder.path), '--steps', str(step))} scores this step again"
+    return f"its checkpoint is gone: only training again makes it, {run.command('run', 'CONFIG', '--out', 'NEW')}"
+
+
+def _baseline(run: Inspection) -> None:
+    """The baseline vector against the hash in the step files."""
+    file = run.folder.baseline_file
+    named = [record.provenance.get("baseline_vector") for record in run.records.values()]
+    wanted = {each["sha256"] for each in named if isinstance(each, Mapping) and "sha256" in each}
+    if not file.exists():
+        if wanted:
+            run.found(file, NOTE, "is gone; extraction makes it again from the model of step 0")
+        return
+    run.see(file)
+    try:
+        digest = array_sha256(file)
+    except SftscopeError as error:
+        run.found(file, DAMAGED, str(error), "delete it; extraction makes it again")
+        return
+    if wanted and digest not in wanted:
+        run.found(
+            file, DAMAGED, "is not what the steps were made with (sha256)", "delete it; extraction makes it again"
+        )

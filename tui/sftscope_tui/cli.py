@@ -1,0 +1,115 @@
+"""The console script: the engine's commands, the explorer and the demo, and the one place for errors."""
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from sftscope import cli as engine_cli
+from sftscope.cli_parts import need_engine
+from sftscope.errors import SftscopeError
+from sftscope.text import safe_text, shell_command
+from sftscope_tui.run_folders import find_runs, sample_runs
+
+app = engine_cli.app
+# what typer raises for wrong usage; it has its own name only inside the click that typer brings
+_INTERRUPTED = 130
+_UsageError: Any = typer.BadParameter.__base__
+Glyphs = Annotated[str, typer.Option("--glyphs", help="Charts in braille, block or ascii.")]
+
+
+@app.callback()
+def _about() -> None:
+    """See what fine-tuning does to a language model, step by step."""
+
+
+@app.command()
+def explore(
+    runs: Annotated[
+        list[Path] | None,
+        typer.Argument(help="Run folders: the first is opened, the second compared with; without one, those found."),
+    ] = None,
+    step: Annotated[int | None, typer.Option("--step", help="Step to start at.")] = None,
+    base: Annotated[str, typer.Option("--base", help="Step to compare with, or previous.")] = "",
+    probe: Annotated[str, typer.Option("--probe", help="Only this probe.")] = "",
+    tau: Annotated[str, typer.Option("--tau", help="Threshold rule, such as max-run:0.05.")] = "max-run",
+    view: Annotated[str, typer.Option("--view", help="The view to start with, such as changes.")] = "",
+    filter: Annotated[str, typer.Option("--filter", help="Only rows that match, as with the key /.")] = "",
+    sort: Annotated[str, typer.Option("--sort", help="Order of the rows, such as delta.")] = "",
+    glyphs: Glyphs = "",
+) -> None:
+    """Scrub through a run in the terminal."""
+    if not runs and not (sys.stdin.isatty() and sys.stdout.isatty()):
+        list_runs()
+        return
+    found = runs or [*find_runs(Path()), *sample_runs()]
+    if not found:
+        list_runs()
+        return
+    from sftscope_tui.launch import explore as open_explorer
+    from sftscope_tui.start import Start
+
+    start = Start.parse(
+        step=step,
+        base=base,
+        probe=probe,
+        tau=tau,
+        view=view or ("" if runs else "runs"),
+        filter=filter,
+        sort=sort,
+        glyphs=glyphs,
+    )
+    open_explorer(found, start)
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option("--out", help="Run folder of the demo.")] = Path("sftscope-demo"),
+    no_explore: Annotated[bool, typer.Option("--no-explore", help="Do not open the explorer.")] = False,
+) -> None:
+    """The whole job on an embedded small model, without network, then the explorer."""
+    need_engine()
+    from sftscope import demo as embedded
+
+    embedded.run_demo(out)
+    if no_explore or not sys.stdout.isatty():
+        print(f"The demo's run is in {out}. Look at it with: sftscope explore {out}")
+        return
+    from sftscope_tui.launch import explore as open_explorer
+
+    open_explorer([out])
+
+
+def list_runs() -> None:
+    """The runs that are found, as the commands that open them."""
+    found = find_runs(Path())
+    print("Runs here:" if found else "No run here; make one with 'sftscope demo' or 'sftscope run CONFIG --out RUN'.")
+    for path in found:
+        print(f"  {shell_command(['sftscope', 'explore', str(path)])}")
+    samples = [path for path in sample_runs() if path.resolve() not in {run.resolve() for run in found}]
+    if samples:
+        print("Sample runs:")
+        for path in samples:
+            print(f"  {shell_command(['sftscope', 'explore', str(path)])}")
+
+
+def main() -> None:
+    """Run a command; a user's error is one line and exit code 1, an interruption 130."""
+    try:
+        code = app(standalone_mode=False) or 0
+        if code == _INTERRUPTED:
+            raise KeyboardInterrupt
+        sys.exit(code)
+    except SftscopeError as error:
+        engine_cli.fail(safe_text(str(error)))
+        sys.exit(1)
+    except _UsageError as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except (typer.Abort, KeyboardInterrupt):
+        engine_cli.fail("interrupted; the same command goes on from here")
+        sys.exit(_INTERRUPTED)
+    except BrokenPipeError:
+        sys.stderr.close()
+        sys.exit(0)

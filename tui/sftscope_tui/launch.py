@@ -1,0 +1,30 @@
+"""Starts the explorer. Imports Textual only after the environment that it reads at import is set."""
+
+import os
+from collections.abc import MutableMapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from sftscope_tui.start import Start
+
+_OVER_SSH = {"TEXTUAL_FPS": "15", "TEXTUAL_ANIMATIONS": "none", "TEXTUAL_SMOOTH_SCROLL": "0"}
+
+
+def set_terminal_defaults(environ: MutableMapping[str, str]) -> None:
+    """Fewer bytes over SSH, where the user has not set otherwise; no animation and no pulse anywhere."""
+    environ.setdefault("TEXTUAL_ANIMATIONS", "none")
+    if environ.get("SSH_CONNECTION"):
+        for name, value in _OVER_SSH.items():
+            environ.setdefault(name, value)
+
+
+def explore(runs: Sequence[Path], start: "Start | None" = None) -> None:
+    """Explore the first of `runs` until the user quits; the second, where there is one, is compared with."""
+    set_terminal_defaults(os.environ)
+    from sftscope.store.isolation import start_reading
+
+    start_reading()  # while Textual is imported
+    from sftscope_tui.app import ExplorerApp
+
+    ExplorerApp(runs[0], *runs[1:], start=start).run()
