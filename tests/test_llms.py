@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 import torch
 
+from sftscope.compat.transformers import can_branch
 from sftscope.config import DataSettings, ModelSettings
 from sftscope.decomposition import decompose
 from sftscope.extraction.masking import baseline_vector, mask_probe
-from sftscope.extraction.scoring import Scorer, can_branch, tree_tokens
+from sftscope.extraction.scoring import Scorer, tree_tokens
 from sftscope.llm.adapters import new_adapter
 from sftscope.llm.loading import load_llm
 from sftscope.llm.prompts import resolve_template

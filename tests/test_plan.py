@@ -108,11 +108,11 @@ def toy_scorer(model):
 
 
 def test_cache_bytes_are_those_of_the_cache():
-    from transformers import DynamicCache
+    from sftscope.compat.transformers import DynamicCache, fill_cache
 
     model, prompt = toy_model("gemma3"), toy_prompt()
     cache = DynamicCache()
-    model(inputs_embeds=toy_embedding(model, prompt), past_key_values=cache, use_cache=True)
+    fill_cache(model, toy_embedding(model, prompt), cache)
     size = sum(layer.keys.nbytes + layer.values.nbytes for layer in cache.layers)
     assert TokenCost.of(model).kv * len(prompt.ids) == size
 

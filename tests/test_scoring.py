@@ -10,9 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import AutoModelForCausalLM, Lfm2Config, LlamaConfig, MambaConfig
 
+from sftscope.compat.transformers import can_branch
 from sftscope.extraction.masking import MaskedPrompt, baseline_vector
 from sftscope.extraction.prefix_tree import TokenCost, TreeWalk, cut_tree, plan_walk, row_subsets, shared_prefix
-from sftscope.extraction.scoring import COPY_FREE, NAIVE, STOCK, Scorer, can_branch, log_odds, tree_tokens
+from sftscope.extraction.scoring import COPY_FREE, NAIVE, STOCK, Refusal, Scorer, log_odds, tree_tokens
 from sftscope.extraction.stock_tree import StockWalk
 from sftscope.llm.adapters import AdapterSlot, new_adapter
 from toy_llm import CONFIGS, VOCABULARY, toy_model
@@ -130,6 +131,29 @@ def test_a_tree_that_differs_from_plain_forwards_is_not_used(monkeypatch):
     assert Scorer(model, baseline, 1e9).method == STOCK
     monkeypatch.setattr(StockWalk, "scores", lambda walk: np.zeros_like(walk.result))
     assert Scorer(model, baseline, 1e9).method == NAIVE
+
+
+@pytest.mark.parametrize("architecture", [*CONFIGS, "gptoss"])
+def test_no_tree_is_lost_to_an_unexpected_error(architecture):
+    """A release of transformers that breaks the fast path shows here, not as scoring that takes six times as long."""
+    model = toy_model(architecture)
+    scorer = Scorer(model, baseline_vector(model, "mean"), 1e9)
+    assert scorer.method == (STOCK if architecture == "gptoss" else COPY_FREE)
+    assert not [refusal for refusal in scorer.refusals if refusal.unexpected]
+
+
+def test_an_unexpected_error_in_a_trial_is_told_and_kept_with_its_reason(monkeypatch, capsys):
+    def changed(walk):
+        raise FutureWarning("`cache` is deprecated, use `memory`")
+
+    model = toy_model("llama")
+    monkeypatch.setattr(TreeWalk, "scores", changed)
+    scorer = Scorer(model, baseline_vector(model, "mean"), 1e9)
+    assert scorer.method == STOCK
+    assert scorer.refusals == [Refusal(COPY_FREE, "FutureWarning: `cache` is deprecated, use `memory`", True)]
+    told = capsys.readouterr().err
+    assert "FutureWarning: `cache` is deprecated, use `memory`" in told
+    assert "please report it" in told
 
 
 def test_rows_are_subsets_and_an_ancestor_is_a_prefix_of_their_bits():

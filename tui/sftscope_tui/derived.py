@@ -97,8 +97,8 @@ class Derived:
     ) -> None:
         self.history = history
         self.generation = generation
-        self._before = before._over if before is not None else {}
-        self._over: dict[str, Any] = {}  # the newest curves by name, to be shown until newer ones are computed
+        self._before = before.newest if before is not None else {}
+        self.newest: dict[str, Any] = {}  # the newest curves by name, to be shown until newer ones are computed
         self._loader = loader
         self._slow = Recent(48)
         self._records = Recent(2)  # step files, of up to some hundred megabytes
@@ -254,8 +254,8 @@ class Derived:
         key = (name, reading.evolution.rule, selection, other)
         found = self._asked(key, lambda: view(reading.evolution, selection))
         if found is not None:
-            self._over[name] = found
-        return found if found is not None else self._over.get(name, self._before.get(name))
+            self.newest[name] = found
+        return found if found is not None else self.newest.get(name, self._before.get(name))
 
     def _asked(self, key: tuple[Hashable, ...], job: Callable[[], Any], kept: Recent | None = None) -> Any:
         if (value := (kept or self._slow).get(key)) is None:

@@ -9,11 +9,11 @@ on the scores, so `spex_states` tells them beforehand.
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 
+from sftscope.compat.shapiq import Effects, give_states, set_budget, solver_of, states_asked
 from sftscope.decomposition.estimated import Estimate, check_sample
 from sftscope.decomposition.sampled_program import masks_of, subsets_of
 from sftscope.errors import SftscopeError
@@ -21,7 +21,6 @@ from sftscope.interactions import Bools, Floats, Relation, Subsets
 from sftscope.sampling import HELD_OUT, MOST_WORDS, States, sample_states
 
 NAN = float("nan")
-Effects = dict[tuple[int, ...], float]  # Möbius value of each set of words, (): the bias
 Game = Callable[[Bools], Floats]  # scores (m,) of masked states (m, n)
 
 
@@ -33,7 +32,7 @@ def estimate_by_proxyspex(states: States, scores: Floats, *, seed: int = 0) -> E
     check_sample(states, scores)
     masks, own = masks_of(states.subset[~states.held_out], states.n), scores[~states.held_out]
     solver = _solver("ProxySPEX", states.n, seed)
-    solver._uniform_sampler = SimpleNamespace(sample=lambda budget: None, coalitions_matrix=masks)
+    give_states(solver, masks)
     return _and_estimate(states, scores, _solved(solver, len(masks), lambda asked: own, seed))
 
 
@@ -85,8 +84,6 @@ def _held_out_but(n: int, subset: Subsets, asked: Subsets) -> States:
 def _asked(n: int, budget: int, seed: int) -> Subsets:
     """The masked states that SPEX asks for, each once, ascending."""
     solver, _ = _budget(n, budget)
-    from sparse_transform.qsft.signals.input_signal_subsampled import SubsampledSignal
-
     seen: list[Subsets] = []
 
     def asked(masks: Any) -> Floats:
@@ -94,7 +91,7 @@ def _asked(n: int, budget: int, seed: int) -> Subsets:
         return np.zeros(len(masks))
 
     with _seeded(seed):
-        SubsampledSignal(func=asked, n=n, q=2, query_args=solver.query_args)
+        states_asked(solver, n, asked)
     return np.unique(np.concatenate(seen))
 
 
@@ -102,7 +99,7 @@ def _budget(n: int, budget: int) -> tuple[Any, int]:
     """A SPEX of so many states at most, and how many it asks for."""
     solver = _solver("SPEX", n, 0)
     try:
-        return solver, int(solver._set_transform_budget(budget))
+        return solver, set_budget(solver, budget)
     except ValueError as error:
         raise SftscopeError(f"SPEX cannot do with {budget} masked states of {n} words; score more") from error
 
@@ -110,15 +107,7 @@ def _budget(n: int, budget: int) -> tuple[Any, int]:
 def _solver(name: str, n: int, seed: int) -> Any:
     """A solver of shapiq whose result is Möbius values, not an index of them."""
     try:
-        import shapiq
-
-        class Unconverted(getattr(shapiq, name)):  # type: ignore[misc]  # shapiq is not followed
-            def _process_moebius(self, moebius_transform: Effects) -> Floats:
-                self._interaction_lookup = {words: place for place, words in enumerate(moebius_transform)}
-                return np.array(list(moebius_transform.values()))
-
-        # of order n, the Shapley-Taylor index is the Möbius transform
-        return Unconverted(n=n, index="STII", max_order=n, random_state=seed)
+        return solver_of(name, n, seed)
     except ImportError as error:
         raise SftscopeError(f"{name} needs shapiq and lightgbm: pip install 'sftscope[spex]'") from error
 

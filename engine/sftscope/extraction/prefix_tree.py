@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from sftscope.compat.transformers import Cache, causal_lm_logits, fill_cache
 from sftscope.extraction.masking import MaskedPrompt
 from sftscope.extraction.tree_attention import Ancestors, Segment, TreeCache, tree_attention
 from sftscope.interactions import Floats
@@ -112,7 +113,7 @@ def grow_root(model: Any, embed: Embed, length: int) -> Segment:
     cache = TreeCache([], store=root)
     with tree_attention(model, cache):
         embedded = embed(np.zeros(1, dtype=np.int64), 0, length)
-        model.base_model(inputs_embeds=embedded, past_key_values=cache, use_cache=True)
+        fill_cache(model, embedded, cache)
     return root
 
 
@@ -251,17 +252,17 @@ class TreeWalk:
             cache = TreeCache([above.of(numbers, cut.bits) for above in ancestors], start - first, store)
             with tree_attention(self.model, cache):
                 if store is not None:
-                    self.model.base_model(inputs_embeds=embedded, past_key_values=cache, use_cache=True)
+                    fill_cache(self.model, embedded, cache)
                     continue
-                logits = last_logits(self.model, embedded, self.kept, past_key_values=cache, use_cache=True)
+                logits = last_logits(self.model, embedded, self.kept, cache)
             self.result[subsets] = self.read(logits)
 
 
-def last_logits(model: Any, embedded: torch.Tensor, kept: int, **cache: Any) -> torch.Tensor:
-    """Logits after each of the last `kept` positions: (rows, kept, V).
+def last_logits(model: Any, embedded: torch.Tensor, kept: int, cache: Cache | None = None) -> torch.Tensor:
+    """Logits after each of the last `kept` positions, given what `cache` holds: (rows, kept, V).
 
     They are given by index: of a slice, which is not contiguous, the head is one small product a row.
     """
     length = embedded.shape[1]
     last = torch.arange(length - kept, length, device=embedded.device)
-    return model(inputs_embeds=embedded, logits_to_keep=last, **cache).logits[:, -kept:]
+    return causal_lm_logits(model, embedded, last, cache)[:, -kept:]

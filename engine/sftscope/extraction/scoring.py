@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from sftscope.compat.transformers import can_branch
 from sftscope.extraction.masking import MaskedPrompt
 from sftscope.extraction.prefix_tree import (
     Embed,
@@ -25,8 +26,8 @@ from sftscope.extraction.prefix_tree import (
     plan_walk,
     tree_tokens,
 )
-from sftscope.extraction.stock_tree import StockWalk, can_branch, stock_rows
-from sftscope.extraction.tree_attention import Segment
+from sftscope.extraction.stock_tree import StockWalk, stock_rows
+from sftscope.extraction.tree_attention import Segment, UnknownAttentionError
 from sftscope.extraction.trie import TrieWalk
 from sftscope.failures import is_out_of_memory
 from sftscope.interactions import Floats
@@ -40,7 +41,6 @@ __all__ = [
     "STOCK",
     "TOLERANCE",
     "Scorer",
-    "can_branch",
     "log_odds",
     "response_log_odds",
     "tree_tokens",
@@ -58,6 +58,15 @@ SCALE_FLOOR = 0.5
 # and about ten times σ in less. TF32 has the digits of float16. An int8 base rounds activations by what is beside them
 # in the batch, whatever precision is asked for: σ is 0.06 to 0.4 there, 0.65 the largest of 72.
 TOLERANCE = {"float32": 1e-3, "mixed": 5e-3, "tf32": 0.1, "float16": 0.1, "bfloat16": 1.0, "int8": 1.0}
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """Why a method does not serve a model. unexpected: by an error that no known kind of model raises."""
+
+    method: str
+    reason: str
+    unexpected: bool = False
 
 
 def unwatched(scored: int) -> None:
@@ -79,6 +88,9 @@ class Scorer:
     fixed_cost: int | None = None
     precision: str = FLOAT32
     shared: tuple[int, ...] = ()
+    refusals: list[Refusal] = field(
+        init=False, default_factory=list
+    )  # of the methods before `method`, once it is known
     _limit: float = field(init=False)  # `memory`, or what was left of it after an out-of-memory
     _root: Segment | None = field(init=False, default=None)  # keys and values of the shared tokens
 
@@ -93,11 +105,20 @@ class Scorer:
 
     @cached_property
     def method(self) -> str:
-        """How `score` works on this model: COPY_FREE, STOCK or NAIVE, the first that proves exact."""
-        if can_branch(self.model):
-            for method in (COPY_FREE, STOCK):
-                if self._proves_exact(method):
-                    return method
+        """How `score` works on this model: COPY_FREE, STOCK or NAIVE, the first that proves exact.
+
+        Why the others do not serve is in `refusals`, and said.
+        """
+        if not can_branch(self.model):
+            self.refusals.append(Refusal(STOCK, "its cache is not made of keys and values alone"))
+            return NAIVE
+        for method in (COPY_FREE, STOCK):
+            refusal = self._tried(method)
+            if refusal is None:
+                return method
+            self.refusals.append(refusal)
+            hint = ", which is no fault of the model: please report it" if refusal.unexpected else ""
+            say(f"the {method} cannot be used on this model ({refusal.reason}){hint}; trying the next method")
         return NAIVE
 
     def score(self, prompt: MaskedPrompt, scored: Scored = unwatched) -> Floats:
@@ -169,8 +190,11 @@ class Scorer:
             self._root = grow_root(self.model, embed, length)
         return self._root
 
-    def _proves_exact(self, method: str) -> bool:
-        """Whether a short random prompt with a long word, neighbouring words and a tail scores as in plain forwards."""
+    def _tried(self, method: str) -> Refusal | None:
+        """Why `method` does not serve; None where a short prompt scores by it as it does in plain forwards.
+
+        The prompt is random, with a long word, neighbouring words and a tail.
+        """
         rng = np.random.default_rng(0)
         ids = rng.integers(self.model.get_input_embeddings().weight.shape[0], size=16)
         owner = np.full(16, -1)
@@ -179,17 +203,15 @@ class Scorer:
         expected = self.score_naively(prompt, range(16))
         try:
             scores = self.score_by(method, prompt, 0)
+        except UnknownAttentionError as error:
+            return Refusal(method, safe_text(str(error), max_length=200))
         except Exception as error:  # whatever a foreign forward makes of our cache, the next method is tried
             if is_out_of_memory(error):
                 raise
-            reason = safe_text(str(error), max_length=200)
-            say(f"the {method} cannot be used on this model ({type(error).__name__}: {reason}); trying the next method")
-            return False
+            reason = f"{type(error).__name__}: {safe_text(str(error), max_length=200)}"
+            return Refusal(method, reason, unexpected=True)
         off = float(np.abs(scores - expected).max())
-        if off <= TOLERANCE[self.precision]:
-            return True
-        say(f"the {method} is off by {off:.2g} log-odds on this model; trying the next method")
-        return False
+        return None if off <= TOLERANCE[self.precision] else Refusal(method, f"it is off by {off:.2g} log-odds")
 
     @torch.inference_mode()
     def _naive(self, prompt: MaskedPrompt, subsets: Sequence[int], rows: int, scored: Scored) -> Floats:
@@ -198,7 +220,7 @@ class Scorer:
         parts = []
         for start in range(0, len(chosen), rows):
             embedded = self.embed(prompt, chosen[start : start + rows], 0, length)
-            logits = last_logits(self.model, embedded, len(prompt.targets), use_cache=False)
+            logits = last_logits(self.model, embedded, len(prompt.targets))
             parts.append(read(logits))
         return np.concatenate(parts) if parts else np.zeros(0)
 

@@ -10,23 +10,14 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from transformers import DynamicCache
-from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
+from sftscope.compat.transformers import DynamicCache, fill_cache
 from sftscope.extraction.masking import MaskedPrompt
 from sftscope.extraction.prefix_tree import Embed, Read, TokenCost, last_logits
 from sftscope.interactions import Floats
 
 # Keys and values of a level are copied while it grows, and heads are repeated for attention.
 _CACHE_COPIES = 3.0
-
-
-def can_branch(model: Any) -> bool:
-    """Whether the model's cache is made of keys and values alone, so that a prefix can be continued in branches."""
-    if model.config.is_encoder_decoder or getattr(model, "_is_stateful", False):
-        return False
-    layers = DynamicCache(config=model.config).layers
-    return all(type(layer) in (DynamicLayer, DynamicSlidingWindowLayer) for layer in layers)
 
 
 def stock_rows(model: Any, prompt: MaskedPrompt, memory: float) -> int:
@@ -80,11 +71,11 @@ class StockWalk:
     def _forward(self, subsets: NDArray[np.int64], start: int, stop: int, cache: DynamicCache) -> None:
         """Add the keys and values of tokens start…stop to `cache`; no logits."""
         embedded = self.embed(subsets, start, stop)
-        self.model.base_model(inputs_embeds=embedded, past_key_values=cache, use_cache=True)
+        fill_cache(self.model, embedded, cache)
 
     def _score_leaves(self, subsets: NDArray[np.int64], start: int, stop: int, cache: DynamicCache) -> None:
         embedded = self.embed(subsets, start, stop)
-        logits = last_logits(self.model, embedded, len(self.prompt.targets), past_key_values=cache, use_cache=True)
+        logits = last_logits(self.model, embedded, len(self.prompt.targets), cache)
         self.result[subsets] = self.read(logits)
 
 

@@ -16,9 +16,8 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from transformers import AttentionInterface, AttentionMaskInterface
-from transformers.cache_utils import Cache, DynamicLayer
-from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
+
+from sftscope.compat.transformers import Cache, DynamicLayer, attention_by, register_attention, sdpa_mask
 
 NAME = "sftscope_tree"
 # what attention layers pass along that does not change the result of a forward in evaluation mode
@@ -138,12 +137,11 @@ _active: ContextVar[TreeCache | None] = ContextVar("active_tree_cache", default=
 @contextmanager
 def tree_attention(model: Any, cache: TreeCache) -> Iterator[None]:
     """Inside, forwards of `model` with `cache` attend to the ancestors; the model is as before afterwards."""
-    before, token = model.config._attn_implementation, _active.set(cache)
-    model.config._attn_implementation = NAME
+    token = _active.set(cache)
     try:
-        yield
+        with attention_by(model, NAME):
+            yield
     finally:
-        model.config._attn_implementation = before
         _active.reset(token)
     if cache.attended == 0:
         raise UnknownAttentionError("the model does not attend through the attention interface")
@@ -209,12 +207,11 @@ def _mask(*args: Any, device: Any = "cpu", dtype: torch.dtype = torch.float32, *
     No row is padded, so one serves all. It covers only the last keys: those before its first are seen by every query.
     """
     kwargs.update(batch_size=1, allow_is_causal_skip=False, allow_is_bidirectional_skip=False)
-    seen = ALL_MASK_ATTENTION_FUNCTIONS["sdpa"](*args, device="cpu", **kwargs)
+    seen = sdpa_mask(*args, device="cpu", **kwargs)
     hidden = (~seen[0, 0]).any(dim=0).nonzero()
     first = int(hidden[0]) if len(hidden) else seen.shape[-1]
     added = torch.zeros(seen[..., first:].shape).masked_fill_(~seen[..., first:], -torch.inf)
     return added.to(device=device, dtype=dtype)
 
 
-AttentionInterface.register(NAME, _attend)
-AttentionMaskInterface.register(NAME, _mask)
+register_attention(NAME, _attend, _mask)

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from sftscope.compat.transformers import fill_cache
 from sftscope.extraction.masking import MaskedPrompt
 from sftscope.extraction.prefix_tree import Embed, Plan, Read, last_logits
 from sftscope.extraction.tree_attention import Ancestors, Segment, TreeCache, tree_attention
@@ -72,9 +73,9 @@ class TrieWalk:
         cache = TreeCache(ancestors, start, store)
         with tree_attention(self.model, cache):
             if store is not None:
-                self.model.base_model(inputs_embeds=embedded, past_key_values=cache, use_cache=True)
+                fill_cache(self.model, embedded, cache)
                 return None
-            return last_logits(self.model, embedded, self.kept, past_key_values=cache, use_cache=True)
+            return last_logits(self.model, embedded, self.kept, cache)
 
 
 def first_word_first(subsets: Subsets, n: int) -> Subsets:

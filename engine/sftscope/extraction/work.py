@@ -68,6 +68,7 @@ def prepare_with(llm: LLM, settings: RunSettings, folder: RunFolder, identity: s
             "sha256": baseline_hash(baseline),
         },
         "scoring": scorer.method,
+        "scoring_refused": [vars(refusal) for refusal in scorer.refusals],
         "versions": versions(),
     }
     return Work(

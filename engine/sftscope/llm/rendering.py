@@ -120,10 +120,6 @@ def serve() -> None:
 
 
 def _rendered(template: str, messages: list[dict[str, str]], generate: bool, names: dict[str, str]) -> str:
-    from transformers.utils.chat_template_utils import render_jinja_template
+    from sftscope.compat.templates import rendered_template
 
-    rendered = render_jinja_template(
-        conversations=[messages], chat_template=template, add_generation_prompt=generate, **names
-    )
-    # transformers ≥ 5 gives (texts, places of the answers)
-    return str(rendered[0][0] if isinstance(rendered, tuple) else rendered[0])
+    return rendered_template(template, messages, generate=generate, names=names)

@@ -15,6 +15,7 @@ import torch
 from safetensors.torch import save_file
 
 from sftscope.attach.checkpoints import ADAPTER, STATE
+from sftscope.compat.accelerate import plain_forward
 from sftscope.config import RunSettings
 from sftscope.errors import SftscopeError
 from sftscope.extraction.extract import decomposed
@@ -38,17 +39,13 @@ def untouched(model: Any) -> Iterator[None]:
     trained = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
     configs = {id(config): config for module, _ in modes if (config := getattr(module, "config", None)) is not None}
     caches = [(config, config.use_cache) for config in configs.values() if hasattr(config, "use_cache")]
-    wrapped = [(module, vars(module)["forward"]) for module, _ in modes if "_original_forward" in vars(module)]
     states = random.getstate(), np.random.get_state(), torch.get_rng_state()
     devices = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
     try:
-        for module, _ in wrapped:
-            module.forward = module._original_forward
         model.eval()  # gradient checkpointing and dropout are off in evaluation
-        yield
+        with plain_forward(model):
+            yield
     finally:
-        for module, forward in wrapped:
-            module.forward = forward
         for config, use_cache in caches:
             config.use_cache = use_cache
         for parameter, requires_grad in trained:
