@@ -8,10 +8,13 @@ from typing import Any
 
 import pytest
 
+from sftscope.threads import set_thread_defaults
+
 
 def pytest_configure(config: pytest.Config) -> None:
     # Threads only wait for each other on models this small; child processes inherit the setting.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+    set_thread_defaults(os.environ)  # as the commands do
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 

@@ -15,6 +15,7 @@ from transformers import TrainerCallback
 
 from foreign_training import WORDS, losses_in, make_trainer, quiet, train, weights_of, write_inputs
 from sftscope.analysis.reading import load_history
+from sftscope.child import same_modules
 from sftscope.errors import SftscopeError
 from sftscope.monitor import SftscopeCallback, sidecar
 from sftscope.monitor.headline import Headline, append_headline
@@ -250,7 +251,7 @@ def test_a_sidecar_ends_when_its_training_was_killed(both):
     folder.step_file(6).unlink()
     gone = subprocess.Popen([sys.executable, "-c", ""])
     gone.wait()
-    command = [sys.executable, "-m", "sftscope.monitor.sidecar", str(folder.path), str(gone.pid)]
+    command = same_modules("from sftscope.monitor.sidecar import main; main()", str(folder.path), str(gone.pid))
     subprocess.run(command, timeout=120, check=True)
     assert folder.steps() == (0, 2, 4, 6)
 

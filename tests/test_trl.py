@@ -20,7 +20,7 @@ TESTS = Path(__file__).parent
 def trained(folder, kind, *where):
     """What SFTTrainer leaves in a folder; a process of its own, since TRL warns of much."""
     out = folder / "-".join((kind, *where))
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(TESTS.parent), str(TESTS)])}
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(TESTS), os.environ.get("PYTHONPATH", "")])}
     command = [sys.executable, str(TESTS / "trl_training.py"), str(folder), str(out), kind, *where]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr[-2000:]

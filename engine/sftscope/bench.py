@@ -6,6 +6,7 @@ HiGHS, given the same program from its definition. Möbius transform: against sh
 where that is installed. Times are medians over repeats; slow references run on a sample, which is said.
 """
 
+import os
 import statistics
 import time
 import warnings
@@ -30,6 +31,7 @@ from sftscope.interactions import Floats, moebius_transform
 from sftscope.llm.loading import device_name, load_llm, resolve_device, versions
 from sftscope.probes import choose_words, read_probes
 from sftscope.progress import say
+from sftscope.threads import usable_cores, waiting
 
 SCHEMA = "sftscope-bench"
 VERSION = 1
@@ -95,6 +97,8 @@ def bench(model_path: str = "", work: Work | None = None) -> dict[str, Any]:
         "version": VERSION,
         "device": device_name(device),
         "threads": torch.get_num_threads(),
+        "cores": usable_cores(),
+        "waiting": waiting(os.environ),
         "model": name,
         "words": work.words,
         "prompt_tokens": work.length,
@@ -107,7 +111,8 @@ def bench(model_path: str = "", work: Work | None = None) -> dict[str, Any]:
 def render(result: dict[str, Any]) -> str:
     """The figures as a table."""
     lines = [
-        f"{result['device']}, {result['threads']} threads · {result['model']} · n = {result['words']}, "
+        f"{result['device']}, {result['threads']} threads on {result['cores']} cores, "
+        f"{result['waiting'] or 'OpenMP waits by its default'} · {result['model']} · n = {result['words']}, "
         f"{result['prompt_tokens']} tokens · medians of at most {result['repeats']}",
         f"{'':<44} {'ours':>11} {'reference':>11} {'ratio':>9}",
     ]

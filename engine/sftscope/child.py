@@ -106,13 +106,21 @@ class Child:
         return self._process
 
 
-def start_child(module: str, work: str) -> subprocess.Popen[bytes]:
-    """The child, with the parent's module path; the working folder, which may be a stranger's, is not on it."""
+def same_modules(code: str, *arguments: str) -> list[str]:
+    """The command that runs `code` in another process with the modules of this one.
+
+    It has this process's module path, and nothing that lies in the working folder, which may be a stranger's, or in a
+    PYTHONPATH that has changed since. arguments: its sys.argv[1:].
+    """
     path = [entry for entry in sys.path if Path(entry).is_absolute()]
-    code = f"import sys; sys.path[:] = {path!r}; from {module} import serve; serve()"
+    return [sys.executable, "-I", "-c", f"import sys; sys.path[:] = {path!r}; {code}", *arguments]
+
+
+def start_child(module: str, work: str) -> subprocess.Popen[bytes]:
+    """The child, which runs the modules of its parent."""
     try:
         process = subprocess.Popen(
-            [sys.executable, "-I", "-c", code],
+            same_modules(f"from {module} import serve; serve()"),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,

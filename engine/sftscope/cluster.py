@@ -8,6 +8,8 @@ import json
 import math
 import multiprocessing
 import os
+import shlex
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
@@ -19,6 +21,7 @@ from sftscope.errors import SftscopeError
 from sftscope.progress import say
 from sftscope.store.plain_files import read_plain
 from sftscope.text import safe_text
+from sftscope.threads import set_thread_defaults
 
 CLUSTERS = ("slurm", "local")
 _REQUEUES = 1000  # submitit's default, 3, counts preemptions that have nothing to do with the work
@@ -83,6 +86,7 @@ class Worker:
         """Work until nothing is left to do in the run."""
         if self.gpu is not None:
             os.environ["CUDA_VISIBLE_DEVICES"] = self.gpu  # read when CUDA is first used, which is below
+        set_thread_defaults(os.environ)  # read when PyTorch is first imported, which is here
         from sftscope import pipeline
 
         pipeline.extract(
@@ -151,7 +155,10 @@ def make_executor(cluster: str, run: Path, resources: Resources) -> Any:
 
     folder = run.absolute() / "cluster"
     try:
-        executor = submitit.AutoExecutor(folder=folder, cluster=cluster, **{f"{cluster}_max_num_timeout": _REQUEUES})
+        # -P: a job is started by `python -m`, which would look for modules in the working folder first
+        python = f"{shlex.quote(sys.executable)} -P"
+        options = {f"{cluster}_max_num_timeout": _REQUEUES, f"{cluster}_python": python}
+        executor = submitit.AutoExecutor(folder=folder, cluster=cluster, **options)
     except RuntimeError as error:  # submitit looks for srun
         raise SftscopeError(
             f"--cluster {cluster}: {str(error).partition(chr(10))[0]}; run this on a login node"
@@ -175,7 +182,6 @@ def _slurm(resources: Resources) -> dict[str, Any]:
 def _run_one(worker: Worker) -> None:
     """A worker as a process of its own: one line for what fails, as any command."""
     import signal
-    import sys
 
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt

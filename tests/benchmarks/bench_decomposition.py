@@ -18,8 +18,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from sftscope.decomposition import decompose
 from sftscope.decomposition.highs import solve_whole
 from sftscope.decomposition.lattice_program import lattice_program
-from sftscope.decomposition.workers import usable_cores
 from sftscope.interactions import moebius_transform
+from sftscope.threads import usable_cores
 from test_decomposition import noise_bound, score_vector
 
 

@@ -1,15 +1,18 @@
 """The console script: the engine's commands, the explorer and the demo, and the one place for errors."""
 
+import os
 import sys
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+import sftscope
 from sftscope import cli as engine_cli
 from sftscope.cli_parts import need_engine
 from sftscope.errors import SftscopeError
 from sftscope.text import safe_text, shell_command
+from sftscope.threads import set_thread_defaults
 from sftscope_tui.run_folders import find_runs, sample_runs
 
 app = engine_cli.app
@@ -19,8 +22,18 @@ _UsageError: Any = typer.BadParameter.__base__
 Glyphs = Annotated[str, typer.Option("--glyphs", help="Charts in braille, block or ascii.")]
 
 
+def _show_version(asked: bool) -> None:
+    if asked:
+        print(f"sftscope {sftscope.__version__}")
+        raise typer.Exit
+
+
 @app.callback()
-def _about() -> None:
+def _about(
+    version: Annotated[
+        bool, typer.Option("--version", help="Show the version and exit.", is_eager=True, callback=_show_version)
+    ] = False,
+) -> None:
     """See what fine-tuning does to a language model, step by step."""
 
 
@@ -96,6 +109,7 @@ def list_runs() -> None:
 
 def main() -> None:
     """Run a command; a user's error is one line and exit code 1, an interruption 130."""
+    set_thread_defaults(os.environ)  # before NumPy and PyTorch are imported, which commands do
     try:
         code = app(standalone_mode=False) or 0
         if code == _INTERRUPTED:

@@ -21,10 +21,11 @@ from sftscope.decomposition.cholesky import lapack
 from sftscope.decomposition.interior_point import Iterate
 from sftscope.decomposition.lattice_program import Ints, LatticeProgram, lattice_program
 from sftscope.decomposition.search import Solution
-from sftscope.decomposition.workers import MOST_WORKERS, in_order, one_blas_thread, usable_cores
+from sftscope.decomposition.workers import MOST_WORKERS, in_order, one_blas_thread
 from sftscope.decomposition.working_set import MOST_ROWS
 from sftscope.errors import SftscopeError
 from sftscope.interactions import Floats, n_variables_of, relabelled
+from sftscope.threads import usable_cores
 
 MOST_VARIABLES: Final = 16
 FEWEST_VARIABLES_FOR_THREADS: Final = 8

@@ -8,9 +8,10 @@ import numpy as np
 from sftscope.decomposition.batch import Points, UncertifiedError, decompose
 from sftscope.decomposition.cholesky import lapack
 from sftscope.decomposition.estimated import Estimate, Replicate, estimate
-from sftscope.decomposition.workers import MOST_WORKERS, in_order, one_blas_thread, usable_cores
+from sftscope.decomposition.workers import MOST_WORKERS, in_order, one_blas_thread
 from sftscope.interactions import Floats
 from sftscope.store import Effects, Pairs, SparseEffects, StepRecord
+from sftscope.threads import usable_cores
 
 
 def with_effects(

@@ -3,7 +3,6 @@
 For work that spends its time outside Python's lock. Knows nothing of what the work is.
 """
 
-import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -18,11 +17,6 @@ MOST_WORKERS = 8  # beyond it threads wait for Python's lock
 
 class _StoppedError(Exception):
     """Another item failed, or the user interrupted."""
-
-
-def usable_cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def in_order(

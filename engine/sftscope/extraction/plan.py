@@ -13,12 +13,12 @@ import numpy as np
 
 from sftscope.decomposition import decompose
 from sftscope.decomposition.estimated import estimate
-from sftscope.decomposition.workers import usable_cores
 from sftscope.extraction.masking import MaskedPrompt, last_words_kept
 from sftscope.extraction.prefix_tree import TokenCost
 from sftscope.extraction.scoring import NAIVE, SCALE_FLOOR, Scorer, tree_tokens
 from sftscope.interactions import Floats, Relation
 from sftscope.sampling import States, triggers
+from sftscope.threads import usable_cores
 from sftscope.timing import settled_seconds
 
 CALIBRATION_SECONDS = 20.0  # a tree is not tried where it would likely pass this

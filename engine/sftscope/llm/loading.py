@@ -24,6 +24,7 @@ from sftscope.failures import is_out_of_memory
 from sftscope.llm.prompts import set_template
 from sftscope.llm.weight_files import check_weights
 from sftscope.text import safe_text
+from sftscope.threads import usable_cores, waiting
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,6 +63,11 @@ def device_name(device: torch.device) -> str:
 def versions() -> dict[str, str]:
     """Versions that results may depend on."""
     return {name: version(name) for name in ("sftscope", "torch", "transformers", "peft", "numpy")}
+
+
+def threads() -> dict[str, Any]:
+    """Cores that this process may use, threads that PyTorch runs on them, and how those wait."""
+    return {"cores": usable_cores(), "torch": torch.get_num_threads(), "waiting": waiting(os.environ)}
 
 
 def model_name(path: str) -> str:

@@ -10,12 +10,14 @@ import sys
 import time
 from pathlib import Path
 
+from sftscope.child import same_modules
 from sftscope.errors import SftscopeError
 from sftscope.monitor.headline import append_headline, make_headline, read_headlines
 from sftscope.progress import say
 from sftscope.store import RunFolder
 from sftscope.store.atomic import is_alive
 from sftscope.store.checkpoints import ready_checkpoints
+from sftscope.threads import set_thread_defaults
 
 POLL = 1.0
 _NICE = 10
@@ -31,12 +33,10 @@ def start(out: Path) -> subprocess.Popen[bytes]:
         for name, value in os.environ.items()
         if name not in (*_LAUNCHER, "MASTER_PORT") and not name.startswith(_LAUNCHER_PREFIXES)
     }
-    # the code that is imported here is the code that runs there
-    here = str(Path(__file__).parents[2])
-    environment["PYTHONPATH"] = os.pathsep.join(part for part in (here, os.environ.get("PYTHONPATH")) if part)
+    set_thread_defaults(environment)
     with (out / "sidecar.log").open("ab") as log:
         return subprocess.Popen(
-            [sys.executable, "-m", "sftscope.monitor.sidecar", str(out.absolute()), str(os.getpid())],
+            same_modules("from sftscope.monitor.sidecar import main; main()", str(out.absolute()), str(os.getpid())),
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
@@ -80,7 +80,7 @@ def serve(out: Path, parent: int) -> None:
 
 
 def main() -> None:
-    """`python -m sftscope.monitor.sidecar RUN PID`"""
+    """The sidecar of the run sys.argv[1], beside the training whose process is sys.argv[2]."""
     out, parent = Path(sys.argv[1]), int(sys.argv[2])
     os.nice(_NICE)
     try:
@@ -88,7 +88,3 @@ def main() -> None:
     except SftscopeError as error:
         say(f"sftscope: {error}")
         sys.exit(1)
-
-
-if __name__ == "__main__":
-    main()

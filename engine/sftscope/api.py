@@ -1,0 +1,125 @@
+"""A stored run for Python: what `show` prints, as columns.
+
+A table is a dict of equally long NumPy columns, which `pandas.DataFrame(table)` and `polars.DataFrame(table)` take as
+they are. Undefined numbers are NaN.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sftscope.analysis import views
+from sftscope.analysis.evolution import Evolution
+from sftscope.analysis.reading import load_history
+from sftscope.analysis.thresholds import ThresholdRule
+from sftscope.analysis.verdict import Verdict, judge
+from sftscope.interactions import Floats
+from sftscope.reporting.forms import write_report
+
+Table = dict[str, NDArray[Any]]
+
+
+class Run:
+    """A run as it was when it was opened; what is added to it later needs another `open_run`.
+
+    Steps are those of the training, as in `run.steps`; probes go by their id.
+    """
+
+    def __init__(self, path: Path, tau: str) -> None:
+        self.path = path
+        self._evolution = Evolution(load_history(path), ThresholdRule.parse(tau))
+        self._history = self._evolution.history
+
+    def __repr__(self) -> str:
+        return f"<Run {str(self.path)!r}: {len(self.steps)} steps, {len(self._history.probes)} probes>"
+
+    @property
+    def steps(self) -> NDArray[np.int64]:
+        """The steps of the checkpoints that are extracted, ascending: (T,)."""
+        return np.array(self._history.steps, dtype=np.int64)
+
+    @property
+    def left_out(self) -> tuple[str, ...]:
+        """Files that could not be read, and why, a line each."""
+        return tuple(self._history.left_out)
+
+    def probes(self) -> Table:
+        """The probes: id, instruction, input, response, words (joined by spaces), n_words."""
+        probes = [part.probe for part in self._history.probes]
+        return {
+            **{name: _texts([getattr(each, name) for each in probes]) for name in ("id", "instruction", "input")},
+            "response": _texts([each.response for each in probes]),
+            "words": _texts([" ".join(each.variables) for each in probes]),
+            "n_words": np.array([part.n_variables for part in self._history.probes], dtype=np.int64),
+        }
+
+    def scores(self, step: int) -> dict[str, Floats]:
+        """v(x_T) in log-odds of each probe's masked states at a step, by the probe's id.
+
+        (2^n,) by subset, bit 0 the first word; of a sampled probe in the order of its states.
+        """
+        row = self._history.index_of(step)
+        return {part.probe.id: np.array(part.scores[row]) for part in self._history.probes}
+
+    def trends(self, base: int | None = None) -> Table:
+        """Every checkpoint against the base step (the first by default), a row each; means over probes.
+
+        step, encoded, then for each class (removed, preserved, emerged) its count, strength, order and uncancelled
+        ratio, then the losses.
+        """
+        found = views.trends(self._evolution, views.Selection(now=len(self.steps) - 1, base=self._index(base, 0)))
+        table: dict[str, Any] = {"step": found.steps, "encoded": found.encoded_mean}
+        for change, curves in found.classes.items():
+            for name in ("count", "strength", "order", "uncancelled"):
+                table[f"{change.value}_{name}"] = getattr(curves, f"{name}_mean")
+        return {name: np.array(column) for name, column in (table | found.losses).items()}
+
+    def interactions(self, step: int | None = None, base: int | None = None) -> Table:
+        """The interactions that are encoded at `step` (the last by default) or at `base` (the first), a row each.
+
+        Strongest first: probe, change (removed, preserved, emerged), relation (AND, OR), order, subset (a bitmask),
+        words (joined by " · "), effect_base, effect.
+        """
+        now = self._index(step, len(self.steps) - 1)
+        rows = views.changes(self._evolution, views.Selection(now=now, base=self._index(base, 0))).rows
+        return {
+            "probe": _texts([row.probe for row in rows]),
+            "change": _texts([row.change.value for row in rows]),
+            "relation": _texts([row.relation for row in rows]),
+            "order": np.array([row.order for row in rows], dtype=np.int64),
+            "subset": np.array([row.subset for row in rows], dtype=np.uint64),
+            "words": _texts([" · ".join(row.words) for row in rows]),
+            "effect_base": np.array([row.effect_base for row in rows], dtype=np.float64),
+            "effect": np.array([row.effect_now for row in rows], dtype=np.float64),
+        }
+
+    def verdict(self) -> Verdict:
+        """When the training should have stopped, and why."""
+        return judge(views.trends(self._evolution, views.Selection(now=len(self.steps) - 1)))
+
+    def report(self, out: str | Path, *, formats: Sequence[str] = ("md", "json")) -> list[Path]:
+        """Write the report into the folder `out`, as `sftscope report` does; the files that were written.
+
+        formats: of md, json, csv, html, figures, shapiq.
+        """
+        return write_report(self._evolution, Path(out), tuple(formats))
+
+    def _index(self, step: int | None, default: int) -> int:
+        return default if step is None else self._history.index_of(step)
+
+
+def open_run(path: str | Path, *, tau: str = "max-run") -> Run:
+    """The run in a folder, under a rule of what counts as encoded. SftscopeError where it is none, or holds no step."""
+    return Run(Path(path), tau)
+
+
+def report(run: str | Path, out: str | Path, *, formats: Sequence[str] = ("md", "json")) -> list[Path]:
+    """Write the report of the run in a folder; see `Run.report`."""
+    return open_run(run).report(out, formats=formats)
+
+
+def _texts(values: Sequence[str]) -> NDArray[Any]:
+    return np.array(values, dtype=np.str_)
