@@ -24,7 +24,7 @@ def lapack() -> Any:
     try:
         from scipy.linalg import lapack as routines
     except ImportError as error:
-        raise SftscopeError("the decomposition needs scipy: pip install 'sftscope[engine]'") from error
+        raise SftscopeError("the decomposition needs scipy: pip install 'sftscope[solver]'") from error
     return routines
 
 
