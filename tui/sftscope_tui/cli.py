@@ -10,7 +10,7 @@ from sftscope import cli as engine_cli
 from sftscope.cli_parts import need_engine
 from sftscope.errors import SftscopeError
 from sftscope.text import safe_text, shell_command
-from sftscope_tui.run_folders import find_runs, sample_runs
+from sftscope_tui.run_folders import check_runs, find_runs, sample_runs
 from sftscope_tui.terminal import argument, command_as_text, why_no_explorer
 
 if TYPE_CHECKING:
@@ -44,6 +44,7 @@ def explore(
     glyphs: Glyphs = "",
 ) -> None:
     """Scrub through a run in the terminal."""
+    check_runs(runs or ())
     found = runs or [*find_runs(Path()), *sample_runs()]
     if not found or (not runs and why_no_explorer()):
         list_runs()
