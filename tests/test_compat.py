@@ -12,6 +12,7 @@ import torch
 from transformers import AutoModelForCausalLM, MambaConfig
 
 from sftscope.compat import transformers as ours
+from sftscope.decomposition.workers import threads_kept
 from toy_llm import CONFIGS, toy_model
 
 ARCHITECTURES = [*CONFIGS, "gptoss"]
@@ -120,7 +121,7 @@ def test_shapiq_reads_the_masked_states_it_is_given_and_gives_moebius_values() -
     scores = 2.0 * masks[:, 0] + 3.0 * (masks[:, 1] & masks[:, 2]) + np.random.default_rng(0).normal(size=256) * 0.01
     solver = shapiq.solver_of("ProxySPEX", 8, 0)
     shapiq.give_states(solver, masks)
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), threads_kept():
         warnings.simplefilter("ignore")  # its own, about names of features
         found = solver.approximate(256, lambda _: scores)
     values = {words: found.values[place] for words, place in found.interaction_lookup.items()}

@@ -188,6 +188,18 @@ def test_proxyspex_finds_strong_and_effects_and_says_that_nothing_certifies_it(t
     assert "not optimal: relative gap unknown (proxyspex)" in render([record])
 
 
+def test_proxyspex_leaves_the_threads_of_others_as_they_were():
+    """LightGBM sets the number of threads of libgomp, which PyTorch may share: scores would change in the last digits."""
+    pytest.importorskip("lightgbm", reason="the extra `spex` is not installed")
+    torch = pytest.importorskip("torch", reason="the extra `engine` is not installed")
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    states = sample_states(8, 100)
+    estimate_by_proxyspex(states, np.random.default_rng(0).normal(size=100))
+    assert torch.get_num_threads() == 1
+    torch.set_num_threads(before)
+
+
 def test_proxyspex_without_its_extra_is_one_line(monkeypatch):
     monkeypatch.setitem(sys.modules, "lightgbm", None)
     with pytest.raises(SftscopeError, match=r"pip install 'sftscope\[spex\]'"):
