@@ -84,7 +84,10 @@ def conjugate_gradients(product: Callable[[Floats], Floats], right: Floats, accu
         if size <= aim:
             break
         image = product(along)
-        length = size / float(along @ image)
+        curvature = float(along @ image)
+        if not curvature > 0.0:  # A is singular there
+            break
+        length = size / curvature
         y = y + length * along
         left = left - length * image
         before, size = size, float(left @ left)
