@@ -190,7 +190,7 @@ def test_proxyspex_finds_strong_and_effects_and_says_that_nothing_certifies_it(t
 
 
 def test_proxyspex_leaves_the_threads_of_others_as_they_were():
-    """LightGBM sets the number of threads of libgomp, which PyTorch may share: scores would change in the last digits."""
+    """LightGBM sets that of libgomp, which PyTorch may share: scores would change in their last digits."""
     pytest.importorskip("lightgbm", reason="the extra `spex` is not installed")
     torch = pytest.importorskip("torch", reason="the extra `engine` is not installed")
     before = torch.get_num_threads()

@@ -65,7 +65,7 @@ def one_blas_thread() -> Iterator[None]:
 
 @contextmanager
 def threads_kept() -> Iterator[None]:
-    """Gives back the numbers of threads that code inside changes: LightGBM sets that of a libgomp shared with PyTorch."""
+    """Restores numbers of threads that code inside changes: LightGBM sets that of a libgomp shared with PyTorch."""
     try:
         from threadpoolctl import ThreadpoolController  # type: ignore[import-untyped,import-not-found,unused-ignore]
     except ImportError:
