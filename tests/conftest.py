@@ -8,14 +8,24 @@ from typing import Any
 
 import pytest
 
-from sftscope.threads import set_thread_defaults
+import warnings_policy
+from sftscope.threads import set_thread_defaults, usable_cores
+
+MOST_WORKERS = 4  # each imports PyTorch and has models of its own
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    warnings_policy.pytest_configure(config)
     # Threads only wait for each other on models this small; child processes inherit the setting.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     set_thread_defaults(os.environ)  # as the commands do
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """What `-n auto` of pyproject.toml means: a process for each core that this one may use."""
+    return min(usable_cores(), MOST_WORKERS)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
