@@ -7,12 +7,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
 
 import warnings_policy
 from sftscope.threads import set_thread_defaults, usable_cores
 
 ToyRun = Callable[..., tuple[Path, Path]]
 MOST_WORKERS = 4  # each imports PyTorch and has models of its own
+
+# no example fails for the time it took, on a machine that is shared; in CI too, they are new ones in each run
+settings.register_profile("sftscope", deadline=None)
+settings.load_profile("sftscope")
 
 
 def pytest_configure(config: pytest.Config) -> None:
