@@ -2,23 +2,44 @@
 
 import os
 import shutil
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
 
-from sftscope.threads import set_thread_defaults
+import warnings_policy
+from sftscope.threads import set_thread_defaults, usable_cores
+
+ToyRun = Callable[..., tuple[Path, Path]]
+MOST_WORKERS = 4  # each imports PyTorch and has models of its own
+
+# no example fails for the time it took, on a machine that is shared; in CI too, they are new ones in each run
+settings.register_profile("sftscope", deadline=None)
+settings.load_profile("sftscope")
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    warnings_policy.pytest_configure(config)
     # Threads only wait for each other on models this small; child processes inherit the setting.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     set_thread_defaults(os.environ)  # as the commands do
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """What `-n auto` of pyproject.toml means: a process for each core that this one may use."""
+    return min(usable_cores(), MOST_WORKERS)
+
+
 def pytest_runtest_setup(item: pytest.Item) -> None:
+    if "torch" in sys.modules:
+        # A library that an earlier test used may have set the threads of the whole process; with other ones than its
+        # child processes have, its scores differ in the last bit, and step files that are compared by their bytes.
+        sys.modules["torch"].set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
     if item.get_closest_marker("gpu"):
         import torch  # here only: tests of the explorer run without it
 
@@ -54,16 +75,38 @@ def goemotions() -> Path:
     return _folder("SFTSCOPE_DATA", "training data") / "goemotions"
 
 
-@pytest.fixture(scope="module")
-def trained(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """(config, run folder) of a toy run that is trained and not extracted; CONFIG of the test's module is replaced."""
-    from sftscope import pipeline
-    from test_pipeline import write_config  # here only: tests of the explorer run without PyTorch
+@pytest.fixture(scope="session")
+def toy_run(tmp_path_factory: pytest.TempPathFactory) -> ToyRun:
+    """`toy_run(extracted=…, **replaced)` is (config, run folder) of a toy run, in a folder of its own.
 
-    folder = tmp_path_factory.mktemp("trained")
-    config = write_config(folder, **getattr(request.module, "CONFIG", {}))
-    pipeline.train(config, folder / "run")
-    return config, folder / "run"
+    Each is trained and extracted once in a session; whoever asks is given a copy. replaced: as of `write_config`.
+    """
+    made: dict[tuple[bool, tuple[tuple[str, str], ...]], Path] = {}
+
+    def copy(*, extracted: bool = False, **replaced: str) -> tuple[Path, Path]:
+        from sftscope import pipeline
+        from test_pipeline import write_config  # here only: tests of the explorer run without PyTorch
+
+        key = extracted, tuple(sorted(replaced.items()))
+        if key not in made:
+            if extracted:
+                folder = copy(**replaced)[0].parent
+                pipeline.extract(folder / "run")
+            else:
+                folder = tmp_path_factory.mktemp("toy")
+                pipeline.train(write_config(folder, **replaced), folder / "run")
+            made[key] = folder
+        folder = tmp_path_factory.mktemp("run")
+        shutil.copytree(made[key], folder, dirs_exist_ok=True)
+        return folder / "config.toml", folder / "run"
+
+    return copy
+
+
+@pytest.fixture(scope="module")
+def trained(request: pytest.FixtureRequest, toy_run: ToyRun) -> tuple[Path, Path]:
+    """(config, run folder) of a toy run that is trained and not extracted; CONFIG of the test's module is replaced."""
+    return toy_run(**getattr(request.module, "CONFIG", {}))
 
 
 @pytest.fixture

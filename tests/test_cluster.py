@@ -284,16 +284,17 @@ def test_a_worker_that_fails_makes_the_command_fail(unextracted) -> None:  # noq
         cluster.run_here(1, replace(cluster.Worker(RunFolder(unextracted.path).path, 1, 1)))
 
 
-def test_chaos_loses_nothing_and_makes_nothing_twice_but_what_was_given_up(tmp_path) -> None:
+@pytest.mark.parametrize("rounds", [6, pytest.param(20, marks=pytest.mark.long)])
+def test_chaos_loses_nothing_and_makes_nothing_twice_but_what_was_given_up(rounds) -> None:
     """Workers killed, stopped for longer than a claim lasts, and with clocks that are wrong, in forked processes."""
     made = subprocess.run(
-        [sys.executable, str(Path(__file__).parent / "benchmarks" / "bench_cluster.py"), "--rounds", "20"],
+        [sys.executable, str(Path(__file__).parent / "benchmarks" / "bench_cluster.py"), "--rounds", str(rounds)],
         capture_output=True,
         text=True,
     )
     assert made.returncode == 0, made.stderr
     found = dict(re.findall(r"(\w+)=(\d+)", made.stdout))
-    assert int(found["rounds"]) == 20
+    assert int(found["rounds"]) == rounds
     assert int(found["killed"]) > 0
     assert int(found["stopped"]) > 0
     for name in ("failed", "lost", "wrong", "left_over", "unexplained"):

@@ -1,7 +1,9 @@
 """The same claims on two real small LLMs: SmolLM2-135M-Instruct and Gemma-3-270M, read from GGUF files."""
 
 from dataclasses import replace
+from functools import cache
 
+import gguf
 import numpy as np
 import pytest
 import torch
@@ -20,20 +22,36 @@ from sftscope.training.examples import IGNORED, make_examples
 from sftscope.training.rows import read_rows
 
 pytestmark = pytest.mark.llm
+LONG = pytest.mark.long
 TEXT = "Not happy: the unbelievably slow printer broke again, and nobody was happy about it!"
 WORDS = ("Not", "happy", "unbelievably", "printer", "happy", "it")
+FEW = ("happy", "unbelievably", "happy", "it")  # a quarter of the masked states
+SIZES = pytest.mark.parametrize("words", [pytest.param(FEW, id="few"), pytest.param(WORDS, id="all", marks=LONG)])
 
 
-def probe() -> Probe:
+def probe(words=WORDS) -> Probe:
     """A repeated word, a word of several tokens, glued punctuation, first and last word."""
     spans = {span: TEXT[slice(*span)] for span in candidate_words(TEXT)}
-    chosen = tuple(span for span, word in spans.items() if word in WORDS)
+    chosen = tuple(span for span, word in spans.items() if word in words)
     return Probe("p", "Name the emotion of this comment in one word.", TEXT, "annoyance", chosen)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def gguf_files_are_parsed_once():
+    """transformers parses a GGUF file for the tokenizer, for the config and for the weights, some 10 s each time."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(gguf, "GGUFReader", cache(gguf.GGUFReader))
+        yield
 
 
 @pytest.fixture(scope="module")
 def smol(smollm2):
     return load_llm(ModelSettings(path=str(smollm2)))
+
+
+@pytest.fixture(scope="module")
+def gemma(gemma3):
+    return load_llm(ModelSettings(path=str(gemma3)))
 
 
 def test_words_are_masked_at_the_right_tokens_of_a_real_tokenizer(smol):
@@ -59,8 +77,8 @@ def test_training_examples_end_with_the_end_of_turn(smol, goemotions):
         assert smol.tokenizer.decode(example.input_ids).count(row.input) == 1
 
 
-def tree_against_naive(llm, model) -> float:
-    prompt = mask_probe(probe(), llm.tokenizer, resolve_template(llm.tokenizer, "auto"))
+def tree_against_naive(llm, model, words) -> float:
+    prompt = mask_probe(probe(words), llm.tokenizer, resolve_template(llm.tokenizer, "auto"))
     assert can_branch(model)
     assert tree_tokens(prompt) < len(prompt.ids) << prompt.n_variables
     scorer = Scorer(model, baseline_vector(model, "mean"), 2e9)
@@ -69,14 +87,15 @@ def tree_against_naive(llm, model) -> float:
     return float(np.abs(scorer.score(prompt) - naive).max())
 
 
-def test_tree_equals_naive_on_smollm2_without_and_with_an_adapter(smol):
-    assert tree_against_naive(smol, smol.model) <= 1e-4
+@SIZES
+def test_tree_equals_naive_on_smollm2_without_and_with_an_adapter(smol, words):
+    assert tree_against_naive(smol, smol.model, words) <= 1e-4
     wrapped = new_adapter(smol.model, rank=4, alpha=8, dropout=0.0)
     torch.manual_seed(0)
     for name, parameter in wrapped.named_parameters():
         if "lora_B" in name:
             torch.nn.init.normal_(parameter, std=0.01)
-    assert tree_against_naive(smol, wrapped.eval().get_base_model()) <= 1e-4
+    assert tree_against_naive(smol, wrapped.eval().get_base_model(), words) <= 1e-4
 
 
 def test_the_trie_over_sampled_states_of_twenty_words_equals_naive_on_smollm2(smol):
@@ -91,10 +110,10 @@ def test_the_trie_over_sampled_states_of_twenty_words_equals_naive_on_smollm2(sm
     np.testing.assert_allclose(scorer.score(prompt), naive, atol=1e-4, rtol=0)
 
 
-def test_tree_equals_naive_on_gemma3(gemma3):
-    llm = load_llm(ModelSettings(path=str(gemma3)))
-    assert resolve_template(llm.tokenizer, "auto") == "plain"
-    assert tree_against_naive(llm, llm.model) <= 1e-4
+@SIZES
+def test_tree_equals_naive_on_gemma3(gemma, words):
+    assert resolve_template(gemma.tokenizer, "auto") == "plain"
+    assert tree_against_naive(gemma, gemma.model, words) <= 1e-4
 
 
 def test_the_same_words_in_another_batch_give_the_same_sets(smol):

@@ -144,7 +144,7 @@ def test_many_variables_with_noise_end_at_or_near_a_vertex():
     np.testing.assert_array_equal(all_effects(again)[1], all_effects(result)[0])
 
 
-@pytest.mark.parametrize("n", [14, 16])
+@pytest.mark.parametrize("n", [14, pytest.param(16, marks=pytest.mark.long)])
 def test_sixteen_variables_are_decomposed_exactly(n):
     """A sparse game with noise of a fifth of ζ at every masked state."""
     rng = np.random.default_rng(n)

@@ -167,10 +167,8 @@ def test_a_run_folder_is_not_continued_with_other_settings(finished, tmp_path):
         pipeline.run(other, folder.path)
 
 
-def test_an_adapter_that_does_not_fit_the_base_is_one_line(finished, tmp_path):
-    config, _ = finished
-    folder = RunFolder(tmp_path / "run")
-    pipeline.train(config, folder.path)
+def test_an_adapter_that_does_not_fit_the_base_is_one_line(toy_run):
+    folder = RunFolder(toy_run()[1])
     weights = folder.checkpoints / "checkpoint-1" / "adapter_model.safetensors"
     state = load_file(weights)
     name = sorted(state)[0]
@@ -183,19 +181,18 @@ def test_an_adapter_that_does_not_fit_the_base_is_one_line(finished, tmp_path):
     assert not folder.steps()
 
 
-def test_where_the_base_model_is_silent_zeta_is_the_median_over_steps(finished, tmp_path, monkeypatch):
+def test_where_the_base_model_is_silent_zeta_is_the_median_over_steps(finished, toy_run, monkeypatch):
     """Over all that there are, whichever are asked for; of the other probes it is that of step 0."""
     from sftscope.extraction import noise_bound
 
-    config, whole = finished
+    whole = finished[1]
     records = [whole.read_step(step) for step in whole.steps()]
     reactions = np.array([noise_bound.reaction(record) for record in records])
     order = np.argsort(reactions[0])
     floor = reactions[0][order[:2]].mean()  # one probe is silent
     monkeypatch.setattr(noise_bound, "SCALE_FLOOR", floor)
     expected = 0.02 * np.where(reactions[0] < floor, np.maximum(np.median(reactions, axis=0), floor), reactions[0])
-    pipeline.train(config, tmp_path / "run")
-    folder = RunFolder(tmp_path / "run")
+    folder = RunFolder(toy_run()[1])
     for steps in ([0], None):
         pipeline.extract(folder.path, steps=steps)
     for step in folder.steps():
@@ -226,20 +223,19 @@ def test_a_run_stays_the_same_run_when_a_setting_is_written_out_with_its_default
     assert "steps are done" in capsys.readouterr().err
 
 
-def test_zeta_is_a_share_of_the_reaction_at_step_0(tmp_path, monkeypatch):
+def test_zeta_is_a_share_of_the_reaction_at_step_0(toy_run, monkeypatch):
     from sftscope.extraction import noise_bound
 
-    config = write_config(tmp_path)
+    _, run = toy_run()
     monkeypatch.setattr(noise_bound, "SCALE_FLOOR", 0.0)
-    pipeline.run(config, tmp_path / "run")
-    for probe in load_history(tmp_path / "run").probes:
+    pipeline.extract(run)
+    for probe in load_history(run).probes:
         assert probe.zeta == pytest.approx(0.02 * abs(probe.output[0] - probe.bias[0]))
 
 
-def test_steps_can_be_chosen_and_unknown_ones_are_refused(finished, tmp_path):
-    config, _ = finished
-    pipeline.train(config, tmp_path / "run")
-    pipeline.extract(tmp_path / "run", steps=[0, 4])
-    assert RunFolder(tmp_path / "run").steps() == (0, 4)
+def test_steps_can_be_chosen_and_unknown_ones_are_refused(toy_run):
+    _, run = toy_run()
+    pipeline.extract(run, steps=[0, 4])
+    assert RunFolder(run).steps() == (0, 4)
     with pytest.raises(SftscopeError, match="no checkpoint of step 3; there are 0, 1, 2, 4, 6"):
-        pipeline.extract(tmp_path / "run", steps=[3])
+        pipeline.extract(run, steps=[3])

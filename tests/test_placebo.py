@@ -24,17 +24,14 @@ from sftscope.sampling import every_state
 from sftscope.store import RunFolder
 from sftscope.store.step_file import to_bytes
 from test_cli import fails_with_one_line, sftscope
-from test_pipeline import write_config
 
 
 @pytest.fixture(scope="module")
-def extracted(tmp_path_factory) -> RunFolder:
+def extracted(toy_run) -> RunFolder:
     """A toy run, trained and extracted at three steps."""
-    folder = tmp_path_factory.mktemp("extracted")
-    config = write_config(folder)
-    pipeline.train(config, folder / "run")
-    pipeline.extract(folder / "run", steps=[0, 2, 6])
-    return RunFolder(folder / "run")
+    _, run = toy_run()
+    pipeline.extract(run, steps=[0, 2, 6])
+    return RunFolder(run)
 
 
 @pytest.fixture

@@ -17,16 +17,14 @@ from sftscope.errors import SftscopeError
 from sftscope.extraction.scoring import Scorer
 from sftscope.store import RunFolder
 from sftscope.store.checkpoints import ready_checkpoints
-from test_pipeline import command, write_config
+from test_pipeline import command
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, RunFolder]:
+def trained(toy_run) -> tuple[Path, RunFolder]:
     """(config, run folder) of a run that is trained and extracted."""
-    folder = tmp_path_factory.mktemp("whole")
-    config = write_config(folder)
-    pipeline.run(config, folder / "run")
-    return config, RunFolder(folder / "run")
+    config, run = toy_run(extracted=True)
+    return config, RunFolder(run)
 
 
 @pytest.fixture

@@ -65,7 +65,16 @@ def history(sampled):
     return load_history(sampled[1].path)
 
 
-@pytest.mark.parametrize(("n", "count"), [(6, 20), (12, 60), (20, 60), (64, 80)])
+@pytest.mark.parametrize(
+    ("n", "count"),
+    [
+        (6, 20),
+        (12, 60),
+        (64, 8),
+        pytest.param(20, 60, marks=pytest.mark.long),
+        pytest.param(64, 80, marks=pytest.mark.long),
+    ],
+)
 def test_a_trie_of_sampled_states_scores_them_as_plain_forwards_do(n, count):
     model, owners = toy_model("llama"), [[3 * i + 3] if i % 3 else [3 * i + 3, 3 * i + 4] for i in range(n)]
     prompt = replace(toy_prompt(length=3 * n + 8, owners=owners), sampled=sample_states(n, count, seed=1))

@@ -17,31 +17,26 @@ from sftscope.store import RunFolder
 TESTS = Path(__file__).parent
 
 
-def trained(folder, kind, *where):
-    """What SFTTrainer leaves in a folder; a process of its own, since TRL warns of much."""
-    out = folder / "-".join((kind, *where))
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(TESTS), os.environ.get("PYTHONPATH", "")])}
-    command = [sys.executable, str(TESTS / "trl_training.py"), str(folder), str(out), kind, *where]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr[-2000:]
-    return out, json.loads((out / "history.json").read_text())
-
-
 @pytest.fixture(scope="module")
 def inputs(tmp_path_factory):
+    """A folder with what SFTTrainer left of its trainings; a process of its own, since TRL warns of much."""
     folder = tmp_path_factory.mktemp("trl")
     write_inputs(folder)
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(TESTS), os.environ.get("PYTHONPATH", "")])}
+    command = [sys.executable, str(TESTS / "trl_training.py"), str(folder), "lora", "full", "lora-in-process"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr[-2000:]
     return folder
 
 
-@pytest.fixture(scope="module")
-def lora(inputs):
-    return trained(inputs, "lora")
+def logged(out):
+    return json.loads((out / "history.json").read_text())
 
 
 @pytest.mark.parametrize("kind", ["lora", "full"])
-def test_checkpoints_of_trl_are_attached_with_its_losses(inputs, lora, kind):
-    out, log = lora if kind == "lora" else trained(inputs, kind)
+def test_checkpoints_of_trl_are_attached_with_its_losses(inputs, kind):
+    out = inputs / kind
+    log = logged(out)
     settings = {"model": {"path": str(inputs / "toy"), "device": "cpu"}, "probes": {"n_words": WORDS}}
     attach(out, inputs / f"run-{kind}", inputs / "probes.jsonl", Choices(settings=settings))
     history = load_history(inputs / f"run-{kind}")
@@ -53,9 +48,9 @@ def test_checkpoints_of_trl_are_attached_with_its_losses(inputs, lora, kind):
     assert np.abs(history.probes[0].scores[-1] - history.probes[0].scores[0]).max() > 0.01
 
 
-def test_the_callback_in_an_sfttrainer_changes_nothing_of_it(inputs, lora):
-    out, watched = trained(inputs, "lora", "in-process")
-    alone = lora[1]
+def test_the_callback_in_an_sfttrainer_changes_nothing_of_it(inputs):
+    out = inputs / "lora-in-process"
+    watched, alone = logged(out), logged(inputs / "lora")
     names = ("loss", "eval_loss", "grad_norm", "entropy", "mean_token_accuracy")
     assert [[row.get(name) for name in names] for row in watched if "sftscope/encoded" not in row][:-1] == [
         [row.get(name) for name in names] for row in alone

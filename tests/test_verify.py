@@ -16,19 +16,16 @@ from sftscope.store.step_file import USER_BLOCK, to_bytes
 from sftscope.verification.repair import repair
 from sftscope.verification.verify import verify
 from test_cli import sftscope
-from test_pipeline import write_config
 
 SAMPLE = Path(__file__).parents[1] / "sample_runs" / "gemma3"
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, RunFolder]:
+def made(toy_run) -> tuple[Path, RunFolder]:
     """(config, folder) of a run of our own with everything a run can have: checkpoints and a placebo too."""
-    folder = tmp_path_factory.mktemp("made")
-    config = write_config(folder)
-    pipeline.run(config, folder / "run")
-    pipeline.placebo(folder / "run")
-    return config, RunFolder(folder / "run")
+    config, run = toy_run(extracted=True)
+    pipeline.placebo(run)
+    return config, RunFolder(run)
 
 
 @pytest.fixture
