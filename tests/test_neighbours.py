@@ -49,11 +49,11 @@ def test_nothing_of_a_strangers_is_imported(project: Path, code: str) -> None:
 
 def test_a_training_by_trl_and_its_sidecar_run_beside_them(project: Path, tmp_path: Path) -> None:
     write_inputs(tmp_path)
-    script = [str(TESTS / "trl_training.py"), str(tmp_path), str(tmp_path / "out"), "lora", "sidecar"]
+    script = [str(TESTS / "trl_training.py"), str(tmp_path), "lora-sidecar"]
     done = run_in(project, sys.executable, *script)
     assert done.returncode == 0, done.stderr[-2000:]
-    assert load_history(tmp_path / "out" / "run").steps.tolist() == [0, 2, 4, 6]
-    assert "a stranger" not in (tmp_path / "out" / "run" / "sidecar.log").read_text()
+    assert load_history(tmp_path / "lora-sidecar" / "run").steps.tolist() == [0, 2, 4, 6]
+    assert "a stranger" not in (tmp_path / "lora-sidecar" / "run" / "sidecar.log").read_text()
 
 
 def test_the_modules_of_the_working_folder_are_strangers(project: Path) -> None:

@@ -1,6 +1,6 @@
 """Trainings by TRL's SFTTrainer, as its users write them; run as a script, with the folder and what to train.
 
-`python trl_training.py FOLDER lora|full[-in-process] …`: `toy` and `probes.jsonl` are in FOLDER; each training goes to
+`python trl_training.py FOLDER lora|full[-in-process|-sidecar] …`: `toy` and `probes.jsonl` are in FOLDER; each training goes to
 a folder of its name there, what it logged to `history.json` in it. One process for all: it imports for seconds.
 """
 
