@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import typer
 
+from pseudo_terminal import PseudoTerminal
 from sample_history import write_sample_run
 from sftscope_tui.cli import app
 
@@ -181,9 +182,24 @@ def test_show_plain_has_every_view_for_screen_readers(tmp_path):
     assert "unknown view" in fails_with_one_line("show", run, "--plain", "--view", "nonsense")
 
 
-def test_explore_refuses_what_it_does_not_know(tmp_path):
-    for option in ("--view", "--sort", "--glyphs", "--base"):
-        assert option in fails_with_one_line("explore", tmp_path, option, "nonsense")
+@pytest.mark.parametrize("option", ["--view", "--sort", "--glyphs", "--base"])
+def test_explore_refuses_what_it_does_not_know(tmp_path, option):
+    run = write_sample_run(tmp_path / "run", n_steps=2, n_probes=1)
+    terminal = PseudoTerminal(["explore", str(run), option, "nonsense"])
+    assert terminal.ended() == 1
+    (line,) = terminal.text.splitlines()
+    assert line.startswith(f"sftscope: {option} 'nonsense': expected")
+
+
+def test_explore_refuses_what_is_no_run_whichever_of_its_arguments_it_is(tmp_path):
+    run = write_sample_run(tmp_path / "run", n_steps=2, n_probes=1)
+    (tmp_path / "empty").mkdir()
+    for wrong in (tmp_path / "nothing", tmp_path / "empty", run / "run.toml"):
+        said = fails_with_one_line("show", wrong)
+        assert f"{wrong}: not a run folder (no run.toml)" in said
+        assert fails_with_one_line("explore", wrong) == said
+        assert fails_with_one_line("explore", run, wrong) == said
+        assert fails_with_one_line("explore", run, run, wrong) == said
 
 
 def test_explore_without_a_run_lists_the_runs_it_finds_and_the_sample_runs(tmp_path, monkeypatch):

@@ -4,6 +4,7 @@ where to look."""
 import subprocess
 import sys
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ import torch
 from transformers import AutoModelForCausalLM, MambaConfig
 
 from sftscope.compat import transformers as ours
-from sftscope.compat.accelerate import plain_forward
+from sftscope.decomposition.workers import threads_kept
 from toy_llm import CONFIGS, toy_model
 
 ARCHITECTURES = [*CONFIGS, "gptoss"]
@@ -75,18 +76,31 @@ def test_attention_is_taken_over_and_given_back() -> None:
     assert model.config._attn_implementation == before
 
 
-def test_the_forward_that_accelerate_wraps_can_be_had_plain() -> None:
-    """Under bfloat16 autocast a forward gives rounded logits, inside `plain_forward` those of float32."""
-    from accelerate import Accelerator
+_WRAPPED = """
+import torch
+from accelerate import Accelerator
+from sftscope.compat.accelerate import plain_forward
+from toy_llm import toy_model
 
-    model, ids = toy_model("llama"), torch.arange(3, 9)[None]
-    expected = model(input_ids=ids).logits
-    wrapped = Accelerator(cpu=True, mixed_precision="bf16").prepare_model(model, evaluation_mode=True)
-    rounded = wrapped(input_ids=ids).logits
-    assert not torch.equal(rounded, expected)
-    with plain_forward(wrapped):
-        assert torch.equal(wrapped(input_ids=ids).logits, expected)
-    assert torch.equal(wrapped(input_ids=ids).logits, rounded)
+model, ids = toy_model("llama"), torch.arange(3, 9)[None]
+expected = model(input_ids=ids).logits
+wrapped = Accelerator(cpu=True, mixed_precision="bf16").prepare_model(model, evaluation_mode=True)
+rounded = wrapped(input_ids=ids).logits
+assert not torch.equal(rounded, expected)
+with plain_forward(wrapped):
+    assert torch.equal(wrapped(input_ids=ids).logits, expected)
+assert torch.equal(wrapped(input_ids=ids).logits, rounded)
+"""
+
+
+def test_the_forward_that_accelerate_wraps_can_be_had_plain() -> None:
+    """Under bfloat16 autocast a forward gives rounded logits, inside `plain_forward` those of float32.
+
+    In a process of its own: accelerate keeps the precision for all that the process trains later.
+    """
+    code = f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r}){_WRAPPED}"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
 
 
 def test_a_chat_template_is_rendered_without_pytorch() -> None:
@@ -107,7 +121,7 @@ def test_shapiq_reads_the_masked_states_it_is_given_and_gives_moebius_values() -
     scores = 2.0 * masks[:, 0] + 3.0 * (masks[:, 1] & masks[:, 2]) + np.random.default_rng(0).normal(size=256) * 0.01
     solver = shapiq.solver_of("ProxySPEX", 8, 0)
     shapiq.give_states(solver, masks)
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), threads_kept():
         warnings.simplefilter("ignore")  # its own, about names of features
         found = solver.approximate(256, lambda _: scores)
     values = {words: found.values[place] for words, place in found.interaction_lookup.items()}

@@ -59,7 +59,7 @@ def test_planted_games_are_found_and_predict_what_was_held_out(n, terms, count):
     assert found == set(zip(game[0].tolist(), game[1].tolist(), strict=True))
     assert held_out_r2(states, scores, made.model(states.subset)) >= 0.99
     assert made.gap <= 1e-3
-    assert made.mismatch <= made.zeta * 1.001
+    assert made.mismatch <= made.zeta * (1 + 1e-9)
     fresh = sample_states(n, 400, seed=99).subset
     assert np.corrcoef(made.model(fresh), scores_of(game, fresh))[0, 1] > 0.995
 
@@ -68,11 +68,12 @@ def test_beside_a_vertex_that_rounding_hides_only_the_effects_that_matter_are_ke
     states = sample_states(9, 200, held_out=0.0)
     scores = np.random.default_rng(0).normal(size=200)
     exact = estimate(states, scores, 0.5)
-    monkeypatch.setattr("sftscope.decomposition.search.FEASIBLE", -1.0)  # no vertex is good enough
+    monkeypatch.setattr("sftscope.decomposition.search.solve_face", lambda *_: None)
+    monkeypatch.setattr("sftscope.decomposition.search.settle_on_face", lambda *given: given[-1] + 1.0)
     near = estimate(states, scores, 0.5)
     assert near.objective == pytest.approx(exact.objective, rel=1e-6)
     assert near.gap <= 1e-6
-    assert near.mismatch <= 0.5 * 1.001
+    assert near.mismatch <= 0.5 * (1 + 1e-9)
     assert near.effect.size <= exact.effect.size + 5
 
 
@@ -109,7 +110,7 @@ def test_the_certificate_is_the_optimum_of_all_columns_at_once(seed, every_order
         A_ub=np.block([[block, -block], [-block, block]]),
         b_ub=np.concatenate([v[1:] + zeta, zeta - v[1:]]),
     )
-    assert made.mismatch <= zeta * (1 + 1e-6)
+    assert made.mismatch <= zeta * (1 + 1e-9)
     assert made.objective * (1 - made.gap) <= optimum.fun * (1 + 1e-9)
     assert made.objective == pytest.approx(optimum.fun, rel=2e-5)
     assert made.gap <= 1e-3
@@ -159,7 +160,7 @@ def test_scores_without_structure_are_seen_by_the_held_out_states():
     states = sample_states(20, 200)
     scores = np.random.default_rng(1).normal(size=200)
     made = estimate(states, scores, zeta=0.05)
-    assert made.mismatch <= 0.0501
+    assert made.mismatch <= 0.05 * (1 + 1e-9)
     assert held_out_r2(states, scores, made.model(states.subset)) < 0.3
 
 
@@ -186,6 +187,18 @@ def test_proxyspex_finds_strong_and_effects_and_says_that_nothing_certifies_it(t
     assert {item["relation"] for item in record["interactions"]} == {"AND"}
     assert record["held_out_r2"] > 0.9
     assert "not optimal: relative gap unknown (proxyspex)" in render([record])
+
+
+def test_proxyspex_leaves_the_threads_of_others_as_they_were():
+    """LightGBM sets that of libgomp, which PyTorch may share: scores would change in their last digits."""
+    pytest.importorskip("lightgbm", reason="the extra `spex` is not installed")
+    torch = pytest.importorskip("torch", reason="the extra `engine` is not installed")
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    states = sample_states(8, 100)
+    estimate_by_proxyspex(states, np.random.default_rng(0).normal(size=100))
+    assert torch.get_num_threads() == 1
+    torch.set_num_threads(before)
 
 
 def test_proxyspex_without_its_extra_is_one_line(monkeypatch):
@@ -251,7 +264,7 @@ def test_replicates_are_the_estimates_of_the_same_states_resampled(n):
     for number, part in enumerate(made.replicates):
         own = states.subset[matched[resampled(len(matched), number)]]
         h = made.bias + triggers(own, part.relation, part.subset) @ part.effect
-        assert np.abs(h - scores[matched[resampled(len(matched), number)]]).max() <= 0.1 * 1.01
+        assert np.abs(h - scores[matched[resampled(len(matched), number)]]).max() <= 0.1 * (1 + 1e-9)
 
 
 @pytest.mark.parametrize(

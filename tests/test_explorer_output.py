@@ -13,6 +13,7 @@ from textual.strip import Strip
 from hostile_run import EVIL, hostile_text, write_hostile_run
 from sample_history import write_sample_run
 from sftscope.store import RunFolder
+from sftscope_tui import narrow_update
 from sftscope_tui.app import ExplorerApp
 from sftscope_tui.keys import KEYS
 from sftscope_tui.narrow_update import narrowed
@@ -55,6 +56,23 @@ def test_hostile_texts_are_hostile() -> None:
     """Each of the sequences is in use."""
     text = "".join(hostile_text(random.Random(seed)) for seed in range(500))
     assert all(evil in text for evil in EVIL)
+
+
+async def test_what_textual_sends_is_narrowed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The private names of Textual that this leans on are still there: a scrub sends updates of the known kind."""
+    sent: list[bool] = []
+
+    def watched(update: object) -> object:
+        sent.append(narrow_update._is_known(update))
+        return narrowed(update)
+
+    monkeypatch.setattr(narrow_update, "narrowed", watched)
+    app = ExplorerApp(write_sample_run(tmp_path / "run", n_steps=3, n_probes=2))
+    async with app.run_test(size=(80, 24)) as pilot:
+        await settle(pilot)
+        sent.clear()
+        await press(pilot, "left")
+        assert any(sent)
 
 
 def test_only_a_known_update_is_narrowed() -> None:

@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sftscope.decomposition import UncertifiedError, certified, decompose, splitting
-from sftscope.decomposition.lattice_program import lattice_program
+from sftscope.decomposition.lattice_program import effect_weights, lattice_program
 from sftscope.decomposition.schur_weyl import NormalInverse, from_spins, n_copies, to_spins
-from sftscope.interactions import TINY_SHARE, logical_model, or_model, orders, zeta_transform
+from sftscope.interactions import logical_model, or_model, orders, zeta_transform
 from test_decomposition import (
     all_effects,
     matching_error,
@@ -99,7 +99,7 @@ def test_the_first_order_method_alone_is_certified(n, kind, monkeypatch):
     assert result.gap[0] <= 1e-3
     assert result.lower_bound[0] <= optimum * (1 + 1e-9)
     assert optimum <= result.objective[0] * (1 + 1e-9)
-    assert matching_error(scores, result).max() <= zeta * (1 + TINY_SHARE) + 1e-9 * scale_of(scores)
+    assert matching_error(scores, result).max() <= zeta * (1 + 1e-9)
 
 
 def test_beside_a_vertex_only_effects_that_matter_are_kept(monkeypatch):
@@ -110,16 +110,18 @@ def test_beside_a_vertex_only_effects_that_matter_are_kept(monkeypatch):
     monkeypatch.setattr(certified, "MOST_FOR_WHOLE", 0)
     monkeypatch.setattr(certified, "MOST_SCOUTED", 0.0)
     near = decompose(scores, zeta)
-    monkeypatch.setattr("sftscope.decomposition.vertex.TINY_SHARE", 0.0)
+    monkeypatch.setattr("sftscope.decomposition.search.TINY_SHARES", ())
     dense = decompose(scores, zeta)
 
     def kept(result):
         return np.count_nonzero(all_effects(result))
 
     assert kept(exact) <= kept(near) < kept(dense) / 3
-    assert near.objective == dense.objective
-    assert matching_error(scores, dense).max() <= zeta[0] + 1e-9 * scale_of(scores)
-    assert matching_error(scores, near).max() <= zeta[0] * (1 + TINY_SHARE) + 1e-9 * scale_of(scores)
+    for result in (near, dense):
+        cost = np.sum(effect_weights(7) * np.abs(all_effects(result)[0]))
+        assert result.objective[0] == pytest.approx(cost, rel=1e-12)
+        assert matching_error(scores, result).max() <= zeta[0] * (1 + 1e-9)
+    assert near.gap[0] <= 1.1 * dense.gap[0]
 
 
 def test_too_few_steps_are_no_certificate(monkeypatch):
@@ -131,13 +133,13 @@ def test_too_few_steps_are_no_certificate(monkeypatch):
         decompose(score_vector(8, 0, "gaussian"), 1e-3)
 
 
-@pytest.mark.parametrize("n", [11])
-def test_many_variables_with_noise_end_at_or_near_a_vertex(n):
-    scores = mixture(n, np.random.default_rng(n), noise=0.02)
+def test_many_variables_with_noise_end_at_or_near_a_vertex():
+    """Where it ends depends on how sums are rounded, so on the processor; what is promised does not."""
+    scores = mixture(11, np.random.default_rng(11), noise=0.02)
     zeta = float(noise_bound(scores)[0])
     result = decompose(scores, zeta)
     assert result.gap[0] <= 1e-5
-    assert matching_error(scores, result).max() <= zeta + 1e-9 * scale_of(scores)
+    assert matching_error(scores, result).max() <= zeta * (1 + 1e-9)
     again = decompose(np.stack([scores[::-1], scores]), zeta)
     np.testing.assert_array_equal(all_effects(again)[1], all_effects(result)[0])
 

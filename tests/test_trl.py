@@ -1,10 +1,9 @@
 """Real trainings by TRL: attached without a flag, and watched while they run."""
 
 import json
-import os
 import subprocess
 import sys
-from pathlib import Path
+from importlib.util import find_spec
 
 import numpy as np
 import pytest
@@ -13,18 +12,23 @@ from foreign_training import WORDS, write_inputs
 from sftscope.analysis.reading import load_history
 from sftscope.attach.attach import Choices, attach
 from sftscope.store import RunFolder
+from strangers import TESTS, among, write_strangers
 
-TESTS = Path(__file__).parent
+pytestmark = pytest.mark.skipif(find_spec("trl") is None, reason="TRL is not installed: it is in the extra `dev`")
 
 
 @pytest.fixture(scope="module")
 def inputs(tmp_path_factory):
-    """A folder with what SFTTrainer left of its trainings; a process of its own, since TRL warns of much."""
+    """A folder with what SFTTrainer left of its trainings, begun among modules of a stranger's.
+
+    In a process of its own, since TRL warns of much.
+    """
     folder = tmp_path_factory.mktemp("trl")
     write_inputs(folder)
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(TESTS), os.environ.get("PYTHONPATH", "")])}
-    command = [sys.executable, str(TESTS / "trl_training.py"), str(folder), "lora", "full", "lora-in-process"]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600)
+    strangers = write_strangers(tmp_path_factory.mktemp("strangers"))
+    trainings = ["lora", "full", "lora-in-process", "lora-sidecar"]
+    command = [sys.executable, str(TESTS / "trl_training.py"), str(folder), *trainings]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=900, **among(strangers))
     assert done.returncode == 0, done.stderr[-2000:]
     return folder
 
@@ -61,3 +65,11 @@ def test_the_callback_in_an_sfttrainer_changes_nothing_of_it(inputs):
     attach(out, copied, inputs / "probes.jsonl", Choices(settings=settings))
     for step in (0, 2, 4, 6):
         np.testing.assert_allclose(live.read_step(step).scores, RunFolder(copied).read_step(step).scores, atol=1e-5)
+
+
+def test_the_sidecar_extracts_what_the_trainer_did(inputs):
+    sidecar, live = (RunFolder(inputs / f"lora-{where}" / "run") for where in ("sidecar", "in-process"))
+    assert sidecar.steps() == live.steps() == (0, 2, 4, 6)
+    for step in sidecar.steps():
+        np.testing.assert_allclose(sidecar.read_step(step).scores, live.read_step(step).scores, atol=1e-5)
+    assert "a stranger" not in (sidecar.path / "sidecar.log").read_text()

@@ -16,7 +16,7 @@ Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 Subsets = NDArray[np.uint64]  # bitmasks of up to 64 words
 
-TINY_SHARE = 1e-3  # of ζ: what effects too small to keep may make up together at a masked state
+TINY_SHARE = 1e-3  # of ζ: by how much |h − v| may exceed ζ in step files of earlier versions; none written now does
 
 
 class Relation(IntEnum):

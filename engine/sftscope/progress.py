@@ -1,4 +1,4 @@
-"""Progress of long work on stderr: a bar with rate and time left in a terminal, plain lines elsewhere."""
+"""Progress of long work on stderr: a bar with rate and time left in a terminal that can move its cursor, else lines."""
 
 import os
 import sys
@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Protocol
 
+from sftscope.terminal import can_move_cursor, is_terminal
 from sftscope.text import safe_text
 
 PLAIN_INTERVAL = 10.0
@@ -34,7 +35,7 @@ def progress(title: str) -> Iterator[Progress]:
     """A `Progress` on stderr for the duration of the block."""
     if not is_first_process():
         yield lambda done, total, note="": None
-    elif sys.stderr.isatty():
+    elif is_terminal(sys.stderr) and can_move_cursor():
         yield from _bar(title)
     else:
         yield _plain(title)

@@ -3,7 +3,7 @@
 import os
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -13,7 +13,11 @@ from sftscope.cli_parts import need_engine
 from sftscope.errors import SftscopeError
 from sftscope.text import safe_text, shell_command
 from sftscope.threads import set_thread_defaults
-from sftscope_tui.run_folders import find_runs, sample_runs
+from sftscope_tui.run_folders import check_runs, find_runs, sample_runs
+from sftscope_tui.terminal import argument, command_as_text, why_no_explorer
+
+if TYPE_CHECKING:
+    from sftscope_tui.start import Start
 
 app = engine_cli.app
 # what typer raises for wrong usage; it has its own name only inside the click that typer brings
@@ -53,26 +57,27 @@ def explore(
     glyphs: Glyphs = "",
 ) -> None:
     """Scrub through a run in the terminal."""
-    if not runs and not (sys.stdin.isatty() and sys.stdout.isatty()):
-        list_runs()
-        return
+    check_runs(runs or ())
     found = runs or [*find_runs(Path()), *sample_runs()]
-    if not found:
+    if not found or (not runs and why_no_explorer()):
         list_runs()
         return
     from sftscope_tui.launch import explore as open_explorer
-    from sftscope_tui.start import Start
 
-    start = Start.parse(
-        step=step,
-        base=base,
-        probe=probe,
-        tau=tau,
-        view=view or ("" if runs else "runs"),
-        filter=filter,
-        sort=sort,
-        glyphs=glyphs,
-    )
+    def start() -> "Start":
+        from sftscope_tui.start import Start
+
+        return Start.parse(
+            step=step,
+            base=base,
+            probe=probe,
+            tau=tau,
+            view=view or ("" if runs else "runs"),
+            filter=filter,
+            sort=sort,
+            glyphs=glyphs,
+        )
+
     open_explorer(found, start)
 
 
@@ -86,8 +91,9 @@ def demo(
     from sftscope import demo as embedded
 
     embedded.run_demo(out)
-    if no_explore or not sys.stdout.isatty():
-        print(f"The demo's run is in {out}. Look at it with: sftscope explore {out}")
+    if no_explore or why_no_explorer():
+        print(f"The demo's run is in {safe_text(str(out))}. Look at it with: {_command_to_explore(out)}")
+        print(f"or as text: {command_as_text(out)}")
         return
     from sftscope_tui.launch import explore as open_explorer
 
@@ -99,12 +105,16 @@ def list_runs() -> None:
     found = find_runs(Path())
     print("Runs here:" if found else "No run here; make one with 'sftscope demo' or 'sftscope run CONFIG --out RUN'.")
     for path in found:
-        print(f"  {shell_command(['sftscope', 'explore', str(path)])}")
+        print(f"  {_command_to_explore(path)}")
     samples = [path for path in sample_runs() if path.resolve() not in {run.resolve() for run in found}]
     if samples:
         print("Sample runs:")
         for path in samples:
-            print(f"  {shell_command(['sftscope', 'explore', str(path)])}")
+            print(f"  {_command_to_explore(path)}")
+
+
+def _command_to_explore(run: Path) -> str:
+    return shell_command(["sftscope", "explore", argument(run)])
 
 
 def main() -> None:

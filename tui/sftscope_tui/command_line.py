@@ -4,13 +4,14 @@ from pathlib import Path
 
 from sftscope.text import shell_command
 from sftscope_tui.state import BaseMode, Sort, View, ViewState
+from sftscope_tui.terminal import argument
 
 
 def command_for(state: ViewState, path: Path, other: Path | None = None) -> str:
     """`sftscope explore` with every option that is not what it would be by itself."""
-    parts = ["sftscope", "explore", _argument(path)]
+    parts = ["sftscope", "explore", argument(path)]
     if other is not None:
-        parts.append(_argument(other))
+        parts.append(argument(other))
     if state.steps:
         parts += ["--step", str(state.step_number)]
         if state.base_mode is BaseMode.PREVIOUS:
@@ -25,11 +26,6 @@ def command_for(state: ViewState, path: Path, other: Path | None = None) -> str:
     if state.sort is not Sort.STRENGTH:
         parts += ["--sort", state.sort.name.lower()]
     return shell_command(parts)
-
-
-def _argument(path: Path) -> str:
-    """The path as an argument; one that begins with a hyphen would be an option."""
-    return f"./{path}" if str(path).startswith("-") else str(path)
 
 
 def view_named(name: str) -> View | None:

@@ -11,8 +11,6 @@ from pathlib import Path
 from time import monotonic
 from typing import Any
 
-from rich.console import RenderableType
-from textual.app import App
 from textual.filter import LineFilter
 from textual.screen import Screen
 
@@ -21,7 +19,7 @@ from sftscope_tui.change_table import Identity
 from sftscope_tui.derived import Derived, Reading
 from sftscope_tui.frame import Scene, bare_frame, build_frame, run_line
 from sftscope_tui.loader import Done, Loader, Urgency
-from sftscope_tui.narrow_update import narrowed
+from sftscope_tui.narrow_update import NarrowApp
 from sftscope_tui.palette import HIGH_CONTRAST_THEME, Glyphs, Inks, inks_for
 from sftscope_tui.panes.runs import RunLine
 from sftscope_tui.remembered import Remembered, recall, remember, state_folder
@@ -38,7 +36,7 @@ _FILES_A_SECOND = 500  # step files that are looked at again, so that a large ru
 _HINT = "←/→ scrubs, B goes to the boundary, v says why, 1–8 are views, ? has all keys"
 
 
-class ExplorerBase(App[None]):
+class ExplorerBase(NarrowApp):
     """The app without its keys. path: the run folder; more: others, the first of them to compare with."""
 
     CSS_PATH = "sftscope.tcss"
@@ -89,10 +87,6 @@ class ExplorerBase(App[None]):
     def get_line_filters(self) -> Sequence[LineFilter]:
         """The second gate against control characters stands before the terminal's own filters."""
         return [self._control_filter, *super().get_line_filters()]
-
-    def _display(self, screen: Screen[Any], renderable: RenderableType | None) -> None:
-        """Partial updates are narrowed on their way to the terminal."""
-        super()._display(screen, narrowed(renderable))
 
     def on_mount(self) -> None:
         """Show that something is coming, then read."""

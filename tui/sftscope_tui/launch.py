@@ -1,9 +1,14 @@
-"""Starts the explorer. Imports Textual only after the environment that it reads at import is set."""
+"""Starts the explorer: every way to it leads through here.
+
+Imports Textual only where there is a terminal for it, and after the environment that it reads at import is set.
+"""
 
 import os
-from collections.abc import MutableMapping, Sequence
+from collections.abc import Callable, MutableMapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from sftscope_tui.terminal import need_terminal
 
 if TYPE_CHECKING:
     from sftscope_tui.start import Start
@@ -19,12 +24,18 @@ def set_terminal_defaults(environ: MutableMapping[str, str]) -> None:
             environ.setdefault(name, value)
 
 
-def explore(runs: Sequence[Path], start: "Start | None" = None) -> None:
-    """Explore the first of `runs` until the user quits; the second, where there is one, is compared with."""
+def explore(runs: Sequence[Path], start: "Callable[[], Start] | None" = None) -> None:
+    """Explore the first of `runs` until the user quits; the second, where there is one, is compared with.
+
+    start: makes what the explorer starts with; it is called late, because already that imports Textual.
+    SftscopeError where there is no terminal that can show the explorer.
+    """
+    need_terminal(runs[0])
     set_terminal_defaults(os.environ)
+    options = start() if start is not None else None
     from sftscope.store.isolation import start_reading
 
     start_reading()  # while Textual is imported
     from sftscope_tui.app import ExplorerApp
 
-    ExplorerApp(runs[0], *runs[1:], start=start).run()
+    ExplorerApp(runs[0], *runs[1:], start=options).run()

@@ -1,16 +1,26 @@
 """Sends only the cells of an update that changed.
 
 Textual's partial update writes every touched line from the start of its widget. Over SSH that is most
-of what is sent, so the explorer renders the same update cropped to its spans. Leans on what such an
-update holds in Textual 8; one of another kind or shape, as another version may have, is sent as it is.
+of what is sent, so the explorer renders the same update cropped to its spans. This is the one place that leans on
+private names of Textual: `App._display`, and what an update holds in Textual 8. An update of another kind or shape,
+as another version may have, is sent as it is; a test tells.
 """
 
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.control import Control
+from textual.app import App
+from textual.screen import Screen
+
+
+class NarrowApp(App[None]):
+    """An app whose partial updates are narrowed on their way to the terminal."""
+
+    def _display(self, screen: Screen[Any], renderable: RenderableType | None) -> None:
+        super()._display(screen, narrowed(renderable))
 
 
 def narrowed(update: Any) -> Any:

@@ -1,8 +1,17 @@
 """Which runs there are: in a folder, beside a run, shipped with sftscope. Knows paths only."""
 
+from collections.abc import Iterable
 from pathlib import Path
 
 MOST_RUNS = 500
+
+
+def check_runs(paths: Iterable[Path]) -> None:
+    """SftscopeError where one of `paths` is no run, as `sftscope show` says it; a run without any step yet is one."""
+    from sftscope.store import RunFolder  # here: the command line's help needs no numpy
+
+    for path in paths:
+        RunFolder(path).read_run()
 
 
 def find_runs(folder: Path) -> list[Path]:

@@ -93,8 +93,16 @@ class ExplorerScreen(Screen[None]):
         return panes_shown(view, self.size.width, zoom)
 
     def on_resize(self, event: Resize) -> None:
-        """Ask for another paint."""
-        self.post_message(self.Resized())
+        """Ask for another paint, unless the terminal has another size by now: the app sends that one next.
+
+        A screen of Textual sends itself one more Resize for each new layout. Textual merges those that wait side by
+        side, but `Resized` comes between them: two sizes at once would undo each other's layout for ever, with
+        megabytes of escape codes a second and no key heard. So a size that is out of date is not laid out.
+        """
+        if event.size == self.app.size:
+            self.post_message(self.Resized())
+        else:
+            event.prevent_default()
 
     def show_notice(self, text: str, inks: Inks, *, error: bool = False) -> None:
         """One message in place of the panes."""

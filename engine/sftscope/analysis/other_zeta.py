@@ -19,7 +19,7 @@ from sftscope.store import Pairs
 def with_other_zeta(history: RunHistory, factor: float, progress: Progress | None = None) -> RunHistory:
     """`history` with every ζ times `factor`, without its placebos; SftscopeError where scipy is missing."""
     if find_spec("scipy") is None:
-        raise SftscopeError("other ζ need scipy to decompose again; install it with: pip install 'sftscope[engine]'")
+        raise SftscopeError("other ζ need scipy to decompose again; install it with: pip install 'sftscope[solver]'")
     probes = []
     for done, part in enumerate(history.probes):
         probes.append(_decomposed_again(part, factor))

@@ -20,7 +20,8 @@ class Quality:
 
     gap_max: largest certified relative gap. noise_max: largest σ of v in log-odds, NaN where no probe
     was measured. zeta_low, zeta_high: range of ζ over steps and probes, in log-odds. mismatch_max:
-    largest |h(x_T) - v(x_T)| / ζ with all interactions; at most 1 + TINY_SHARE is universal matching, Eq. (3).
+    largest |h(x_T) - v(x_T)| / ζ with all interactions; at most 1 is universal matching, Eq. (3) (files of earlier
+    versions: 1 + TINY_SHARE).
     uncertified: steps with a gap above `CERTIFIED_GAP`, whose results are not final.
     below_noise: interactions of all probes that are stronger than τ and not counted as encoded, because
     noise alone can make them (see `noise`).

@@ -38,7 +38,7 @@ def measure_residue(
 ) -> list[SolverResidue]:
     """One row for each of the step indices `steps`; SftscopeError where scipy is missing."""
     if find_spec("scipy") is None:
-        raise SftscopeError("the descent needs scipy; install it with: pip install 'sftscope[engine]'")
+        raise SftscopeError("the descent needs scipy; install it with: pip install 'sftscope[solver]'")
     from sftscope.decomposition.reference import decompose_by_descent
 
     history, wanted = evolution.history, list(steps)

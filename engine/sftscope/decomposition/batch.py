@@ -48,7 +48,7 @@ class Decomposition:
     and_effects: Floats  # (B, 2^n), 0 at the empty set
     or_effects: Floats  # (B, 2^n), 0 at the empty set and at singletons, whose AND is the same function
     zeta: Floats  # (B,), the bound of the matching error
-    objective: Floats  # (B,), Σ w |I|, of the effects above and of those left out as tiny (see `decompose`)
+    objective: Floats  # (B,), Σ w |I|
     lower_bound: Floats  # (B,), no feasible effects cost less
     gap: Floats  # (B,), (objective − lower_bound) / objective, 0 where both are 0
     solver: tuple[str, ...]  # (B,), what finished each vector: "zero", "vertex", "interior", "highs", "splitting"
@@ -67,10 +67,9 @@ def decompose(
     """The optimal AND-OR effects of each vector, certified to a relative gap of `tolerance`.
 
     scores: (B, 2^n) or (2^n,), by subset; zeta: one bound or (B,), in the unit of the scores. The result is
-    batched in either case. |h − v| ≤ ζ at every masked state, up to 1e-9 of max|v − v(x_∅)|. Effects that end
-    beside a vertex, more of them than there are masked states, go without those that together change no state by
-    more than 1e-3 ζ: |h − v| is then at most 1.001 ζ. Raises UncertifiedError where a gap stays above `tolerance`,
-    SftscopeError for scores that are not finite.
+    batched in either case. |h − v| ≤ ζ (1 + 1e-9) at every masked state, whichever method finished it and on any
+    processor; where ζ is below 1e-10 of max|v − v(x_∅)|, |h − v| ≤ ζ + 1e-9 of that maximum. Raises UncertifiedError
+    where a gap stays above `tolerance`, SftscopeError for scores that are not finite.
 
     names: the n variables of each vector. The choice among equal optima then follows the names, not the places:
     variables in another order have the same effects (equal names keep their order). `workers` vectors are solved

@@ -47,7 +47,7 @@ def certified_solution(
             search.offer_dual(start.u)
             search.offer_face(face_of(program, start), "vertex")
             if search.gap <= EXACT:
-                return search.solution()
+                return search.solution(tolerance)
         splitting = None
         if search.zeta > 0.0 and program.n >= FEWEST_TO_GROW:
             splitting = Splitting(search)
@@ -55,12 +55,12 @@ def certified_solution(
             rows = splitting.binding_states(SCOUTED_SHARE)
             enough = SHARE_OF_TOLERANCE * tolerance
             if 0 < len(rows) <= MOST_SCOUTED * MOST_ROWS and solve_by_growing(search, rows, enough, check):
-                return search.solution()
+                return search.solution(tolerance)
         if program.n <= MOST_FOR_WHOLE:
             _solve_whole(search, tolerance, check)
         if search.gap > tolerance and splitting is not None:
             splitting.solve(SHARE_OF_TOLERANCE * tolerance, check)
-    return search.solution()
+        return search.solution(tolerance)
 
 
 def _solve_whole(search: Search[LatticeProgram], tolerance: float, check: Callable[[], None]) -> None:
@@ -69,7 +69,7 @@ def _solve_whole(search: Search[LatticeProgram], tolerance: float, check: Callab
     closest = settled_point(search, check)
     if search.gap > EXACT and closest is not None:
         if search.gap > CLOSE:
-            search.offer(repaired(program, search.v, search.allowed, closest.x), "interior")
+            search.offer(repaired(program, search.v, search.zeta, closest.x), "interior")
         wanted = face_of(program, closest).n_effects <= MOST_EFFECTS_FOR_HIGHS or search.gap > CLOSE
         if wanted and program.n <= LARGEST_N_FOR_HIGHS:
             _offer_found(search, _part_at(search, closest))
@@ -84,7 +84,7 @@ def _offer_found(search: Search[LatticeProgram], found: tuple[Floats, Floats] | 
     search.offer_dual(found[1])
     search.offer_face(face_of_solution(search.program, search.zeta, *found), "highs")
     if search.gap > EXACT:
-        search.offer(repaired(search.program, search.v, search.allowed, found[0]), "highs")
+        search.offer(repaired(search.program, search.v, search.zeta, found[0]), "highs")
 
 
 def _part_at(search: Search[LatticeProgram], point: Iterate) -> tuple[Floats, Floats] | None:

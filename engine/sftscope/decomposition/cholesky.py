@@ -24,7 +24,7 @@ def lapack() -> Any:
     try:
         from scipy.linalg import lapack as routines
     except ImportError as error:
-        raise SftscopeError("the decomposition needs scipy: pip install 'sftscope[engine]'") from error
+        raise SftscopeError("the decomposition needs scipy: pip install 'sftscope[solver]'") from error
     return routines
 
 
@@ -84,7 +84,10 @@ def conjugate_gradients(product: Callable[[Floats], Floats], right: Floats, accu
         if size <= aim:
             break
         image = product(along)
-        length = size / float(along @ image)
+        curvature = float(along @ image)
+        if not curvature > 0.0:  # A is singular there
+            break
+        length = size / curvature
         y = y + length * along
         left = left - length * image
         before, size = size, float(left @ left)

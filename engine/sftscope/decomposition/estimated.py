@@ -14,7 +14,7 @@ from sftscope.decomposition.lattice_program import lattice_program
 from sftscope.decomposition.program import Ints
 from sftscope.decomposition.sampled_program import SampledProgram, SampledSolution, masks_of
 from sftscope.decomposition.search import Search, settled
-from sftscope.decomposition.vertex import without_tiny
+from sftscope.decomposition.vertex import repaired
 from sftscope.errors import SftscopeError
 from sftscope.interactions import Floats, Subsets
 from sftscope.sampling import MOST_ORDER, MOST_SAMPLED, MOST_WORDS, States, candidates, largest_order, model_at
@@ -69,7 +69,7 @@ def estimate(
 ) -> Estimate:
     """The sparsest AND-OR interactions that match scores (m,) at the states to ζ, but for those held out.
 
-    Beside a vertex, where no exact one is found, tiny effects are left out: |h − v| is then at most 1.001 ζ.
+    |h − v| ≤ ζ (1 + 1e-9) at the others, as `decompose` has it.
     replicates: how many estimates from resampled states are made besides. Which states each of them has depends on
     the states alone, so that replicate b of one step is comparable with replicate b of another.
     only_and: a sparse Möbius transform, of AND effects alone.
@@ -122,9 +122,9 @@ def _solve(
     """The program on the states numbered `rows`; near: a solution on more of them."""
     n = states.n
     if float(np.abs(v[rows]).max(initial=0.0)) <= zeta:
-        return SampledSolution(np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.uint64), np.zeros(0), 0.0, 0.0, 0.0)
+        return SampledSolution(np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.uint64), np.zeros(0), 0.0, 0.0)
     if largest_order(n) == n and not only_and:
-        return _solve_on_lattice(n, states.subset[rows].astype(np.int64), v[rows], zeta)
+        return _solve_on_lattice(n, states.subset[rows].astype(np.int64), v[rows], zeta, tolerance)
     program = SampledProgram(masks_of(states.subset[rows], n), only_and)
     start = None
     if near is not None:
@@ -132,23 +132,21 @@ def _solve(
     return program.solve(v[rows], zeta, tolerance, start)
 
 
-def _solve_on_lattice(n: int, rows: Ints, v: Floats, zeta: float) -> SampledSolution:
+def _solve_on_lattice(n: int, rows: Ints, v: Floats, zeta: float, tolerance: float) -> SampledSolution:
     """The program over effects of every order, whose products are butterflies."""
     exponent = int(np.frexp(float(np.abs(v).max()))[1])
     program = lattice_program(n)
     search = Search(program.on(rows), np.ldexp(v, -exponent), float(np.ldexp(zeta, -exponent)))
     with np.errstate(all="ignore"):  # what is not finite is caught where it is offered
         point = settled(search, lambda: None)
-    x, cost = search.solution().x, search.cost
-    if not np.isfinite(cost):  # near the optimum, but no vertex: ties that rounding leaves open
-        x = x if point is None else point
-        cost = search.program.cost(x)
-        x = without_tiny(search.program, search.v, search.zeta, x)
-    effects = np.ldexp(program.spread(x), exponent)
+        if not np.isfinite(search.cost):  # near the optimum, but no vertex: ties that rounding leaves open
+            near = np.zeros(program.n_columns) if point is None else point
+            search.offer(repaired(search.program, search.v, search.zeta, near), "interior")
+        found = search.solution(tolerance)
+    effects = np.ldexp(program.spread(found.x), exponent)
     relation, subset = np.nonzero(effects)
-    cost, bound = (float(np.ldexp(value, exponent)) for value in (cost, search.bound))
-    missed = float(np.ldexp(search.program.excess(x, search.v, search.zeta), exponent))
-    return SampledSolution(relation, subset.astype(np.uint64), effects[relation, subset], cost, bound, missed)
+    cost, bound = (float(np.ldexp(value, exponent)) for value in (found.cost, found.bound))
+    return SampledSolution(relation, subset.astype(np.uint64), effects[relation, subset], cost, bound)
 
 
 def held_out_r2(states: States, scores: Floats, model: Floats) -> float:

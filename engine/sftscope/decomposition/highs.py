@@ -24,7 +24,7 @@ def solve_part(
     try:
         from scipy.optimize import linprog
     except ImportError as error:
-        raise SftscopeError("the decomposition needs scipy: pip install 'sftscope[engine]'") from error
+        raise SftscopeError("the decomposition needs scipy: pip install 'sftscope[solver]'") from error
     j, t = np.flatnonzero(columns), np.flatnonzero(states)
     block = program.entries(t, j)
     parts, cost = [block, -block], [program.weights[j]] * 2

@@ -18,7 +18,16 @@ from numpy.typing import NDArray
 from sftscope.decomposition.normal_matrix import fill_normal_matrix
 from sftscope.decomposition.program import Ints as Ints
 from sftscope.decomposition.program import Program
-from sftscope.interactions import Floats, Relation, or_model, or_transpose, orders, zeta_transform, zeta_transpose
+from sftscope.interactions import (
+    Floats,
+    Relation,
+    moebius_transform,
+    or_model,
+    or_transpose,
+    orders,
+    zeta_transform,
+    zeta_transpose,
+)
 
 ORDER_WEIGHT = 1e-3  # δ: an effect of order k costs 1 + δ(k − 1)
 OR_WEIGHT = ORDER_WEIGHT / 2  # and an OR a little more than the AND of its set
@@ -101,13 +110,24 @@ class LatticeProgram(Program):
         everywhere = self.model_everywhere(x)
         return everywhere if self.is_whole else everywhere[self.rows]
 
+    def everywhere(self, values: Floats) -> Floats:
+        """Values of the rows (n_rows,) at every masked state, 0 at those that are no row: (2^n,)."""
+        if self.is_whole:
+            return values
+        out = np.zeros(self.n_states)
+        out[self.rows] = values
+        return out
+
     def prices(self, u: Floats) -> Floats:
         """Dᵀu."""
-        if not self.is_whole:
-            everywhere = np.zeros(self.n_states)
-            everywhere[self.rows] = u
-            u = everywhere
+        u = self.everywhere(u)
         return np.concatenate([zeta_transpose(u), or_transpose(u)])[self.columns]
+
+    def effects_for(self, values: Floats) -> Floats:
+        """AND effects that are `values` at the rows and 0 at the other masked states."""
+        effects = np.zeros((2, self.n_states))
+        effects[0] = moebius_transform(self.everywhere(values))
+        return effects.ravel()[self.columns]
 
     def entries(self, rows: Ints, columns: Ints) -> Floats:
         """D[rows, columns], dense; `rows` counts the rows and `columns` the kept columns."""

@@ -41,6 +41,10 @@ class Program(ABC):
         """D[rows, columns], dense."""
 
     @abstractmethod
+    def effects_for(self, values: Floats) -> Floats:
+        """Some x with D x = values (n_rows,), to rounding; values must be 0 at x_∅."""
+
+    @abstractmethod
     def normal_matrix(self, theta: Floats, diagonal: Floats, out: Floats | None = None) -> Floats:
         """D diag(θ) Dᵀ + diag(diagonal), upper triangle: (n_rows, n_rows); what lies below it is not defined.
 

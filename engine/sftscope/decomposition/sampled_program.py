@@ -22,7 +22,8 @@ import numpy as np
 from sftscope.decomposition.interior_point import interior_points
 from sftscope.decomposition.lattice_program import least_weights, weights_of
 from sftscope.decomposition.program import Ints, Program
-from sftscope.decomposition.search import Search, settled
+from sftscope.decomposition.search import Search, settled, slack_of
+from sftscope.decomposition.vertex import beyond, moved_inside
 from sftscope.interactions import Bools, Floats, Relation, Subsets
 from sftscope.sampling import MOST_ORDER, triggers
 
@@ -37,14 +38,13 @@ EXACT = 1e-7  # a reduced cost, or a miss beyond ζ as a share of the largest sc
 
 @dataclass(frozen=True, eq=False)
 class SampledSolution:
-    """relation, subset, effect: (k,), of the columns that are not zero; missed: Σ of |D x − v| beyond ζ."""
+    """relation, subset, effect: (k,), of the columns that are not zero; |D x − v| ≤ ζ at every state."""
 
     relation: Ints
     subset: Subsets
     effect: Floats
     objective: float
     lower_bound: float
-    missed: float
 
     @property
     def gap(self) -> float:
@@ -73,6 +73,10 @@ class ColumnProgram(Program):
 
     def prices(self, u: Floats) -> Floats:
         return np.concatenate([u @ self.block, u])
+
+    def effects_for(self, values: Floats) -> Floats:
+        """What the states are missed by."""
+        return np.concatenate([np.zeros(self.block.shape[1]), values])
 
     def entries(self, rows: Ints, columns: Ints) -> Floats:
         k = self.block.shape[1]
@@ -187,35 +191,40 @@ class SampledProgram:
             elif not enough and level < len(AIMS) - 1:
                 level += 1
             else:
-                found = self._settled(part, columns, v, zeta, bound)
-                if found.missed <= EXACT * self.n_states or penalty >= MOST_PENALTY:
+                x = _settled(part, v, zeta, tolerance)
+                missed = float(np.maximum(np.abs(part.model(x) - v) - zeta, 0.0).sum())
+                if missed <= EXACT * self.n_states or penalty >= MOST_PENALTY:
                     break
                 penalty *= 10.0
         else:
-            found = self._settled(part, priced, v, zeta, bound)
+            x = _settled(part, v, zeta, tolerance)
+        relation, subset, effect = self._matching(part, priced, x, v, zeta)
+        cost = float(np.where(relation == 0, weights_of(0, subset), weights_of(1, subset)) @ np.abs(effect))
         scale = float(np.ldexp(1.0, exponent))
-        return SampledSolution(
-            found.relation,
-            found.subset,
-            found.effect * scale,
-            found.objective * scale,
-            found.lower_bound * scale,
-            found.missed * scale,
-        )
+        return SampledSolution(relation, subset, effect * scale, cost * scale, min(bound, cost) * scale)
 
-    def _settled(self, part: ColumnProgram, columns: Ints, v: Floats, zeta: float, bound: float) -> SampledSolution:
-        """The vertex of the program with these columns."""
-        search = Search(part, v, zeta)
-        x = settled(search, lambda: None)
-        x = search.solution().x if np.isfinite(search.cost) else x
-        if x is None:
-            x = np.zeros(part.n_columns)
-        k = len(columns)
-        relation, subset = self.relation[columns], self.subset[columns]
-        kept = np.abs(x[:k]) > EXACT
-        cost = float(part.weights[:k] @ np.abs(x[:k]))
-        missed = float(np.maximum(np.abs(part.block @ x[:k] - v) - zeta, 0.0).sum())
-        return SampledSolution(relation[kept], subset[kept], x[:k][kept], cost, min(bound, cost), missed)
+    def _matching(
+        self, part: ColumnProgram, columns: Ints, x: Floats, v: Floats, zeta: float
+    ) -> tuple[Ints, Subsets, Floats]:
+        """x, which may miss states, as effects with |D x − v| ≤ ζ at every state.
+
+        Moved inside if its effects allow that. Otherwise the AND of each state's words takes back what is beyond ζ:
+        it triggers at that state and at later ones only, so the states can be put right one after the other.
+        """
+        relation, subset, effect = self.relation[columns], self.subset[columns], x[: len(columns)]
+        moved = moved_inside(part, v, zeta, x, slack_of(zeta))
+        if moved is None:
+            from scipy.linalg import solve_triangular
+
+            ands = solve_triangular(self._is_part, -beyond(part, v, zeta, x), lower=True, unit_diagonal=True)
+            relation = np.concatenate([relation, np.zeros(self.n_states, dtype=np.int64)])
+            subset, effect = np.concatenate([subset, self.masks]), np.concatenate([effect, ands])
+        else:
+            effect = moved[: len(columns)]
+        both, place = np.unique(np.stack([relation.astype(np.uint64), subset]), axis=1, return_inverse=True)
+        total = np.bincount(place, effect, both.shape[1])
+        kept = total != 0.0
+        return both[0, kept].astype(np.int64), both[1, kept], total[kept]
 
     def _dearest(self, ratios: Floats, columns: Ints) -> Ints:
         """The columns that the dual point prices above their weight, dearest first, without those there are."""
@@ -225,6 +234,19 @@ class SampledProgram:
         worst = np.argpartition(ratios, -most)[-most:]
         worst = worst[np.argsort(-ratios[worst], kind="stable")]
         return worst[ratios[worst] > 1.0 + EXACT]
+
+
+def _settled(part: ColumnProgram, v: Floats, zeta: float, tolerance: float) -> Floats:
+    """The vertex of the program with these columns, or effects near it; tiny ones and missed states are left out."""
+    search = Search(part, v, zeta)
+    with np.errstate(all="ignore"):  # what is not finite is not taken
+        x = settled(search, lambda: None)
+        if np.isfinite(search.cost):
+            x = search.solution(tolerance).x
+    effects, k = np.zeros(part.n_columns), part.block.shape[1]
+    if x is not None:
+        effects[:k] = np.where(np.abs(x[:k]) > EXACT, x[:k], 0.0)
+    return effects
 
 
 def _rough_point(search: Search[ColumnProgram], aim: float) -> tuple[Floats, Floats]:

@@ -16,6 +16,7 @@ import numpy as np
 from sftscope.compat.shapiq import Effects, give_states, set_budget, solver_of, states_asked
 from sftscope.decomposition.estimated import Estimate, check_sample
 from sftscope.decomposition.sampled_program import masks_of, subsets_of
+from sftscope.decomposition.workers import threads_kept
 from sftscope.errors import SftscopeError
 from sftscope.interactions import Bools, Floats, Relation, Subsets
 from sftscope.sampling import HELD_OUT, MOST_WORDS, States, sample_states
@@ -113,7 +114,7 @@ def _solver(name: str, n: int, seed: int) -> Any:
 
 
 def _solved(solver: Any, budget: int, game: Game, seed: int) -> Effects:
-    with warnings.catch_warnings(), np.errstate(all="ignore"), _seeded(seed):
+    with warnings.catch_warnings(), np.errstate(all="ignore"), _seeded(seed), threads_kept():
         warnings.simplefilter("ignore")  # scikit-learn's, about names of features and descents that did not converge
         found = solver.approximate(budget, game)
     return {words: float(found.values[place]) for words, place in found.interaction_lookup.items()}

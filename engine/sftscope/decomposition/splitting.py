@@ -68,5 +68,5 @@ class Splitting:
             self.search.offer_dual(mean)
             self.search.offer_dual(-self.penalty / RIDGE * self.r_dual)
             self.search.offer(
-                repaired(self.search.program, self.search.v, self.search.allowed, self.on_graph), "splitting"
+                repaired(self.search.program, self.search.v, self.search.zeta, self.on_graph), "splitting"
             )

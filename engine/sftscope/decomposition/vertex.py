@@ -4,6 +4,8 @@ At a vertex of the AND-OR program some effects are not zero (the support) and so
 with error exactly ±ζ (the active states). Once both are known, D x = v ± ζ on the active states gives the
 effects to rounding, and Dᵀu = ±w on the support gives the dual. Nothing here decides whether the answer is
 good enough: the caller prices all columns and checks all states.
+
+Effects near a vertex are moved inside: changed as little as possible until every masked state is within ζ.
 """
 
 from dataclasses import dataclass
@@ -11,16 +13,22 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from sftscope.decomposition.cholesky import lapack
+from sftscope.decomposition.cholesky import conjugate_gradients, lapack
 from sftscope.decomposition.interior_point import Iterate
-from sftscope.decomposition.lattice_program import LatticeProgram
+from sftscope.decomposition.lattice_program import LatticeProgram, lattice_program
 from sftscope.decomposition.program import Program
 from sftscope.decomposition.schur_weyl import normal_inverse
-from sftscope.interactions import TINY_SHARE, Floats, moebius_transform
+from sftscope.interactions import Bools, Floats
 
 DUST = 1e-10  # effects below this share of the score's scale are rounding
 LEAST_CHANGES = 2
 LEAST_RIDGE = 1e-9  # D Dᵀ is singular, at x_∅ only
+# States beyond ζ end within it by the sum of these three
+LEAST_ROOM = 1e-10  # of ζ
+ROUNDING = 1e-14  # of Σ w |x|: D x is rounded
+MORE_ROOM = 1e-3  # of the worst error beyond ζ: rough solutions of the linear systems will do
+MOVE_ACCURACY, MOST_MOVE_STEPS = 0.1, 500  # of the 2-norm, in a round: the next one takes back what is left
+MOST_MOVES = 20  # rounds; each takes in the states that the one before has pushed out
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,14 +117,8 @@ def settle_on_face(program: Program, v: Floats, zeta: float, face: Face, x: Floa
     return settled
 
 
-def without_dust(program: Program, v: Floats, zeta: float, x: Floats, slack: float) -> Floats:
-    """x with its rounding dust set to 0, where that keeps every state within ζ + slack."""
-    clean = np.where(np.abs(x) <= DUST, 0.0, x)
-    return clean if program.excess(clean, v, zeta) <= slack else x
-
-
-def without_tiny(program: Program, v: Floats, zeta: float, x: Floats) -> Floats:
-    """x without as many of its smallest effects as leave every state within ζ (1 + TINY_SHARE).
+def without_tiny(program: Program, v: Floats, zeta: float, x: Floats, excess: float) -> Floats:
+    """x without as many of its smallest effects as leave every state within ζ + excess.
 
     For points that are near the optimum but no vertex: there, most effects are not zero but next to nothing.
     """
@@ -130,25 +132,81 @@ def without_tiny(program: Program, v: Floats, zeta: float, x: Floats) -> Floats:
     fits, too_many = 0, len(x) + 1
     while too_many - fits > 1:
         middle = (fits + too_many) // 2
-        if program.excess(without(middle), v, zeta) <= TINY_SHARE * zeta:
+        if program.excess(without(middle), v, zeta) <= excess:
             fits = middle
         else:
             too_many = middle
     return without(fits)
 
 
+def moved_inside(
+    program: Program, v: Floats, zeta: float, x: Floats, slack: float, *, patience: int = MOST_MOVES
+) -> Floats | None:
+    """x moved to where every state is within ζ + slack, with no effect that x has not; None where that fails.
+
+    By the least change in the 2-norm that puts the states beyond ±ζ a little inside; states that this pushes out
+    join them in the next round, until there are none. patience: rounds that may leave their linear system unsolved,
+    as happens where there are hardly more effects than states at their bound.
+    """
+    kept, room = x != 0.0, _room(program, zeta, x, program.excess(x, v, zeta))
+    side = np.zeros(program.n_rows)
+    for _ in range(MOST_MOVES):
+        error = program.model(x) - v
+        if np.max(np.abs(error)) <= zeta + slack:
+            return x
+        if not np.isfinite(error).all():
+            return None
+        side = np.where(np.abs(error) > zeta, np.sign(error), side)
+        change, is_solved = _least_change(program, kept, side != 0.0, (zeta - room) * side - error)
+        patience -= not is_solved
+        if patience < 0:
+            return None
+        x = x + change
+    return None
+
+
+def _room(program: Program, zeta: float, x: Floats, excess: float) -> float:
+    """How far within ζ states end that were beyond it, the worst of them by `excess`."""
+    return min(zeta / 2, LEAST_ROOM * zeta + ROUNDING * program.cost(x) + MORE_ROOM * excess)
+
+
+def _least_change(program: Program, columns: Bools, rows: Bools, values: Floats) -> tuple[Floats, bool]:
+    """The least change in the 2-norm of the effects `columns` that changes D x by `values` at `rows`, roughly.
+
+    And whether it does: not where the effects are too few.
+    """
+
+    def product(u: Floats) -> Floats:
+        image: Floats = np.where(rows, program.model(np.where(columns, program.prices(u), 0.0)), 0.0)
+        return image
+
+    right = np.where(rows, values, 0.0)
+    u = conjugate_gradients(product, right, MOVE_ACCURACY, MOST_MOVE_STEPS)
+    left = float(np.linalg.norm(right - product(u)))
+    return np.where(columns, program.prices(u), 0.0), left <= 2 * MOVE_ACCURACY * float(np.linalg.norm(right))
+
+
+def put_inside(program: Program, v: Floats, zeta: float, x: Floats) -> Floats:
+    """x with its error beyond ±ζ taken back exactly, by new effects where needed."""
+    return x - program.effects_for(beyond(program, v, zeta, x))
+
+
+def beyond(program: Program, v: Floats, zeta: float, x: Floats) -> Floats:
+    """What to subtract from D x at the states beyond ±ζ so that they end a little within it, 0 at the others."""
+    error = program.model(x) - v
+    inner = zeta - _room(program, zeta, x, 0.0)
+    return np.where(np.abs(error) > zeta, error - inner * np.sign(error), 0.0)
+
+
 def repaired(program: LatticeProgram, v: Floats, zeta: float, x: Floats) -> Floats:
-    """x (of a whole program) with its error beyond ±ζ taken back, so that it is feasible.
+    """x with its error beyond ±ζ taken back, so that it is feasible.
 
     By the least change in the 2-norm first, which is cheap in cost; what rounding leaves by AND effects, exactly.
     """
-
-    def beyond() -> Floats:
-        error = program.model(x) - v
-        return error - np.clip(error, -zeta, zeta)
-
+    whole, inverse = lattice_program(program.n), normal_inverse(program.n)
+    inner = zeta - _room(program, zeta, x, 0.0)
     for _ in range(LEAST_CHANGES):
-        x = x - program.prices(normal_inverse(program.n).solve(beyond(), LEAST_RIDGE))
-    effects = program.spread(x)
-    effects[0] -= moebius_transform(beyond())
-    return effects.ravel()[program.columns]
+        error = program.model(x) - v
+        left = program.everywhere(error - np.clip(error, -inner, inner))
+        x = x - whole.prices(inverse.solve(left, LEAST_RIDGE))
+    return put_inside(program, v, zeta, x)

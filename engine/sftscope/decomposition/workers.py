@@ -61,3 +61,15 @@ def one_blas_thread() -> Iterator[None]:
         return
     with threadpool_limits(1, user_api="blas"):
         yield
+
+
+@contextmanager
+def threads_kept() -> Iterator[None]:
+    """Restores numbers of threads that code inside changes: LightGBM sets that of a libgomp shared with PyTorch."""
+    try:
+        from threadpoolctl import ThreadpoolController  # type: ignore[import-untyped,import-not-found,unused-ignore]
+    except ImportError:
+        yield
+        return
+    with ThreadpoolController().limit(limits=None):  # limits nothing, restores all
+        yield

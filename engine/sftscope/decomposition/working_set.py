@@ -53,7 +53,7 @@ def solve_by_growing(search: Search[LatticeProgram], rows: Ints, enough: float, 
         new = _worst(error, there, search.zeta, far=aim > 0.0)
         too_dear = aim <= NEAR and len(rows) > MOST_ROWS_FOR_A_VERTEX
         if too_dear or not (aim or len(new)):  # or a face of ties that rounding leaves open
-            search.offer(repaired(program, search.v, search.allowed, point), "interior")
+            search.offer(repaired(program, search.v, search.zeta, point), "interior")
             if search.gap <= enough or (not aim and not len(new)):
                 return search.gap <= enough
         left[roomy] = True

@@ -92,7 +92,7 @@ def _mismatches(run: Inspection, record: StepRecord, other: Seen | None) -> Iter
 
 
 def _excess(record: StepRecord, index: int) -> float:
-    """By how much |h - v| of one probe exceeds ζ, beyond rounding and what tiny effects make up; Eq. (3)."""
+    """By how much |h - v| of one probe exceeds ζ, beyond rounding and TINY_SHARE; Eq. (3)."""
     part, states, pairs = record.probe_slice(index), record.states_of(index), record.pairs_of(index)
     assert record.effects is not None
     scores = record.scores[part]
