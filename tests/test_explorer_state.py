@@ -6,6 +6,7 @@ import subprocess
 import sys
 from dataclasses import FrozenInstanceError, replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -25,6 +26,7 @@ from sftscope_tui import number_text, state
 from sftscope_tui.change_table import CHANGES, arrange, build_table
 from sftscope_tui.keys import KEYS, bindings, footer_items
 from sftscope_tui.launch import set_terminal_defaults
+from sftscope_tui.loader import Loader
 from sftscope_tui.palette import ON_DARK, Glyphs
 from sftscope_tui.safe_lines import ControlFilter, shown
 from sftscope_tui.state import TURNS, BaseMode, Sort, View, ViewState
@@ -355,3 +357,14 @@ def test_the_app_never_imports_torch() -> None:
     root = Path(__file__).parents[1]
     result = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True)
     assert json.loads(result.stdout) == [False]
+
+
+def test_a_loader_that_was_stopped_does_nothing_more() -> None:
+    """As when a timer fires while the screen closes, on a slow machine."""
+    posted: list[object] = []
+    loader = Loader(SimpleNamespace(post_message=posted.append))  # type: ignore[arg-type]
+    loader.request("first", lambda: 1)
+    loader.stop()
+    loader._thread.join()
+    loader.request("late", lambda: 2)
+    assert [done.key for done in posted] == ["first"]  # type: ignore[attr-defined]

@@ -1,7 +1,8 @@
 """Trainings by TRL's SFTTrainer, as its users write them; run as a script, with the folder and what to train.
 
-`python trl_training.py FOLDER lora|full[-in-process] …`: `toy` and `probes.jsonl` are in FOLDER; each training goes to
-a folder of its name there, what it logged to `history.json` in it. One process for all: it imports for seconds.
+`python trl_training.py FOLDER NAME …`: `toy` and `probes.jsonl` are in FOLDER. A name is `lora` or `full`, alone or
+with `-in-process` or `-sidecar` for the monitor; its training goes to a folder of that name, and what was logged to
+`history.json` in it. One process for all of them: the imports take seconds.
 """
 
 import json

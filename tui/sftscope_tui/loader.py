@@ -39,6 +39,7 @@ class Loader:
         self._jobs: PriorityQueue[tuple[Urgency, int, Hashable, Callable[[], Any]]] = PriorityQueue()
         self._number = count()
         self._waiting: set[Hashable] = set()
+        self._stopped = False
         self._thread = threading.Thread(target=self._work, name="sftscope-loader", daemon=True)
 
     @property
@@ -47,8 +48,8 @@ class Loader:
         return bool(self._waiting)
 
     def request(self, key: Hashable, job: Callable[[], Any], urgency: Urgency = Urgency.SHOWN) -> None:
-        """Have `job` done, unless the same key is under way."""
-        if key in self._waiting:
+        """Have `job` done, unless the same key is under way, or the screen is closing: a timer may still fire then."""
+        if self._stopped or key in self._waiting:
             return
         self._waiting.add(key)
         self._put(urgency, key, job)
@@ -64,7 +65,8 @@ class Loader:
         self._target.post_message(Done(key, value))
 
     def stop(self) -> None:
-        """End the thread after its present job."""
+        """End the thread after its present job; what is requested from now on is not done."""
+        self._stopped = True
         self._put(Urgency.STOP, None, lambda: None)
 
     def _put(self, urgency: Urgency, key: Hashable, job: Callable[[], Any]) -> None:
