@@ -16,6 +16,7 @@ from transformers import TrainerCallback
 from foreign_training import WORDS, losses_in, make_trainer, quiet, train, weights_of, write_inputs
 from sftscope.analysis.reading import load_history
 from sftscope.child import same_modules
+from sftscope.compat.transformers import recomputation_name
 from sftscope.errors import SftscopeError
 from sftscope.monitor import SftscopeCallback, sidecar
 from sftscope.monitor.headline import Headline, append_headline
@@ -148,7 +149,7 @@ def test_a_model_is_left_as_it_was_even_by_an_error(inputs):
     model.train()
     model.get_base_model().model.layers[1].eval()
     model.config.use_cache = False
-    model.activation_checkpointing_enable()
+    getattr(model, f"{recomputation_name()}_enable")()
     modes = [module.training for module in model.modules()]
     trained = [parameter.requires_grad for parameter in model.parameters()]
     states = random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state()
@@ -165,14 +166,14 @@ def test_a_model_is_left_as_it_was_even_by_an_error(inputs):
     assert [module.training for module in model.modules()] == modes
     assert [parameter.requires_grad for parameter in model.parameters()] == trained
     assert model.config.use_cache is False
-    assert model.is_activation_checkpointing
+    assert getattr(model, f"is_{recomputation_name()}")
     assert random.getstate() == states[0]
     assert np.random.get_state()[1].tolist() == states[1]
     assert torch.equal(torch.get_rng_state(), states[2])
 
 
 def test_gradient_checkpointing_trains_the_same(inputs, tmp_path):
-    arguments = {"activation_checkpointing": True}
+    arguments = {recomputation_name(): True}
     plain = make_trainer(inputs, out=str(tmp_path / "plain"), **arguments)
     train(plain)
     trainer, _ = watched(inputs, tmp_path, where="in-process", arguments=arguments)

@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 
+from sftscope.compat.transformers import recomputation_name
 from sftscope.config import RunSettings, load_settings, resolve_paths
 from sftscope.errors import SftscopeError
 from sftscope.extraction import plan as scoring
@@ -223,7 +224,7 @@ def _scorer(settings: RunSettings, llm: LLM, prompts: Sequence[MaskedPrompt]) ->
 def _training_speed(settings: RunSettings, llm: LLM, rows: training.TrainingWork) -> training.TrainingSpeed:
     wrapped = trainable(llm.model, settings.training)
     if settings.training.gradient_checkpointing:
-        wrapped.gradient_checkpointing_enable()
+        getattr(wrapped, f"{recomputation_name()}_enable")()
     half = settings.model.dtype if llm.device.type == "cuda" else "float32"
     pad = llm.tokenizer.pad_token_id
     return training.measure_speed(

@@ -1,17 +1,18 @@
-"""transformers: the name of a forward's cache argument, and its hooks for attention and masks.
+"""transformers: names that differ between releases in the declared range, and its hooks for attention and masks.
 
-Releases that the declared range spans differ in the first: `past_key_values` became `cache` in 5.24, and the old
-name goes in 5.40. The others are not in its public interface. Chat templates are in `templates`, without PyTorch.
+`past_key_values` of a forward became `cache` in 5.24, and the old name goes in 5.40; gradient checkpointing became
+activation checkpointing. The hooks are not in its public interface. Chat templates are in `templates`, without PyTorch.
 """
 
 import inspect
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import fields
 from functools import lru_cache
 from typing import Any
 
 import torch
-from transformers import AttentionInterface, AttentionMaskInterface
+from transformers import AttentionInterface, AttentionMaskInterface, TrainingArguments
 from transformers.cache_utils import Cache, DynamicCache, DynamicLayer, DynamicSlidingWindowLayer
 from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
 
@@ -24,6 +25,7 @@ __all__ = [
     "can_branch",
     "causal_lm_logits",
     "fill_cache",
+    "recomputation_name",
     "register_attention",
     "sdpa_mask",
 ]
@@ -64,6 +66,12 @@ def can_branch(model: Any) -> bool:
         return False
     layers = DynamicCache(config=model.config).layers
     return all(type(layer) in (DynamicLayer, DynamicSlidingWindowLayer) for layer in layers)
+
+
+def recomputation_name() -> str:
+    """What recomputing activations is called: an argument of the Trainer, `…_enable` and `is_…` of a model."""
+    known = {field.name for field in fields(TrainingArguments)}
+    return "activation_checkpointing" if "activation_checkpointing" in known else "gradient_checkpointing"
 
 
 def register_attention(name: str, attend: Callable[..., Any], mask: Callable[..., Any]) -> None:

@@ -11,13 +11,13 @@ import random
 import shutil
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import fields
 from typing import Any
 
 from torch.utils.data import Dataset
 from transformers import Trainer, TrainerCallback, TrainingArguments, set_seed
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
+from sftscope.compat.transformers import recomputation_name
 from sftscope.config import RunSettings, TrainingSettings
 from sftscope.errors import SftscopeError
 from sftscope.llm.loading import LLM, load_llm, templated_tokenizer
@@ -178,11 +178,8 @@ def _accumulation(training: TrainingSettings) -> int:
 
 
 def _recomputation(training: TrainingSettings) -> dict[str, bool]:
-    """Gradient checkpointing by the name that the installed transformers has for it."""
-    if not training.gradient_checkpointing:
-        return {}
-    known = {field.name for field in fields(TrainingArguments)}
-    return {"activation_checkpointing" if "activation_checkpointing" in known else "gradient_checkpointing": True}
+    """Gradient checkpointing, by the name that the installed transformers has for it."""
+    return {recomputation_name(): True} if training.gradient_checkpointing else {}
 
 
 class _Grid(TrainerCallback):
