@@ -66,10 +66,12 @@ async def settle(pilot: Pilot[None]) -> None:
     """Wait until everything asked for is computed and painted."""
     app = pilot.app
     assert isinstance(app, ExplorerApp)
-    for _ in range(2_000):
+    for _ in range(12_000):  # a minute and more; on a busy machine each takes longer
         await pilot.pause(0.005)
         if app.settled:
             break
+    else:
+        raise AssertionError("the explorer never came to rest")
     await pilot.pause()
 
 

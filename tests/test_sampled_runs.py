@@ -332,9 +332,12 @@ async def test_the_explorer_carries_the_label_in_every_view(sampled):
         for key in "12345678":
             await press(pilot, key)
             assert "ESTIMATED" in screen_text(pilot)
-        await press(pilot, "1")
+        await press(pilot, "1", "a")
         assert "ESTIMATED, R²" in screen_text(pilot)
-        await press(pilot, "2")
+        await press(pilot, "P")  # the last probe, of which all masked states were scored
+        assert "p02" in screen_text(pilot)
+        assert "ESTIMATED, R²" not in screen_text(pilot)
+        await press(pilot, "2", "a")
         assert f"of {REPLICATES} " in screen_text(pilot)
         await press(pilot, "8", *"wwwwwwwwwwwwwwww")  # every dataset of a sampled step
         await press(pilot, "5", "space")  # a masked state that was not scored

@@ -199,7 +199,8 @@ class Derived:
 
     def estimate(self, reading: Reading, state: ViewState) -> EstimateView | None:
         """How far estimated interactions can be believed; None where none is, or until it is computed."""
-        if not any(part.is_estimated for part in self.history.probes):
+        chosen = self.history.probes if state.probe is None else (self.history.probes[state.probe],)
+        if not any(part.is_estimated for part in chosen):  # not asked for: nothing would ever come
             return None
         found: EstimateView | None = self._over_steps("estimate", estimate_view, reading, state)
         return found
