@@ -8,7 +8,7 @@ import os
 from collections.abc import MutableMapping
 from pathlib import Path
 
-# libgomp's threads spin for each other after every small operation, by default some 10^5 times as long as it takes.
+# libgomp's threads spin for each other after every small operation.
 # With one of two cores taken by another process the demo took over 300 s by default, 35 s with this count and 25 s
 # with OMP_WAIT_POLICY=PASSIVE; idle 17.4, 17.8 and 28 s.
 SPIN_COUNT = "1000"
