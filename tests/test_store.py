@@ -487,7 +487,7 @@ def test_targets_of_the_wrong_kind_are_left_out(tmp_path: Path) -> None:
 
 def test_a_pipe_in_place_of_the_probes_does_not_block(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "probes.jsonl")
-    with pytest.raises(SftscopeError, match="expected a file"):
+    with pytest.raises(SftscopeError, match="not a regular file"):
         RunFolder(tmp_path).read_probes()
 
 

@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from sftscope.errors import SftscopeError
+from sftscope.files.opening import read_plain
 from sftscope.progress import say
-from sftscope.store.plain_files import read_plain
 from sftscope.text import safe_text
 from sftscope.threads import set_thread_defaults
 

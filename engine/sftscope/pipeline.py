@@ -16,10 +16,10 @@ from typing import Any
 from sftscope.config import RunSettings, load_settings, resolve_paths, settings_from_tables
 from sftscope.errors import SftscopeError
 from sftscope.failures import told_in_one_line
+from sftscope.files.opening import read_plain
 from sftscope.probes import read_probes, write_probes
 from sftscope.progress import is_first_process, say
 from sftscope.store import RunFolder, write_atomically
-from sftscope.store.plain_files import read_plain
 from sftscope.store.run_folder import RUN_FORMAT
 
 LESS_MEMORY = "use a smaller [extraction] memory_gb, fewer words, or a device with more"

@@ -5,14 +5,15 @@ become so; one whose weights are pickled, sharded or relative to another base ne
 is one line with what to do. Nothing is unpickled and nothing is written.
 """
 
-import json
 import re
 import time
 from pathlib import Path
 from typing import Any
 
 from sftscope.errors import SftscopeError
-from sftscope.store.checkpoints import Checkpoint, is_whole, list_checkpoints
+from sftscope.files.json_text import read_json_object
+from sftscope.files.safetensors_header import is_whole, read_header
+from sftscope.store.checkpoints import Checkpoint, list_checkpoints
 from sftscope.text import safe_text
 
 ADAPTER = "adapter_model.safetensors"
@@ -156,15 +157,12 @@ def adapter_base(checkpoint: Checkpoint) -> str:
 
 def _empty_tensor(file: Path) -> str:
     """The name of a tensor without values in a safetensors file, from its header alone."""
-    with file.open("rb") as opened:
-        header = json.loads(opened.read(int.from_bytes(opened.read(8), "little")))
-    return next((name for name, entry in header.items() if name != "__metadata__" and 0 in entry["shape"]), "")
+    return next((name for name, entry in read_header(file).items() if 0 in entry.shape), "")
 
 
 def _read_json(path: Path) -> dict[str, Any]:
     """A JSON object; empty where the file is missing, torn or something else."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
+        return read_json_object(path)
+    except (OSError, SftscopeError):
         return {}
-    return content if isinstance(content, dict) else {}

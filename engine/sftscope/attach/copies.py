@@ -7,13 +7,13 @@ weights it keeps `source.json`, so that a source that was replaced since is noti
 
 import hashlib
 import json
-import os
 import shutil
 from pathlib import Path
 from typing import Any
 
 from sftscope.attach.checkpoints import is_adapter, reading_files, refuse_unreadable, weight_files, why_not_whole
 from sftscope.errors import SftscopeError
+from sftscope.files.opening import copy_plain
 from sftscope.store.atomic import temporary_beside
 from sftscope.store.checkpoints import Checkpoint
 
@@ -71,7 +71,7 @@ def _copy(checkpoint: Checkpoint, target: Path, before: Stamp) -> str:
     try:
         temporary.mkdir(parents=True)
         for file in reading_files(checkpoint):
-            _copy_file(file, temporary / file.name)
+            copy_plain(file, temporary / file.name, within=checkpoint.path)
         if _stamp(checkpoint) != before:
             return "it changed while it was copied"
         copy = Checkpoint(checkpoint.step, temporary)
@@ -89,13 +89,6 @@ def _copy(checkpoint: Checkpoint, target: Path, before: Stamp) -> str:
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return ""
-
-
-def _copy_file(source: Path, target: Path) -> None:
-    with source.open("rb") as reading, target.open("xb") as writing:
-        shutil.copyfileobj(reading, writing, 2**22)
-        writing.flush()
-        os.fsync(writing.fileno())
 
 
 def _refuse_another(checkpoint: Checkpoint, copy: Path, stamp: Stamp) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from sftscope.errors import SftscopeError
-from sftscope.store.checkpoints import is_whole
+from sftscope.files.safetensors_header import is_whole
 from sftscope.text import safe_text
 
 _SCALARS = {0: 1, 1: 1, 2: 2, 3: 2, 4: 4, 5: 4, 6: 4, 7: 1, 10: 8, 11: 8, 12: 8}  # bytes by type

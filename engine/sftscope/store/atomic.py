@@ -17,6 +17,7 @@ from functools import cache
 from pathlib import Path
 
 from sftscope.errors import SftscopeError
+from sftscope.files.opening import open_to_append
 
 _TEMPORARY = ".sftscope-tmp-"
 _CLOCK = "-clock"  # how the name of a file ends whose time is the time
@@ -63,9 +64,12 @@ def temporary_beside(path: Path) -> Path:
 
 
 def append_line(path: Path, line: str) -> None:
-    """Append one line to a log, after the end of a last one that a kill tore. OSError where it cannot be."""
+    """Append one line to a log, after the end of a last one that a kill tore. OSError where it cannot be.
+
+    Never through a link: a log in a folder that others may write to could be one to a file elsewhere.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o666)
+    descriptor = open_to_append(path)
     try:
         size = os.fstat(descriptor).st_size
         is_torn = size and os.pread(descriptor, 1, size - 1) != b"\n"

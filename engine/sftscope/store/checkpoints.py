@@ -4,18 +4,16 @@ The Trainer's save is not atomic; `trainer_state.json` comes last. A checkpoint 
 file parses and names its step, and every safetensors file has the size its header declares.
 """
 
-import json
 import re
-import stat
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from sftscope.errors import SftscopeError
-from sftscope.store.plain_files import read_plain
+from sftscope.files.json_text import read_json_object
+from sftscope.files.safetensors_header import is_whole
 
 _NAME = re.compile(r"checkpoint-(\d+)")
-_MAX_HEADER = 100 * 2**20
 
 
 @dataclass(frozen=True)
@@ -28,10 +26,10 @@ class Checkpoint:
     def trainer_state(self) -> dict[str, Any] | None:
         """`trainer_state.json`, or None where it is missing, torn or of another step."""
         try:
-            state = json.loads(read_plain(self.path / "trainer_state.json"))
-        except (OSError, SftscopeError, ValueError, RecursionError):
+            state = read_json_object(self.path / "trainer_state.json")
+        except (OSError, SftscopeError):
             return None
-        return state if isinstance(state, dict) and state.get("global_step") == self.step else None
+        return state if state.get("global_step") == self.step else None
 
     def is_ready(self) -> bool:
         """Whether the checkpoint was written to its end."""
@@ -41,11 +39,11 @@ class Checkpoint:
     def _indexed(self) -> set[Path]:
         """The weight files that an index names: those of a large model that was saved in parts."""
         try:
-            index = json.loads((self.path / "model.safetensors.index.json").read_text(encoding="utf-8"))
+            index = read_json_object(self.path / "model.safetensors.index.json")
             return {self.path / Path(name).name for name in index["weight_map"].values()}
         except FileNotFoundError:
             return set()
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        except (OSError, SftscopeError, ValueError, KeyError, TypeError, AttributeError):
             return {self.path / "model.safetensors.index.json"}  # torn: no safetensors file, so not ready
 
     def losses(self) -> dict[str, float]:
@@ -89,21 +87,3 @@ def list_checkpoints(folder: Path) -> tuple[Checkpoint, ...]:
 def ready_checkpoints(folder: Path) -> dict[int, Checkpoint]:
     """The checkpoints that are ready, by step."""
     return {c.step: c for c in list_checkpoints(folder) if c.is_ready()}
-
-
-def is_whole(path: Path) -> bool:
-    """Whether a safetensors file has the size that its header declares: 8 + header + last offset."""
-    try:
-        status = path.stat()
-        if not stat.S_ISREG(status.st_mode):  # a pipe would block
-            return False
-        size = status.st_size
-        with path.open("rb") as file:
-            length = int.from_bytes(file.read(8), "little")
-            if not 0 < length <= min(_MAX_HEADER, size):
-                return False
-            header = json.loads(file.read(length))
-        ends = [entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"]
-    except (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError):
-        return False
-    return size == 8 + length + max(ends, default=0)

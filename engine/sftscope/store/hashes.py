@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from sftscope.errors import SftscopeError
-from sftscope.store.plain_files import read_plain
+from sftscope.files.opening import read_plain
 
 MAX_VECTOR_BYTES = 2**22  # a vector of a million numbers
 

@@ -26,11 +26,11 @@ from typing import Any
 import tomli_w
 
 from sftscope.errors import SftscopeError
+from sftscope.files.opening import read_plain
 from sftscope.probes import Probe, read_jsonl, read_probes
 from sftscope.progress import say
 from sftscope.store.atomic import append_line, sweep_orphans, write_atomically
 from sftscope.store.claims import claim_name, claimed, claimed_in_turn, sweep_claims
-from sftscope.store.plain_files import read_plain
 from sftscope.store.step_file import read_step_file, to_bytes
 from sftscope.store.step_record import StepFileError, StepRecord
 from sftscope.text import safe_text

@@ -65,8 +65,8 @@ from typing import Any
 import numpy as np
 
 from sftscope.errors import SftscopeError
+from sftscope.files.opening import read_plain
 from sftscope.store.isolation import read_apart, salvage_apart
-from sftscope.store.plain_files import read_plain
 from sftscope.store.step_record import (
     CHUNK,
     COLUMNS_EFFECTS,

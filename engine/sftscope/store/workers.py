@@ -15,9 +15,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from sftscope.errors import SftscopeError
+from sftscope.files.opening import read_plain
 from sftscope.store.atomic import is_dead, process_name, temporary_beside
 from sftscope.store.claims import EXPIRES
-from sftscope.store.plain_files import read_plain
 from sftscope.text import safe_text
 
 BEAT = 10.0  # seconds

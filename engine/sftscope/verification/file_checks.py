@@ -3,10 +3,10 @@
 import numpy as np
 
 from sftscope.errors import SftscopeError
+from sftscope.files.opening import read_plain
 from sftscope.pipeline import identity_fits
 from sftscope.store.checkpoints import list_checkpoints
 from sftscope.store.hashes import file_sha256
-from sftscope.store.plain_files import read_plain
 from sftscope.verification.findings import DAMAGED, NOTE, Inspection
 
 _STEP_FOLDERS = ("steps", "placebo")
