@@ -7,6 +7,7 @@ from typing import Any
 
 from sftscope.attach.checkpoints import adapter_base
 from sftscope.errors import SftscopeError
+from sftscope.llm.weight_files import refuse_adapter_as_base
 from sftscope.store.checkpoints import Checkpoint
 from sftscope.text import safe_text
 
@@ -18,6 +19,8 @@ def refuse_another_base(checkpoint: Checkpoint, base: str, *, trusted: bool) -> 
     that differs, equal weights do, where both are at hand. trusted: the user knows better.
     """
     named = adapter_base(checkpoint)
+    if named and not trusted and Path(named).is_dir():
+        refuse_adapter_as_base(Path(named))  # the training began with that one too
     if trusted or not named or _plain_name(named) in _names(base) or _same_weights(named, base):
         return
     raise SftscopeError(

@@ -13,11 +13,11 @@ from typing import Any
 from sftscope.errors import SftscopeError
 from sftscope.files.json_text import read_json_object
 from sftscope.files.safetensors_header import is_whole, read_header
+from sftscope.llm.weight_files import ADAPTER_CONFIG, ADAPTER_WEIGHTS, refuse_adapter_and_model
 from sftscope.store.checkpoints import Checkpoint, list_checkpoints
 from sftscope.text import safe_text
 
-ADAPTER = "adapter_model.safetensors"
-ADAPTER_CONFIG = "adapter_config.json"
+ADAPTER = ADAPTER_WEIGHTS
 STATE = "trainer_state.json"
 SETTLED = 120.0  # seconds without a change after which weights newer than the state are believed to belong to it
 _INDEX = "model.safetensors.index.json"
@@ -108,6 +108,7 @@ def _half_replaced(folder: Path, files: list[Path], now: float) -> str:
 def refuse_unreadable(checkpoint: Checkpoint) -> None:
     """SftscopeError where a checkpoint that is whole cannot be read, ever: what it is and what to do."""
     folder = checkpoint.path
+    refuse_adapter_and_model(folder)
     files = weight_files(folder)
     if not files:
         _refuse_without_weights(folder)

@@ -26,7 +26,7 @@ def fixed_baseline(folder: RunFolder, model: Any, kind: str, tokenizer: Any) -> 
     like = model.get_input_embeddings().weight
     if folder.baseline_file.exists():
         baseline = torch.from_numpy(_read(folder, like.shape[1])).to(dtype=like.dtype, device=like.device)
-        _check(folder, baseline, "delete this file and the folder steps, then run the same command again")
+        _check(folder, baseline, "move this file and the folder steps away, then run the same command again")
         return baseline
     baseline = baseline_vector(model, kind, tokenizer)
     _check(folder, baseline, "the model or the library has changed since; use another --out folder")
@@ -44,7 +44,7 @@ def baseline_hash(baseline: torch.Tensor) -> str:
 def _read(folder: RunFolder, size: int) -> np.ndarray[Any, np.dtype[np.float32]]:
     """The stored vector: (size,), float32."""
     path = folder.baseline_file
-    repair = "delete it and run the same command again"
+    repair = "move it away and run the same command again"
     try:
         if not path.is_file() or path.stat().st_size > _MAX_BYTES:
             raise SftscopeError(f"{path}: expected a small .npy file, got something else; {repair}")

@@ -47,12 +47,12 @@ def is_plain(path: Path) -> bool:
         return False
 
 
-def copy_plain(source: Path, target: Path, *, within: Path | None = None) -> None:
-    """Copy a regular file to a new one, synced to the disk; at most what it had when it was opened.
+def copy_plain(source: Path, target: Path, limit: int | None = None, *, within: Path | None = None) -> None:
+    """Copy a regular file of at most `limit` bytes to a new one, synced to the disk; at most what it had when opened.
 
     The copy can be read by no one who cannot read the source. FileExistsError where there is a `target`.
     """
-    with opened(source, within=within) as reading:
+    with opened(source, limit, within=within) as reading:
         status = os.fstat(reading.fileno())
         mode = stat.S_IMODE(status.st_mode) & 0o666 | 0o600
         descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, mode)

@@ -17,11 +17,10 @@ from safetensors.torch import load_file
 
 from sftscope.errors import SftscopeError
 from sftscope.llm.full_weights import WeightsSwap, holds_full_weights
+from sftscope.llm.weight_files import ADAPTER_CONFIG as CONFIG
+from sftscope.llm.weight_files import ADAPTER_WEIGHTS as WEIGHTS
+from sftscope.llm.weight_files import refuse_adapter_and_model
 from sftscope.text import safe_text
-
-WEIGHTS = "adapter_model.safetensors"
-CONFIG = "adapter_config.json"
-
 
 # GPT-2 keeps its linear layers as transposed Conv1D; the other two are those of bitsandbytes
 _LINEAR = ("Linear", "Conv1D", "Linear4bit", "Linear8bitLt")
@@ -88,6 +87,7 @@ class AdapterSlot:
 
         Raises SftscopeError where it does not fit the base.
         """
+        refuse_adapter_and_model(folder)
         if not (folder / CONFIG).exists() and holds_full_weights(folder):
             self.clear()
             return self._swap.load(folder)

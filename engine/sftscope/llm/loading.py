@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
+from transformers.utils import find_adapter_config_file
 from transformers.utils import logging as transformers_logging
 
 from sftscope.config import ModelSettings
@@ -80,6 +81,8 @@ def load_tokenizer(path: str) -> Any:
     with _quiet(), _as_one_line(path, "tokenizer"):
         check_weights(Path(path))
         tokenizer = AutoTokenizer.from_pretrained(**_location(path), trust_remote_code=False)
+        if not Path(path).exists() and find_adapter_config_file(path):
+            raise SftscopeError(f"{path}: this hub repository is an adapter, no base model; give its base model")
     if not tokenizer.is_fast:
         raise SftscopeError(f"{path}: expected a fast tokenizer (tokenizer.json): character offsets need it")
     return tokenizer

@@ -12,9 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from sftscope.errors import SftscopeError
+from sftscope.files.json_text import read_json_object
 from sftscope.files.safetensors_header import is_whole
 from sftscope.text import safe_text
 
+ADAPTER_CONFIG, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"  # PEFT's names
 _SCALARS = {0: 1, 1: 1, 2: 2, 3: 2, 4: 4, 5: 4, 6: 4, 7: 1, 10: 8, 11: 8, 12: 8}  # bytes by type
 _STRING, _ARRAY = 8, 9
 _MAX_DIMENSIONS = 4
@@ -25,6 +27,7 @@ _PICKLED = ("*.bin", "*.pt", "*.pth", "*.ckpt")
 
 def check_weights(path: Path) -> None:
     """SftscopeError for a model folder or GGUF file whose weights are damaged or pickled; a hub name passes."""
+    refuse_adapter_as_base(path.parent if path.is_file() else path)
     files = [path] if path.is_file() else sorted([*path.glob("*.gguf"), *path.glob("*.safetensors")])
     for file in files:
         if file.suffix == ".gguf":
@@ -37,6 +40,44 @@ def check_weights(path: Path) -> None:
             f"{path}: its weights are pickled ({safe_text(pickled[0])}), and code from a model folder is never run; "
             "convert them to safetensors"
         )
+
+
+def refuse_adapter_as_base(folder: Path) -> None:
+    """SftscopeError for a model folder with an adapter in it: transformers would silently load that too, or instead."""
+    config = folder / ADAPTER_CONFIG
+    if not config.exists():
+        return
+    adapter = " and ".join(name for name in (ADAPTER_CONFIG, ADAPTER_WEIGHTS) if (folder / name).exists())
+    if model := [*_names(folder, "*.gguf"), *whole_weights(folder)]:
+        raise SftscopeError(
+            f"{folder}: holds an adapter ({adapter}) beside the model ({model[0]}), and the base model must be "
+            "without one; move the adapter to a folder of its own"
+        )
+    try:
+        named = read_json_object(config).get("base_model_name_or_path")
+    except (OSError, SftscopeError):
+        named = None
+    base = f", {safe_text(named, max_length=200)}" if isinstance(named, str) and named else ""
+    raise SftscopeError(f"{folder}: holds an adapter only ({adapter}), no base model; give its base model{base}")
+
+
+def refuse_adapter_and_model(folder: Path) -> None:
+    """SftscopeError for a checkpoint that holds both an adapter and a whole model: which was trained is not known."""
+    adapter = [name for name in (ADAPTER_CONFIG, ADAPTER_WEIGHTS) if (folder / name).exists()]
+    if adapter and (model := whole_weights(folder)):
+        raise SftscopeError(
+            f"{folder}: holds both an adapter ({adapter[-1]}) and a whole model ({model[0]}), and which of them was "
+            "trained is not known; move the other one away"
+        )
+
+
+def whole_weights(folder: Path) -> list[str]:
+    """The names of the safetensors files of a whole model in `folder`, those of an adapter left out."""
+    return [name for name in _names(folder, "*.safetensors") if not name.startswith("adapter_")]
+
+
+def _names(folder: Path, pattern: str) -> list[str]:
+    return sorted(safe_text(file.name, max_length=80) for file in folder.glob(pattern))
 
 
 @lru_cache(maxsize=16)

@@ -17,9 +17,8 @@ from transformers import TrainerCallback
 
 from sftscope import pipeline
 from sftscope.analysis.verdict import Agreement
-from sftscope.attach.attach import Choices, begin
-from sftscope.attach.checkpoints import is_adapter
-from sftscope.attach.copies import copy_checkpoint, drop_weights
+from sftscope.attach.attach import Choices, begin, drop_extracted
+from sftscope.attach.copies import copy_checkpoint, refuse_if_disk_is_short
 from sftscope.attach.logs import as_lines, choose_eval_set, log_rows
 from sftscope.errors import SftscopeError
 from sftscope.extraction.work import logged_losses
@@ -27,7 +26,7 @@ from sftscope.monitor import sidecar
 from sftscope.monitor.headline import Headline, append_headline, headline_file, make_headline, read_headlines
 from sftscope.monitor.live import LiveExtraction, Snapshot, is_adapted, scoring_dtype
 from sftscope.progress import say
-from sftscope.store import RunFolder, StepRecord, write_atomically
+from sftscope.store import RunFolder, StepRecord, ownership, write_atomically
 from sftscope.store.checkpoints import Checkpoint
 from sftscope.store.requests import Request, answer, listen, stop_listening, take
 from sftscope.text import safe_text
@@ -93,6 +92,12 @@ class SftscopeCallback(TrainerCallback):
 
     def _check(self) -> None:
         """SftscopeError for what cannot work, before the training begins."""
+        ownership.refuse_same_place(Path(self._trainer.args.output_dir), self._folder)
+        if self._where == "in-process" and _carries_trained_adapter(self._trainer.model):
+            raise SftscopeError(
+                "SftscopeCallback: the trainer's model was loaded with a trained adapter in it, so that step 0 would "
+                "not be the base model; add the adapter by peft (PeftModel), or use where='sidecar'"
+            )
         if not self._base:
             raise SftscopeError("SftscopeCallback: the trainer's model does not say where it is from; give model=…")
         sharded = _sharded_by(self._trainer)
@@ -164,7 +169,7 @@ class SftscopeCallback(TrainerCallback):
 
     def _begin(self, state: Any) -> None:
         out = self._folder.path
-        out.mkdir(parents=True, exist_ok=True)
+        ownership.refuse_same_place(Path(self._trainer.args.output_dir), self._folder)
         live = self._where == "in-process"
         precision = {"dtype": scoring_dtype(self._trainer.model)} if live else {}
         settings: dict[str, dict[str, Any]] = {
@@ -180,7 +185,9 @@ class SftscopeCallback(TrainerCallback):
             self._probes,
             Choices(settings=settings),
             tokenizer=tokenizer,
+            monitored=True,
         )
+        ownership.begin_checkpoints(self._folder.checkpoints)
         self._offset = headline_file(self._folder).stat().st_size if headline_file(self._folder).exists() else 0
         listen(self._folder)
         self._begun = True
@@ -216,7 +223,9 @@ class SftscopeCallback(TrainerCallback):
     def _take_save(self, args: Any, state: Any) -> None:
         step = state.global_step
         source = Checkpoint(step, Path(args.output_dir) / f"checkpoint-{step}")
-        if reason := copy_checkpoint(source, self._folder.checkpoints):
+        ownership.refuse_same_place(source.path.parent, self._folder)
+        refuse_if_disk_is_short([source], self._folder.checkpoints)
+        if reason := copy_checkpoint(source, self._folder.checkpoints, within=source.path.parent):
             raise SftscopeError(f"{source.path}: not copied: {reason}")
         self._write_log(state)
         if self._live is None:
@@ -229,9 +238,8 @@ class SftscopeCallback(TrainerCallback):
         held_out = logged_losses(self._folder, record.step, ("eval",))  # of several eval sets the one in the log
         self._folder.write_step(StepRecord(**{**vars(record), "losses": losses | held_out}))
         append_headline(self._folder, make_headline(self._folder))
-        copy = self._folder.checkpoints / f"checkpoint-{record.step}"
-        if not self._keep and copy.is_dir() and not is_adapter(copy):
-            drop_weights(copy)
+        if not self._keep:
+            drop_extracted(self._folder, record.step)
 
     def _write_log(self, state: Any) -> None:
         """The losses so far as the run's training log."""
@@ -324,6 +332,13 @@ def _base_of(model: Any) -> str:
     else:
         name = getattr(getattr(model, "config", None), "_name_or_path", "")
     return str(name or "")
+
+
+def _carries_trained_adapter(model: Any) -> bool:
+    """Whether transformers itself put an adapter into the model, and it is not a fresh one: those begin with B = 0."""
+    if is_adapted(model) or not getattr(model, "_hf_peft_config_loaded", False):
+        return False
+    return any("lora_B" in name and bool(value.any()) for name, value in model.named_parameters())
 
 
 def _sharded_by(trainer: Any) -> str:

@@ -14,7 +14,8 @@ import numpy as np
 import torch
 from safetensors.torch import save_file
 
-from sftscope.attach.checkpoints import ADAPTER, STATE
+from sftscope.attach.checkpoints import ADAPTER, STATE, weight_files
+from sftscope.attach.copies import SNAPSHOT
 from sftscope.compat.accelerate import plain_forward
 from sftscope.config import RunSettings
 from sftscope.errors import SftscopeError
@@ -24,7 +25,7 @@ from sftscope.extraction.scoring import SCALE_FLOOR
 from sftscope.extraction.step_scores import score_model
 from sftscope.extraction.work import Work, prepare_with
 from sftscope.llm.loading import LLM, templated_tokenizer
-from sftscope.store import RunFolder, StepRecord
+from sftscope.store import RunFolder, StepRecord, ownership
 from sftscope.store.atomic import temporary_beside
 
 
@@ -142,6 +143,9 @@ class Snapshot:
             "log_history": [row for row in state.log_history if row.get("step", 0) <= self._step],
         }
         (self._temporary / STATE).write_text(json.dumps(content), encoding="utf-8")
+        files = {file.name: [file.stat().st_size] for file in self._temporary.iterdir()}
+        record = {"kind": SNAPSHOT, "files": files, "weights": [each.name for each in weight_files(self._temporary)]}
+        (self._temporary / ownership.RECORD).write_bytes(ownership.sealed(record, self.target, self.target.parent))
         if self.target.is_dir():  # of the training before it was resumed
             shutil.rmtree(self._temporary)
         else:

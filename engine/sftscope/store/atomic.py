@@ -10,6 +10,7 @@ import contextlib
 import errno
 import hashlib
 import os
+import re
 import secrets
 import shutil
 import socket
@@ -20,6 +21,7 @@ from sftscope.errors import SftscopeError
 from sftscope.files.opening import open_to_append
 
 _TEMPORARY = ".sftscope-tmp-"
+_TEMPORARY_NAME = re.compile(r"\.sftscope-tmp-[0-9a-f]{8}-[0-9]+-[0-9a-f]{8}-.+", re.DOTALL)  # `temporary_beside`
 _CLOCK = "-clock"  # how the name of a file ends whose time is the time
 _STALE_SECONDS = 24 * 3600
 
@@ -87,7 +89,9 @@ def sweep_orphans(folder: Path, name: str = "") -> int:
     swept = 0
     names = (name, _CLOCK)
     try:
-        orphans = [each for each in folder.iterdir() if each.name.startswith(_TEMPORARY) and each.name.endswith(names)]
+        orphans = [
+            each for each in folder.iterdir() if _TEMPORARY_NAME.fullmatch(each.name) and each.name.endswith(names)
+        ]
     except OSError:  # a folder that cannot be listed: whoever needs it will say so
         return 0
     now = folder_time(folder) if orphans else None

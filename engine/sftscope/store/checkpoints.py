@@ -4,6 +4,7 @@ The Trainer's save is not atomic; `trainer_state.json` comes last. A checkpoint 
 file parses and names its step, and every safetensors file has the size its header declares.
 """
 
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 
 from sftscope.errors import SftscopeError
 from sftscope.files.json_text import read_json_object
-from sftscope.files.safetensors_header import is_whole
+from sftscope.files.safetensors_header import read_header
 
 _NAME = re.compile(r"checkpoint-(\d+)")
 
@@ -32,19 +33,33 @@ class Checkpoint:
         return state if state.get("global_step") == self.step else None
 
     def is_ready(self) -> bool:
-        """Whether the checkpoint was written to its end."""
-        weights = {*self.path.glob("*.safetensors"), *self._indexed()}
-        return bool(weights) and self.trainer_state() is not None and all(map(is_whole, weights))
+        """Whether the checkpoint was written to its end; False also where it cannot be read."""
+        try:
+            return not self.is_unfinished()
+        except OSError:
+            return False
 
-    def _indexed(self) -> set[Path]:
+    def is_unfinished(self) -> bool:
+        """Whether something of the checkpoint is missing or cut off; OSError where the disk cannot be read."""
+        try:
+            state = read_json_object(self.path / "trainer_state.json")
+            weights = {name for name in os.listdir(self.path) if name.endswith(".safetensors")} | self._indexed()  # noqa: PTH208  # names only
+            for name in weights:
+                read_header(self.path / name)
+        except (FileNotFoundError, NotADirectoryError, SftscopeError, ValueError):
+            return True
+        return not weights or state.get("global_step") != self.step
+
+    def _indexed(self) -> set[str]:
         """The weight files that an index names: those of a large model that was saved in parts."""
         try:
             index = read_json_object(self.path / "model.safetensors.index.json")
-            return {self.path / Path(name).name for name in index["weight_map"].values()}
         except FileNotFoundError:
             return set()
-        except (OSError, SftscopeError, ValueError, KeyError, TypeError, AttributeError):
-            return {self.path / "model.safetensors.index.json"}  # torn: no safetensors file, so not ready
+        named = index.get("weight_map")
+        if not isinstance(named, dict) or not all(isinstance(name, str) for name in named.values()):
+            raise ValueError("expected a weight_map of names")
+        return {Path(name).name for name in named.values()}
 
     def losses(self) -> dict[str, float]:
         """Train and eval loss at this step, from the log inside the checkpoint; what is not there is left out."""

@@ -15,7 +15,6 @@ import contextlib
 import json
 import os
 import re
-import shutil
 import tomllib
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
@@ -36,7 +35,13 @@ from sftscope.store.step_record import StepFileError, StepRecord
 from sftscope.text import safe_text
 
 RUN_FORMAT = 1
+_OWN_FILES = (
+    *("probes.jsonl", "training_log.jsonl", "baseline_vector.npy", "precision.json", "chat_template.jinja"),
+    *("headlines.jsonl", "sidecar.log", "training_ended", "listening.json", "request.json", "answer.json"),
+)
+_OWN_FOLDERS = ("steps", "placebo", "blocks", "workers", "cluster", "checkpoints")
 _BLOCK_NAME = re.compile(r"[0-9]{6,12}-[0-9]{6,12}\.h5")
+_PASSING = (".sftscope-claim-", ".sftscope-tmp-")
 _STEP_NAME = re.compile(r"step_([0-9]{8,12})\.h5")
 
 
@@ -113,6 +118,21 @@ class RunFolder:
         """The second results of `step`."""
         return self.placebo_folder / _step_name(step)
 
+    @property
+    def template_file(self) -> Path:
+        """The chat template of a training that others did, where it is not the base model's."""
+        return self.path / "chat_template.jinja"
+
+    @property
+    def own_files(self) -> tuple[Path, ...]:
+        """Every file that a run writes beside run.toml."""
+        return tuple(self.path / name for name in _OWN_FILES)
+
+    @property
+    def own_folders(self) -> tuple[Path, ...]:
+        """Every folder that a run writes into."""
+        return tuple(self.path / name for name in _OWN_FOLDERS)
+
     def exists(self) -> bool:
         """Whether this folder has been begun as a run."""
         return self.run_file.is_file()
@@ -128,6 +148,13 @@ class RunFolder:
     def read_step(self, step: int) -> StepRecord:
         """The results of `step`; StepFileError where the file is damaged or holds another step."""
         return _read_result(self.step_file(step), step)
+
+    def has_result(self, step: int, identity: str) -> bool:
+        """Whether `step` has an intact result of the run with this identity."""
+        try:
+            return self.read_step(step).provenance.get("identity") == identity
+        except StepFileError:
+            return False
 
     def read_placebo(self, step: int) -> StepRecord:
         """The second results of `step`; StepFileError as for `read_step`."""
@@ -188,10 +215,17 @@ class RunFolder:
         return frozenset(int(match[1]) for name in names if (match := _STEP_NAME.fullmatch(f"{name}.h5")))
 
     def drop_blocks(self, step: int) -> None:
-        """Remove the blocks of a step that is scored, with their claims."""
-        shutil.rmtree(self.blocks_folder(step), ignore_errors=True)
-        with contextlib.suppress(OSError):  # blocks of other steps are in it
-            self.blocks_folder(step).parent.rmdir()
+        """Remove the blocks of a step that is scored, with their claims; what else lies there stays."""
+        folder = self.blocks_folder(step)
+        if folder.is_symlink():
+            return
+        for name in self.in_blocks_folder(step):
+            if _BLOCK_NAME.fullmatch(name.replace(".part.h5", ".h5")) or name.startswith(_PASSING):
+                with contextlib.suppress(OSError):
+                    (folder / name).unlink()
+        for each in (folder, folder.parent):
+            with contextlib.suppress(OSError):  # something is left in it
+                each.rmdir()
 
     def read_run(self) -> dict[str, Any]:
         """run.toml, parsed."""
@@ -222,7 +256,7 @@ class RunFolder:
         except (OSError, SftscopeError, ValueError, RecursionError):
             content = None
         if not isinstance(content, dict) or not isinstance(content.get("taken"), str):
-            raise SftscopeError(f"{self.precision_file}: cannot be read; delete it and run the same command again")
+            raise SftscopeError(f"{self.precision_file}: cannot be read; move it away and run the same command again")
         return content
 
     def read_probes(self) -> tuple[Probe, ...]:
@@ -284,9 +318,7 @@ class RunFolder:
         try:
             read_plain(self.probes_file)
         except FileNotFoundError:
-            raise SftscopeError(
-                f"{self.probes_file}: no such file; 'sftscope run CONFIG --out RUN' writes it"
-            ) from None
+            raise SftscopeError(f"{self.probes_file}: no such file; the command that began the run writes it") from None
         except OSError as error:
             raise SftscopeError(f"{self.probes_file}: cannot be read: {error.strerror}") from None
 

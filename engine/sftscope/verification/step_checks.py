@@ -120,10 +120,14 @@ def _step_remedy(run: Inspection, file: Path, step: int) -> str:
 
 def _extract_again(run: Inspection, step: int) -> str:
     """The command that scores a step again, or that there is none."""
-    ready = step == 0 or Checkpoint(step, run.folder.checkpoints / f"checkpoint-{step}").is_ready()
-    if ready:
+    copy = run.folder.checkpoints / f"checkpoint-{step}"
+    if step == 0 or Checkpoint(step, copy).is_ready():
         return f"{run.command('extract', str(run.folder.path), '--steps', str(step))} scores this step again"
-    return f"its checkpoint is gone: only training again makes it, {run.command('run', 'CONFIG', '--out', 'NEW')}"
+    if run.attached is None:
+        return f"its checkpoint is gone: only training again makes it, {run.command('run', 'CONFIG', '--out', 'NEW')}"
+    if run.attached.get("monitored"):
+        return "its checkpoint is not in the run: only training again makes it, monitored into another run folder"
+    return f"{run.begin_again} copies its checkpoint and scores this step again, where the training still has it"
 
 
 def _baseline(run: Inspection) -> None:
@@ -139,9 +143,9 @@ def _baseline(run: Inspection) -> None:
     try:
         digest = array_sha256(file)
     except SftscopeError as error:
-        run.found(file, DAMAGED, str(error), "delete it; extraction makes it again")
+        run.found(file, DAMAGED, str(error), "move it away; extraction computes it again")
         return
     if wanted and digest not in wanted:
         run.found(
-            file, DAMAGED, "is not what the steps were made with (sha256)", "delete it; extraction makes it again"
+            file, DAMAGED, "is not what the steps were made with (sha256)", "move it away; extraction computes it again"
         )
