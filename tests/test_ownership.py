@@ -146,7 +146,7 @@ def test_one_checkpoint_that_is_a_link_to_the_original_is_refused(tmp_path):
     foreign(tmp_path / "out", 2)
     (tmp_path / "copies").mkdir()
     (tmp_path / "copies" / "checkpoint-2").symlink_to(tmp_path / "out" / "checkpoint-2")
-    with pytest.raises(SftscopeError, match="is the training's own .* by a link"):
+    with pytest.raises(SftscopeError, match=r"is the training's own .* by a link"):
         copy_checkpoint(Checkpoint(2, tmp_path / "out" / "checkpoint-2"), tmp_path / "copies")
 
 
@@ -321,7 +321,7 @@ def test_a_run_that_is_resumed_removes_what_its_kill_left_and_no_checkpoint_of_o
     assert Checkpoint(6, last).is_ready()
     foreign(RunFolder(run).checkpoints, half=5)
     (last / STATE).unlink()
-    with pytest.raises(SftscopeError, match="checkpoint-5: not written to its end, .* move it away"):
+    with pytest.raises(SftscopeError, match=r"checkpoint-5: not written to its end, .* move it away"):
         pipeline.train(config, run)
     assert (last.with_name("checkpoint-5") / WEIGHTS).exists()
 
@@ -337,7 +337,9 @@ def test_a_folder_with_others_files_becomes_no_run(inputs, tmp_path, name):
     out = tmp_path / "out"
     (out / name).parent.mkdir(parents=True)
     (out / name).write_text("mine")
-    with pytest.raises(SftscopeError, match=r"is there already, in a folder that is not a run .*move it away") as caught:
+    with pytest.raises(
+        SftscopeError, match=r"is there already, in a folder that is not a run .*move it away"
+    ) as caught:
         attached(inputs, inputs / "full", out)
     assert "\n" not in str(caught.value)
     assert contents(out) == {name: b"mine"}
@@ -482,7 +484,9 @@ def test_the_remedy_of_an_attached_run_is_the_command_that_mends_it(inputs, full
     before = folder.step_file(2).read_bytes()
     folder.step_file(2).write_bytes(before[: len(before) // 4])
     (remedy,) = [each.remedy for each in verify(folder.path).findings if each.kind == "damaged"]
-    command = f"sftscope attach {inputs / 'full'} --model {inputs / 'toy'} --probes PROBES --out {folder.path} --words 4"
+    command = (
+        f"sftscope attach {inputs / 'full'} --model {inputs / 'toy'} --probes PROBES --out {folder.path} --words 4"
+    )
     assert remedy.startswith(f"{command} --device cpu copies its checkpoint and scores this step again")
     attached(inputs, inputs / "full", folder.path)
     assert folder.step_file(2).read_bytes() == before

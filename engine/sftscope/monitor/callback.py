@@ -22,6 +22,7 @@ from sftscope.attach.copies import copy_checkpoint, refuse_if_disk_is_short
 from sftscope.attach.logs import as_lines, choose_eval_set, log_rows
 from sftscope.errors import SftscopeError
 from sftscope.extraction.work import logged_losses
+from sftscope.llm.weight_files import refuse_adapter_as_base
 from sftscope.monitor import sidecar
 from sftscope.monitor.headline import Headline, append_headline, headline_file, make_headline, read_headlines
 from sftscope.monitor.live import LiveExtraction, Snapshot, is_adapted, scoring_dtype
@@ -100,6 +101,8 @@ class SftscopeCallback(TrainerCallback):
             )
         if not self._base:
             raise SftscopeError("SftscopeCallback: the trainer's model does not say where it is from; give model=…")
+        if Path(self._base).is_dir():
+            refuse_adapter_as_base(Path(self._base))
         sharded = _sharded_by(self._trainer)
         if sharded and (self._where == "in-process" or self._steps is not None):
             raise SftscopeError(
