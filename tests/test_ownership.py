@@ -326,6 +326,37 @@ def test_a_run_that_is_resumed_removes_what_its_kill_left_and_no_checkpoint_of_o
     assert (last.with_name("checkpoint-5") / WEIGHTS).exists()
 
 
+def test_our_training_saves_nothing_over_a_checkpoint_of_others(toy_run, tmp_path):
+    config, run = toy_run()
+    last = RunFolder(run).checkpoints / "checkpoint-6"
+    shutil.rmtree(last)
+    foreign(tmp_path / "best", 6)
+    last.symlink_to(tmp_path / "best" / "checkpoint-6")
+    (RunFolder(run).checkpoints / "checkpoint-4" / "optimizer.pt").unlink()
+    before = contents(tmp_path)
+    with pytest.raises(SftscopeError, match=r"checkpoint-6: the training would write over it, .* move it away"):
+        sft.ownership.refuse_overwriting(last.parent, (4, 6))
+    (last / STATE).unlink()
+    with pytest.raises(SftscopeError, match=r"checkpoint-6: not written to its end, .* move it away"):
+        pipeline.train(config, run)
+    (last / STATE).write_bytes(before[f"best/checkpoint-6/{STATE}"])
+    assert contents(tmp_path) == before
+
+
+def test_a_block_of_scores_that_cannot_be_read_stays(tmp_path, monkeypatch):
+    folder, block = RunFolder(tmp_path), range(16)
+    folder.blocks_folder(2).mkdir(parents=True)
+    file = folder.block_file(2, block)
+    file.write_bytes(b"scores")
+    with monkeypatch.context() as patch:
+        fails_to_open(patch, file.name)
+        with pytest.raises(SftscopeError, match=r"cannot be read: .*; nothing was removed"):
+            folder.drop_block(2, block)
+    assert file.exists()
+    folder.drop_block(2, block)
+    assert not file.exists()
+
+
 OTHERS_FILES = [
     *("probes.jsonl", "training_log.jsonl", "chat_template.jinja", "baseline_vector.npy", "headlines.jsonl"),
     *("steps/step_00000002.h5", "checkpoints/checkpoint-2/model.safetensors", "blocks/mine", "workers/mine"),

@@ -13,7 +13,7 @@ from typing import Any
 
 from sftscope import pipeline
 from sftscope.attach.base import refuse_another_base, training_template
-from sftscope.attach.checkpoints import find_checkpoints, is_adapter, refuse_unreadable, why_not_whole
+from sftscope.attach.checkpoints import find_checkpoints, is_adapter, refuse_unreadable, weight_files, why_not_whole
 from sftscope.attach.copies import copy_checkpoint, refuse_if_disk_is_short
 from sftscope.attach.logs import as_lines, choose_eval_set, eval_sets, is_finished, log_rows, refuse_two_trainings
 from sftscope.errors import SftscopeError
@@ -90,7 +90,7 @@ def attach(source: Path, out: Path, probes: Path, choices: Choices, watching: Wa
 def drop_extracted(folder: RunFolder, step: int) -> None:
     """Remove the weights of the copy of a whole model whose results are there; a line where it is not ours to do."""
     copy = folder.checkpoints / f"checkpoint-{step}"
-    if copy.is_dir() and not is_adapter(copy) and not ownership.drop_weights(copy):
+    if copy.is_dir() and not is_adapter(copy) and not ownership.drop_weights(copy) and weight_files(copy):
         say(f"{copy}: its weights stay: not known to be a copy that this run made; move it away if it is not needed")
 
 

@@ -209,6 +209,7 @@ class SftscopeCallback(TrainerCallback):
         step = state.global_step
         if self._steps is None or step not in self._steps or self._folder.step_file(step).exists():
             return
+        ownership.refuse_same_place(Path(self._trainer.args.output_dir), self._folder)
         self._snapshot = Snapshot(self._trainer.model, step, self._folder.checkpoints)
         if self._live is not None:
             self._record = (self._live.extract(step, {}), step)

@@ -12,7 +12,7 @@ import os
 import re
 import secrets
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -58,7 +58,9 @@ def drop_unfinished(folder: Path) -> None:
 
     SftscopeError for one that may be someone else's, and for one that cannot be read.
     """
-    for checkpoint in list_checkpoints(folder):
+    with _one_line(folder):
+        found = list_checkpoints(folder)
+    for checkpoint in found:
         if not _is_unfinished(checkpoint):
             continue
         if not _is_saved_here(checkpoint.path):
@@ -68,6 +70,17 @@ def drop_unfinished(folder: Path) -> None:
             )
         with _one_line(checkpoint.path):
             shutil.rmtree(checkpoint.path)
+
+
+def refuse_overwriting(folder: Path, steps: Iterable[int]) -> None:
+    """SftscopeError where our own training would save one of `steps` over something that it did not write."""
+    for step in steps:
+        path = folder / f"checkpoint-{step}"
+        if (path.exists() or path.is_symlink()) and not _is_saved_here(path):
+            raise SftscopeError(
+                f"{path}: the training would write over it, and it is not known to be of this run; "
+                "move it away and run the same command again"
+            )
 
 
 def drop_file(checkpoint: Path, name: str) -> None:

@@ -7,7 +7,7 @@
 ``placebo/step_00000008.h5`` the same checkpoint extracted a second time, another way ·
 ``blocks/step_00000008/000000-000016.h5`` the raw scores of probes 0 to 15, until all blocks of the step are there
 (``….part.h5``: only the first of them) · ``workers/`` what each worker said last ·
-``checkpoints/checkpoint-8/`` in the Trainer's layout.
+``checkpoints/checkpoint-8/`` in the Trainer's layout (which of them are ours to remove: see `ownership`).
 A step file that verifies *is* the state of the job.
 """
 
@@ -30,7 +30,7 @@ from sftscope.probes import Probe, read_jsonl, read_probes
 from sftscope.progress import say
 from sftscope.store.atomic import append_line, sweep_orphans, write_atomically
 from sftscope.store.claims import claim_name, claimed, claimed_in_turn, sweep_claims
-from sftscope.store.step_file import read_step_file, to_bytes
+from sftscope.store.step_file import MAX_FILE_BYTES, read_step_file, to_bytes
 from sftscope.store.step_record import StepFileError, StepRecord
 from sftscope.text import safe_text
 
@@ -213,6 +213,18 @@ class RunFolder:
         except OSError:
             return frozenset()
         return frozenset(int(match[1]) for name in names if (match := _STEP_NAME.fullmatch(f"{name}.h5")))
+
+    def drop_block(self, step: int, block: range) -> None:
+        """Remove a block that is damaged or of other settings; SftscopeError where the disk cannot be read."""
+        file = self.block_file(step, block)
+        try:
+            with contextlib.suppress(SftscopeError):  # no regular file
+                read_plain(file, MAX_FILE_BYTES)
+            file.unlink(missing_ok=True)
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            raise SftscopeError(f"{file}: cannot be read: {error.strerror or error}; nothing was removed") from None
 
     def drop_blocks(self, step: int) -> None:
         """Remove the blocks of a step that is scored, with their claims; what else lies there stays."""

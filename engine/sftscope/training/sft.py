@@ -74,12 +74,13 @@ def train(settings: RunSettings, folder: RunFolder) -> None:
     train_set = make_examples(train_rows, tokenizer, template, cutoff=training.cutoff)
     eval_set = make_examples(read_side(settings.data, "eval"), tokenizer, template, cutoff=training.cutoff)
     llm = load_llm(settings.model, dtype=training_dtype(settings.model, training))
+    start = max((step for step, found in done.items() if (found.path / _OPTIMIZER).exists()), default=0)
     if is_first_process():
         ownership.begin_checkpoints(folder.checkpoints)
         ownership.drop_unfinished(folder.checkpoints)
+        ownership.refuse_overwriting(folder.checkpoints, (step for step in grid if step > start))
     with progress("training") as report:
         trainer = _make_trainer(settings, folder, llm, train_set, eval_set, grid, report)
-        start = max((step for step, found in done.items() if (found.path / _OPTIMIZER).exists()), default=0)
         # not by evaluate() before: after it the Trainer would not share gradients between processes
         trainer.args.eval_on_start = not start
         with warnings.catch_warnings():
