@@ -202,8 +202,6 @@ def begin_attached(
     from sftscope.llm.prompts import resolve_template, set_template, template_hash
 
     folder = RunFolder(out)
-    if template:
-        tables = {**tables, "model": {**tables["model"], "template_file": folder.template_file.name}}
     settings = settings_from_tables(tables, trained_here=False)
     resolved = resolve_paths(replace(settings, probes=replace(settings.probes, file=str(probes_file.absolute()))), out)
     asked = resolved.probes
@@ -211,8 +209,9 @@ def begin_attached(
     for probe in probes:
         states_of(probe, settings.extraction.masked_states, settings.extraction.seed)  # where there is a way to
     if template:
-        tokenizer = templated_tokenizer(replace(resolved.model, template_file="", system=""))
+        tokenizer = templated_tokenizer(replace(resolved.model, system=""))
         set_template(tokenizer, template, resolved.model.system)
+        settings = replace(settings, model=replace(settings.model, template_file=folder.template_file.name))
     else:
         tokenizer = templated_tokenizer(resolved.model)
     kind = resolve_template(tokenizer, resolved.model.template)

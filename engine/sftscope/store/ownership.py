@@ -26,7 +26,7 @@ from sftscope.store.run_folder import RunFolder
 from sftscope.text import safe_text
 
 RECORD = "source.json"
-_MARK = ".sftscope-checkpoints.json"
+_MARK = "made_by_sftscope.json"
 _OURS = ".sftscope-"  # how the names of our passing files begin
 _FORMAT = 1
 _NAME = re.compile(r"checkpoint-(\d+)")
@@ -280,7 +280,7 @@ def _unlink(file: Path) -> None:
 
 
 def _is_empty(folder: Path) -> bool:
-    return all(name.startswith(_OURS) for name in os.listdir(folder))  # noqa: PTH208  # names only
+    return all(name.startswith(_OURS) or name == _MARK for name in os.listdir(folder))  # noqa: PTH208  # names only
 
 
 def _is_same(one: Path, other: Path) -> bool:
