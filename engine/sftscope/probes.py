@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from sftscope.errors import SftscopeError
+from sftscope.files.json_text import parse_json
+from sftscope.files.opening import read_plain
 from sftscope.text import safe_text
 
 MAX_VARIABLES = 64  # of more than 16 the masked states are sampled
@@ -207,7 +209,7 @@ def write_probes(probes: Iterable[Probe], targets: Sequence[dict[str, Any]] = ()
 def read_jsonl(path: Path) -> Iterator[tuple[int, Any]]:
     """(line number, parsed value) of each line of a JSONL file that is not blank."""
     try:
-        text = path.read_bytes().decode("utf-8-sig")
+        text = read_plain(path).decode("utf-8-sig")
     except FileNotFoundError:
         raise SftscopeError(f"{path}: no such file") from None
     except UnicodeDecodeError as error:
@@ -218,12 +220,12 @@ def read_jsonl(path: Path) -> Iterator[tuple[int, Any]]:
     for number, row in enumerate(text.split("\n"), start=1):
         if row.strip():
             try:
-                yield number, json.loads(row)
+                yield number, parse_json(row)
             except json.JSONDecodeError as error:
                 reason = f"{error.msg} at character {error.pos + 1}"
                 raise SftscopeError(f"{path}, line {number}: not valid JSON: {reason}") from None
-            except (ValueError, RecursionError):  # a number of thousands of digits, thousands of brackets
-                raise SftscopeError(f"{path}, line {number}: not usable JSON: too long or too deep") from None
+            except ValueError as error:
+                raise SftscopeError(f"{path}, line {number}: not usable JSON: {error}") from None
 
 
 def _probe_from_row(row: Any, where: str, default_id: str) -> Probe:

@@ -5,9 +5,11 @@ unsafe character becomes one visible glyph, so that a reader sees that something
 positions in the text stay positions in what is shown.
 """
 
+import json
 import shlex
 import unicodedata
 from collections.abc import Iterable
+from typing import Any
 
 _BIDI_AND_ZERO_WIDTH = frozenset(
     [0x00AD, 0x034F, 0x061C, 0x115F, 0x1160, 0x17B4, 0x17B5, 0x180E, 0x2028, 0x2029, 0x3164, 0xFEFF, 0xFFA0]
@@ -51,6 +53,19 @@ def safe_text(text: str, *, max_length: int = MAX_LENGTH) -> str:
         marks = marks + 1 if is_mark else 0
         shown.append(safe)
     return "".join(shown)
+
+
+def safe_lines(text: str) -> str:
+    """Text of any length, safe as `safe_text` but for its line feeds: what a terminal or a text file may get."""
+    return "\n".join(safe_text(line, max_length=max(1, len(line))) for line in text.split("\n"))
+
+
+def json_text(plain: Any) -> str:
+    """JSON of plain values in printable ASCII, so that no character of theirs reaches a terminal as it is.
+
+    ValueError for a float that JSON cannot hold.
+    """
+    return json.dumps(plain, indent=1, allow_nan=False).replace("\x7f", "\\u007f") + "\n"
 
 
 def _visible(character: str) -> str:

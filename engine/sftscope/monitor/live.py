@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from safetensors.torch import save_file
 
-from sftscope.attach.checkpoints import ADAPTER, STATE
+from sftscope.attach.checkpoints import ADAPTER
 from sftscope.compat.accelerate import plain_forward
 from sftscope.config import RunSettings
 from sftscope.errors import SftscopeError
@@ -26,6 +26,7 @@ from sftscope.extraction.work import Work, prepare_with
 from sftscope.llm.loading import LLM, templated_tokenizer
 from sftscope.store import RunFolder, StepRecord
 from sftscope.store.atomic import temporary_beside
+from sftscope.store.trainer_state import STATE
 
 
 @contextmanager

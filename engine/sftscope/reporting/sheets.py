@@ -15,12 +15,12 @@ from sftscope.analysis.history import ACCURACY
 from sftscope.analysis.masked_states import masked_state, matching
 from sftscope.analysis.metrics import NAN
 from sftscope.analysis.run_pairs import SIDES, RunDiff
-from sftscope.analysis.views import Selection, backbone, changes, orders_view, to_json, to_plain, trends
+from sftscope.analysis.views import Selection, backbone, changes, orders_view, to_plain, trends
 from sftscope.errors import SftscopeError
 from sftscope.interactions import Relation
 from sftscope.reporting.tables import Table, as_text
 from sftscope.store import StepRecord
-from sftscope.text import csv_cell, safe_text
+from sftscope.text import csv_cell, json_text, safe_text
 
 Value = str | int | float
 Kept = Sequence[tuple[str, str, int]]  # probe id, relation, subset
@@ -136,7 +136,7 @@ def sheet_csv(sheet: Sheet) -> str:
 def sheet_json(sheet: Sheet) -> str:
     """The sheet as JSON: title, notes, and an object a row; an undefined number is null."""
     rows = [dict(zip(sheet.headers, row, strict=True)) for row in sheet.rows]
-    return to_json(to_plain({"title": sheet.title, "notes": sheet.notes, "rows": rows}))
+    return json_text(to_plain({"title": sheet.title, "notes": sheet.notes, "rows": rows}))
 
 
 FORMATS: dict[str, Callable[[Sheet], str]] = {"txt": sheet_text, "csv": sheet_csv, "json": sheet_json}
