@@ -5,7 +5,10 @@ unsafe character becomes one visible glyph, so that a reader sees that something
 positions in the text stay positions in what is shown.
 """
 
+import csv
+import io
 import json
+import math
 import shlex
 import unicodedata
 from collections.abc import Iterable
@@ -91,6 +94,17 @@ def csv_cell(text: str) -> str:
     """`text` as a spreadsheet's cell: safe, and no formula. To be written in quotes: some split at semicolons."""
     shown = safe_text(text)
     return f"'{shown}" if shown.lstrip().startswith(_FORMULA) else shown
+
+
+def csv_text(rows: Iterable[Iterable[str | int | float]]) -> str:
+    """Rows as CSV, the header among them, every text a `csv_cell`; a number that is not finite is empty."""
+    out = io.StringIO(newline="")
+    writer = csv.writer(out, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC)
+    for row in rows:
+        writer.writerow(
+            [csv_cell(value) if isinstance(value, str) else value if math.isfinite(value) else "" for value in row]
+        )
+    return out.getvalue()
 
 
 def shell_command(words: Iterable[str]) -> str:
