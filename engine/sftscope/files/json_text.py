@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,18 +13,29 @@ from sftscope.text import safe_text
 
 MAX_JSON_BYTES = 2**26
 MAX_DEPTH = 64  # of lists and objects in each other: what walks them may recurse
+_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]|[\ud800-\udfff]")
 _MAX_DIGITS = 18  # of an integer: it fits 64 bits, and a float holds it without overflow
 
 
 def parse_json(data: bytes | str) -> Any:
-    """The value of `data`; ValueError for anything else, also where it is nested deeper than `MAX_DEPTH` or holds a
-    number of more than 18 digits without a point, which nothing that we read can need."""
+    """The value of `data`; ValueError for anything else, also where it is nested deeper than `MAX_DEPTH`, holds a
+    number of more than 18 digits without a point, which nothing that we read can need, or text that is no Unicode."""
     try:
         value = json.loads(data, parse_int=_integer)
     except RecursionError:
         raise ValueError("nested too deep") from None
     refuse_deep(value)
+    if _SURROGATE.search(data if isinstance(data, str) else data.decode("latin-1")):
+        _refuse_half_pairs(value)
     return value
+
+
+def _refuse_half_pairs(value: Any) -> None:
+    """ValueError where a text has half of a surrogate pair, which JSON can spell and no file can hold."""
+    try:
+        json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        raise ValueError("half a surrogate pair") from None
 
 
 def refuse_deep(value: Any) -> None:

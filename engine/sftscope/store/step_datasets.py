@@ -147,7 +147,11 @@ def _check_values(name: str, columns: dict[str, Any], source: str) -> None:
 
 
 def _read_meta(file: Any, source: str) -> dict[str, Any]:
-    data = _column(file, "meta", "|u1", None, source).tobytes()
+    return _checked_meta(_column(file, "meta", "|u1", None, source).tobytes(), source)
+
+
+def _checked_meta(data: bytes, source: str) -> dict[str, Any]:
+    """StepFileError where the JSON of a step file is not what its readers take for granted."""
     try:
         meta = json_object(data)
     except ValueError as error:
