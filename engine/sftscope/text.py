@@ -14,7 +14,8 @@ import unicodedata
 from collections.abc import Iterable
 from typing import Any
 
-_BIDI_AND_ZERO_WIDTH = frozenset(
+# printable or not, and of no width or of another order than they stand in
+HIDDEN = frozenset(
     [0x00AD, 0x034F, 0x061C, 0x115F, 0x1160, 0x17B4, 0x17B5, 0x180E, 0x2028, 0x2029, 0x3164, 0xFEFF, 0xFFA0]
 ).union(
     range(0x180B, 0x1810),
@@ -79,7 +80,7 @@ def _visible(character: str) -> str:
         return chr(0x2400 + code)
     if code == 0x7F:
         return "␡"
-    if code in _BIDI_AND_ZERO_WIDTH or unicodedata.category(character) in _UNSAFE_CATEGORIES:
+    if code in HIDDEN or unicodedata.category(character) in _UNSAFE_CATEGORIES:
         return _REPLACEMENT
     return character
 
