@@ -13,7 +13,6 @@ import sys
 import unicodedata
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -25,7 +24,6 @@ from sftscope.analysis.reading import load_history
 from sftscope.analysis.reference import shared_probes
 from sftscope.analysis.run_pairs import compare_steps
 from sftscope.analysis.views import Selection
-from sftscope.errors import SftscopeError
 from sftscope.progress import progress, say
 from sftscope.reporting.sheets import FORMATS, SHEETS, Sheet, compare_sheet, sheet_lines, view_sheet
 from sftscope.store import RunFolder
@@ -300,19 +298,27 @@ def test_lists_of_runs(run: Path, command: Command, monkeypatch: pytest.MonkeyPa
     assert "sftscope explore" in out
 
 
-def test_damaged_files_end_no_command(run: Path, command: Command, tmp_path: Path) -> None:
-    """Brackets without end in each file: exit code 0 or 1 and one line, never a traceback."""
-    names = ("run.toml", "probes.jsonl", "precision.json", "training_log.jsonl", "headlines.jsonl", "listening.json")
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"[" * 100_000,
+        b'{"step": 1, "loss": ' + b"1" * 400 + b"}",
+        b'{"step": 1e999, "taken": 1, "log_history": 5}',
+        b"1",
+    ],
+    ids=["brackets", "digits", "kinds", "number"],
+)
+def test_damaged_files_end_no_command(run: Path, command: Command, tmp_path: Path, content: bytes) -> None:
+    """Exit code 0 or 1 and one line, never a traceback: each file that a run needs, and all others at once."""
     last = RunFolder(run).steps()[-1]
-    steps = [f"steps/step_{last:08d}.h5", "checkpoints/checkpoint-4/trainer_state.json"]
-    for name in (*names, *steps, "checkpoints/checkpoint-4/adapter_model.safetensors"):
-        copy = tmp_path / name.replace("/", "_")
+    others = ("precision.json", "training_log.jsonl", "headlines.jsonl", "listening.json", f"steps/step_{last:08d}.h5")
+    checkpoint = ("trainer_state.json", "adapter_model.safetensors", "adapter_config.json")
+    all_others = (*others, *(f"checkpoints/checkpoint-4/{name}" for name in checkpoint))
+    for number, names in enumerate((all_others, ("run.toml",), ("probes.jsonl",))):
+        copy = tmp_path / str(number)
         shutil.copytree(run, copy)
-        (copy / name).write_bytes(b"[" * 100_000)
-        for words in (("status", copy), ("verify", copy), ("show", copy), ("compare", copy, copy)):
-            assert command(*words)[0] in (0, 1), (name, words[0])
-
-
-def test_an_error_names_no_more_than_a_line(command: Command) -> None:
-    error: Any = SftscopeError("a\nb" * 5)
-    cli.engine_cli.fail(str(error))
+        for name in names:
+            (copy / name).write_bytes(content)
+        for words in (("status", copy), ("verify", copy), ("show", copy), ("compare", copy, run), ("plan", copy)):
+            assert command(*words)[0] in (0, 1), (names, words[0])
+        assert command("report", copy, "--out", copy / "report", "--format", "md,json,csv")[0] in (0, 1)

@@ -57,7 +57,7 @@ def _bar(title: str) -> Iterator[Progress]:
         TextColumn("{task.fields[note]}", markup=False),
     )
     with Bar(*columns, console=Console(stderr=True), transient=False) as bar:
-        task = bar.add_task(title, total=None, note="", rate="")
+        task = bar.add_task(safe_text(title), total=None, note="", rate="")
         started = time.monotonic()
 
         def report(done: int, total: int, note: str = "") -> None:
