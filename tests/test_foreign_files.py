@@ -373,3 +373,20 @@ def test_verify_names_every_damaged_file(tmp_path: Path) -> None:
     (folder.steps_folder / "step_00000009.h5").write_bytes(step_with(BRACKETS))
     found = verify(folder.path)
     assert {*names, "steps/step_00000009.h5"} <= set(found.damaged)
+
+
+@pytest.mark.parametrize("value", ["1979-05-27T07:32:00Z", "1979-05-27", "07:32:00"])
+def test_a_date_in_run_toml_is_text(tmp_path: Path, value: str) -> None:
+    """JSON has none: a report would end with a traceback."""
+    folder = RunFolder(tmp_path)
+    folder.run_file.write_text(f"when = {value}\n")
+    assert json.loads(json_text(folder.read_run()))["when"].startswith(value[:8])
+
+
+def test_a_whole_number_in_run_toml_has_64_bits(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    folder.run_file.write_text(f"a = [{2**63 - 1}, {-(2**63)}]\n")
+    assert folder.read_run()["a"] == [2**63 - 1, -(2**63)]
+    folder.run_file.write_text(f"a = {2**63}\n")
+    with pytest.raises(SftscopeError, match="64 bits"):
+        folder.read_run()

@@ -27,7 +27,7 @@ import tomli_w
 from sftscope.errors import SftscopeError
 from sftscope.files.json_text import json_rows, read_json_object
 from sftscope.files.opening import read_plain
-from sftscope.files.toml_text import parse_toml
+from sftscope.files.toml_text import MAX_TOML_BYTES, parse_toml
 from sftscope.probes import Probe, read_jsonl, read_probes
 from sftscope.progress import say
 from sftscope.store.atomic import append_line, sweep_orphans, write_atomically
@@ -211,7 +211,7 @@ class RunFolder:
         SftscopeError where it is missing, no TOML, of a newer format, or of another shape.
         """
         try:
-            content = parse_toml(read_plain(self.run_file))
+            content = parse_toml(read_plain(self.run_file, MAX_TOML_BYTES).decode())
         except (FileNotFoundError, NotADirectoryError):
             raise SftscopeError(
                 f"{self.path}: not a run folder (no run.toml); make one with 'sftscope run CONFIG --out RUN'"
