@@ -22,7 +22,7 @@ from sftscope.monitor import SftscopeCallback, sidecar
 from sftscope.monitor.headline import Headline, append_headline
 from sftscope.monitor.live import untouched
 from sftscope.store import RunFolder
-from sftscope.store.requests import Request, ask, read_answer
+from sftscope.store.requests import Answered, Request, ask, read_answer
 
 
 @pytest.fixture(scope="module")
@@ -347,8 +347,7 @@ def test_the_owner_can_ask_for_a_save_and_for_a_stop(inputs, tmp_path, monkeypat
     train(trainer)
     assert trainer.state.global_step == 5
     assert (tmp_path / "out" / "checkpoint-3").is_dir()
-    assert read_answer(folder)["request"] == "stop"
-    assert read_answer(folder)["step"] == 5
+    assert read_answer(folder) == Answered(Request.STOP, 5)
     said = capsys.readouterr().err
     assert "stop asked for at step 5: seen enough" in said
     assert "\x1b" not in said

@@ -16,9 +16,12 @@ from pathlib import Path
 from typing import Any
 
 from sftscope.errors import SftscopeError
+from sftscope.files.json_text import refuse_deep
+from sftscope.files.opening import read_plain
 from sftscope.text import safe_text
 
 MAX_VARIABLES = 64  # of more than 16 the masked states are sampled
+_MAX_ROWS_BYTES = 2**34  # training rows are read here too
 Span = tuple[int, int]
 
 # Function words that carry little of their own. Negations are content here: they flip an answer.
@@ -205,9 +208,9 @@ def write_probes(probes: Iterable[Probe], targets: Sequence[dict[str, Any]] = ()
 
 
 def read_jsonl(path: Path) -> Iterator[tuple[int, Any]]:
-    """(line number, parsed value) of each line of a JSONL file that is not blank."""
+    """(line number, parsed value) of each line of a JSONL file that is not blank; numbers of any size, as data has."""
     try:
-        text = path.read_bytes().decode("utf-8-sig")
+        text = read_plain(path, _MAX_ROWS_BYTES).decode("utf-8-sig")
     except FileNotFoundError:
         raise SftscopeError(f"{path}: no such file") from None
     except UnicodeDecodeError as error:
@@ -218,12 +221,14 @@ def read_jsonl(path: Path) -> Iterator[tuple[int, Any]]:
     for number, row in enumerate(text.split("\n"), start=1):
         if row.strip():
             try:
-                yield number, json.loads(row)
+                value = json.loads(row)
+                refuse_deep(value)
             except json.JSONDecodeError as error:
                 reason = f"{error.msg} at character {error.pos + 1}"
                 raise SftscopeError(f"{path}, line {number}: not valid JSON: {reason}") from None
             except (ValueError, RecursionError):  # a number of thousands of digits, thousands of brackets
                 raise SftscopeError(f"{path}, line {number}: not usable JSON: too long or too deep") from None
+            yield number, value
 
 
 def _probe_from_row(row: Any, where: str, default_id: str) -> Probe:

@@ -17,6 +17,7 @@ from sftscope.analysis.thresholds import ThresholdRule
 from sftscope.errors import SftscopeError
 from sftscope.store import RunFolder
 from sftscope.store.requests import Request, ask, why_not_asked
+from sftscope.text import safe_lines
 from sftscope_tui.asking import AskDialog
 from sftscope_tui.command_line import command_for
 from sftscope_tui.dialogs import ExportDialog, ExportWish, TextDialog, ThresholdDialog
@@ -150,7 +151,7 @@ class ExplorerApp(MovingExplorer):
         if self.derived is None or self.reading is None:
             return
         rows = self.derived.sensitivity(self.reading)
-        if self._is_there(rows, "app.sensitivity") and rows is not None:
+        if self._is_there(rows, "sensitivity", "app.sensitivity") and rows is not None:
             self.push_screen(TextDialog("how much depends on τ", sensitivity_text(rows, self.inks)))
 
     def action_verdict(self) -> None:
@@ -158,13 +159,17 @@ class ExplorerApp(MovingExplorer):
         if self.derived is None or self.reading is None:
             return
         verdict = self.derived.verdict(self.reading)
-        if self._is_there(verdict, "app.verdict") and verdict is not None:
+        if self._is_there(verdict, "trends", "app.verdict") and verdict is not None:
             self.push_screen(TextDialog("verdict", verdict_text(verdict, self.inks)))
 
-    def _is_there(self, content: object, action: str) -> bool:
-        """Whether a dialog's content is computed; where not, `action` is tried again when it may be."""
-        self._awaited = "" if content is not None else action
-        self.tell("" if content is not None else "computing; it opens by itself")
+    def _is_there(self, content: object, name: str, action: str) -> bool:
+        """Whether a dialog's content is computed; where not, `action` is tried again when it may be.
+
+        name: what it is computed from, which may be what cannot be computed.
+        """
+        missing = content is None and self.derived is not None and self.derived.is_missing(name)
+        self._awaited = "" if content is not None or missing else action
+        self.tell("" if content is not None else "cannot be computed" if missing else "computing; it opens by itself")
         return content is not None
 
     def action_problems(self) -> None:
@@ -188,7 +193,7 @@ class ExplorerApp(MovingExplorer):
             text = command_for(self.state, self.session.path, self.other.path if self.other else None) + "\n"
         else:
             panes = [pane for pane in self.explorer.query(Pane) if pane.view is self.state.focus]
-            text = panes[0].text + "\n"
+            text = safe_lines(panes[0].text) + "\n"
         size = len(text.encode())
         if size <= MOST_COPIED:
             self.copy_to_clipboard(text)

@@ -14,7 +14,6 @@ from typing import Any
 from textual.filter import LineFilter
 from textual.screen import Screen
 
-from sftscope.errors import SftscopeError
 from sftscope_tui.change_table import Identity
 from sftscope_tui.derived import Derived, Reading
 from sftscope_tui.frame import Scene, bare_frame, build_frame, run_line
@@ -111,21 +110,21 @@ class ExplorerBase(NarrowApp):
         self.loader.received(done)
         self.background.received(done)
         session = next((each for each in (self.session, self.other) if each is not None and each.owns(done)), None)
-        if isinstance(done.error, SftscopeError):
-            self.tell(str(done.error))
-        elif done.error is not None:
-            raise done.error
-        elif session is not None:
-            self._grown(session, done.value)
+        if done.error is not None and not isinstance(done.error, Exception):
+            raise done.error  # the end of the program was asked for
+        if done.failure:
+            self.tell(done.failure)
+        if session is not None:
+            self._grown(session, done.value or Grown(None, 0, 0, (), None, shown(done.failure)))
         elif isinstance(done.key, tuple) and done.key[0] == "headline":
-            self._headlines[done.key[1]] = done.value
+            self._headlines[done.key[1]] = done.value or f"! {shown(done.failure)}"
         elif isinstance(done.key, tuple) and done.key[0] in ("export", "progress"):
-            self.tell(done.value)
+            self.tell(done.value or done.failure)
         else:
             for each in (self.session, self.other):
                 if each is not None and each.derived is not None:
                     each.derived.keep(done)
-            if self._awaited:
+            if self._awaited and not done.failure:
                 self.call_later(self.run_action, self._awaited)
         self.paint()
 

@@ -144,10 +144,16 @@ def read_probe_settings(tables: dict[str, dict[str, Any]], probes: Path) -> tupl
 
 def trainer_facts(checkpoint: Checkpoint) -> dict[str, Any]:
     """What a checkpoint says of the training: what its weights are, its epochs and steps."""
-    state = checkpoint.trainer_state() or {}
-    names = ("max_steps", "num_train_epochs", "train_batch_size")
+    state = checkpoint.trainer_state()
     weights = "adapter" if is_adapter(checkpoint.path) else "whole model"
-    return {"weights": weights, **{name: state[name] for name in names if isinstance(state.get(name), int | float)}}
+    if state is None:
+        return {"weights": weights}
+    known = {
+        "max_steps": state.max_steps,
+        "num_train_epochs": state.epochs,
+        "train_batch_size": state.batch_size,
+    }
+    return {"weights": weights, **{name: value for name, value in known.items() if value is not None}}
 
 
 def _refuse_another_eval_set(folder: RunFolder, wanted: str) -> None:

@@ -21,6 +21,7 @@ from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from sftscope.demo import grammar
+from sftscope.progress import say
 
 MODEL = "guesthouse-0.35M"
 PAD, BOS, EOS, UNKNOWN, USER, ASSISTANT = SPECIALS = ("<pad>", "<bos>", "<eos>", "<unk>", "<user>", "<assistant>")
@@ -151,7 +152,7 @@ def pretrain(recipe: Recipe, tokenizer: PreTrainedTokenizerFast, rng: Random) ->
         schedule.step()
         optimiser.zero_grad(set_to_none=True)
         if step % 100 == 0 or step == recipe.steps - 1:
-            print(f"step {step:5d}  loss {loss.item():.3f}", flush=True)
+            say(f"step {step:5d}  loss {loss.item():.3f}")
     return model.eval()
 
 

@@ -13,8 +13,8 @@ import torch
 from sftscope.errors import SftscopeError
 from sftscope.extraction.masking import baseline_vector
 from sftscope.store import RunFolder, StepFileError, write_atomically
-
-_MAX_BYTES = 2**22  # a vector of a million numbers
+from sftscope.store.hashes import read_numbers
+from sftscope.text import safe_text
 
 
 def fixed_baseline(folder: RunFolder, model: Any, kind: str, tokenizer: Any) -> torch.Tensor:
@@ -46,14 +46,11 @@ def _read(folder: RunFolder, size: int) -> np.ndarray[Any, np.dtype[np.float32]]
     path = folder.baseline_file
     repair = "move it away and run the same command again"
     try:
-        if not path.is_file() or path.stat().st_size > _MAX_BYTES:
-            raise SftscopeError(f"{path}: expected a small .npy file, got something else; {repair}")
-        vector = np.load(io.BytesIO(path.read_bytes()), allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "not a .npy file of numbers"
-        raise SftscopeError(f"{path}: cannot be read: {reason}; {repair}") from None
-    if not isinstance(vector, np.ndarray) or vector.dtype != np.float32 or vector.shape != (size,):
-        got = f"{vector.dtype} {vector.shape}" if isinstance(vector, np.ndarray) else "an archive"
+        vector = read_numbers(path)
+    except SftscopeError as error:
+        raise SftscopeError(f"{error}; {repair}") from None
+    if vector.dtype != np.float32 or vector.shape != (size,):
+        got = safe_text(f"{vector.dtype} {vector.shape}", max_length=100)
         raise SftscopeError(f"{path}: expected float32 ({size},) as the model's embeddings, got {got}; {repair}")
     return vector
 

@@ -120,7 +120,7 @@ class BlockWorker:
                 folder.drop_block(step, block)  # damaged, or of other settings: scored again
                 return False
             records.append(record)
-        if len({record.provenance["adapter_sha256"] for record in records}) > 1:
+        if len({record.provenance.get("adapter_sha256") for record in records}) > 1:
             folder.drop_blocks(step)  # the checkpoint was replaced in between
             return False
         folder.write_draft(joined(records))

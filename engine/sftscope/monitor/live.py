@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from safetensors.torch import save_file
 
-from sftscope.attach.checkpoints import ADAPTER, STATE, weight_files
+from sftscope.attach.checkpoints import ADAPTER, weight_files
 from sftscope.attach.copies import SNAPSHOT
 from sftscope.compat.accelerate import plain_forward
 from sftscope.config import RunSettings
@@ -27,6 +27,7 @@ from sftscope.extraction.work import Work, prepare_with
 from sftscope.llm.loading import LLM, templated_tokenizer
 from sftscope.store import RunFolder, StepRecord, ownership
 from sftscope.store.atomic import temporary_beside
+from sftscope.store.trainer_state import STATE
 
 
 @contextmanager

@@ -3,8 +3,10 @@
 import hashlib
 import io
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sftscope.errors import SftscopeError
 from sftscope.files.opening import read_plain
@@ -20,11 +22,19 @@ def file_sha256(path: Path) -> str:
 
 def array_sha256(path: Path) -> str:
     """Of the numbers in a small .npy file; SftscopeError where it is none."""
+    return hashlib.sha256(read_numbers(path).tobytes()).hexdigest()
+
+
+def read_numbers(path: Path) -> NDArray[Any]:
+    """The array in a small .npy file; SftscopeError where it is none."""
     try:
         vector = np.load(io.BytesIO(read_plain(path, MAX_VECTOR_BYTES)), allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "not a .npy file of numbers"
-        raise SftscopeError(f"{path}: cannot be read: {reason}") from None
+    except OSError as error:
+        raise SftscopeError(f"{path}: cannot be read: {error.strerror}") from None
+    except SftscopeError:
+        raise
+    except Exception:  # NumPy evaluates the header: hostile bytes make it raise almost anything
+        raise SftscopeError(f"{path}: cannot be read: not a .npy file of numbers") from None
     if not isinstance(vector, np.ndarray):
         raise SftscopeError(f"{path}: expected a .npy file, got an archive")
-    return hashlib.sha256(vector.tobytes()).hexdigest()
+    return vector

@@ -15,7 +15,6 @@ import contextlib
 import json
 import os
 import re
-import tomllib
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -25,11 +24,14 @@ from typing import Any
 import tomli_w
 
 from sftscope.errors import SftscopeError
+from sftscope.files.json_text import json_rows, read_json_object
 from sftscope.files.opening import read_plain
+from sftscope.files.toml_text import MAX_TOML_BYTES, parse_toml
 from sftscope.probes import Probe, read_jsonl, read_probes
 from sftscope.progress import say
 from sftscope.store.atomic import append_line, sweep_orphans, write_atomically
 from sftscope.store.claims import claim_name, claimed, claimed_in_turn, sweep_claims
+from sftscope.store.log_rows import log_row
 from sftscope.store.step_file import MAX_FILE_BYTES, read_step_file, to_bytes
 from sftscope.store.step_record import StepFileError, StepRecord
 from sftscope.text import safe_text
@@ -42,6 +44,16 @@ _OWN_FILES = (
 _OWN_FOLDERS = ("steps", "placebo", "blocks", "workers", "cluster", "checkpoints")
 _BLOCK_NAME = re.compile(r"[0-9]{6,12}-[0-9]{6,12}\.h5")
 _PASSING = (".sftscope-claim-", ".sftscope-tmp-")
+# what its readers take for granted of a run.toml, where it has it: kinds of its values, and of those in its tables
+_KINDS: dict[str, type] = {
+    "identity": str,
+    "name": str,
+    "device": str,
+    **dict.fromkeys(("model", "source", "hashes", "settings", "versions", "collisions", "attached"), dict),
+}
+_TABLES: dict[str, type] = {"model": str, "source": str, "hashes": str, "settings": dict, "collisions": list}
+_NAMES: dict[type, str] = {str: "text", dict: "a table", list: "a list"}
+_MOVE_AWAY = "it was changed since sftscope wrote it; restore it, or move it away and begin the run again"
 _STEP_NAME = re.compile(r"step_([0-9]{8,12})\.h5")
 
 
@@ -240,19 +252,23 @@ class RunFolder:
                 each.rmdir()
 
     def read_run(self) -> dict[str, Any]:
-        """run.toml, parsed."""
+        """run.toml, parsed; what it has of `_KINDS` is of that kind, and a table of `_TABLES` holds only such values.
+
+        SftscopeError where it is missing, no TOML, of a newer format, or of another shape.
+        """
         try:
-            content = tomllib.loads(read_plain(self.run_file).decode())
+            content = parse_toml(read_plain(self.run_file, MAX_TOML_BYTES).decode())
         except (FileNotFoundError, NotADirectoryError):
             raise SftscopeError(
                 f"{self.path}: not a run folder (no run.toml); make one with 'sftscope run CONFIG --out RUN'"
             ) from None
         except OSError as error:
             raise SftscopeError(f"{self.run_file}: cannot be read: {error.strerror}") from None
-        except (ValueError, RecursionError) as error:
+        except ValueError as error:
             reason = safe_text(str(error), max_length=200)
             raise SftscopeError(f"{self.run_file}: not valid TOML: {reason}") from None
         _refuse_newer(content, self.run_file)
+        _refuse_other_kinds(content, self.run_file)
         return content
 
     def write_run(self, content: dict[str, Any]) -> None:
@@ -262,12 +278,12 @@ class RunFolder:
     def read_precision(self) -> dict[str, Any] | None:
         """The choice of precision, a table with `taken`; None where none was made."""
         try:
-            content = json.loads(read_plain(self.precision_file))
+            content = read_json_object(self.precision_file)
         except FileNotFoundError:
             return None
-        except (OSError, SftscopeError, ValueError, RecursionError):
-            content = None
-        if not isinstance(content, dict) or not isinstance(content.get("taken"), str):
+        except (OSError, SftscopeError):
+            content = {}
+        if not isinstance(content.get("taken"), str):
             raise SftscopeError(f"{self.precision_file}: cannot be read; move it away and run the same command again")
         return content
 
@@ -282,22 +298,15 @@ class RunFolder:
         return tuple(_target_of(row) for _, row in read_jsonl(self.probes_file))
 
     def read_log(self) -> tuple[dict[str, Any], ...]:
-        """Rows of the training log; a last line torn by a kill is left out."""
+        """Rows of the training log, as `log_row` makes them; a last line torn by a kill is left out."""
         try:
-            text = read_plain(self.training_log).decode(errors="replace")
+            found = json_rows(read_plain(self.training_log))
         except FileNotFoundError:
             return ()
         except OSError as error:
             raise SftscopeError(f"{self.training_log}: cannot be read: {error.strerror}") from None
-        rows = []
-        for line in text.split("\n"):
-            try:
-                row = json.loads(line)
-            except (ValueError, RecursionError):
-                continue
-            if isinstance(row, dict) and type(row.get("step")) is int:
-                rows.append(row)
-        return tuple(rows)
+        rows = (log_row(row) for row in found)
+        return tuple(row for row in rows if row is not None)
 
     def append_log(self, row: Mapping[str, Any]) -> None:
         """Add a row to the training log; a kill in the middle tears only this one."""
@@ -369,6 +378,18 @@ def _refuse_newer(content: dict[str, Any], file: Path) -> None:
     )
 
 
+def _refuse_other_kinds(content: dict[str, Any], file: Path) -> None:
+    """SftscopeError where run.toml has something of another kind than its readers ask for."""
+    for key, kind in _KINDS.items():
+        if key in content and not isinstance(content[key], kind):
+            raise SftscopeError(f"{file}: {key}: expected {_NAMES[kind]}; {_MOVE_AWAY}")
+    for key, kind in _TABLES.items():
+        for name, value in content.get(key, {}).items():
+            if not isinstance(value, kind):
+                shown = safe_text(f"{key}.{name}", max_length=80)
+                raise SftscopeError(f"{file}: {shown}: expected {_NAMES[kind]}; {_MOVE_AWAY}")
+
+
 def _read_result(path: Path, step: int) -> StepRecord:
     record = read_step_file(path)
     if record.step != step or record.effects is None:
@@ -385,6 +406,6 @@ def _read_scores(path: Path, step: int) -> StepRecord:
 
 def _target_of(row: Any) -> dict[str, Any]:
     target = row.get("target") if isinstance(row, dict) else None
-    if not isinstance(target, dict) or type(target.get("id", 0)) is not int:
+    if not isinstance(target, dict) or type(target.get("id", 0)) is not int or type(target.get("text", "")) is not str:
         return {}
-    return target if isinstance(target.get("text", ""), str) else {}
+    return {key: target[key] for key in ("id", "text") if key in target}

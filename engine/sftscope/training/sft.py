@@ -93,8 +93,8 @@ def _finished(done: Mapping[int, Checkpoint], grid: Sequence[int], training: Tra
     if grid[-1] in done:
         return f"training: all {grid[-1]} steps are done"
     last = max(done, default=0)
-    history = (done[last].trainer_state() or {}).get("log_history") or [] if last else []
-    if is_patience_over(history, training.patience):
+    state = done[last].trainer_state() if last else None
+    if state is not None and is_patience_over(state.log, training.patience):
         return f"training: stopped at step {last}: no lower eval loss at {training.patience} checkpoints"
     return ""
 

@@ -1,6 +1,5 @@
 """What is found out about a run's files, and what is told of it."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
@@ -39,9 +38,9 @@ class Verification:
         """The files that are damaged, each once."""
         return tuple(dict.fromkeys(each.file for each in self.findings if each.kind == DAMAGED))
 
-    def as_json(self) -> str:
+    def as_dict(self) -> dict[str, Any]:
         """`whole`, `repairable`, and `findings` with file, kind, what, remedy."""
-        return json.dumps(asdict(self), indent=1, ensure_ascii=False)
+        return asdict(self)
 
     def as_text(self) -> str:
         """One line for a finding, one for its remedy, and the count."""

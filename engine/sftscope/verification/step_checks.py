@@ -1,11 +1,13 @@
 """Step files, placebos, drafts and the baseline vector: against the schema, the run, each other, and their own sums."""
 
+import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
 
 from sftscope.errors import SftscopeError
+from sftscope.files.json_text import finite, lookup
 from sftscope.interactions import TINY_SHARE
 from sftscope.sampling import model_at
 from sftscope.store import StepFileError, StepRecord
@@ -84,7 +86,8 @@ def _mismatches(run: Inspection, record: StepRecord, other: Seen | None) -> Iter
     worst = max(_excess(record, index) for index in range(record.n_variables.size))
     if worst > 0:
         yield f"its effects miss its scores by {worst:.2g} more than ζ allows"
-    tolerance = run.content.get("settings", {}).get("extraction", {}).get("tolerance", 1.0)
+    tolerance = finite(lookup(run.content, "settings", "extraction", "tolerance"))
+    tolerance = 1.0 if math.isnan(tolerance) else tolerance
     if not (record.effects.gap <= tolerance).all():
         yield f"its gap {record.effects.gap.max():.1e} is above the tolerance {tolerance:g}"
     if other is not None and not np.array_equal(record.effects.zeta, other.zeta):
