@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from sftscope.errors import SftscopeError
+from sftscope.files.opening import read_plain
 from sftscope.store.checkpoints import Checkpoint, losses_of
 from sftscope.text import safe_text
 
@@ -119,8 +120,8 @@ def _history(checkpoint: Checkpoint) -> list[dict[str, Any]]:
 def _factory_rows(path: Path) -> list[dict[str, Any]]:
     """The rows of LLaMA-Factory's log, with its names made the Trainer's; a torn last line is left out."""
     try:
-        lines = path.read_text(encoding="utf-8", errors="replace").split("\n") if path.is_file() else []
-    except OSError:
+        lines = read_plain(path).decode("utf-8", errors="replace").split("\n")
+    except (OSError, SftscopeError):
         return []
     rows = []
     for line in lines:

@@ -12,9 +12,9 @@ import torch
 
 from sftscope.errors import SftscopeError
 from sftscope.extraction.masking import baseline_vector
+from sftscope.files.numbers import read_npy
 from sftscope.store import RunFolder, StepFileError, write_atomically
-
-_MAX_BYTES = 2**22  # a vector of a million numbers
+from sftscope.store.hashes import MAX_VECTOR_BYTES
 
 
 def fixed_baseline(folder: RunFolder, model: Any, kind: str, tokenizer: Any) -> torch.Tensor:
@@ -46,14 +46,14 @@ def _read(folder: RunFolder, size: int) -> np.ndarray[Any, np.dtype[np.float32]]
     path = folder.baseline_file
     repair = "delete it and run the same command again"
     try:
-        if not path.is_file() or path.stat().st_size > _MAX_BYTES:
-            raise SftscopeError(f"{path}: expected a small .npy file, got something else; {repair}")
-        vector = np.load(io.BytesIO(path.read_bytes()), allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
+        vector = read_npy(path, MAX_VECTOR_BYTES)
+    except SftscopeError as error:
+        raise SftscopeError(f"{error}; {repair}") from None
+    except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not a .npy file of numbers"
         raise SftscopeError(f"{path}: cannot be read: {reason}; {repair}") from None
-    if not isinstance(vector, np.ndarray) or vector.dtype != np.float32 or vector.shape != (size,):
-        got = f"{vector.dtype} {vector.shape}" if isinstance(vector, np.ndarray) else "an archive"
+    if vector.dtype != np.float32 or vector.shape != (size,):
+        got = f"{vector.dtype} {vector.shape}"
         raise SftscopeError(f"{path}: expected float32 ({size},) as the model's embeddings, got {got}; {repair}")
     return vector
 

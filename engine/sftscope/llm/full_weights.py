@@ -9,6 +9,7 @@ import torch
 from safetensors import SafetensorError
 
 from sftscope.errors import SftscopeError
+from sftscope.store.hashes import file_sha256
 from sftscope.text import safe_text
 
 _CONFIG = "config.json"
@@ -75,6 +76,5 @@ def _files_hash(folder: Path) -> str:
     """sha256 of the weight files, name after name."""
     digest = hashlib.sha256()
     for file in sorted(folder.glob("model*.safetensors")):
-        with file.open("rb") as opened:
-            digest.update(f"{file.name} {hashlib.file_digest(opened, 'sha256').hexdigest()}\n".encode())
+        digest.update(f"{file.name} {file_sha256(file)}\n".encode())
     return digest.hexdigest()

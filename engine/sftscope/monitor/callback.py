@@ -23,8 +23,9 @@ from sftscope.attach.copies import copy_checkpoint, drop_weights
 from sftscope.attach.logs import as_lines, choose_eval_set, log_rows
 from sftscope.errors import SftscopeError
 from sftscope.extraction.work import logged_losses
+from sftscope.files.opening import make_folder
 from sftscope.monitor import sidecar
-from sftscope.monitor.headline import Headline, append_headline, headline_file, make_headline, read_headlines
+from sftscope.monitor.headline import Headline, append_headline, make_headline, read_headlines, read_past
 from sftscope.monitor.live import LiveExtraction, Snapshot, is_adapted, scoring_dtype
 from sftscope.progress import say
 from sftscope.store import RunFolder, StepRecord, write_atomically
@@ -164,7 +165,7 @@ class SftscopeCallback(TrainerCallback):
 
     def _begin(self, state: Any) -> None:
         out = self._folder.path
-        out.mkdir(parents=True, exist_ok=True)
+        make_folder(out)
         live = self._where == "in-process"
         precision = {"dtype": scoring_dtype(self._trainer.model)} if live else {}
         settings: dict[str, dict[str, Any]] = {
@@ -181,7 +182,7 @@ class SftscopeCallback(TrainerCallback):
             Choices(settings=settings),
             tokenizer=tokenizer,
         )
-        self._offset = headline_file(self._folder).stat().st_size if headline_file(self._folder).exists() else 0
+        self._offset = read_past(self._folder)
         listen(self._folder)
         self._begun = True
         sidecar.ended_file(self._folder).unlink(missing_ok=True)
@@ -293,7 +294,7 @@ class SftscopeCallback(TrainerCallback):
     def _end(self, args: Any, state: Any, control: Any) -> None:
         self._finish_step(state)
         stop_listening(self._folder)
-        sidecar.ended_file(self._folder).touch()
+        write_atomically(sidecar.ended_file(self._folder), b"")
         if self._process is not None and self._process.poll() is None:
             try:
                 self._process.wait(timeout=self._wait)

@@ -16,10 +16,14 @@ from sftscope.analysis.reading import load_history
 from sftscope.analysis.thresholds import ThresholdRule
 from sftscope.analysis.verdict import in_plain_words, judge
 from sftscope.analysis.views import Selection, trends
+from sftscope.files.json_text import json_object, number
+from sftscope.files.opening import opened
 from sftscope.store import RunFolder
+from sftscope.store.atomic import append_line
 from sftscope.text import safe_text
 
 PREFIX = "sftscope"
+_MOST_BYTES = 2**24  # read at once; the rest is read the next time
 
 
 @dataclass(frozen=True)
@@ -62,34 +66,52 @@ def make_headline(folder: RunFolder) -> Headline:
 
 
 def headline_file(folder: RunFolder) -> Path:
-    """One JSON object a line, in the order of extraction."""
+    """One JSON object a line, in the order of extraction.
+
+    A training may stop by what it says (`stop=`), so that it counts only while its user alone can write to it.
+    """
     return folder.path / "headlines.jsonl"
 
 
 def append_headline(folder: RunFolder, headline: Headline) -> None:
-    """Add a line; one torn by a kill is skipped by readers."""
-    with headline_file(folder).open("a", encoding="utf-8") as file:
-        file.write(json.dumps(asdict(headline)) + "\n")
-        file.flush()
-        os.fsync(file.fileno())
+    """Add a line; one torn by a kill is skipped by readers. SftscopeError where another user may write to the file."""
+    append_line(headline_file(folder), json.dumps(asdict(headline)), owned=True)
+
+
+def read_past(folder: RunFolder) -> int:
+    """Where the headlines end that are there already. SftscopeError where another user could have written them."""
+    try:
+        with opened(headline_file(folder), owned=True) as file:
+            return os.fstat(file.fileno()).st_size
+    except FileNotFoundError:
+        return 0
 
 
 def read_headlines(folder: RunFolder, offset: int) -> tuple[list[Headline], int]:
-    """The headlines written since byte `offset`, and where they end."""
+    """The headlines written since byte `offset`, and where they end.
+
+    SftscopeError where another user could have written them.
+    """
     try:
-        with headline_file(folder).open("rb") as file:
+        with opened(headline_file(folder), owned=True) as file:
             file.seek(offset)
-            new = file.read()
+            new = file.read(_MOST_BYTES)
     except FileNotFoundError:
         return [], offset
     whole = new[: new.rfind(b"\n") + 1]
     found = []
     for line in whole.splitlines():
         with contextlib.suppress(ValueError, TypeError):
-            found.append(_parsed(json.loads(line)))
+            found.append(_parsed(json_object(line)))
     return found, offset + len(whole)
 
 
 def _parsed(content: dict[str, Any]) -> Headline:
+    """ValueError or TypeError for what is no headline."""
     headline = Headline(**content)
-    return Headline(**{**asdict(headline), "words": safe_text(headline.words)})
+    numbers = {name: number(content[name]) for name in ("encoded", "removed", "preserved", "emerged")}
+    steps = (headline.step, 0 if headline.boundary is None else headline.boundary)
+    if None in numbers.values() or any(type(step) is not int for step in steps):
+        raise ValueError("expected numbers")
+    words = {name: safe_text(str(content[name])) for name in ("agreement", "words")}
+    return Headline(**{**asdict(headline), **numbers, **words})

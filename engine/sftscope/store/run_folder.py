@@ -16,7 +16,6 @@ import json
 import os
 import re
 import shutil
-import tomllib
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -27,6 +26,7 @@ import tomli_w
 
 from sftscope.errors import SftscopeError
 from sftscope.files.opening import read_plain
+from sftscope.files.toml_text import MAX_TOML_BYTES, parse_toml
 from sftscope.probes import Probe, read_jsonl, read_probes
 from sftscope.progress import say
 from sftscope.store.atomic import append_line, sweep_orphans, write_atomically
@@ -196,14 +196,14 @@ class RunFolder:
     def read_run(self) -> dict[str, Any]:
         """run.toml, parsed."""
         try:
-            content = tomllib.loads(read_plain(self.run_file).decode())
+            content = parse_toml(read_plain(self.run_file, MAX_TOML_BYTES).decode())
         except (FileNotFoundError, NotADirectoryError):
             raise SftscopeError(
                 f"{self.path}: not a run folder (no run.toml); make one with 'sftscope run CONFIG --out RUN'"
             ) from None
         except OSError as error:
             raise SftscopeError(f"{self.run_file}: cannot be read: {error.strerror}") from None
-        except (ValueError, RecursionError) as error:
+        except ValueError as error:
             reason = safe_text(str(error), max_length=200)
             raise SftscopeError(f"{self.run_file}: not valid TOML: {reason}") from None
         _refuse_newer(content, self.run_file)

@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from sftscope.errors import SftscopeError
-from sftscope.files.opening import read_plain
+from sftscope.files.opening import make_folder, open_new, read_plain
 from sftscope.store.atomic import is_dead, process_name, temporary_beside
 from sftscope.store.claims import EXPIRES
 from sftscope.text import safe_text
@@ -88,8 +88,9 @@ def read_workers(folder: Path, now: float | None = None) -> tuple[Worker, ...]:
 def _write(file: Path, worker: Worker) -> None:
     temporary = temporary_beside(file)
     with contextlib.suppress(OSError):  # a beat that cannot be written is missed, no more
-        file.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(json.dumps(asdict(worker)))
+        make_folder(file.parent)
+        with open(open_new(temporary), "w", encoding="utf-8") as written:  # noqa: PTH123  # a descriptor has no path
+            json.dump(asdict(worker), written)
         temporary.replace(file)
 
 
