@@ -104,7 +104,7 @@ def open_new(path: Path, mode: int = NEW_MODE) -> int:
 
 
 def make_folder(path: Path) -> list[Path]:
-    """Make `path` and those above it that are missing, never writable by all; returns those that were, innermost first."""
+    """Make `path` and those above it that are missing, never writable by all; returns those, the innermost first."""
     missing = []
     while not path.exists():
         missing.append(path)
