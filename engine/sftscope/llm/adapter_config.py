@@ -220,7 +220,8 @@ def _adapter(fields: _Fields, tensors: Mapping[str, TensorEntry], folder: Path) 
         if (said := _value_for(name, rank_of, r)) != rank:
             raise SftscopeError(
                 f"{folder / CONFIG}: fields 'r' and 'rank_pattern': rank {said:g} for "
-                f"{safe_text(name, max_length=120)}, its weights have rank {rank}; the config is not that of these weights"
+                f"{safe_text(name, max_length=120)}, its weights have rank {rank}; "
+                "the config is not that of these weights"
             )
     targets = fields.targets("target_modules")
     excluded, layers = fields.targets("exclude_modules") or (), fields.layers("layers_to_transform")
