@@ -9,6 +9,7 @@ import torch
 from safetensors import SafetensorError
 
 from sftscope.errors import SftscopeError
+from sftscope.llm.weight_files import check_weights
 from sftscope.store.hashes import file_sha256
 from sftscope.text import safe_text
 
@@ -56,6 +57,7 @@ class WeightsSwap:
         return _files_hash(folder)
 
     def _read(self, folder: Path) -> dict[str, torch.Tensor]:
+        check_weights(folder)
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")

@@ -254,7 +254,7 @@ class SftscopeCallback(TrainerCallback):
 
     def _asked(self, state: Any) -> int:
         """What this process wants all of them to do: a request of the run's owner, or the stop that was opted for."""
-        self._read_headlines()
+        self._guarded(self._read_headlines)  # forged ones do not keep the owner's request from being honoured
         wanted = _STOP if self._wants_stop else 0
         self._wants_stop = False
         if asked := take(self._folder):
