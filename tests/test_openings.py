@@ -1,11 +1,29 @@
 """Every place of the source that opens, copies or parses a file is one that was thought about."""
 
 import ast
+import os
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
+
+import pytest
 
 import sftscope
 import sftscope_tui
+from sftscope import probes
+from sftscope.cluster import planned
+from sftscope.config import DataSettings, load_settings
+from sftscope.decomposition.score_file import read_sampled_scores, read_scores
+from sftscope.errors import SftscopeError
+from sftscope.llm.loading import saved_tokenizer
+from sftscope.monitor.headline import read_headlines
+from sftscope.probes import read_probes
+from sftscope.store import RunFolder, claims
+from sftscope.store.hashes import file_sha256
+from sftscope.store.requests import listening, read_answer, take
+from sftscope.store.workers import read_workers
+from sftscope.training.sources import Source, content_hash, records, source_of
+from sftscope_tui.remembered import Remembered, recall
 
 ROOTS = [Path(package.__file__).parent for package in (sftscope, sftscope_tui)]
 OPENING = {"open", "read_text", "read_bytes", "write_text", "write_bytes", "touch", "hardlink_to", "symlink_to"}
@@ -103,3 +121,69 @@ def test_the_search_finds_what_it_is_for() -> None:
         "self.query_one(Prompt).open(purpose, text, hint)\n"
     )
     assert opening_calls(source) == {"open": 3, "os.open": 1, "read_text": 1, "np.load": 1, "from_pretrained": 1}
+
+
+def pipe(folder: Path, name: str) -> Path:
+    os.mkfifo(folder / name)
+    return folder / name
+
+
+READERS: dict[str, Callable[[Path], object]] = {
+    "config": lambda folder: load_settings(pipe(folder, "config.toml")),
+    "probes": lambda folder: read_probes(pipe(folder, "probes.jsonl"), n_words=3, seed=0),
+    **{
+        f"training rows, {suffix}": lambda folder, name=f"x.{suffix}": list(records(Source(str(pipe(folder, name)))))
+        for suffix in ("jsonl", "json", "csv", "tsv", "parquet")
+    },
+    "training rows, a folder": lambda folder: list(records(Source(str(pipe(folder, "x.jsonl").parent)))),
+    "hash of training rows": lambda folder: content_hash(Source(str(pipe(folder, "x.jsonl")))),
+    "data set info": lambda folder: source_of(
+        DataSettings(train="x", dataset_info=str(pipe(folder, "dataset_info.json"))), "train"
+    ),
+    "scores": lambda folder: read_scores(pipe(folder, "x.npy")),
+    "sampled scores": lambda folder: read_sampled_scores(pipe(folder, "x.npz")),
+    "plan": lambda folder: planned(pipe(folder, "plan.json"), 2),
+    "hash": lambda folder: file_sha256(pipe(folder, "x")),
+    "run": lambda folder: RunFolder(pipe(folder, "run.toml").parent).read_run(),
+    "request": lambda folder: take(RunFolder(pipe(folder, "request.json").parent)),
+    "headlines": lambda folder: read_headlines(RunFolder(pipe(folder, "headlines.jsonl").parent), 0),
+    "tokenizer": lambda folder: saved_tokenizer(pipe(folder, "tokenizer.json").parent),
+}  # fmt: skip
+GIVEN_UP: dict[str, Callable[[Path], object]] = {  # what is missing or damaged is as good as none
+    "preferences": lambda folder: recall(pipe(folder, "explorer.json").parent) == Remembered(),
+    "listening": lambda folder: listening(RunFolder(pipe(folder, "listening.json").parent)) is None,
+    "answer": lambda folder: read_answer(RunFolder(pipe(folder, "answer.json").parent)) is None,
+    "owner of a claim": lambda folder: claims._owner(pipe(folder, "claim")) == "",
+    "worker": lambda folder: read_workers(pipe(folder, "a.json").parent) == (),
+}
+
+
+@pytest.mark.parametrize("name", READERS)
+def test_a_pipe_in_place_of_a_file_is_one_line(name: str, tmp_path: Path) -> None:
+    with pytest.raises(SftscopeError, match="not a regular file"):
+        READERS[name](tmp_path)
+
+
+@pytest.mark.parametrize("name", GIVEN_UP)
+def test_a_pipe_in_place_of_a_file_that_nothing_needs_is_none(name: str, tmp_path: Path) -> None:
+    assert GIVEN_UP[name](tmp_path)
+
+
+def test_a_row_longer_than_any_conversation_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(probes, "MAX_ROW_BYTES", 2**20)
+    file = tmp_path / "x.jsonl"
+    file.write_bytes(b'{"a": 1}\n{"a": "' + b"x" * 2**20 + b'"}\n')
+    rows = records(Source(str(file)))
+    assert next(rows)[1] == {"a": 1}
+    with pytest.raises(SftscopeError, match=r"line 2: longer than 1 MiB; expected one row a line"):
+        next(rows)
+
+
+def test_lines_are_those_of_the_file(tmp_path: Path) -> None:
+    """A byte order mark, blank lines, line ends of Windows, none at the end, and separators within a text."""
+    file = tmp_path / "x.jsonl"
+    file.write_bytes('\ufeff{"a": 1}\r\n\n  \n{"a": "\u2028\x85"}\n3'.encode())
+    assert list(probes.read_jsonl(file)) == [(1, {"a": 1}), (4, {"a": "\u2028\x85"}), (5, 3)]
+    file.write_bytes(b'1\n"\xff"\n')
+    with pytest.raises(SftscopeError, match="line 2: not valid UTF-8"):
+        list(probes.read_jsonl(file))
