@@ -8,7 +8,6 @@ file, line and what was expected.
 import difflib
 import math
 import re
-import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, asdict, dataclass, field, fields
 from pathlib import Path
@@ -16,6 +15,8 @@ from typing import Any, get_args, get_origin
 
 from sftscope.config_paths import resolve_paths as resolve_paths
 from sftscope.errors import SftscopeError
+from sftscope.files.opening import read_plain
+from sftscope.files.toml_text import MAX_TOML_BYTES, parse_toml
 from sftscope.text import safe_text
 
 MAX_SEED = 2**32 - 1  # what numpy takes
@@ -217,7 +218,7 @@ def load_settings(path: Path) -> RunSettings:
     `resolve_paths` makes them absolute.
     """
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = read_plain(path, MAX_TOML_BYTES).decode("utf-8-sig")
     except FileNotFoundError:
         raise SftscopeError(f"{path}: no such config file; give the path of a TOML file") from None
     except OSError as error:
@@ -226,8 +227,8 @@ def load_settings(path: Path) -> RunSettings:
         line = error.object[: error.start].count(b"\n") + 1
         raise SftscopeError(f"{path}, line {line}: not valid UTF-8; save the file as UTF-8") from None
     try:
-        tables = tomllib.loads(text)
-    except (ValueError, RecursionError) as error:  # TOMLDecodeError, or a number of thousands of digits
+        tables = parse_toml(text)
+    except ValueError as error:  # TOMLDecodeError, or a number of thousands of digits
         raise SftscopeError(f"{path}: not valid TOML: {_shown(str(error))}") from None
     settings = settings_from_tables(tables, where=lambda table, key: f"{path}{_line_of(text, table, key)}")
     resolve_paths(settings, path.absolute().parent, source=str(path))

@@ -20,6 +20,7 @@ from sftscope.files.opening import read_plain
 from sftscope.probes import read_probes, write_probes
 from sftscope.progress import is_first_process, say
 from sftscope.store import RunFolder, ownership, write_atomically
+from sftscope.store.hashes import file_sha256
 from sftscope.store.run_folder import RUN_FORMAT
 
 LESS_MEMORY = "use a smaller [extraction] memory_gb, fewer words, or a device with more"
@@ -315,8 +316,10 @@ def _check_same(folder: RunFolder, settings: RunSettings, hashes: dict[str, str]
 def _file_hash(path: str) -> str:
     if not path:
         return ""
-    with Path(path).open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    try:
+        return file_sha256(Path(path))
+    except OSError as error:
+        raise SftscopeError(f"{path}: cannot be read: {error.strerror}") from None
 
 
 def _model_hash(path: Path) -> str:

@@ -7,6 +7,7 @@ What each key asks for and the mouse points at; what moves is in `moving`, the l
 from collections.abc import Iterable
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from textual.app import SystemCommand
@@ -21,6 +22,7 @@ from sftscope.text import safe_lines
 from sftscope_tui.asking import AskDialog
 from sftscope_tui.command_line import command_for
 from sftscope_tui.dialogs import ExportDialog, ExportWish, TextDialog, ThresholdDialog
+from sftscope_tui.explorer_base import MAY_ASK
 from sftscope_tui.exports import copy_file, default_paths, export_job, sheet_of
 from sftscope_tui.keys import FILTER_HELP, KEYS
 from sftscope_tui.loader import Urgency
@@ -255,21 +257,27 @@ class ExplorerApp(MovingExplorer):
 
     def action_ask(self) -> None:
         """Choose what to ask of the training that writes this run; only where one listens."""
-        if why := why_not_asked(RunFolder(self.session.path)):
+        job = partial(why_not_asked, RunFolder(self.session.path))
+        self.background.request((MAY_ASK, self.session.path), job, Urgency.SHOWN)
+
+    def may_ask(self, path: Path, why: str) -> None:
+        """It is known whether a training listens: choose, where it is that of the run that is shown."""
+        if why:
             self.tell(why)
-        else:
+        elif path == self.session.path:
             self.push_screen(AskDialog(self.inks), self._ask)
 
     def _ask(self, request: Request | None) -> None:
         if request is None:
             return
         verdict = self.derived.verdict(self.reading) if self.derived and self.reading else None
-        try:
-            ask(RunFolder(self.session.path), request, verdict.sentence if verdict else "")
-        except SftscopeError as error:
-            self.tell(str(error))
-        else:
-            self.tell(f"asked for: {request}; the training does it after its present step")
+        folder, reason = RunFolder(self.session.path), verdict.sentence if verdict else ""
+
+        def asked() -> str:
+            ask(folder, request, reason)
+            return f"asked for: {request}; the training does it after its present step"
+
+        self.background.request(("asked", request), asked, Urgency.SHOWN)
 
     # ---------------------------------------------------------------- the rest
 

@@ -9,6 +9,7 @@ from sftscope.attach.checkpoints import adapter_base
 from sftscope.errors import SftscopeError
 from sftscope.llm.weight_files import refuse_adapter_as_base
 from sftscope.store.checkpoints import Checkpoint
+from sftscope.store.hashes import file_sha256
 from sftscope.text import safe_text
 
 
@@ -80,8 +81,7 @@ def _weights_hash(path: Path) -> str:
         files = [path] if path.is_file() else sorted([*path.glob("*.safetensors"), *path.glob("*.gguf")])
         digest = hashlib.sha256()
         for file in files:
-            with file.open("rb") as opened:
-                digest.update(hashlib.file_digest(opened, "sha256").digest())
-    except OSError:
+            digest.update(bytes.fromhex(file_sha256(file)))
+    except (OSError, SftscopeError):
         return ""
     return digest.hexdigest() if files else ""

@@ -12,16 +12,16 @@ from typing import Any
 from sftscope.errors import SftscopeError
 from sftscope.files.json_text import read_json_object
 from sftscope.files.safetensors_header import is_whole, read_header
-from sftscope.llm.weight_files import ADAPTER_CONFIG, ADAPTER_WEIGHTS, refuse_adapter_and_model
+from sftscope.llm.adapter_config import CONFIG as ADAPTER_CONFIG
+from sftscope.llm.adapter_config import WEIGHTS as ADAPTER
+from sftscope.llm.adapter_config import read_adapter
+from sftscope.llm.weight_files import refuse_adapter_and_model
 from sftscope.store.checkpoints import Checkpoint, list_checkpoints, step_of
 from sftscope.store.trainer_state import STATE, read_trainer_state
 from sftscope.text import safe_text
 
-ADAPTER = ADAPTER_WEIGHTS
 SETTLED = 120.0  # seconds without a change after which weights newer than the state are believed to belong to it
 _INDEX = "model.safetensors.index.json"
-# PEFT initialisations that leave the base model as it is; all others subtract something from it
-_PLAIN_INITS = (True, False, "gaussian", "eva", "orthogonal", "mica")
 _PICKLES = ("adapter_model.bin", "pytorch_model.bin", "pytorch_model-*.bin", "*.ckpt", "consolidated.*.pth")
 _SHARDS = ("pytorch_model_fsdp_*", "global_step*", "pytorch_model_fsdp.bin", "*.distcp")
 
@@ -118,7 +118,7 @@ def refuse_unreadable(checkpoint: Checkpoint) -> None:
                 "(zero_to_fp32.py in the checkpoint, or stage3_gather_16bit_weights_on_model_save)"
             )
     if is_adapter(folder):
-        _refuse_adapter(folder / ADAPTER_CONFIG)
+        read_adapter(folder)
 
 
 def _refuse_without_weights(folder: Path) -> None:
@@ -135,18 +135,6 @@ def _refuse_without_weights(folder: Path) -> None:
                 "save them as safetensors"
             )
     raise SftscopeError(f"{folder}: no weights; expected {ADAPTER} or model.safetensors")
-
-
-def _refuse_adapter(path: Path) -> None:
-    config = _read_json(path)
-    kind, init = config.get("peft_type"), config.get("init_lora_weights", True)
-    if kind != "LORA":
-        raise SftscopeError(f"{path}: field 'peft_type': expected LORA, got {safe_text(repr(kind), max_length=60)}")
-    if init not in _PLAIN_INITS or config.get("corda_config") or config.get("lora_ga_config"):
-        raise SftscopeError(
-            f"{path}: the adapter was begun by {safe_text(str(init), max_length=60)}, which changes the base model "
-            "under it; convert it to plain LoRA first (save_pretrained with path_initial_model_for_weight_conversion)"
-        )
 
 
 def adapter_base(checkpoint: Checkpoint) -> str:

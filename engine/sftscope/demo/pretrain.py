@@ -22,6 +22,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from sftscope.demo import grammar
 from sftscope.progress import say
+from sftscope.store import write_atomically
 
 MODEL = "guesthouse-0.35M"
 PAD, BOS, EOS, UNKNOWN, USER, ASSISTANT = SPECIALS = ("<pad>", "<bos>", "<eos>", "<unk>", "<user>", "<assistant>")
@@ -176,7 +177,7 @@ def model_config(recipe: Recipe, tokenizer: PreTrainedTokenizerFast) -> LlamaCon
 
 def write_jsonl(path: Path, rows: Iterable[object]) -> None:
     """One JSON value a line."""
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    write_atomically(path, "".join(json.dumps(row) + "\n" for row in rows).encode())
 
 
 def write_data(recipe: Recipe, out: Path) -> None:
@@ -187,7 +188,7 @@ def write_data(recipe: Recipe, out: Path) -> None:
     told = {f"demo-{k + 1}": s for k, s in enumerate(grammar.probe_sentences(rng, recipe.probes))}
     write_jsonl(out / "probes.jsonl", (grammar.probe_row(name, s) for name, s in told.items()))
     planted = {name: grammar.planted_row(s) for name, s in told.items()}
-    (out / "planted.json").write_text(json.dumps(planted, indent=1) + "\n", encoding="utf-8")
+    write_atomically(out / "planted.json", (json.dumps(planted, indent=1) + "\n").encode())
 
 
 def write_model(recipe: Recipe, out: Path) -> None:

@@ -22,9 +22,10 @@ from sftscope.attach.copies import copy_checkpoint, refuse_if_disk_is_short
 from sftscope.attach.logs import as_lines, choose_eval_set, log_rows
 from sftscope.errors import SftscopeError
 from sftscope.extraction.work import logged_losses
+from sftscope.files.opening import make_folder
 from sftscope.llm.weight_files import refuse_adapter_as_base
 from sftscope.monitor import sidecar
-from sftscope.monitor.headline import Headline, append_headline, headline_file, make_headline, read_headlines
+from sftscope.monitor.headline import Headline, append_headline, make_headline, read_headlines, read_past
 from sftscope.monitor.live import LiveExtraction, Snapshot, is_adapted, scoring_dtype
 from sftscope.progress import say
 from sftscope.store import RunFolder, StepRecord, ownership, write_atomically
@@ -173,6 +174,7 @@ class SftscopeCallback(TrainerCallback):
     def _begin(self, state: Any) -> None:
         out = self._folder.path
         ownership.refuse_same_place(Path(self._trainer.args.output_dir), self._folder)
+        make_folder(out)
         live = self._where == "in-process"
         precision = {"dtype": scoring_dtype(self._trainer.model)} if live else {}
         settings: dict[str, dict[str, Any]] = {
@@ -191,7 +193,7 @@ class SftscopeCallback(TrainerCallback):
             monitored=True,
         )
         ownership.begin_checkpoints(self._folder.checkpoints)
-        self._offset = headline_file(self._folder).stat().st_size if headline_file(self._folder).exists() else 0
+        self._offset = read_past(self._folder)
         listen(self._folder)
         self._begun = True
         sidecar.ended_file(self._folder).unlink(missing_ok=True)
@@ -265,7 +267,7 @@ class SftscopeCallback(TrainerCallback):
 
     def _asked(self, state: Any) -> int:
         """What this process wants all of them to do: a request of the run's owner, or the stop that was opted for."""
-        self._read_headlines()
+        self._guarded(self._read_headlines)  # forged ones do not keep the owner's request from being honoured
         wanted = _STOP if self._wants_stop else 0
         self._wants_stop = False
         if asked := take(self._folder):
@@ -305,7 +307,7 @@ class SftscopeCallback(TrainerCallback):
     def _end(self, args: Any, state: Any, control: Any) -> None:
         self._finish_step(state)
         stop_listening(self._folder)
-        sidecar.ended_file(self._folder).touch()
+        write_atomically(sidecar.ended_file(self._folder), b"")
         if self._process is not None and self._process.poll() is None:
             try:
                 self._process.wait(timeout=self._wait)

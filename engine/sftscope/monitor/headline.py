@@ -5,6 +5,7 @@ Computed by whoever extracts, read by the training. Knows no PyTorch.
 
 import json
 import math
+import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -15,12 +16,13 @@ from sftscope.analysis.thresholds import ThresholdRule
 from sftscope.analysis.verdict import in_plain_words, judge
 from sftscope.analysis.views import Selection, trends
 from sftscope.files.json_text import count, finite, json_rows
-from sftscope.files.opening import MAX_TEXT_BYTES, opened
+from sftscope.files.opening import opened
 from sftscope.store import RunFolder
 from sftscope.store.atomic import append_line
 from sftscope.text import safe_text
 
 PREFIX = "sftscope"
+_MOST_BYTES = 2**24  # read at once; the rest is read the next time
 _NUMBERS = ("encoded", "removed", "preserved", "emerged")
 _TEXTS = ("agreement", "words")
 
@@ -65,21 +67,36 @@ def make_headline(folder: RunFolder) -> Headline:
 
 
 def headline_file(folder: RunFolder) -> Path:
-    """One JSON object a line, in the order of extraction."""
+    """One JSON object a line, in the order of extraction.
+
+    A training may stop by what it says (`stop=`), so that it counts only while its user alone can write to it.
+    """
     return folder.path / "headlines.jsonl"
 
 
 def append_headline(folder: RunFolder, headline: Headline) -> None:
-    """Add a line; one torn by a kill is skipped by readers."""
-    append_line(headline_file(folder), json.dumps(asdict(headline)))
+    """Add a line; one torn by a kill is skipped by readers. SftscopeError where another user may write to the file."""
+    append_line(headline_file(folder), json.dumps(asdict(headline)), owned=True)
+
+
+def read_past(folder: RunFolder) -> int:
+    """Where the headlines end that are there already. SftscopeError where another user could have written them."""
+    try:
+        with opened(headline_file(folder), owned=True) as file:
+            return os.fstat(file.fileno()).st_size
+    except FileNotFoundError:
+        return 0
 
 
 def read_headlines(folder: RunFolder, offset: int) -> tuple[list[Headline], int]:
-    """The headlines written since byte `offset`, and where they end."""
+    """The headlines written since byte `offset`, and where they end.
+
+    SftscopeError where another user could have written them.
+    """
     try:
-        with opened(headline_file(folder)) as file:
+        with opened(headline_file(folder), owned=True) as file:
             file.seek(offset)
-            new = file.read(MAX_TEXT_BYTES)
+            new = file.read(_MOST_BYTES)
     except FileNotFoundError:
         return [], offset
     whole = new[: new.rfind(b"\n") + 1]

@@ -8,7 +8,6 @@ import contextlib
 import json
 import os
 import socket
-import stat
 import time
 from dataclasses import dataclass
 from enum import StrEnum
@@ -17,7 +16,8 @@ from typing import Any
 
 from sftscope.errors import SftscopeError
 from sftscope.files.json_text import count, json_object, read_json_object
-from sftscope.store.atomic import is_alive, temporary_beside, write_atomically
+from sftscope.files.opening import opened
+from sftscope.store.atomic import is_alive, write_atomically
 from sftscope.store.run_folder import RunFolder
 from sftscope.text import safe_text
 
@@ -63,20 +63,8 @@ def ask(folder: RunFolder, request: Request, reason: str = "") -> None:
     """
     if why := why_not_asked(folder):
         raise SftscopeError(f"{folder.path}: {why}")
-    path = _request_file(folder)
-    temporary = temporary_beside(path)
     content = {"request": str(request), "reason": safe_text(reason, max_length=500), "asked": time.time()}
-    try:
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            json.dump(content, file)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except OSError as error:
-        raise SftscopeError(f"{path}: cannot be written: {error.strerror or error}") from error
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_atomically(_request_file(folder), json.dumps(content).encode(), lasting=False, mode=0o600)
 
 
 def why_not_asked(folder: RunFolder) -> str:
@@ -103,22 +91,20 @@ def take(folder: RunFolder) -> Asked | None:
     """
     path = _request_file(folder)
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+        with opened(path, owned=True) as file:
+            raw = file.read(_MOST_BYTES + 1)
     except FileNotFoundError:
         return None
     except OSError as error:  # a link, or not readable
-        path.unlink(missing_ok=True)
         raise SftscopeError(f"{path}: not a request: {error.strerror}") from None
-    try:
-        status = os.fstat(descriptor)
-        plain = stat.S_ISREG(status.st_mode) and status.st_nlink == 1
-        raw = os.read(descriptor, _MOST_BYTES + 1) if plain else b""
+    except SftscopeError as error:
+        reason = str(error).removeprefix(f"{path}: ")
+        raise SftscopeError(
+            f"{path}: a request that is not from the owner of this training was not honoured: {reason}"
+        ) from None
     finally:
-        os.close(descriptor)
-    with contextlib.suppress(IsADirectoryError, PermissionError):  # it is not honoured all the same
-        path.unlink(missing_ok=True)
-    if not plain or status.st_uid != os.geteuid() or status.st_mode & 0o022:
-        raise SftscopeError(f"{path}: a request that is not from the owner of this training was not honoured")
+        with contextlib.suppress(OSError):  # a folder: it is not honoured all the same
+            path.unlink(missing_ok=True)
     return _parsed(raw, path)
 
 

@@ -17,6 +17,7 @@ from typing import Any
 
 from sftscope.errors import SftscopeError
 from sftscope.files.json_text import count, finite, read_json_object
+from sftscope.files.opening import make_folder, open_new
 from sftscope.store.atomic import is_dead, process_name, temporary_beside
 from sftscope.store.claims import EXPIRES
 from sftscope.text import safe_text
@@ -102,8 +103,9 @@ def _seconds(content: Mapping[str, Any]) -> float:
 def _write(file: Path, worker: Worker) -> None:
     temporary = temporary_beside(file)
     with contextlib.suppress(OSError):  # a beat that cannot be written is missed, no more
-        file.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(json.dumps(asdict(worker)))
+        make_folder(file.parent)
+        with open(open_new(temporary), "w", encoding="utf-8") as written:  # noqa: PTH123  # a descriptor has no path
+            json.dump(asdict(worker), written)
         temporary.replace(file)
 
 
