@@ -9,6 +9,8 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from safetensors.torch import save_file
+from torch import zeros
 
 from foreign_training import WORDS, make_trainer, train, write_inputs
 from sftscope import pipeline
@@ -50,7 +52,9 @@ def foreign(folder: Path, *steps: int, half: int = 0) -> Path:
     for step in (*steps, *([half] if half else ())):
         checkpoint = write_checkpoint(folder, step)
         (checkpoint / "config.json").write_text("{}")
-        (checkpoint / "adapter_config.json").write_text('{"peft_type": "LORA"}')
+        (checkpoint / "adapter_config.json").write_text('{"peft_type": "LORA", "r": 2, "target_modules": ["layer"]}')
+        layer = "base_model.model.layer"
+        save_file({f"{layer}.lora_A.weight": zeros(2, 4), f"{layer}.lora_B.weight": zeros(4, 2)}, checkpoint / WEIGHTS)
         for file in checkpoint.iterdir():
             os.utime(file, (1e9, 1e9))
         if step == half:

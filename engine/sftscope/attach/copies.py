@@ -16,7 +16,7 @@ from sftscope.errors import SftscopeError
 from sftscope.files.json_text import MAX_JSON_BYTES
 from sftscope.files.opening import copy_plain
 from sftscope.store import ownership
-from sftscope.store.atomic import temporary_beside
+from sftscope.store.atomic import temporary_beside, write_atomically
 from sftscope.store.checkpoints import Checkpoint
 
 _SPARE = 2**28  # bytes of the disk that copies leave free
@@ -84,7 +84,7 @@ def _copy(checkpoint: Checkpoint, target: Path, before: Stamp, within: Path) -> 
             "sha256": hashes,
             "weights": sorted(hashes),
         }
-        (temporary / ownership.RECORD).write_bytes(ownership.sealed(source, target, target.parent))
+        write_atomically(temporary / ownership.RECORD, ownership.sealed(source, target, target.parent))
         temporary.rename(target)
     except FileNotFoundError:
         raise

@@ -44,6 +44,6 @@ def parse_npy(data: bytes) -> Array:
             raise ValueError("not numbers")
         if prod(shape) * max(dtype.itemsize, 1) > len(data) - file.tell():
             raise ValueError(f"declares {shape} of {dtype}, which is more than it has")
-    except (SyntaxError, TypeError, RecursionError, MemoryError, OverflowError, EOFError) as error:
+    except Exception as error:  # NumPy evaluates the header: hostile bytes make it raise almost anything
         raise ValueError(f"not an array: {error}") from None
     return np.load(io.BytesIO(data), allow_pickle=False)

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from safetensors.torch import save_file
 
-from sftscope.attach.checkpoints import ADAPTER, weight_files
+from sftscope.attach.checkpoints import weight_files
 from sftscope.attach.copies import SNAPSHOT
 from sftscope.compat.accelerate import plain_forward
 from sftscope.config import RunSettings
@@ -25,6 +25,7 @@ from sftscope.extraction.scoring import SCALE_FLOOR
 from sftscope.extraction.step_scores import score_model
 from sftscope.extraction.work import Work, prepare_with
 from sftscope.files.opening import open_to_readers, private_folder
+from sftscope.llm.adapter_config import WEIGHTS
 from sftscope.llm.loading import LLM, templated_tokenizer
 from sftscope.store import RunFolder, StepRecord, ownership
 from sftscope.store.atomic import temporary_beside, write_atomically
@@ -163,7 +164,7 @@ def _write_weights(model: Any, folder: Path) -> None:
     from peft import get_peft_model_state_dict
 
     state = get_peft_model_state_dict(model, save_embedding_layers=False)
-    save_file({name: value.detach().cpu().contiguous().clone() for name, value in state.items()}, folder / ADAPTER)
+    save_file({name: value.detach().cpu().contiguous().clone() for name, value in state.items()}, folder / WEIGHTS)
     config = copy(model.peft_config[model.active_adapter])
     config.inference_mode = True
     config.save_pretrained(folder)

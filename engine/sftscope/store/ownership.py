@@ -230,7 +230,7 @@ def _differs(path: Path, content: bytes) -> bool:
     """Whether there is something at `path` that is not a file of this content."""
     if path.is_symlink() or not path.exists():
         return path.is_symlink()
-    return not path.is_file() or path.stat().st_size != len(content) or path.read_bytes() != content
+    return not path.is_file() or path.stat().st_size != len(content) or read_plain(path, len(content)) != content
 
 
 def _mark(folder: Path) -> dict[str, Any] | None:
