@@ -24,7 +24,7 @@ from sftscope.cli_parts import (
     shard_in,
 )
 from sftscope.cli_reading import compare, report, show
-from sftscope.errors import SftscopeError
+from sftscope.errors import NotReadError, SftscopeError
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 
@@ -170,7 +170,11 @@ def verify(
     print(found.as_json() if as_json else found.as_text())
     if found.damaged:
         names = ", ".join(found.damaged[:10]) + (", …" if len(found.damaged) > 10 else "")
-        raise SftscopeError(f"{run}: {len(found.damaged)} damaged: {names}")
+        unread = f", and {len(found.not_read)} not read" if found.not_read else ""
+        raise SftscopeError(f"{run}: {len(found.damaged)} damaged: {names}{unread}")
+    if found.not_read:
+        names = ", ".join(found.not_read[:10]) + (", …" if len(found.not_read) > 10 else "")
+        raise NotReadError(f"{run}: nothing is damaged in what was read; not read: {names}; run it again")
 
 
 @app.command()

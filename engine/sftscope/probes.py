@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from sftscope.errors import SftscopeError
+from sftscope.files.opening import failed_to_read
 from sftscope.text import safe_text
 
 MAX_VARIABLES = 64  # of more than 16 the masked states are sampled
@@ -214,7 +215,7 @@ def read_jsonl(path: Path) -> Iterator[tuple[int, Any]]:
         line = error.object[: error.start].count(b"\n") + 1
         raise SftscopeError(f"{path}, line {line}: not valid UTF-8; save the file as UTF-8") from None
     except OSError as error:
-        raise SftscopeError(f"{path}: cannot be read: {error.strerror}") from None
+        raise failed_to_read(path, error) from None
     for number, row in enumerate(text.split("\n"), start=1):
         if row.strip():
             try:

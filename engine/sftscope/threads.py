@@ -5,6 +5,7 @@
 
 import math
 import os
+import platform
 from collections.abc import MutableMapping
 from pathlib import Path
 
@@ -34,6 +35,29 @@ def set_thread_defaults(environ: MutableMapping[str, str]) -> None:
 def waiting(environ: MutableMapping[str, str]) -> str:
     """How OpenMP's threads wait, as it is set: `GOMP_SPINCOUNT=1000`; empty where nothing is."""
     return " ".join(f"{name}={environ[name]}" for name in _WAITING if environ.get(name))
+
+
+def cpu_name() -> str:
+    """The processor's model; its architecture where the system does not name one."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:  # not Linux
+        lines = []
+    named = (
+        line.partition(":")[2].strip() for line in lines if line.startswith(("model name", "Model\t", "cpu model"))
+    )
+    return next(named, "") or platform.processor() or platform.machine()
+
+
+def blas_libraries() -> list[str]:
+    """The BLAS libraries that are loaded, each with its version and the kernels that it chose for this CPU."""
+    try:
+        from threadpoolctl import threadpool_info
+    except ImportError:  # of the extra `solver`
+        return []
+    blas = [part for part in threadpool_info() if part.get("user_api") == "blas"]
+    named = (" ".join(str(part.get(key) or "") for key in ("internal_api", "version", "architecture")) for part in blas)
+    return sorted({" ".join(name.split()) for name in named})
 
 
 def usable_cores() -> int:

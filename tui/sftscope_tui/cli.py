@@ -10,7 +10,7 @@ import typer
 import sftscope
 from sftscope import cli as engine_cli
 from sftscope.cli_parts import need_engine
-from sftscope.errors import SftscopeError
+from sftscope.errors import NotReadError, SftscopeError
 from sftscope.text import safe_text, shell_command
 from sftscope.threads import set_thread_defaults
 from sftscope_tui.run_folders import check_runs, find_runs, sample_runs
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 app = engine_cli.app
 # what typer raises for wrong usage; it has its own name only inside the click that typer brings
 _INTERRUPTED = 130
+_NOT_READ = 3
 _UsageError: Any = typer.BadParameter.__base__
 Glyphs = Annotated[str, typer.Option("--glyphs", help="Charts in braille, block or ascii.")]
 
@@ -118,7 +119,7 @@ def _command_to_explore(run: Path) -> str:
 
 
 def main() -> None:
-    """Run a command; a user's error is one line and exit code 1, an interruption 130."""
+    """Run a command; a user's error is one line and exit code 1, or 3 for a file not read now; an interruption 130."""
     set_thread_defaults(os.environ)  # before NumPy and PyTorch are imported, which commands do
     try:
         code = app(standalone_mode=False) or 0
@@ -127,7 +128,7 @@ def main() -> None:
         sys.exit(code)
     except SftscopeError as error:
         engine_cli.fail(safe_text(str(error)))
-        sys.exit(1)
+        sys.exit(_NOT_READ if isinstance(error, NotReadError) else 1)
     except _UsageError as error:
         error.show()
         sys.exit(error.exit_code)

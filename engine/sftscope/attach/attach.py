@@ -19,6 +19,7 @@ from sftscope.attach.copies import copy_checkpoint, drop_weights, refuse_if_disk
 from sftscope.attach.logs import as_lines, choose_eval_set, eval_sets, is_finished, log_rows, refuse_two_trainings
 from sftscope.errors import SftscopeError
 from sftscope.failures import told_in_one_line
+from sftscope.files.opening import is_there
 from sftscope.progress import say
 from sftscope.store import RunFolder, write_atomically
 from sftscope.store.checkpoints import Checkpoint
@@ -260,5 +261,5 @@ class _Intake:
     def _forget_dropped(self, step: int) -> None:
         """A copy whose weights were dropped is taken again where its results are not there."""
         copy = self.folder.checkpoints / f"checkpoint-{step}"
-        if copy.is_dir() and not Checkpoint(step, copy).is_ready() and not self.folder.step_file(step).exists():
+        if copy.is_dir() and not Checkpoint(step, copy).is_ready() and not is_there(self.folder.step_file(step)):
             shutil.rmtree(copy)

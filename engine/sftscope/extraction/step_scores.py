@@ -12,6 +12,7 @@ import numpy as np
 from sftscope.errors import SftscopeError
 from sftscope.extraction.checks import Difference, check_scores, refuse_beyond_tolerance, verify_record
 from sftscope.extraction.work import Work, enter_step
+from sftscope.files.opening import is_there
 from sftscope.interactions import Floats
 from sftscope.progress import say
 from sftscope.store import Sample, StepFileError, StepRecord
@@ -100,8 +101,11 @@ def _tell(report: Callable[[str], None], note: str, n_states: int, scored: int) 
 
 
 def draft_of(work: Work, step: int, probes: range, read: Callable[[], StepRecord], file: Path) -> StepRecord | None:
-    """The scores of (the first of) `probes` in `file`, if they are of this run; a damaged one is made again."""
-    if not file.exists():
+    """The scores of (the first of) `probes` in `file`, if they are of this run; a damaged one is made again.
+
+    NotReadError where the file cannot be read now.
+    """
+    if not is_there(file):
         return None
     try:
         draft = read()

@@ -12,7 +12,7 @@ from sftscope.extraction.precision import choose_precision
 from sftscope.extraction.prefix_tree import shared_prefix
 from sftscope.extraction.scoring import NAIVE, Scorer
 from sftscope.llm.adapters import AdapterSlot
-from sftscope.llm.loading import LLM, device_name, load_llm, threads, versions
+from sftscope.llm.loading import LLM, device_name, load_llm, machine, threads, versions
 from sftscope.llm.precision import weights_dtype
 from sftscope.llm.prompts import resolve_template
 from sftscope.progress import say
@@ -71,6 +71,7 @@ def prepare_with(llm: LLM, settings: RunSettings, folder: RunFolder, identity: s
         "scoring_refused": [vars(refusal) for refusal in scorer.refusals],
         "versions": versions(),
         "threads": threads(),
+        "machine": machine(),
     }
     return Work(
         folder=folder,

@@ -24,7 +24,7 @@ from sftscope.failures import is_out_of_memory
 from sftscope.llm.prompts import set_template
 from sftscope.llm.weight_files import check_weights
 from sftscope.text import safe_text
-from sftscope.threads import usable_cores, waiting
+from sftscope.threads import blas_libraries, cpu_name, usable_cores, waiting
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,6 +68,11 @@ def versions() -> dict[str, str]:
 def threads() -> dict[str, Any]:
     """Cores that this process may use, threads that PyTorch runs on them, and how those wait."""
     return {"cores": usable_cores(), "torch": torch.get_num_threads(), "waiting": waiting(os.environ)}
+
+
+def machine() -> dict[str, Any]:
+    """What decides, beside the number of threads, how a sum is rounded: CPU, PyTorch's vector unit, BLAS libraries."""
+    return {"cpu": cpu_name(), "vector_unit": torch.backends.cpu.get_cpu_capability(), "blas": blas_libraries()}
 
 
 def model_name(path: str) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 
 from sftscope.errors import SftscopeError
 from sftscope.files.json_text import read_json_object
+from sftscope.files.opening import raise_if_not_read
 from sftscope.files.safetensors_header import is_whole
 
 _NAME = re.compile(r"checkpoint-(\d+)")
@@ -24,27 +25,34 @@ class Checkpoint:
     path: Path
 
     def trainer_state(self) -> dict[str, Any] | None:
-        """`trainer_state.json`, or None where it is missing, torn or of another step."""
+        """`trainer_state.json`, or None where it is missing, torn or of another step.
+
+        NotReadError where it cannot be read now.
+        """
+        file = self.path / "trainer_state.json"
         try:
-            state = read_json_object(self.path / "trainer_state.json")
-        except (OSError, SftscopeError):
+            state = read_json_object(file)
+        except (OSError, MemoryError, SftscopeError) as error:
+            raise_if_not_read(file, error)
             return None
         return state if state.get("global_step") == self.step else None
 
     def is_ready(self) -> bool:
-        """Whether the checkpoint was written to its end."""
+        """Whether the checkpoint was written to its end; NotReadError where that cannot be determined now."""
         weights = {*self.path.glob("*.safetensors"), *self._indexed()}
         return bool(weights) and self.trainer_state() is not None and all(map(is_whole, weights))
 
     def _indexed(self) -> set[Path]:
         """The weight files that an index names: those of a large model that was saved in parts."""
+        file = self.path / "model.safetensors.index.json"
         try:
-            index = read_json_object(self.path / "model.safetensors.index.json")
+            index = read_json_object(file)
             return {self.path / Path(name).name for name in index["weight_map"].values()}
         except FileNotFoundError:
             return set()
-        except (OSError, SftscopeError, ValueError, KeyError, TypeError, AttributeError):
-            return {self.path / "model.safetensors.index.json"}  # torn: no safetensors file, so not ready
+        except (OSError, MemoryError, SftscopeError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise_if_not_read(file, error)
+            return {file}  # torn: no safetensors file, so not ready
 
     def losses(self) -> dict[str, float]:
         """Train and eval loss at this step, from the log inside the checkpoint; what is not there is left out."""

@@ -26,7 +26,7 @@ from typing import Any
 import tomli_w
 
 from sftscope.errors import SftscopeError
-from sftscope.files.opening import read_plain
+from sftscope.files.opening import failed_to_read, is_there, read_plain
 from sftscope.probes import Probe, read_jsonl, read_probes
 from sftscope.progress import say
 from sftscope.store.atomic import append_line, sweep_orphans, write_atomically
@@ -114,8 +114,8 @@ class RunFolder:
         return self.placebo_folder / _step_name(step)
 
     def exists(self) -> bool:
-        """Whether this folder has been begun as a run."""
-        return self.run_file.is_file()
+        """Whether this folder has been begun as a run; NotReadError where that cannot be determined now."""
+        return is_there(self.run_file)
 
     def steps(self) -> tuple[int, ...]:
         """The steps that have a result file, in order; the files are not opened."""
@@ -126,7 +126,10 @@ class RunFolder:
         return _steps_in(self.placebo_folder)
 
     def read_step(self, step: int) -> StepRecord:
-        """The results of `step`; StepFileError where the file is damaged or holds another step."""
+        """The results of `step`; StepFileError where the file is damaged or holds another step.
+
+        NotReadError where it cannot be read now, which says nothing of the file; so for all that reads here.
+        """
         return _read_result(self.step_file(step), step)
 
     def read_placebo(self, step: int) -> StepRecord:
@@ -172,8 +175,8 @@ class RunFolder:
         """The names of the blocks of `step` and of the claims on them, by one listing."""
         try:
             return frozenset(os.listdir(self.blocks_folder(step)))  # noqa: PTH208  # names only
-        except OSError:
-            return frozenset()
+        except OSError as error:
+            return _no_folder(self.blocks_folder(step), error)
 
     def blocks(self, step: int) -> frozenset[str]:
         """The names of the whole blocks of `step`, by one listing."""
@@ -183,8 +186,8 @@ class RunFolder:
         """The steps that have blocks, or had when a worker was killed, by one listing."""
         try:
             names = os.listdir(self.path / "blocks")  # noqa: PTH208  # names only
-        except OSError:
-            return frozenset()
+        except OSError as error:
+            return _no_folder(self.path / "blocks", error)
         return frozenset(int(match[1]) for name in names if (match := _STEP_NAME.fullmatch(f"{name}.h5")))
 
     def drop_blocks(self, step: int) -> None:
@@ -202,7 +205,7 @@ class RunFolder:
                 f"{self.path}: not a run folder (no run.toml); make one with 'sftscope run CONFIG --out RUN'"
             ) from None
         except OSError as error:
-            raise SftscopeError(f"{self.run_file}: cannot be read: {error.strerror}") from None
+            raise failed_to_read(self.run_file, error) from None
         except (ValueError, RecursionError) as error:
             reason = safe_text(str(error), max_length=200)
             raise SftscopeError(f"{self.run_file}: not valid TOML: {reason}") from None
@@ -219,7 +222,9 @@ class RunFolder:
             content = json.loads(read_plain(self.precision_file))
         except FileNotFoundError:
             return None
-        except (OSError, SftscopeError, ValueError, RecursionError):
+        except OSError as error:
+            raise failed_to_read(self.precision_file, error) from None
+        except (SftscopeError, ValueError, RecursionError):
             content = None
         if not isinstance(content, dict) or not isinstance(content.get("taken"), str):
             raise SftscopeError(f"{self.precision_file}: cannot be read; delete it and run the same command again")
@@ -242,7 +247,7 @@ class RunFolder:
         except FileNotFoundError:
             return ()
         except OSError as error:
-            raise SftscopeError(f"{self.training_log}: cannot be read: {error.strerror}") from None
+            raise failed_to_read(self.training_log, error) from None
         rows = []
         for line in text.split("\n"):
             try:
@@ -288,7 +293,7 @@ class RunFolder:
                 f"{self.probes_file}: no such file; 'sftscope run CONFIG --out RUN' writes it"
             ) from None
         except OSError as error:
-            raise SftscopeError(f"{self.probes_file}: cannot be read: {error.strerror}") from None
+            raise failed_to_read(self.probes_file, error) from None
 
 
 def _steps_in(folder: Path) -> tuple[int, ...]:
@@ -298,9 +303,16 @@ def _steps_in(folder: Path) -> tuple[int, ...]:
     except FileNotFoundError:
         return ()
     except OSError as error:
-        raise SftscopeError(f"{folder}: cannot be listed: {error.strerror}") from None
+        raise failed_to_read(folder, error) from None
     found = (int(match[1]) for name in names if (match := _STEP_NAME.fullmatch(name)))
     return tuple(sorted({step for step in found if _step_name(step) in names}))
+
+
+def _no_folder(folder: Path, error: OSError) -> frozenset[Any]:
+    """Nothing, where there is no such folder; NotReadError where it cannot be listed now."""
+    if isinstance(error, (FileNotFoundError, NotADirectoryError)):
+        return frozenset()
+    raise failed_to_read(folder, error) from None
 
 
 def _block_task(block: range) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sftscope.errors import SftscopeError
+from sftscope.errors import NotReadError, SftscopeError
 from sftscope.interactions import Bools, Floats, Relation, Subsets
 from sftscope.sampling import States, every_state
 
@@ -33,7 +33,14 @@ TYPES = {**PER_PROBE, "offsets": "<i8", **COLUMNS, **PER_PROBE_EFFECTS, **COLUMN
 
 
 class StepFileError(SftscopeError):
-    """A step file that is damaged, foreign or of a newer format; the message names the file."""
+    """A step file that is damaged, foreign or of a newer format, for certain; the message names the file.
+
+    One that could not be read now is a NotReadError.
+    """
+
+
+class TooSlowError(NotReadError):
+    """A step file that needs more computing than any should: not tried again before it changes."""
 
 
 @dataclass(frozen=True, eq=False)
