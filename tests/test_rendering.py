@@ -16,8 +16,8 @@ from toy_llm import toy_tokenizer
 TURNS = [{"role": "user", "content": "how\ue000 <a> & é\ud800"}, {"role": "assistant", "content": "good"}]
 FOR_EVER = "{% for a in range(99999) %}" * 3 + "{% endfor %}" * 3
 HOSTILE = {
-    "loops for ever": (FOR_EVER, "took too long"),
-    "computes for ever, deaf to signals": ("{{ 7 ** (3 * 10 ** 8) % 2 }}", "took too long"),
+    "loops for ever": (FOR_EVER, "needs over"),
+    "computes for ever, deaf to signals": ("{{ 7 ** (3 * 10 ** 8) % 2 }}", "needs over"),
     "wants all memory": ("{{ 'a' * 10 ** 12 }}", "MemoryError"),
     "grows": ("{% set n = namespace(x='aaaaaaaa') %}{% for i in range(60) %}{% set n.x = n.x + n.x %}{% endfor %}", ""),
     "calls itself": ("{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}", "recursion"),
@@ -39,7 +39,7 @@ def test_the_text_is_that_of_transformers(name, generate):
 @pytest.mark.parametrize("name", HOSTILE)
 def test_a_hostile_template_is_one_line_in_time_and_the_next_one_is_rendered(name, monkeypatch):
     template, reason = HOSTILE[name]
-    monkeypatch.setattr(rendering, "SECONDS", 1.0)
+    monkeypatch.setattr(rendering, "SECONDS", 0.1)
     monkeypatch.setattr(rendering, "_LATE", {})
     tokenizer = toy_tokenizer()
     expected = rendering.render(tokenizer, TURNS, generate=True)
@@ -50,24 +50,24 @@ def test_a_hostile_template_is_one_line_in_time_and_the_next_one_is_rendered(nam
     assert rendering.render(toy_tokenizer(), TURNS, generate=True) == expected
 
 
-def test_a_template_that_took_too_long_is_not_tried_again(monkeypatch):
+def test_a_template_that_needs_too_much_computing_is_not_tried_again(monkeypatch):
     """Each row of a data set would wait for it anew; whether it takes a system prompt is asked first."""
-    monkeypatch.setattr(rendering, "SECONDS", 1.0)
+    monkeypatch.setattr(rendering, "SECONDS", 0.1)
     monkeypatch.setattr(rendering, "_LATE", {})
     tokenizer = toy_tokenizer()
     tokenizer.chat_template = FOR_EVER
     assert not takes_system(tokenizer)
     monkeypatch.setattr(rendering, "_RENDERER", None)
-    with pytest.raises(SftscopeError, match=r"it took too long \(over 1 s\)"):
+    with pytest.raises(SftscopeError, match=r"it needs over 0\.3 s of computing"):
         rendering.render(tokenizer, TURNS, generate=True)
 
 
 def test_a_run_with_such_a_template_ends_with_a_line(tmp_path, monkeypatch):
-    monkeypatch.setattr(rendering, "SECONDS", 1.0)
+    monkeypatch.setattr(rendering, "SECONDS", 0.1)
     monkeypatch.setattr(rendering, "_LATE", {})
     config = write_config(tmp_path, **{'path = "toy"': 'path = "toy"\ntemplate_file = "hostile.jinja"'})
     (tmp_path / "hostile.jinja").write_text(FOR_EVER)
-    with pytest.raises(SftscopeError, match=r"chat template fails: it took too long"):
+    with pytest.raises(SftscopeError, match=r"chat template fails: it needs over"):
         inspection.inspect(config)
 
 

@@ -43,16 +43,16 @@ def cpu_name() -> str:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:  # not Linux
         lines = []
-    named = (
-        line.partition(":")[2].strip() for line in lines if line.startswith(("model name", "Model\t", "cpu model"))
-    )
+    keys = ("model name", "Model\t", "cpu model")  # x86; Raspberry Pi; MIPS
+    named = (line.partition(":")[2].strip() for line in lines if line.startswith(keys))
     return next(named, "") or platform.processor() or platform.machine()
 
 
 def blas_libraries() -> list[str]:
-    """The BLAS libraries that are loaded, each with its version and the kernels that it chose for this CPU."""
+    """The BLAS libraries of NumPy, SciPy and what else is loaded, with version and the kernels chosen for this CPU."""
     try:
-        from threadpoolctl import threadpool_info
+        import scipy.linalg  # noqa: F401  # is loaded late, else the list would depend on when it is made
+        from threadpoolctl import threadpool_info  # type: ignore[import-untyped,import-not-found,unused-ignore]
     except ImportError:  # of the extra `solver`
         return []
     blas = [part for part in threadpool_info() if part.get("user_api") == "blas"]
