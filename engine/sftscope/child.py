@@ -33,6 +33,7 @@ LOOK_SECONDS = 1.0  # between two looks at a child that has not answered yet
 STALLED_LOOKS, LEAST_LOOKS = 30, 4  # at a child that sleeps and uses no processor, before it is ended
 _ENDING_SECONDS = 5.0  # a child that has closed its pipe is about to end
 _TRIES = 3
+_PATIENCE = 3  # questions one after the other that the machine spoiled, after which none gets a second try
 _CRASHES = ("SIGSEGV", "SIGABRT", "SIGBUS", "SIGFPE", "SIGILL", "SIGTRAP", "SIGSYS")
 Answer = TypeVar("Answer")
 
@@ -42,7 +43,8 @@ class Ending(Enum):
 
     CRASHED = auto()  # twice the same way, each time in a fresh child: the question's doing
     SPENT = auto()  # it needed more computing than it was given
-    MACHINE = auto()  # killed by somebody or for want of memory, not started, stuck: nothing is known of the question
+    MACHINE = auto()  # killed by somebody or for want of memory, or stuck: nothing is known of the question
+    NOT_STARTED = auto()  # nor can be of any other
 
 
 class ChildEndedError(Exception):
@@ -66,7 +68,7 @@ class Child:
         self._process: subprocess.Popen[bytes] | None = None
         self._owner = 0
         self._is_ready = False
-        self._stalls = 0
+        self._stalls = self._spoiled = 0
         self.late = 0
         atexit.register(self.stop)
 
@@ -87,19 +89,23 @@ class Child:
         while True:
             try:
                 with self._lock:
-                    return self._asked_once(exchange, seconds[given], passes)
+                    answer = self._asked_once(exchange, seconds[given], passes)
+                self._spoiled = 0
+                return answer
             except ChildEndedError as error:
                 if error.how is Ending.SPENT:
                     given += 1
                     if given == len(seconds):
                         self.late += 1
                         raise
-                elif str(error) in ends:  # the same again, from a fresh child
+                    continue
+                is_crash = error.how is Ending.CRASHED
+                if str(error) in ends or (not is_crash and self._spoiled >= _PATIENCE):
+                    self._spoiled += not is_crash
                     raise
-                elif len(ends) + 1 == _TRIES:
-                    raise ChildEndedError(f"ended in {_TRIES} ways: {error}", Ending.MACHINE) from error
-                else:
-                    ends.append(str(error))
+                if len(ends) + 1 == _TRIES:
+                    raise ChildEndedError(f"ended in {_TRIES} ways, at last it {error}", Ending.MACHINE) from error
+                ends.append(str(error))
 
     def start(self) -> None:
         """Have a child, which is waited for when it is first asked."""
@@ -173,7 +179,7 @@ class Child:
             how = self._ending(process)[1]
             last = _last_line(process)
             self.stop()
-            raise ChildEndedError(f"{how} as it started{last and f': {last}'}", Ending.MACHINE)
+            raise ChildEndedError(f"{how} as it started{last and f': {last}'}", Ending.NOT_STARTED)
         self._is_ready = True
 
     @staticmethod
@@ -257,28 +263,29 @@ def same_modules(code: str, *arguments: str) -> list[str]:
 
 def start_child(module: str, work: str) -> subprocess.Popen[bytes]:
     """The child, which runs the modules of its parent; ChildEndedError where it cannot be started."""
-    errors = None
+    ours = theirs = -1
     try:
-        ours, errors = os.pipe()
+        ours, theirs = os.pipe()
         os.set_blocking(ours, False)
-        os.set_blocking(errors, False)  # one that says more than anybody reads goes on
-        complaints = open(ours, "rb", buffering=0)  # noqa: PTH123, SIM115  # closed with the child
+        os.set_blocking(theirs, False)  # what says more than anybody reads does not wait for a reader
         process = subprocess.Popen(
             same_modules(f"from {module} import serve; serve()"),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=errors,
+            stderr=theirs,
             start_new_session=True,  # Ctrl-C is for the parent
             env={**os.environ, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"},
         )
     except (OSError, MemoryError) as error:
         reason = error.strerror or error if isinstance(error, OSError) else "not enough memory"
         named = f"{safe_text(str(error.filename))}: " if isinstance(error, OSError) and error.filename else ""
-        raise ChildEndedError(f"cannot be started: {named}{reason}", Ending.MACHINE) from error
+        if ours >= 0:
+            os.close(ours)
+        raise ChildEndedError(f"cannot be started: {named}{reason}", Ending.NOT_STARTED) from error
     finally:
-        if errors is not None:
-            os.close(errors)
-    process.stderr = complaints
+        if theirs >= 0:
+            os.close(theirs)
+    process.stderr = open(ours, "rb", buffering=0)  # noqa: PTH123, SIM115  # closed with the child
     with contextlib.suppress(OSError, ImportError, AttributeError):  # only Linux has larger pipes; they are faster
         import fcntl
 

@@ -20,7 +20,7 @@ from sftscope.analysis.history import HistoryTable, RunHistory, check_sizes, rea
 from sftscope.analysis.machines import machine_of
 from sftscope.errors import NotReadError, SftscopeError
 from sftscope.files.opening import failed_to_read
-from sftscope.store import RunFolder, TooSlowError, read_step_file
+from sftscope.store import NoReaderError, RunFolder, TooSlowError, read_step_file
 from sftscope.text import safe_text
 
 FIRST_PASSES = (16, 256)  # steps, spread over a run, that are shown while all of them are read
@@ -141,6 +141,9 @@ class GrowingHistory:
         try:
             record = self.folder.read_step(step)
             check_sizes(record, self._sizes, self.folder.step_file(step))
+        except NoReaderError:
+            current.waiting.insert(0, step)
+            raise
         except SftscopeError as error:
             self._refused[step] = self._line(error)
             if isinstance(error, NotReadError):

@@ -6,7 +6,7 @@ from pathlib import Path
 from sftscope.errors import NotReadError, SftscopeError
 from sftscope.files.opening import is_there
 from sftscope.progress import say
-from sftscope.store import RunFolder, StepFileError, StepRecord
+from sftscope.store import NoReaderError, RunFolder, StepFileError, StepRecord
 from sftscope.store.checkpoints import ready_checkpoints
 
 BASE_STEP = 0
@@ -57,6 +57,8 @@ def sort_out(folder: RunFolder, steps: Iterable[int], identity: str) -> tuple[li
         try:
             if not is_done(folder, step, identity):
                 todo.append(step)
+        except NoReaderError:
+            raise
         except NotReadError as error:
             unread[step] = str(error)
     return todo, unread

@@ -45,7 +45,7 @@ def render(tokenizer: Any, messages: Sequence[dict[str, str]], *, generate: bool
             passes=SftscopeError,
         )
     except ChildEndedError as error:
-        if error.how is Ending.MACHINE:
+        if error.how in (Ending.MACHINE, Ending.NOT_STARTED):
             raise NotReadError(
                 f"chat templates are rendered in a process of their own, which {error}; run the same command again"
             ) from error

@@ -23,6 +23,7 @@ from sftscope.errors import NotReadError, SftscopeError
 from sftscope.store.step_record import (
     MAX_STATES,
     TYPES,
+    NoReaderError,
     StepFileError,
     StepRecord,
     TooSlowError,
@@ -71,6 +72,10 @@ def _ask(mode: str, data: bytes, source: str) -> StepRecord:
             raise TooSlowError(
                 f"{source}: not read: {error}, thousands of times what a step file takes; it is left as it is, "
                 "move it away to have the step extracted again"
+            ) from error
+        if error.how is Ending.NOT_STARTED:
+            raise NoReaderError(
+                f"{source}: not read: step files are read in a process of their own, which {error}"
             ) from error
         if error.how is Ending.MACHINE or _is_limited(len(data)):
             raise NotReadError(

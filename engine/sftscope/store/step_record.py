@@ -43,6 +43,10 @@ class TooSlowError(NotReadError):
     """A step file that needs more computing than any should: not tried again before it changes."""
 
 
+class NoReaderError(NotReadError):
+    """No step file can be read now: the process for it cannot be started. Ends whatever reads many of them."""
+
+
 @dataclass(frozen=True, eq=False)
 class Effects:
     """The decomposition of every probe: columns over all masked states (M,), and per probe (P,)."""

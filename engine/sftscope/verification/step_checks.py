@@ -10,7 +10,7 @@ from sftscope.errors import NotReadError, SftscopeError
 from sftscope.files.opening import is_there
 from sftscope.interactions import TINY_SHARE
 from sftscope.sampling import model_at
-from sftscope.store import StepFileError, StepRecord
+from sftscope.store import NoReaderError, StepFileError, StepRecord
 from sftscope.store.checkpoints import Checkpoint
 from sftscope.store.hashes import array_sha256
 from sftscope.store.step_file import salvage_step_file
@@ -26,6 +26,8 @@ def check_steps(run: Inspection) -> None:
         run.see(file)
         try:
             record = run.folder.read_step(step)
+        except NoReaderError:
+            raise
         except (StepFileError, NotReadError) as error:
             run.refused(file, error, lambda file=file, step=step: _step_remedy(run, file, step))  # type: ignore[misc]
             continue

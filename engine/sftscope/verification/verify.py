@@ -32,7 +32,7 @@ _CHECKS = (
 
 
 def verify(path: Path) -> Verification:
-    """Check every file of the run folder at `path`; SftscopeError where it is none."""
+    """Check every file of the run folder at `path`; SftscopeError where it is none, or no step file can be read now."""
     run = Inspection(RunFolder(path))
     if not run.folder.exists():
         run.folder.read_run()  # says what a run folder is
