@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sftscope.analysis.effect_table import EffectTable, Mismatch, measure_mismatch
+from sftscope.analysis.machines import Machine
 from sftscope.errors import SftscopeError
 from sftscope.interactions import Floats
 from sftscope.probes import Probe
@@ -128,7 +129,7 @@ class RunHistory:
     run: Mapping[str, Any]
     left_out: tuple[str, ...] = ()
     not_read: tuple[str, ...] = ()
-    machines: tuple[Mapping[str, str], ...] = ()  # (T,)
+    machines: tuple[Machine, ...] = ()  # (T,)
     placebos: tuple[Placebo, ...] = ()
     precision: Mapping[str, Any] = field(default_factory=dict)  # of the scores: asked, taken, candidates measured
 

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from sftscope.analysis.history import HistoryTable, RunHistory, check_sizes, read_placebos
-from sftscope.analysis.machines import machine_of
+from sftscope.analysis.machines import Machine, machine_of
 from sftscope.errors import NotReadError, SftscopeError
 from sftscope.files.opening import failed_to_read
 from sftscope.store import NoReaderError, RunFolder, TooSlowError, read_step_file
@@ -47,7 +47,7 @@ class _Pass:
     steps: list[int] = field(default_factory=list)
     precision: Mapping[str, Any] = field(default_factory=dict)
     losses: list[Mapping[str, float]] = field(default_factory=list)
-    machines: list[Mapping[str, str]] = field(default_factory=list)
+    machines: list[Machine] = field(default_factory=list)
 
 
 class GrowingHistory:

@@ -1,7 +1,8 @@
 """Many workers on one run: the next task is a block of probes of a checkpoint that nobody is at work on.
 
 A block's result is a file of raw scores; a claim that expires keeps two workers off one block, and is not needed for
-a right result: whoever makes a block makes the same bytes. Whoever finds all blocks of a step joins them into the
+a right result: whoever makes a block makes the same bytes, on machines of one type with as many threads (else the same
+scores but for rounding; the step file names all machines). Whoever finds all blocks of a step joins them into the
 draft that a single process would have written, and makes the step file from it as a single process does, so that both
 files are equal byte for byte.
 
@@ -42,7 +43,7 @@ from sftscope.errors import SftscopeError
 from sftscope.extraction.finished import BASE_STEP, is_done_by_now
 from sftscope.extraction.noise_bound import known_zeta
 from sftscope.extraction.step_scores import Entered, draft_of, scored_step
-from sftscope.extraction.work import Work, enter_step
+from sftscope.extraction.work import Work, enter_step, made_on
 from sftscope.files.opening import is_there
 from sftscope.store import Sample, StepRecord
 from sftscope.store.workers import WAITING, WORKING, Worker
@@ -182,7 +183,7 @@ def joined(records: Sequence[StepRecord]) -> StepRecord:
         effects=None,
         sample=Sample.of([record.states_of(p) for record in records for p in range(record.n_variables.size)]),
         losses=first.losses,
-        provenance={**first.provenance, "verify": verify},
+        provenance={**first.provenance, **made_on(record.provenance for record in records), "verify": verify},
     )
 
 

@@ -1,6 +1,6 @@
 """What stays the same over all steps of a run: the model, the masked probes, how they are scored."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -85,6 +85,15 @@ def prepare_with(llm: LLM, settings: RunSettings, folder: RunFolder, identity: s
         checkpoints=ready_checkpoints(folder.checkpoints),
         provenance=provenance,
     )
+
+
+def made_on(provenances: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    """For the provenance of what several calls or workers scored: their machines, where these are not all the same."""
+    found: list[Any] = []
+    for provenance in provenances:
+        own = {name: provenance.get(name) for name in ("device", "machine", "threads")}
+        found += [each for each in provenance.get("made_on", [own]) if each not in found]
+    return {"made_on": found} if len(found) > 1 else {}
 
 
 def enter_step(work: Work, step: int) -> tuple[dict[str, float], str]:
