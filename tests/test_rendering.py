@@ -1,13 +1,15 @@
 """Chat templates run in a process of their own: the text is transformers' own, and a hostile one is one line."""
 
+import signal
 import subprocess
 import sys
+import threading
 
 import pytest
 
 from model_kinds import KINDS, tokenizer_of
 from sftscope import inspection
-from sftscope.errors import SftscopeError
+from sftscope.errors import NotReadError, SftscopeError
 from sftscope.llm import rendering
 from sftscope.llm.prompts import takes_system
 from test_pipeline import write_config
@@ -76,3 +78,30 @@ def test_the_child_does_not_import_pytorch():
     code = "import sys; import sftscope.llm.rendering as r; r._rendered(**r._HARMLESS); print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
+
+
+def test_a_renderer_that_is_killed_or_stopped_is_not_the_templates_fault(monkeypatch):
+    """Killed once it is replaced, Ctrl-Z is waited for; killed always it is said so, and nothing is remembered."""
+    monkeypatch.setattr(rendering, "SECONDS", 0.1)
+    monkeypatch.setattr(rendering, "_LATE", {})
+    tokenizer = toy_tokenizer()
+    expected = rendering.render(tokenizer, TURNS, generate=True)
+    renderer = rendering._RENDERER
+    renderer._process.kill()
+    assert rendering.render(tokenizer, TURNS, generate=True) == expected
+    renderer._process.send_signal(signal.SIGSTOP)
+    threading.Timer(0.6, renderer._process.send_signal, [signal.SIGCONT]).start()
+    assert rendering.render(tokenizer, TURNS, generate=True) == expected
+
+    exchange = rendering._exchange
+
+    def killed(process, question):
+        process.kill()
+        return exchange(process, question)
+
+    monkeypatch.setattr(rendering, "_exchange", killed)
+    with pytest.raises(NotReadError, match=r"of their own, which was ended by signal 9; run the same command again"):
+        rendering.render(tokenizer, TURNS, generate=True)
+    with pytest.raises(NotReadError):  # not: it has no place for a system prompt
+        takes_system(tokenizer)
+    assert not rendering._LATE

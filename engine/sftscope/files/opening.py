@@ -12,7 +12,7 @@ from sftscope.errors import NotReadError, SftscopeError
 
 MAX_TEXT_BYTES = 2**28  # run.toml, probes, a log, training rows
 _CHUNK = 2**22
-# what a path is, now and later: nothing, a circle of links, a folder, a socket. Other failures are the machine's: they pass
+# what a path is, now and later: nothing, a circle of links, a folder, a socket; all other failures may pass
 _NO_FILE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.EISDIR, errno.ENXIO, errno.ENODEV)
 
 
