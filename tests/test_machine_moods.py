@@ -29,6 +29,8 @@ from sftscope.verification.findings import Finding, Verification
 from sftscope.verification.repair import repair
 from sftscope.verification.verify import verify
 from sftscope_tui.cli import main
+from sftscope_tui.derived import Derived
+from sftscope_tui.loader import Done
 from test_isolation import GOOD, breaking
 from test_isolation import fresh_reader as fresh_reader  # a fixture
 from test_store import record, same
@@ -432,3 +434,29 @@ def test_whether_a_file_is_there_is_not_guessed(tmp_path, monkeypatch) -> None:
         is_there(tmp_path)
     with pytest.raises(NotReadError):
         RunFolder(tmp_path).exists()
+
+
+def test_the_explorer_reads_a_raw_step_again_once_a_look_not_once_a_frame(sample, monkeypatch) -> None:
+    """Its error stands until it is there, and each frame asks for it."""
+    asked = []
+
+    class Loader:
+        def request(self, key, job, urgency=None):
+            asked.append(key)
+            derived.keep(Done(key, job()))
+
+    derived = Derived(load_history(sample.path), Loader())
+    with monkeypatch.context() as patch:
+        failing_reads(patch, errno.EIO)
+        frames = [derived.record(sample, 1) for _ in range(4)]
+        derived.try_again()
+        frames += [derived.record(sample, 1) for _ in range(4)]
+    assert len(asked) == 2
+    assert frames[0] is None
+    assert all(isinstance(frame, NotReadError) for frame in frames[1:])
+    derived.try_again()
+    derived.record(sample, 1)
+    assert derived.record(sample, 1).step == 1
+    derived.try_again()
+    assert derived.record(sample, 1).step == 1
+    assert len(asked) == 3
