@@ -460,3 +460,12 @@ def test_the_explorer_reads_a_raw_step_again_once_a_look_not_once_a_frame(sample
     derived.try_again()
     assert derived.record(sample, 1).step == 1
     assert len(asked) == 3
+
+
+def test_a_comparison_says_what_is_missing_from_its_runs(sample, monkeypatch, capsys) -> None:
+    failing_reads(monkeypatch, errno.EIO, sample.step_file(1).name)
+    monkeypatch.setattr(sys, "argv", ["sftscope", "compare", str(sample.path), str(sample.path)])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert not ended.value.code
+    assert capsys.readouterr().err.count("left out: steps/step_00000001.h5: cannot be read now") == 2

@@ -128,8 +128,11 @@ class Child:
         self, exchange: Callable[[subprocess.Popen[bytes], float], Answer], seconds: float, passes: type[Exception]
     ) -> Answer:
         process = self._running()
-        self._await_ready(process)
-        watch = _Watch(process, max(STALLED_LOOKS >> self._stalls, LEAST_LOOKS))
+        try:
+            self._await_ready(process)
+            watch = _Watch(process, max(STALLED_LOOKS >> self._stalls, LEAST_LOOKS))
+        except RuntimeError as error:  # no thread can be started
+            raise ChildEndedError(f"cannot be watched: {error}", Ending.NOT_STARTED) from error
         try:
             return exchange(process, seconds)
         except passes:
@@ -143,7 +146,7 @@ class Child:
             elif how is Ending.SPENT:
                 said = f"needs over {seconds:.3g} s of computing"
             raise ChildEndedError(said, how) from error
-        except (ValueError, LookupError, TypeError, RecursionError) as error:
+        except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
             self.stop()
             raise ChildEndedError("gave an answer that is none", Ending.CRASHED) from error
         except BaseException:  # Ctrl-C in the middle of an answer: the next question needs a fresh child
