@@ -22,7 +22,7 @@ from sftscope.files import opening
 from sftscope.files.opening import is_there
 from sftscope.monitor.headline import make_headline
 from sftscope.store import RunFolder, StepFileError, TooSlowError, isolation, step_file
-from sftscope.store.checkpoints import Checkpoint
+from sftscope.store.checkpoints import Checkpoint, list_checkpoints
 from sftscope.store.isolation import read_apart
 from sftscope.training.sft import _drop_unfinished
 from sftscope.verification.findings import Finding, Verification
@@ -401,6 +401,18 @@ def test_a_checkpoint_that_cannot_be_read_is_not_removed(toy_run, monkeypatch) -
             Checkpoint(2, run.checkpoints / "checkpoint-2").is_ready()
         monkeypatch.undo()
     assert state_of(run.checkpoints) == before
+
+
+def test_checkpoints_that_cannot_be_listed_are_not_none(tmp_path, monkeypatch) -> None:
+    assert list_checkpoints(tmp_path / "none") == ()
+
+    def iterdir(path):
+        raise OSError(errno.ESTALE, "Stale file handle")
+
+    monkeypatch.setattr(Path, "iterdir", iterdir)
+    for act in (lambda: list_checkpoints(tmp_path), RunFolder(tmp_path).steps):
+        with pytest.raises(NotReadError, match="Stale"):
+            act()
 
 
 def test_a_block_that_cannot_be_read_stays(tmp_path, monkeypatch) -> None:

@@ -81,12 +81,15 @@ def losses_of(row: dict[str, Any], eval_set: str = "") -> dict[str, float]:
 
 
 def list_checkpoints(folder: Path) -> tuple[Checkpoint, ...]:
-    """All checkpoint folders, ready or not, by step."""
-    if not folder.is_dir():
+    """All checkpoint folders, ready or not, by step; NotReadError where they cannot be listed now."""
+    try:
+        entries = list(folder.iterdir())
+    except OSError as error:
+        raise_if_not_read(folder, error)
         return ()
     found = [
         Checkpoint(int(match[1]), entry)
-        for entry in folder.iterdir()
+        for entry in entries
         if entry.is_dir() and (match := _NAME.fullmatch(entry.name))
     ]
     return tuple(sorted(found, key=lambda checkpoint: checkpoint.step))
