@@ -28,7 +28,7 @@ from sftscope.demo import FOLDER as DEMO
 from sftscope.extraction.masking import MaskedPrompt, baseline_vector, mask_probe
 from sftscope.extraction.scoring import Scorer, tree_tokens
 from sftscope.interactions import Floats, moebius_transform
-from sftscope.llm.loading import device_name, load_llm, resolve_device, versions
+from sftscope.llm.loading import device_name, load_llm, machine, resolve_device, versions
 from sftscope.probes import choose_words, read_probes
 from sftscope.progress import say
 from sftscope.threads import usable_cores, waiting
@@ -99,6 +99,7 @@ def bench(model_path: str = "", work: Work | None = None) -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "cores": usable_cores(),
         "waiting": waiting(os.environ),
+        "machine": machine(),
         "model": name,
         "words": work.words,
         "prompt_tokens": work.length,
@@ -112,6 +113,7 @@ def render(result: dict[str, Any]) -> str:
     """The figures as a table."""
     lines = [
         f"{result['device']}, {result['threads']} threads on {result['cores']} cores, "
+        f"{result['machine']['cpu']}, {result['machine']['vector_unit']}, {', '.join(result['machine']['blas'])}, "
         f"{result['waiting'] or 'OpenMP waits by its default'} · {result['model']} · n = {result['words']}, "
         f"{result['prompt_tokens']} tokens · medians of at most {result['repeats']}",
         f"{'':<44} {'ours':>11} {'reference':>11} {'ratio':>9}",

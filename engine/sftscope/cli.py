@@ -22,7 +22,7 @@ from sftscope.cli_parts import (
     shard_in,
 )
 from sftscope.cli_reading import compare, report, show
-from sftscope.errors import SftscopeError
+from sftscope.errors import NotReadError, SftscopeError
 from sftscope.output import put, put_error
 from sftscope.text import json_text
 
@@ -170,7 +170,11 @@ def verify(
     _put(found.as_dict(), found.as_text(), as_json)
     if found.damaged:
         names = ", ".join(found.damaged[:10]) + (", …" if len(found.damaged) > 10 else "")
-        raise SftscopeError(f"{run}: {len(found.damaged)} damaged: {names}")
+        unread = f", and {len(found.not_read)} not read" if found.not_read else ""
+        raise SftscopeError(f"{run}: {len(found.damaged)} damaged: {names}{unread}")
+    if found.not_read:
+        names = ", ".join(found.not_read[:10]) + (", …" if len(found.not_read) > 10 else "")
+        raise NotReadError(f"{run}: nothing is damaged in what was read; not read: {names}; run it again")
 
 
 @app.command()

@@ -1,13 +1,17 @@
 """The commands that read a finished run: show, report, compare. Thin, as those of `cli`."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from sftscope.cli_parts import Run, Tau
 from sftscope.output import put
+from sftscope.progress import say
 from sftscope.text import json_text
+
+if TYPE_CHECKING:
+    from sftscope.analysis.history import RunHistory
 
 
 def show(
@@ -78,6 +82,8 @@ def report(
     rule = ThresholdRule.parse(tau)
     evolution = Evolution(load_history(run), rule)
     reference = None if baseline is None else Evolution(load_history(baseline), rule)
+    if reference is not None:
+        _say_left_out(reference.history)
     wanted = tuple(part.strip() for part in formats.split(","))
     with progress("report") as shown:
         written = write_report(evolution, out, wanted, reference=reference, zeta=zeta, descent=descent, progress=shown)
@@ -98,5 +104,14 @@ def compare(
     from sftscope.reporting.compare import compare_json, compare_text
 
     rule = ThresholdRule.parse(tau)
-    comparison = compare_runs([Evolution(load_history(run), rule) for run in runs])
+    histories = [load_history(run) for run in runs]
+    for history in histories:
+        _say_left_out(history)
+    comparison = compare_runs([Evolution(history, rule) for history in histories])
     put(json_text(compare_json(comparison)) if as_json else compare_text(comparison), end="")
+
+
+def _say_left_out(history: "RunHistory") -> None:
+    """On stderr, which steps of a run are missing from an output that has no place for it."""
+    for reason in history.left_out:
+        say(f"{history.name}: left out: {reason}")

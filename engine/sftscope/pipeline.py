@@ -16,7 +16,7 @@ from typing import Any
 from sftscope.config import RunSettings, load_settings, resolve_paths, settings_from_tables
 from sftscope.errors import SftscopeError
 from sftscope.failures import told_in_one_line
-from sftscope.files.opening import read_plain
+from sftscope.files.opening import raise_if_not_read, read_plain
 from sftscope.probes import read_probes, write_probes
 from sftscope.progress import is_first_process, say
 from sftscope.store import RunFolder, ownership, write_atomically
@@ -116,11 +116,15 @@ def open_run(out: Path, verify: int | None = None) -> tuple[RunSettings, RunFold
 
 
 def probes_are_whole(folder: RunFolder, hashes: Mapping[str, Any]) -> bool:
-    """Whether probes.jsonl has the content that run.toml names; True where it names none."""
+    """Whether probes.jsonl has the content that run.toml names; True where it names none.
+
+    NotReadError where it cannot be read now.
+    """
     wanted = hashes.get("probes")
     try:
         return not wanted or hashlib.sha256(read_plain(folder.probes_file)).hexdigest() == wanted
-    except (OSError, SftscopeError):
+    except (OSError, MemoryError, SftscopeError) as error:
+        raise_if_not_read(folder.probes_file, error)
         return False
 
 

@@ -17,7 +17,7 @@ from typing import Any
 
 from sftscope.errors import SftscopeError
 from sftscope.files.json_text import refuse_deep
-from sftscope.files.opening import opened
+from sftscope.files.opening import failed_to_read, opened
 from sftscope.text import safe_text
 
 MAX_ROW_BYTES = 2**25  # of a probe or a training row: some hundred times the longest conversation
@@ -221,7 +221,7 @@ def read_jsonl(path: Path) -> Iterator[tuple[int, Any]]:
     except FileNotFoundError:
         raise SftscopeError(f"{path}: no such file") from None
     except OSError as error:
-        raise SftscopeError(f"{path}: cannot be read: {error.strerror}") from None
+        raise failed_to_read(path, error) from None
 
 
 def _row(line: bytes, where: str, encoding: str) -> Any:

@@ -5,6 +5,7 @@
 
 import math
 import os
+import platform
 from collections.abc import MutableMapping
 from pathlib import Path
 
@@ -34,6 +35,29 @@ def set_thread_defaults(environ: MutableMapping[str, str]) -> None:
 def waiting(environ: MutableMapping[str, str]) -> str:
     """How OpenMP's threads wait, as it is set: `GOMP_SPINCOUNT=1000`; empty where nothing is."""
     return " ".join(f"{name}={environ[name]}" for name in _WAITING if environ.get(name))
+
+
+def cpu_name() -> str:
+    """The processor's model; its architecture where the system does not name one."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:  # not Linux
+        lines = []
+    keys = ("model name", "Model\t", "cpu model")  # x86; Raspberry Pi; MIPS
+    named = (line.partition(":")[2].strip() for line in lines if line.startswith(keys))
+    return next(named, "") or platform.processor() or platform.machine()
+
+
+def blas_libraries() -> list[str]:
+    """The BLAS libraries of NumPy, SciPy and what else is loaded, with version and the kernels chosen for this CPU."""
+    try:
+        import scipy.linalg  # noqa: F401  # is loaded late, else the list would depend on when it is made
+        from threadpoolctl import threadpool_info  # type: ignore[import-untyped,import-not-found,unused-ignore]
+    except ImportError:  # of the extra `solver`
+        return []
+    blas = [part for part in threadpool_info() if part.get("user_api") == "blas"]
+    named = (" ".join(str(part.get(key) or "") for key in ("internal_api", "version", "architecture")) for part in blas)
+    return sorted({" ".join(name.split()) for name in named})
 
 
 def usable_cores() -> int:

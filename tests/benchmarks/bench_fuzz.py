@@ -22,7 +22,8 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from sftscope.store import StepFileError, isolation
+from sftscope.errors import SftscopeError
+from sftscope.store import isolation
 from sftscope.store.step_file import USER_BLOCK, to_bytes
 from test_store import HOSTILE, forged, record, sampled_record, sealed
 
@@ -130,7 +131,7 @@ def main() -> None:
         started, said = time.monotonic(), "read"
         try:
             to_bytes(isolation.read_apart(sealed(body), source="x"))
-        except StepFileError as error:
+        except SftscopeError as error:  # TooSlowError is none of the others
             said = str(error)
         slowest = max(slowest, time.monotonic() - started)
         counts["read whole" if said == "read" else "refused"] += 1
@@ -155,7 +156,8 @@ def main() -> None:
             }
         )
     )
-    sys.exit(1 if slowest > isolation.SECONDS + 5 or peak > 512 else 0)
+    most = (1 + isolation.GENEROUS) * isolation.SECONDS + 5  # two tries
+    sys.exit(1 if slowest > most or peak > 512 else 0)
 
 
 if __name__ == "__main__":

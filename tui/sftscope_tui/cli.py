@@ -11,7 +11,7 @@ import typer
 import sftscope
 from sftscope import cli as engine_cli
 from sftscope.cli_parts import need_engine
-from sftscope.errors import SftscopeError
+from sftscope.errors import NotReadError, SftscopeError
 from sftscope.output import put, put_traceback, put_usage
 from sftscope.text import safe_text, shell_command
 from sftscope.threads import set_thread_defaults
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 app = engine_cli.app
 # what typer raises for wrong usage; it has its own name only inside the click that typer brings
 _INTERRUPTED = 130
+_NOT_READ = 3
 _UsageError: Any = typer.BadParameter.__base__
 Glyphs = Annotated[str, typer.Option("--glyphs", help="Charts in braille, block or ascii.")]
 
@@ -120,7 +121,7 @@ def _command_to_explore(run: Path) -> str:
 
 
 def main() -> None:
-    """Run a command; a user's error is one line and exit code 1, an interruption 130."""
+    """Run a command; a user's error is one line and exit code 1, or 3 for a file not read now; an interruption 130."""
     sys.excepthook = put_traceback
     set_thread_defaults(os.environ)  # before NumPy and PyTorch are imported, which commands do
     try:
@@ -130,7 +131,7 @@ def main() -> None:
         sys.exit(code)
     except SftscopeError as error:
         engine_cli.fail(str(error))
-        sys.exit(1)
+        sys.exit(_NOT_READ if isinstance(error, NotReadError) else 1)
     except _UsageError as error:
         shown = io.StringIO()
         error.show(file=shown)

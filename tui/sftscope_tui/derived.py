@@ -24,7 +24,8 @@ from sftscope.analysis.stages import Boundary, find_boundary
 from sftscope.analysis.thresholds import ThresholdRule
 from sftscope.analysis.verdict import Verdict, judge
 from sftscope.analysis.views import Backbone, Orders, Selection, Trends
-from sftscope.store import RunFolder, StepRecord
+from sftscope.errors import NotReadError
+from sftscope.store import RunFolder, StepRecord, TooSlowError
 from sftscope_tui.change_table import ChangeTable, Identity, Ints, arrange, build_table
 from sftscope_tui.loader import Done, Loader
 from sftscope_tui.state import ViewState, move_row
@@ -114,12 +115,16 @@ class Derived:
         self._records = Recent(2)  # step files, of up to some hundred megabytes
         self._tables = Recent(12)  # of up to some megabytes
         self._small = Recent(128)
+        self._unread: set[tuple[Hashable, ...]] = set()  # records that could not be read, but may be at another time
+        self._again: set[tuple[Hashable, ...]] = set()  # those that are to be read again when they are next looked at
 
     def keep(self, done: Done) -> None:
         """Store a result of the loader, or why there is none, unless it belongs to another history."""
         if isinstance(done.key, tuple) and done.key[0] == self.generation:
             key = done.key[1:]
             value = _Missing(done.failure) if done.error is not None else done.value
+            may_come = isinstance(value, NotReadError) and not isinstance(value, TooSlowError)
+            self._unread = self._unread | {key} if may_come else self._unread - {key}
             (self._records if key[0] == "record" else self._slow).put(key, value)
 
     def adopt(self, reading: Reading) -> None:
@@ -176,8 +181,16 @@ class Derived:
             except Exception as error:  # whatever the file makes a reader raise: the pane says it
                 return error
 
-        found: StepRecord | Exception | None = self._asked(("record", step), read, self._records)
+        key = ("record", step)
+        if key in self._again:
+            self._again.discard(key)
+            self._loader.request((self.generation, *key), read)
+        found: StepRecord | Exception | None = self._asked(key, read, self._records)
         return found
+
+    def try_again(self) -> None:
+        """Read what could not be read once more, when it is next looked at; until then its error stands."""
+        self._again |= self._unread
 
     def diff(self, reading: Reading, state: ViewState, other: Reading) -> RunDiff:
         """The sets of this run and of another at linked steps, or at the other's own."""

@@ -79,6 +79,8 @@ class Session:
     def take(self, grown: Grown) -> bool:
         """Accept what was read; whether there is another history now. Goes on where there is more to read."""
         self.last = grown
+        if self.derived is not None:
+            self.derived.try_again()
         if grown.reading is not None:
             generation = next(_generations)
             self.derived = Derived(grown.reading.evolution.history, self._loader, generation, self.derived)

@@ -1,4 +1,5 @@
-"""What run.toml and the step files themselves say against a run: estimates, precision, labels that look the same.
+"""What run.toml and the step files themselves say against a run: estimates, precision, machines, labels that look
+the same.
 
 Their values come from files, so every line is made safe here.
 """
@@ -7,6 +8,7 @@ from collections.abc import Mapping, Sequence
 
 from sftscope.analysis.estimates import estimate_sentence
 from sftscope.analysis.history import RunHistory
+from sftscope.analysis.machines import machines_sentence
 from sftscope.analysis.placebo import TRUSTED_JACCARD
 from sftscope.text import safe_text
 
@@ -15,8 +17,14 @@ _EXACT = "float32"
 
 
 def caveats(history: RunHistory) -> list[str]:
-    """One safe line each; none for a float32 run whose labels begin differently."""
-    return [line for line in (estimate_sentence(history), _precision(history), _collisions(history)) if line]
+    """One safe line each; none for a float32 run of one machine whose labels begin differently."""
+    lines = (
+        estimate_sentence(history),
+        _precision(history),
+        machines_sentence(history.machines),
+        _collisions(history),
+    )
+    return [line for line in lines if line]
 
 
 def _precision(history: RunHistory) -> str:

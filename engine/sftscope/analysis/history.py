@@ -1,7 +1,7 @@
 """A run's step files as arrays over the steps, probe by probe: the input of every analysis.
 
-It refuses to judge: a step or a placebo whose file is damaged, or does not belong to the run's probes, is named in
-`left_out` and not part of the history. `reading` makes it.
+It refuses to judge: a step or a placebo whose file is damaged, cannot be read now, or does not belong to the run's
+probes, is named in `left_out` and not part of the history. `reading` makes it.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sftscope.analysis.effect_table import EffectTable, Mismatch, measure_mismatch
+from sftscope.analysis.machines import Machine
 from sftscope.errors import SftscopeError
 from sftscope.files.json_text import lookup
 from sftscope.interactions import Floats
@@ -116,7 +117,11 @@ class Placebo:
 
 @dataclass(frozen=True, eq=False)
 class RunHistory:
-    """A run over its T ≥ 1 extracted steps. `name` and `left_out` are safe to show."""
+    """A run over its T ≥ 1 extracted steps. `name`, `left_out` and `not_read` are safe to show.
+
+    not_read: those of `left_out` that are no fault of the file, and may be read another time. machines: what each step
+    was made on, see `machines`.
+    """
 
     name: str
     steps: NDArray[np.int64]  # (T,)
@@ -124,6 +129,8 @@ class RunHistory:
     probes: tuple[ProbeHistory, ...]
     run: Mapping[str, Any]
     left_out: tuple[str, ...] = ()
+    not_read: tuple[str, ...] = ()
+    machines: tuple[Machine, ...] = ()  # (T,)
     placebos: tuple[Placebo, ...] = ()
     precision: Mapping[str, Any] = field(default_factory=dict)  # of the scores: asked, taken, candidates measured
 
@@ -139,6 +146,7 @@ class RunHistory:
             steps=self.steps[: step + 1],
             losses={name: values[: step + 1] for name, values in self.losses.items()},
             probes=tuple(part.until(step) for part in self.probes),
+            machines=self.machines[: step + 1],
             placebos=(),
         )
 
@@ -176,10 +184,11 @@ def check_sizes(record: StepRecord, sizes: Sequence[int], file: Path) -> None:
 
 
 def read_placebos(
-    folder: RunFolder, steps: Sequence[int], sizes: Sequence[int], left_out: list[str]
-) -> tuple[Placebo, ...]:
-    """The placebos of `steps`; appends to `left_out` what is damaged, foreign, or of no step that is there."""
+    folder: RunFolder, steps: Sequence[int], sizes: Sequence[int]
+) -> tuple[tuple[Placebo, ...], dict[Path, SftscopeError]]:
+    """The placebos of `steps`, and why the others are none: damaged, foreign, of no step that is there, not read."""
     found = []
+    refused: dict[Path, SftscopeError] = {}
     for step in folder.placebo_steps():
         file = folder.placebo_file(step)
         try:
@@ -188,14 +197,14 @@ def read_placebos(
             if step not in steps:
                 raise SftscopeError(f"{file}: a placebo of step {step}, which is not among the extracted steps")
         except SftscopeError as error:
-            left_out.append(safe_text(str(error).replace(f"{folder.path}/", "")))
+            refused[file] = error
             continue
         tables = [
             EffectTable.of_pairs(n, [record.pairs_of(p)], every=record.states_of(p).are_all)
             for p, n in enumerate(sizes)
         ]
         found.append(Placebo(step, tuple(tables), record.noise))
-    return tuple(found)
+    return tuple(found), refused
 
 
 class HistoryTable:

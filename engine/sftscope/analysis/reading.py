@@ -3,7 +3,8 @@
 The latter is for a screen that paints in between and for a run that is still being written. A long run is then
 read in passes, first a few steps spread over it, so that it is seen whole at once.
 A file counts once it is renamed into place; one that is damaged, foreign or gone is named in `left_out`,
-and tried again only when it has changed on the disk.
+and tried again only when it has changed on the disk. One that cannot be read now is named there too, and tried again
+at later looks, less and less often.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,11 +17,14 @@ from typing import Any
 import numpy as np
 
 from sftscope.analysis.history import HistoryTable, RunHistory, check_sizes, read_placebos
-from sftscope.errors import SftscopeError
-from sftscope.store import RunFolder
+from sftscope.analysis.machines import Machine, machine_of
+from sftscope.errors import NotReadError, SftscopeError
+from sftscope.files.opening import failed_to_read
+from sftscope.store import NoReaderError, RunFolder, TooSlowError, read_step_file
 from sftscope.text import safe_text
 
 FIRST_PASSES = (16, 256)  # steps, spread over a run, that are shown while all of them are read
+MOST_LOOKS = 64  # between two tries of a file that cannot be read
 Mark = tuple[int, int]  # size in bytes and time of the last change in ns: what tells two versions of a file apart
 
 
@@ -43,6 +47,7 @@ class _Pass:
     steps: list[int] = field(default_factory=list)
     precision: Mapping[str, Any] = field(default_factory=dict)
     losses: list[Mapping[str, float]] = field(default_factory=list)
+    machines: list[Machine] = field(default_factory=list)
 
 
 class GrowingHistory:
@@ -59,6 +64,8 @@ class GrowingHistory:
         self._marks: dict[int, Mark] = {}
         self._looked = False
         self._refused: dict[int, str] = {}
+        self._unread: dict[Path, SftscopeError] = {}  # among them, and among the placebos
+        self._pause = self._looks_left = 1  # looks from one try of them to the next
         self._passes: list[list[int]] = []
         self._now: _Pass | None = None
 
@@ -80,14 +87,19 @@ class GrowingHistory:
         return tuple(self._refused[step] for step in sorted(self._refused))
 
     def look(self) -> bool:
-        """List the step files; whether one is new, changed or gone since the last look, so that all are read again."""
-        found = {step: mark for step in self.folder.steps() if (mark := _mark(self.folder.step_file(step))) is not None}
-        if self._looked and found == self._marks:
+        """List the step files; whether one is new, changed or gone since the last look, so that all are read again.
+
+        Or could not be read then, and can be read now.
+        """
+        found = {step: mark for step in self.folder.steps() if (mark := self._mark(step)) is not None}
+        if self._looked and found == self._marks and not self._is_one_back():
             return False
         is_first, self._looked = not self._looked, True
         for step, mark in found.items():
-            if self._marks.get(step) != mark:
+            file = self.folder.step_file(step)
+            if self._marks.get(step) != mark or file in self._to_try_again:
                 self._refused.pop(step, None)
+                self._unread.pop(file, None)
         for step in self._marks.keys() - found.keys():
             self._refused[step] = f"{self.folder.step_file(step).name}: was deleted while the run was open"
         self._marks, self._now = found, None
@@ -116,6 +128,8 @@ class GrowingHistory:
             return self._history(done)
         if not done.is_last:
             return None
+        if self._unread:
+            raise NotReadError(f"{self.folder.path}: no step can be read now: {self._lines(self._unread)[0]}")
         reason = f"; {self.refused[0]}" if self._refused else ""
         raise SftscopeError(
             f"{self.folder.path}: no extracted steps yet; run 'sftscope extract {self.folder.path}'{reason}"
@@ -128,17 +142,27 @@ class GrowingHistory:
             record = self.folder.read_step(step)
             check_sizes(record, self._sizes, self.folder.step_file(step))
             current.table.put(len(current.steps), record)
+        except NoReaderError:
+            current.waiting.insert(0, step)
+            raise
         except SftscopeError as error:
-            self._refused[step] = safe_text(str(error).replace(f"{self.folder.path}/", ""))
+            self._refused[step] = self._line(error)
+            if isinstance(error, NotReadError):
+                self._unread[self.folder.step_file(step)] = error
             return
         current.steps.append(step)
         current.losses.append(record.losses)
+        current.machines.append(machine_of(record.provenance))
         precision = record.provenance.get("precision")
         current.precision = precision if isinstance(precision, Mapping) else current.precision
 
     def _history(self, done: _Pass) -> RunHistory:
-        left_out = list(self.refused)
-        placebos = read_placebos(self.folder, done.steps, self._sizes, left_out) if done.is_last else ()
+        placebos, refused = read_placebos(self.folder, done.steps, self._sizes) if done.is_last else ((), {})
+        if done.is_last:  # of earlier placebos nothing is known any more
+            self._unread = {
+                file: error for file, error in self._unread.items() if file.parent != self.folder.placebo_folder
+            }
+        self._unread |= {file: error for file, error in refused.items() if isinstance(error, NotReadError)}
         names = sorted({name for part in done.losses for name in part})
         return RunHistory(
             name=safe_text(self.folder.path.resolve().name, max_length=100),
@@ -149,19 +173,51 @@ class GrowingHistory:
                 for index, (probe, target) in enumerate(zip(self._probes, self._targets, strict=True))
             ),
             run=self._run,
-            left_out=tuple(left_out),
+            left_out=(*self.refused, *self._lines(refused)),
+            not_read=self._lines(self._unread),
+            machines=tuple(done.machines),
             placebos=placebos,
             precision=done.precision,
         )
 
+    def _mark(self, step: int) -> Mark | None:
+        """What tells a file's present version from others; None where it is not there any more."""
+        file = self.folder.step_file(step)
+        try:
+            status = file.stat()
+        except OSError as error:
+            if isinstance(failed_to_read(file, error), NotReadError):
+                return self._marks.get(step, (0, 0))  # nothing new is known; reading it says why
+            return None
+        return status.st_size, status.st_mtime_ns
 
-def _mark(file: Path) -> Mark | None:
-    """What tells a file's present version from others; None where it is not there any more."""
-    try:
-        status = file.stat()
-    except OSError:
-        return None
-    return status.st_size, status.st_mtime_ns
+    @property
+    def _to_try_again(self) -> list[Path]:
+        return [file for file, error in self._unread.items() if not isinstance(error, TooSlowError)]
+
+    def _is_one_back(self) -> bool:
+        """Whether a file that could not be read can be now; asked of one of them, and not at every look."""
+        again = self._to_try_again
+        self._looks_left -= 1
+        if not again or self._looks_left > 0:
+            return False
+        self._pause = min(2 * self._pause, MOST_LOOKS)
+        self._looks_left = self._pause
+        try:
+            read_step_file(again[0])
+        except NotReadError:
+            self._unread[again[0]] = self._unread.pop(again[0])  # another one first, the next time
+            return False
+        except SftscopeError:  # it is known now to be damaged
+            pass
+        self._pause = self._looks_left = 1
+        return True
+
+    def _lines(self, errors: Mapping[Path, SftscopeError]) -> tuple[str, ...]:
+        return tuple(self._line(error) for error in errors.values())
+
+    def _line(self, error: SftscopeError) -> str:
+        return safe_text(str(error).replace(f"{self.folder.path}/", ""))
 
 
 def _spread(steps: Sequence[int], count: int) -> list[int]:

@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from sftscope.errors import SftscopeError
+from sftscope.errors import NotReadError, SftscopeError
 from sftscope.files.json_text import read_json_object
 from sftscope.files.safetensors_header import is_whole, read_header
 from sftscope.llm.adapter_config import CONFIG as ADAPTER_CONFIG
@@ -68,6 +68,13 @@ def reading_files(checkpoint: Checkpoint) -> list[Path]:
 
 def why_not_whole(checkpoint: Checkpoint, *, now: float | None = None) -> str:
     """What is still missing from a checkpoint, in a few words; empty where it was written to its end."""
+    try:
+        return _why_not_whole(checkpoint, time.time() if now is None else now)
+    except NotReadError as error:  # looked at again later, as what is missing
+        return str(error).removeprefix(f"{checkpoint.path}/")
+
+
+def _why_not_whole(checkpoint: Checkpoint, now: float) -> str:
     folder = checkpoint.path
     if not folder.is_dir():
         return "it was deleted"
@@ -88,7 +95,7 @@ def why_not_whole(checkpoint: Checkpoint, *, now: float | None = None) -> str:
         return f"{ADAPTER_CONFIG} is missing"
     if (folder / _INDEX).exists() and not _read_json(folder / _INDEX):
         return f"{_INDEX} is not whole"
-    return _half_replaced(folder, files, time.time() if now is None else now)
+    return _half_replaced(folder, files, now)
 
 
 def _half_replaced(folder: Path, files: list[Path], now: float) -> str:

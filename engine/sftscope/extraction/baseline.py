@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from sftscope.errors import SftscopeError
+from sftscope.errors import NotReadError, SftscopeError
 from sftscope.extraction.masking import baseline_vector
+from sftscope.files.opening import is_there
 from sftscope.store import RunFolder, StepFileError, write_atomically
 from sftscope.store.hashes import read_numbers
 from sftscope.text import safe_text
@@ -24,7 +25,7 @@ def fixed_baseline(folder: RunFolder, model: Any, kind: str, tokenizer: Any) -> 
     stored. SftscopeError where the stored one is damaged or is not that of the steps done.
     """
     like = model.get_input_embeddings().weight
-    if folder.baseline_file.exists():
+    if is_there(folder.baseline_file):
         baseline = torch.from_numpy(_read(folder, like.shape[1])).to(dtype=like.dtype, device=like.device)
         _check(folder, baseline, "move this file and the folder steps away, then run the same command again")
         return baseline
@@ -42,11 +43,13 @@ def baseline_hash(baseline: torch.Tensor) -> str:
 
 
 def _read(folder: RunFolder, size: int) -> np.ndarray[Any, np.dtype[np.float32]]:
-    """The stored vector: (size,), float32."""
+    """The stored vector: (size,), float32. NotReadError where it cannot be read now."""
     path = folder.baseline_file
     repair = "move it away and run the same command again"
     try:
         vector = read_numbers(path)
+    except NotReadError:
+        raise
     except SftscopeError as error:
         raise SftscopeError(f"{error}; {repair}") from None
     if vector.dtype != np.float32 or vector.shape != (size,):
@@ -56,15 +59,26 @@ def _read(folder: RunFolder, size: int) -> np.ndarray[Any, np.dtype[np.float32]]
 
 
 def _check(folder: RunFolder, baseline: torch.Tensor, advice: str) -> None:
-    """SftscopeError unless every step file that is whole was made with this vector."""
+    """SftscopeError unless every step file that is whole was made with this vector.
+
+    NotReadError where all that are there cannot be read now.
+    """
     digest = baseline_hash(baseline)
+    unread: NotReadError | None = None
+    is_confirmed = False
     for step in folder.steps():
         try:
             named = folder.read_step(step).provenance.get("baseline_vector")
         except StepFileError:
             continue  # it will be made again
+        except NotReadError as error:
+            unread = error
+            continue
         if isinstance(named, dict) and named.get("sha256") not in (None, digest):
             raise SftscopeError(
                 f"{folder.baseline_file}: is not the baseline vector that {folder.step_file(step).name} "
                 f"was made with (another sha256); {advice}"
             )
+        is_confirmed = True
+    if unread is not None and not is_confirmed:
+        raise unread

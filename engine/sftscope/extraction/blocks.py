@@ -1,7 +1,8 @@
 """Many workers on one run: the next task is a block of probes of a checkpoint that nobody is at work on.
 
 A block's result is a file of raw scores; a claim that expires keeps two workers off one block, and is not needed for
-a right result: whoever makes a block makes the same bytes. Whoever finds all blocks of a step joins them into the
+a right result: whoever makes a block makes the same bytes, on machines of one type with as many threads (else the same
+scores but for rounding; the step file names all machines). Whoever finds all blocks of a step joins them into the
 draft that a single process would have written, and makes the step file from it as a single process does, so that both
 files are equal byte for byte.
 
@@ -42,7 +43,8 @@ from sftscope.errors import SftscopeError
 from sftscope.extraction.finished import BASE_STEP, is_done_by_now
 from sftscope.extraction.noise_bound import known_zeta
 from sftscope.extraction.step_scores import Entered, draft_of, scored_step
-from sftscope.extraction.work import Work, enter_step
+from sftscope.extraction.work import Work, enter_step, made_on
+from sftscope.files.opening import is_there
 from sftscope.store import Sample, StepRecord
 from sftscope.store.workers import WAITING, WORKING, Worker
 
@@ -106,9 +108,12 @@ class BlockWorker:
         return self._is_joined(step) or not self._missing(folder.blocks(step), step)
 
     def join(self, step: int) -> bool:
-        """Put the blocks of a step together as its draft; whether it is there. The caller has the step's claim."""
+        """Put the blocks of a step together as its draft; whether it is there. The caller has the step's claim.
+
+        NotReadError where a block cannot be read now: it stays.
+        """
         folder = self.work.folder
-        if folder.draft_file(step).exists():
+        if is_there(folder.draft_file(step)):
             return True
         if self._missing(folder.blocks(step), step):
             return False
@@ -135,7 +140,7 @@ class BlockWorker:
         """Make a block if it can be claimed and is not there yet; whether it was."""
         folder = self.work.folder
         with folder.claimed_block(step, block) as mine:
-            if not mine or folder.block_file(step, block).exists() or self._is_joined(step):
+            if not mine or is_there(folder.block_file(step, block)) or self._is_joined(step):
                 return False
             self.worker.state, self.worker.task = WORKING, f"step {step}, probes {block.start}-{block.stop - 1}"
             try:
@@ -153,7 +158,7 @@ class BlockWorker:
 
     def _is_joined(self, step: int) -> bool:
         folder = self.work.folder
-        return folder.draft_file(step).exists() or folder.step_file(step).exists()
+        return is_there(folder.draft_file(step)) or is_there(folder.step_file(step))
 
     def _enter(self, work: Work, step: int) -> Entered:
         if self._entered is None or self._entered[0] != step:
@@ -178,13 +183,13 @@ def joined(records: Sequence[StepRecord]) -> StepRecord:
         effects=None,
         sample=Sample.of([record.states_of(p) for record in records for p in range(record.n_variables.size)]),
         losses=first.losses,
-        provenance={**first.provenance, "verify": verify},
+        provenance={**first.provenance, **made_on(record.provenance for record in records), "verify": verify},
     )
 
 
 def can_tell_zeta(work: Work, todo: Sequence[int]) -> bool:
     """Whether ζ is known, or step 0 is scored, or not among what is to do; else a step has to wait for others."""
-    if BASE_STEP not in todo or work.folder.draft_file(BASE_STEP).exists():
+    if BASE_STEP not in todo or is_there(work.folder.draft_file(BASE_STEP)):
         return True
     return known_zeta(work.folder, work.provenance["identity"])[0] is not None
 
@@ -199,12 +204,12 @@ def work_through(
     folder, identity = blocks.work.folder, blocks.work.provenance["identity"]
     first, within = start_of(place, len(blocks.blocks))
     left = _turned(todo, first)
-    damaged = {step for step in todo if folder.step_file(step).exists()}  # else it would not be to do
+    damaged = {step for step in todo if is_there(folder.step_file(step))}  # else it would not be to do
     touched: set[int] = set()
     while left:
         moved = False
         for step in tuple(left):
-            if folder.step_file(step).exists() and (step not in damaged or is_done_by_now(folder, step, identity)):
+            if is_there(folder.step_file(step)) and (step not in damaged or is_done_by_now(folder, step, identity)):
                 if step in touched:  # a worker that was stopped for long may have put these there again
                     folder.drop_blocks(step)
                     folder.drop_draft(step)
@@ -212,7 +217,7 @@ def work_through(
                 moved = True
                 continue
             touched.add(step)
-            if not folder.draft_file(step).exists():
+            if not is_there(folder.draft_file(step)):
                 moved |= blocks.score_blocks(step, within)
             if not blocks.is_scored(step):
                 continue

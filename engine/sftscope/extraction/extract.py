@@ -10,10 +10,16 @@ from functools import partial
 
 from sftscope.config import RunSettings
 from sftscope.decomposition.step_effects import with_effects
-from sftscope.errors import SftscopeError
+from sftscope.errors import NotReadError, SftscopeError
 from sftscope.extraction.blocks import BlockWorker, work_through
 from sftscope.extraction.device_points import points_on
-from sftscope.extraction.finished import BASE_STEP, available_steps, is_done, is_done_by_now
+from sftscope.extraction.finished import (
+    BASE_STEP,
+    available_steps,
+    is_done_by_now,
+    refuse_unread,
+    sort_out,
+)
 from sftscope.extraction.noise_bound import known_zeta, measure_zeta
 from sftscope.extraction.step_scores import scored_step
 from sftscope.extraction.work import Work, prepare
@@ -39,7 +45,8 @@ def extract(
     settings: with paths resolved. identity: hash of what results depend on, stored with each step. shard: (I, N),
     1 ≤ I ≤ N: every N-th of the steps from the I-th on. place: (I, N), this is the I-th of N workers, which share
     every step by blocks of `block` probes (default: see `blocks_of`).
-    Other processes may extract the same run at the same time.
+    Other processes may extract the same run at the same time. A step whose file is there and cannot be read now is left
+    as it is: NotReadError once all others are made.
     """
     wanted = available_steps(folder) if steps is None else tuple(sorted(set(steps)))
     if missing := set(wanted) - set(available_steps(folder)):
@@ -47,14 +54,27 @@ def extract(
         raise SftscopeError(f"{folder.checkpoints}: no checkpoint of step {min(missing)}; there are {known}")
     folder.sweep()
     share = wanted[shard[0] - 1 :: shard[1]]
-    todo = [step for step in share if not is_done(folder, step, identity)]
-    for step in set(share).difference(todo):
+    todo, unread = sort_out(folder, share, identity)
+    done = set(share).difference(todo, unread)
+    for step in done:
         folder.drop_draft(step)  # where a kill came between the result and this
-    for step in folder.steps_with_blocks().intersection(share).difference(todo):
+    for step in folder.steps_with_blocks().intersection(done):
         folder.drop_blocks(step)  # of a worker that was stopped for long, then killed
+    if todo:
+        _extract(settings, folder, identity, todo, place, block)
+    refuse_unread(unread)
     if not todo:
         say(f"extraction: all {len(share)} steps are done")
-        return
+
+
+def _extract(
+    settings: RunSettings,
+    folder: RunFolder,
+    identity: str,
+    todo: Sequence[int],
+    place: tuple[int, int] | None,
+    block: int | None,
+) -> None:
     if place is None:
         _make(prepare(settings, folder, identity), todo)
         return
@@ -76,26 +96,35 @@ def follow(
     """As `extract`, of checkpoints as they come: until `more()`, which may wait for the next, says there are none.
 
     made: told of each step whose file is there. steps: only these. The model stays loaded in between.
+    What cannot be read now is looked at again when there is more; NotReadError where it is the last.
     """
     folder.sweep()
     work: Work | None = None
     done: set[int] = set()
+    said: set[str] = set()
     while True:
-        wanted = [step for step in available_steps(folder) if steps is None or step in steps or step == BASE_STEP]
-        todo = []
-        for step in wanted:
-            if step in done:
-                continue
-            if is_done(folder, step, identity):
+        available: tuple[int, ...] = ()
+        unread: dict[int, str] = {}
+        try:
+            available = available_steps(folder)
+        except NotReadError as error:
+            unread[BASE_STEP] = str(error)
+        new = [step for step in available if (steps is None or step in steps or step == BASE_STEP) and step not in done]
+        todo, unread_steps = sort_out(folder, new, identity)
+        unread |= unread_steps
+        for line in sorted({*unread.values()} - said):  # of a training that runs for days: once each
+            say(line)
+        said.update(unread.values())
+        done.update(set(new).difference(unread))
+        for step in new:
+            if step in done and step not in todo:
                 made(step)
-            else:
-                todo.append(step)
-            done.add(step)
         if todo:
             work = prepare(settings, folder, identity) if work is None else work
             work = replace(work, checkpoints=ready_checkpoints(folder.checkpoints))
             _make(work, todo, made)
         if not more():
+            refuse_unread(unread)
             return
 
 

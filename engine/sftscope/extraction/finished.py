@@ -1,11 +1,12 @@
 """Which steps of a run can be extracted, and which are: a step file that verifies is never computed again."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
-from sftscope.errors import SftscopeError
+from sftscope.errors import NotReadError, SftscopeError
+from sftscope.files.opening import is_there
 from sftscope.progress import say
-from sftscope.store import RunFolder, StepFileError, StepRecord
+from sftscope.store import NoReaderError, RunFolder, StepFileError, StepRecord
 from sftscope.store.checkpoints import ready_checkpoints
 
 BASE_STEP = 0
@@ -17,13 +18,19 @@ def available_steps(folder: RunFolder) -> tuple[int, ...]:
 
 
 def is_done(folder: RunFolder, step: int, identity: str) -> bool:
-    """Whether a whole step file of this run is there; a damaged one is made again."""
+    """Whether an intact step file of this run is there; a damaged one is made again.
+
+    NotReadError where that cannot be determined now: the step is to be left alone.
+    """
     return is_result(folder.step_file(step), folder.read_step, step, identity)
 
 
 def is_result(path: Path, read: Callable[[int], StepRecord], step: int, identity: str) -> bool:
-    """Whether `path` holds whole results of a step; SftscopeError where they are those of another run."""
-    if not path.exists():
+    """Whether `path` holds intact results of a step; SftscopeError where they are those of another run.
+
+    NotReadError as `is_done`.
+    """
+    if not is_there(path):
         return False
     try:
         record = read(step)
@@ -38,3 +45,25 @@ def is_result(path: Path, read: Callable[[int], StepRecord], step: int, identity
 def is_done_by_now(folder: RunFolder, step: int, identity: str) -> bool:
     """As `is_done`, in silence: whether another process has made the step since."""
     return folder.has_result(step, identity)
+
+
+def sort_out(folder: RunFolder, steps: Iterable[int], identity: str) -> tuple[list[int], dict[int, str]]:
+    """The steps that are to be extracted, and those whose files cannot be read now, with the reason."""
+    todo, unread = [], {}
+    for step in steps:
+        try:
+            if not is_done(folder, step, identity):
+                todo.append(step)
+        except NoReaderError:
+            raise
+        except NotReadError as error:
+            unread[step] = str(error)
+    return todo, unread
+
+
+def refuse_unread(unread: Mapping[int, str]) -> None:
+    """NotReadError where the files of some steps could not be read: whether they are done is not known."""
+    if unread:
+        first = next(iter(unread.values()))
+        others = f" (and {len(unread) - 1} more)" if len(unread) > 1 else ""
+        raise NotReadError(f"{first}{others}; left as it is, the same command looks at it again")

@@ -109,7 +109,7 @@ def mask_probe(probe: Probe, tokenizer: Any, template: Template, target: str = "
     try:
         return _mask_probe(probe, tokenizer, template, target)
     except SftscopeError as error:
-        raise SftscopeError(f"probe {safe_text(probe.id)!r}: {error}") from None
+        raise type(error)(f"probe {safe_text(probe.id)!r}: {error}") from None
 
 
 def masked_prompts(

@@ -6,23 +6,36 @@ the run has, whichever of them are wanted: of each, two masked states of these p
 
 import numpy as np
 
+from sftscope.errors import NotReadError
 from sftscope.extraction.finished import BASE_STEP, is_done
 from sftscope.extraction.masking import MaskedPrompt
 from sftscope.extraction.scoring import SCALE_FLOOR, Scorer
 from sftscope.extraction.step_scores import scored_step
 from sftscope.extraction.work import Work, enter_step
+from sftscope.files.opening import is_there
 from sftscope.interactions import Floats
 from sftscope.progress import Progress, say
 from sftscope.store import RunFolder, StepRecord
 
 
 def known_zeta(folder: RunFolder, identity: str) -> tuple[Floats | None, list[str]]:
-    """ζ and its source as the first finished step of this run has them."""
+    """ζ and its source as the first finished step of this run has them; None where none is finished.
+
+    NotReadError where only such steps are left that cannot be read now: ζ must not be measured a second time.
+    """
+    unread: NotReadError | None = None
     for step in folder.steps():
-        if is_done(folder, step, identity):
+        try:
+            if not is_done(folder, step, identity):
+                continue
             record = folder.read_step(step)
-            assert record.effects is not None
-            return record.effects.zeta, list(record.provenance.get("zeta_source", []))
+        except NotReadError as error:
+            unread = error
+            continue
+        assert record.effects is not None
+        return record.effects.zeta, list(record.provenance.get("zeta_source", []))
+    if unread is not None:
+        raise unread
     return None, []
 
 
@@ -48,7 +61,7 @@ def _scored_base(work: Work, report: Progress) -> StepRecord:
     """Step 0, kept as a draft where it had to be scored, so that a kill loses nothing."""
     record = scored_step(work, BASE_STEP, lambda note: report(0, 1, note))
     work.folder.write_draft(record)
-    if work.folder.step_file(BASE_STEP).exists():  # another process has made it since, and its draft was dropped
+    if is_there(work.folder.step_file(BASE_STEP)):  # another process has made it since, and its draft was dropped
         work.folder.drop_draft(BASE_STEP)
     report(1, 1, f"step {BASE_STEP}")
     return record

@@ -17,7 +17,7 @@ import torch
 
 from sftscope.config import RunSettings
 from sftscope.decomposition import decompose
-from sftscope.errors import SftscopeError
+from sftscope.errors import NotReadError, SftscopeError
 from sftscope.extraction.masking import MaskedPrompt, baseline_vector, last_words_kept, mask_probe
 from sftscope.extraction.prefix_tree import tree_tokens
 from sftscope.extraction.scoring import SCALE_FLOOR, Scorer
@@ -95,15 +95,24 @@ def _check_device(precision: str, device: torch.device) -> None:
 
 
 def _stored(folder: RunFolder, identity: str) -> dict[str, Any] | None:
-    """The choice as the first whole step of this run has it, else as the run folder has it."""
+    """The choice as the first intact step of this run has it, else as the run folder has it.
+
+    NotReadError where only such steps are left that cannot be read now: all steps must have the same choice.
+    """
+    unread: NotReadError | None = None
     for step in folder.steps():
         try:
             provenance = folder.read_step(step).provenance
         except StepFileError:
             continue  # it will be made again
+        except NotReadError as error:
+            unread = error
+            continue
         if provenance.get("identity") == identity and isinstance(provenance.get("precision"), Mapping):
             return dict(provenance["precision"])
     content = folder.read_precision()
+    if content is None and unread is not None:
+        raise unread
     if content is None or content.get("identity") != identity:
         return None
     return {key: value for key, value in content.items() if key != "identity"}

@@ -3,6 +3,7 @@
 import contextlib
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,8 @@ import numpy as np
 
 from sftscope.errors import SftscopeError
 from sftscope.extraction.checks import Difference, check_scores, refuse_beyond_tolerance, verify_record
-from sftscope.extraction.work import Work, enter_step
+from sftscope.extraction.work import Work, enter_step, made_on
+from sftscope.files.opening import is_there
 from sftscope.interactions import Floats
 from sftscope.progress import say
 from sftscope.store import Sample, StepFileError, StepRecord
@@ -35,7 +37,10 @@ def scored_step(
     if draft is not None and draft.n_variables.size == len(probes):
         return draft
     losses, adapter = enter(work, step)
-    return score_model(work, step, losses, adapter, report, begun=_begun(draft, adapter), block=block)
+    begun = _begun(draft, adapter)
+    if draft is not None and begun[0]:
+        work = replace(work, provenance={**work.provenance, **made_on([draft.provenance, work.provenance])})
+    return score_model(work, step, losses, adapter, report, begun=begun, block=block)
 
 
 def score_model(
@@ -100,8 +105,11 @@ def _tell(report: Callable[[str], None], note: str, n_states: int, scored: int) 
 
 
 def draft_of(work: Work, step: int, probes: range, read: Callable[[], StepRecord], file: Path) -> StepRecord | None:
-    """The scores of (the first of) `probes` in `file`, if they are of this run; a damaged one is made again."""
-    if not file.exists():
+    """The scores of (the first of) `probes` in `file`, if they are of this run; a damaged one is made again.
+
+    NotReadError where the file cannot be read now.
+    """
+    if not is_there(file):
         return None
     try:
         draft = read()

@@ -1,6 +1,6 @@
 """What stays the same over all steps of a run: the model, the masked probes, how they are scored."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +12,7 @@ from sftscope.extraction.precision import choose_precision
 from sftscope.extraction.prefix_tree import shared_prefix
 from sftscope.extraction.scoring import NAIVE, Scorer
 from sftscope.llm.adapters import AdapterSlot
-from sftscope.llm.loading import LLM, device_name, load_llm, threads, versions
+from sftscope.llm.loading import LLM, device_name, load_llm, machine, threads, versions
 from sftscope.llm.precision import weights_dtype
 from sftscope.llm.prompts import resolve_template
 from sftscope.progress import say
@@ -71,6 +71,7 @@ def prepare_with(llm: LLM, settings: RunSettings, folder: RunFolder, identity: s
         "scoring_refused": [vars(refusal) for refusal in scorer.refusals],
         "versions": versions(),
         "threads": threads(),
+        "machine": machine(),
     }
     return Work(
         folder=folder,
@@ -84,6 +85,15 @@ def prepare_with(llm: LLM, settings: RunSettings, folder: RunFolder, identity: s
         checkpoints=ready_checkpoints(folder.checkpoints),
         provenance=provenance,
     )
+
+
+def made_on(provenances: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    """For the provenance of what several calls or workers scored: their machines, where these are not all the same."""
+    found: list[Any] = []
+    for provenance in provenances:
+        own = {name: provenance.get(name) for name in ("device", "machine", "threads")}
+        found += [each for each in provenance.get("made_on", [own]) if each not in found]
+    return {"made_on": found} if len(found) > 1 else {}
 
 
 def enter_step(work: Work, step: int) -> tuple[dict[str, float], str]:

@@ -13,12 +13,14 @@ from contextlib import contextmanager
 from io import BufferedReader
 from pathlib import Path
 
-from sftscope.errors import SftscopeError
+from sftscope.errors import NotReadError, SftscopeError
 
 MAX_TEXT_BYTES = 2**28  # run.toml, probes, a log, training rows
 NEW_MODE, FOLDER_MODE = 0o664, 0o775  # the umask takes more away; never writable by all, whatever it is
 OWNED_MODE = 0o644
 _CHUNK = 2**22
+# what a path is, now and later: nothing, a circle of links, a folder, a socket; all other failures may pass
+_NO_FILE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.EISDIR, errno.ENXIO, errno.ENODEV)
 
 
 @contextmanager
@@ -51,6 +53,33 @@ def read_plain(path: Path, limit: int = MAX_TEXT_BYTES, *, within: Path | None =
     """The bytes of the regular file at `path`; errors as `opened`."""
     with opened(path, limit, within=within) as file:
         return file.read(os.fstat(file.fileno()).st_size)  # not `limit`: that many bytes would be set aside
+
+
+def failed_to_read(path: Path, error: OSError | MemoryError) -> SftscopeError:
+    """The error to raise for one of reading `path`: NotReadError unless there is no file that could ever be read."""
+    if isinstance(error, MemoryError):
+        return NotReadError(f"{path}: cannot be read now: not enough memory; free some and try again")
+    if error.errno in _NO_FILE:
+        return SftscopeError(f"{path}: cannot be read: {error.strerror or error}")
+    return NotReadError(f"{path}: cannot be read now: {error.strerror or error}; try again when that is fixed")
+
+
+def raise_if_not_read(path: Path, error: Exception) -> None:
+    """Raise NotReadError where `error` says nothing of the content of `path`; what returns does."""
+    refused = failed_to_read(path, error) if isinstance(error, (OSError, MemoryError)) else error
+    if isinstance(refused, NotReadError):
+        raise refused from error
+
+
+def is_there(path: Path) -> bool:
+    """Whether `path` leads to anything; NotReadError where that cannot be determined now, unlike `Path.exists`."""
+    try:
+        path.stat()
+    except OSError as error:
+        if error.errno in _NO_FILE:
+            return False
+        raise failed_to_read(path, error) from error
+    return True
 
 
 def is_plain(path: Path) -> bool:

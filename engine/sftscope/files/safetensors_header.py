@@ -13,7 +13,7 @@ from typing import Any
 
 from sftscope.errors import SftscopeError
 from sftscope.files.json_text import json_object
-from sftscope.files.opening import opened
+from sftscope.files.opening import opened, raise_if_not_read
 from sftscope.text import safe_text
 
 MAX_HEADER_BYTES = 100 * 2**20  # as in the safetensors library
@@ -55,10 +55,14 @@ def read_header(path: Path, *, within: Path | None = None) -> Mapping[str, Tenso
 
 
 def is_whole(path: Path) -> bool:
-    """Whether there is a safetensors file at `path` that has the size that its header declares."""
+    """Whether there is a safetensors file at `path` that has the size that its header declares.
+
+    NotReadError where that cannot be determined now.
+    """
     try:
         read_header(path)
-    except (OSError, ValueError, SftscopeError):
+    except (OSError, MemoryError, ValueError, SftscopeError) as error:
+        raise_if_not_read(path, error)
         return False
     return True
 

@@ -30,7 +30,7 @@ from sftscope.llm.prompts import set_template
 from sftscope.llm.tokenizer_trial import try_tokenizer
 from sftscope.llm.weight_files import check_weights, numbers_in
 from sftscope.text import safe_text
-from sftscope.threads import usable_cores, waiting
+from sftscope.threads import blas_libraries, cpu_name, usable_cores, waiting
 
 TOKENIZER = "tokenizer.json"
 _MAX_TEMPLATE_BYTES = 2**20
@@ -78,6 +78,11 @@ def versions() -> dict[str, str]:
 def threads() -> dict[str, Any]:
     """Cores that this process may use, threads that PyTorch runs on them, and how those wait."""
     return {"cores": usable_cores(), "torch": torch.get_num_threads(), "waiting": waiting(os.environ)}
+
+
+def machine() -> dict[str, Any]:
+    """What decides, beside the number of threads, how a sum is rounded: CPU, PyTorch's vector unit, BLAS libraries."""
+    return {"cpu": cpu_name(), "vector_unit": torch.backends.cpu.get_cpu_capability(), "blas": blas_libraries()}
 
 
 def model_name(path: str) -> str:

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from sftscope.errors import SftscopeError
+from sftscope.errors import NotReadError, SftscopeError
 from sftscope.llm.rendering import render
 from sftscope.text import safe_text
 
@@ -71,10 +71,12 @@ def set_template(tokenizer: Any, template: str, system: str) -> None:
 
 
 def takes_system(tokenizer: Any) -> bool:
-    """Whether the chat template has a place for a system prompt."""
+    """Whether the chat template has a place for a system prompt; NotReadError where that is not known now."""
     turns = [{"role": "system", "content": _SENTINEL}, {"role": "user", "content": "u"}]
     try:
         return _SENTINEL in render(tokenizer, turns, generate=True)
+    except NotReadError:
+        raise
     except SftscopeError:
         return False
 

@@ -1,8 +1,8 @@
 """Chat templates are rendered in a process of their own: a template is a program that came with somebody's model.
 
-transformers' sandbox limits what a template reaches, not how long it takes nor how much memory. The child renders with
-the same function of transformers, and has a deadline and a limit on memory; a template that once took too long is not
-tried again.
+transformers' sandbox limits what a template reaches, not how much it computes nor how much memory it takes. The child
+renders with the same function of transformers, and has a limit on both; a template that needed more computing, at the
+second try too, is not tried again. What the machine does to the child is never called the template's fault.
 """
 
 import json
@@ -11,19 +11,19 @@ from collections.abc import Sequence
 from subprocess import Popen
 from typing import IO, Any
 
-from sftscope.child import Child, ChildEndedError, confine, limit_memory
-from sftscope.errors import SftscopeError
+from sftscope.child import Child, ChildEndedError, Ending, computing, confine, is_machine_short, limit_memory, ready
+from sftscope.errors import NotReadError, SftscopeError
 from sftscope.text import safe_text
 
-SECONDS = 10.0  # of a rendering
-STARTING = 120.0  # seconds for the child to import transformers: one, or many from a cold network disk
+SECONDS, GENEROUS = 10.0, 3.0  # of computing for a rendering; how many times as much at the second try
 MEMORY = 2**29  # bytes beyond what the child had when it started
 _ADVICE = "use template = 'plain'"
 
 
 def render(tokenizer: Any, messages: Sequence[dict[str, str]], *, generate: bool) -> str:
-    """`tokenizer.apply_chat_template` as text; SftscopeError where the template fails, or does not end in time.
+    """`tokenizer.apply_chat_template` as text; SftscopeError where the template fails, or computes for too long.
 
+    NotReadError where it could not be rendered now, by the machine's doing.
     generate: with what begins an answer (`add_generation_prompt`).
     """
     try:
@@ -38,10 +38,17 @@ def render(tokenizer: Any, messages: Sequence[dict[str, str]], *, generate: bool
         "generate": generate,
         "names": dict(tokenizer.special_tokens_map),
     }
-    _start()
     try:
-        return _RENDERER.ask(lambda process: _exchange(process, question), SECONDS, passes=SftscopeError)
+        return _RENDERER.ask(
+            lambda process, seconds: _exchange(process, {**question, "seconds": seconds}),
+            (SECONDS, GENEROUS * SECONDS),
+            passes=SftscopeError,
+        )
     except ChildEndedError as error:
+        if error.how in (Ending.MACHINE, Ending.NOT_STARTED):
+            raise NotReadError(
+                f"chat templates are rendered in a process of their own, which {error}; run the same command again"
+            ) from error
         _LATE[template] = f"it {error}"
         raise _failed(_LATE[template]) from error
 
@@ -58,18 +65,6 @@ _HARMLESS: dict[str, Any] = {
 }
 
 
-def _start() -> None:
-    """Have a child that has imported what it needs."""
-    if _RENDERER.is_running:
-        return
-    try:
-        _RENDERER.ask(lambda process: _exchange(process, _HARMLESS), STARTING, passes=SftscopeError)
-    except ChildEndedError as error:
-        raise SftscopeError(
-            f"chat templates are rendered in a process of their own, and {error} as it started; free memory, try again"
-        ) from error
-
-
 def _failed(reason: str) -> SftscopeError:
     return SftscopeError(f"the model's chat template fails: {safe_text(reason, max_length=200)}; {_ADVICE}")
 
@@ -79,6 +74,8 @@ def _exchange(process: Popen[bytes], question: dict[str, Any]) -> str:
     assert process.stdout is not None
     _send(process.stdin, question)
     answer = _receive(process.stdout)
+    if "short" in answer:
+        raise NotReadError("no memory is left to render the model's chat template; free some and try again")
     if "error" in answer:
         raise _failed(str(answer["error"]))
     return str(answer["text"])
@@ -105,18 +102,28 @@ def _receive(pipe: IO[bytes]) -> dict[str, Any]:
 def serve() -> None:
     """Answer questions until the parent closes the pipe."""
     _rendered(**_HARMLESS)  # imports what rendering needs, while the memory is not limited yet
-    if base := confine():
-        limit_memory(base + MEMORY)
+    base = confine()
+    ready()
     while True:
         try:
             question = _receive(sys.stdin.buffer)
         except EOFError:
             return
-        try:
-            answer = {"text": _rendered(**question)}
-        except Exception as error:  # whatever a stranger's template raises is its fault, and one line
-            answer = {"error": str(error) or type(error).__name__}
+        seconds = question.pop("seconds")
+        if base:
+            limit_memory(base + MEMORY)
+        answer = _answer(question, seconds)
+        if answer.get("error") == MemoryError.__name__ and is_machine_short(MEMORY):
+            answer = {"short": True}
         _send(sys.stdout.buffer, answer)
+
+
+def _answer(question: dict[str, Any], seconds: float) -> dict[str, Any]:
+    try:
+        with computing(seconds):
+            return {"text": _rendered(**question)}
+    except Exception as error:  # whatever a stranger's template raises is its fault, and one line
+        return {"error": type(error).__name__ if isinstance(error, MemoryError) else str(error) or type(error).__name__}
 
 
 def _rendered(template: str, messages: list[dict[str, str]], generate: bool, names: dict[str, str]) -> str:

@@ -1,7 +1,7 @@
 """A `tokenizer.json` is tried in a process of its own first: it is a program that came with somebody's model.
 
 Its normalizers can multiply a text without end, its patterns can search for years, and Ctrl-C does not reach the
-library that runs them. The child tokenises texts of ours under a deadline and a limit on memory; what passes is loaded
+library that runs them. The child tokenises texts of ours with limits on computing and memory; what passes is loaded
 as usual. A pattern that is slow only on texts unlike these is not found so.
 """
 
@@ -13,12 +13,13 @@ from pathlib import Path
 from subprocess import Popen
 from typing import IO, Any
 
-from sftscope.child import Child, ChildEndedError, confine, limit_memory
-from sftscope.errors import SftscopeError
-from sftscope.files.opening import read_plain
+from sftscope.child import Child, ChildEndedError, Ending, computing, confine, is_machine_short, limit_memory, ready
+from sftscope.errors import NotReadError, SftscopeError
+from sftscope.files.opening import failed_to_read, read_plain
 from sftscope.text import safe_text
 
-SECONDS, BYTES_PER_SECOND = 20.0, 2e6  # that a trial may take; a tokenizer of a million tokens has 64 MiB
+SECONDS, BYTES_PER_SECOND = 20.0, 2e6  # of computing for a trial; a tokenizer of a million tokens has 64 MiB
+GENEROUS = 3.0  # times as much at the second try
 MAX_BYTES = 2**28
 MEMORY, MEMORY_PER_BYTE = 2**30, 40  # bytes beyond what the child had when it started
 _MOST_TOKENS = 16  # of a byte: byte fallback makes one of each, a normalizer a few
@@ -37,19 +38,29 @@ _TEXTS = (
 
 
 def try_tokenizer(path: Path) -> None:
-    """SftscopeError unless the tokenizer.json at `path` tokenises plain texts in little time and memory."""
+    """SftscopeError unless the tokenizer.json at `path` tokenises plain texts with little computing and memory.
+
+    NotReadError where it could not be tried now, by the machine's doing.
+    """
     try:
         data = read_plain(path, MAX_BYTES)
     except OSError as error:
-        raise SftscopeError(f"{path}: cannot be read: {error.strerror}") from None
+        raise failed_to_read(path, error) from None
     digest = hashlib.sha256(data).digest()
     if digest in _PASSED:
         return
     try:
+        given = SECONDS + len(data) / BYTES_PER_SECOND
         _TRIAL.ask(
-            lambda process: _exchange(process, data, path), SECONDS + len(data) / BYTES_PER_SECOND, passes=SftscopeError
+            lambda process, seconds: _exchange(process, data, path, seconds),
+            (given, GENEROUS * given),
+            passes=SftscopeError,
         )
     except ChildEndedError as error:
+        if error.how in (Ending.MACHINE, Ending.NOT_STARTED):
+            raise NotReadError(
+                f"{path}: tried in a process of its own, which {error}; run the same command again"
+            ) from error
         raise _failed(path, f"on a text of {max(map(len, _TEXTS))} characters it {error}") from error
     _PASSED.add(digest)
 
@@ -62,13 +73,16 @@ def _failed(path: Path, reason: str) -> SftscopeError:
     return SftscopeError(f"{path}: cannot be used: {safe_text(reason, max_length=200)}; get the model again")
 
 
-def _exchange(process: Popen[bytes], data: bytes, path: Path) -> None:
+def _exchange(process: Popen[bytes], data: bytes, path: Path, seconds: float) -> None:
     assert process.stdin is not None
     assert process.stdout is not None
-    process.stdin.write(json.dumps({"size": len(data)}).encode() + b"\n")
+    process.stdin.write(json.dumps({"size": len(data), "seconds": seconds}).encode() + b"\n")
     process.stdin.write(data)
     process.stdin.flush()
-    if error := _receive(process.stdout)["error"]:
+    answer = _receive(process.stdout)
+    if "short" in answer:
+        raise NotReadError(f"{path}: no memory is left to try it; free some and run the same command again")
+    if error := answer["error"]:
         raise _failed(path, str(error))
 
 
@@ -91,6 +105,7 @@ def serve() -> None:
     os.environ["RAYON_NUM_THREADS"] = "1"
     _tried(b'{"model": {"type": "BPE", "vocab": {"a": 0}, "merges": []}}')  # imports what a trial needs
     base = confine()
+    ready()
     while True:
         try:
             question = _receive(sys.stdin.buffer)
@@ -99,8 +114,11 @@ def serve() -> None:
         data = sys.stdin.buffer.read(question["size"])
         if base:
             limit_memory(base + MEMORY + MEMORY_PER_BYTE * len(data))
-        answer = {"error": _tried(data)}
+        with computing(question["seconds"]):
+            error = _tried(data)
+        memory = MEMORY + MEMORY_PER_BYTE * len(data)
         del data
+        answer = {"short": True} if error == MemoryError.__name__ and is_machine_short(memory) else {"error": error}
         sys.stdout.buffer.write(json.dumps(answer).encode() + b"\n")
         sys.stdout.buffer.flush()
 
@@ -115,6 +133,8 @@ def _tried(data: bytes) -> str:
             found = len(tokenizer.encode(text, add_special_tokens=True).ids)
             if found > _MOST_TOKENS * (len(text.encode()) + 64):
                 return f"it makes {found} tokens of {len(text)} characters"
+    except MemoryError:
+        return MemoryError.__name__
     except BaseException as error:  # also what Rust raises when it panics, which is no Exception
         return str(error)[:1000] or type(error).__name__
     return ""

@@ -22,7 +22,7 @@ from sftscope.attach.copies import copy_checkpoint, refuse_if_disk_is_short
 from sftscope.attach.logs import as_lines, choose_eval_set, log_rows
 from sftscope.errors import SftscopeError
 from sftscope.extraction.work import logged_losses
-from sftscope.files.opening import make_folder
+from sftscope.files.opening import is_there, make_folder
 from sftscope.llm.weight_files import refuse_adapter_as_base
 from sftscope.monitor import sidecar
 from sftscope.monitor.headline import Headline, append_headline, make_headline, read_headlines, read_past
@@ -202,14 +202,14 @@ class SftscopeCallback(TrainerCallback):
             self._live = LiveExtraction(self._trainer.model, resolved, folder, identity)
             self._live.begin(state.global_step)
             if folder.steps():
-                append_headline(folder, make_headline(folder))
+                self._tell()
         else:
             self._wake()
 
     def _after_step(self, state: Any) -> None:
         """After an optimisation step that was chosen: write its weights down, or extract it here."""
         step = state.global_step
-        if self._steps is None or step not in self._steps or self._folder.step_file(step).exists():
+        if self._steps is None or step not in self._steps or is_there(self._folder.step_file(step)):
             return
         ownership.refuse_same_place(Path(self._trainer.args.output_dir), self._folder)
         self._snapshot = Snapshot(self._trainer.model, step, self._folder.checkpoints)
@@ -236,16 +236,21 @@ class SftscopeCallback(TrainerCallback):
         self._write_log(state)
         if self._live is None:
             self._wake()
-        elif not self._folder.step_file(step).exists():
+        elif not is_there(self._folder.step_file(step)):
             self._store(self._live.extract(step, {}), source.losses())
 
     def _store(self, record: StepRecord, losses: dict[str, float]) -> None:
         """Keep what was extracted here, and its headline."""
         held_out = logged_losses(self._folder, record.step, ("eval",))  # of several eval sets the one in the log
         self._folder.write_step(StepRecord(**{**vars(record), "losses": losses | held_out}))
-        append_headline(self._folder, make_headline(self._folder))
+        self._tell()
         if not self._keep:
             drop_extracted(self._folder, record.step)
+
+    def _tell(self) -> None:
+        """Keep the headline of the run as it is now."""
+        if (headline := make_headline(self._folder)) is not None:
+            append_headline(self._folder, headline)
 
     def _write_log(self, state: Any) -> None:
         """The losses so far as the run's training log."""

@@ -15,8 +15,10 @@ from sftscope.analysis.reading import load_history
 from sftscope.analysis.thresholds import ThresholdRule
 from sftscope.analysis.verdict import in_plain_words, judge
 from sftscope.analysis.views import Selection, trends
+from sftscope.errors import NotReadError
 from sftscope.files.json_text import count, finite, json_rows
 from sftscope.files.opening import opened
+from sftscope.progress import say
 from sftscope.store import RunFolder
 from sftscope.store.atomic import append_line
 from sftscope.text import safe_text
@@ -51,9 +53,21 @@ class Headline:
         return {f"{PREFIX}/{name}": float(value) for name, value in values.items() if math.isfinite(value)}
 
 
-def make_headline(folder: RunFolder) -> Headline:
-    """The headline of a run at its last extracted step, under the default τ."""
-    evolution = Evolution(load_history(folder.path), ThresholdRule.parse("max-run"))
+def make_headline(folder: RunFolder) -> Headline | None:
+    """The headline of a run at its last extracted step, under the default τ.
+
+    None, and a line on stderr, where a step cannot be read now: curves with a gap must not stop a training.
+    """
+    try:
+        history = load_history(folder.path)
+    except NotReadError as error:
+        unread = str(error)
+    else:
+        unread = next(iter(history.not_read), "")
+    if unread:
+        say(f"sftscope: no headline yet: {unread}")
+        return None
+    evolution = Evolution(history, ThresholdRule.parse("max-run"))
     seen = trends(evolution, Selection(now=evolution.history.steps.size - 1))
     verdict = judge(seen)
     return Headline(

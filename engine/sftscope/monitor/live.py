@@ -24,7 +24,7 @@ from sftscope.extraction.noise_bound import known_zeta, reaction
 from sftscope.extraction.scoring import SCALE_FLOOR
 from sftscope.extraction.step_scores import score_model
 from sftscope.extraction.work import Work, prepare_with
-from sftscope.files.opening import open_to_readers, private_folder
+from sftscope.files.opening import is_there, open_to_readers, private_folder
 from sftscope.llm.adapter_config import WEIGHTS
 from sftscope.llm.loading import LLM, templated_tokenizer
 from sftscope.store import RunFolder, StepRecord, ownership
@@ -90,14 +90,14 @@ class LiveExtraction:
 
     def begin(self, step: int) -> None:
         """Make step 0, where it is not there: from the model as it is, or without its adapter once it is trained."""
-        if self.folder.step_file(0).exists():
+        if is_there(self.folder.step_file(0)):
             return
         if not step or is_adapted(self.model):
             self.folder.write_step(self.extract(0, {}))
 
     def extract(self, step: int, losses: Mapping[str, float]) -> StepRecord:
         """The results of the model as it is now; SftscopeError where the run has no step 0, which ζ is measured at."""
-        if step and not self.folder.step_file(0).exists():
+        if step and not is_there(self.folder.step_file(0)):
             raise SftscopeError(
                 f"{self.folder.path}: has no step 0, and the model was trained before it was monitored; begin the "
                 'training with the monitor, or use where="sidecar"'

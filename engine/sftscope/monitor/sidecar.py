@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 from sftscope.child import same_modules
-from sftscope.errors import SftscopeError
+from sftscope.errors import NotReadError, SftscopeError
 from sftscope.files.opening import open_to_append
 from sftscope.monitor.headline import append_headline, make_headline, read_headlines
 from sftscope.progress import say
@@ -63,7 +63,12 @@ def serve(out: Path, parent: int) -> None:
     def more() -> bool:
         while True:
             over = ended_file(folder).exists() or not is_alive(parent)  # asked first: nothing comes after it
-            ready = set(ready_checkpoints(folder.checkpoints))
+            try:
+                ready = set(ready_checkpoints(folder.checkpoints))
+            except NotReadError:
+                if over:
+                    raise
+                ready = seen  # looked at again
             if ready - seen:
                 seen.update(ready)
                 return True

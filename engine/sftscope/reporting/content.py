@@ -143,7 +143,7 @@ def title(report: Report) -> str:
 def warnings(report: Report) -> list[str]:
     """What a reader must know before trusting the rest, as it came."""
     history = report.evolution.history
-    lines = [f"Left out, damaged or foreign: {reason}" for reason in history.left_out] + caveats(history)
+    lines = [f"Left out: {reason}" for reason in history.left_out] + caveats(history)
     if report.quality.uncertified:
         steps = ", ".join(map(str, report.quality.uncertified))
         lines.append(f"Not final, the certified gap is above {CERTIFIED_GAP:g} at the steps {steps}.")

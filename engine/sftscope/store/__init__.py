@@ -3,16 +3,27 @@
 from sftscope.store.atomic import write_atomically
 from sftscope.store.run_folder import RunFolder
 from sftscope.store.step_file import read_step_file
-from sftscope.store.step_record import Effects, Pairs, Sample, SparseEffects, StepFileError, StepRecord
+from sftscope.store.step_record import (
+    Effects,
+    NoReaderError,
+    Pairs,
+    Sample,
+    SparseEffects,
+    StepFileError,
+    StepRecord,
+    TooSlowError,
+)
 
 __all__ = [
     "Effects",
+    "NoReaderError",
     "Pairs",
     "RunFolder",
     "Sample",
     "SparseEffects",
     "StepFileError",
     "StepRecord",
+    "TooSlowError",
     "read_step_file",
     "write_atomically",
 ]

@@ -13,8 +13,9 @@ from typing import Any
 
 from sftscope.errors import SftscopeError
 from sftscope.files.json_text import finite, number, read_json_object
+from sftscope.files.opening import raise_if_not_read
 from sftscope.files.safetensors_header import read_header
-from sftscope.store.trainer_state import TrainerState, read_trainer_state
+from sftscope.store.trainer_state import STATE, TrainerState, read_trainer_state
 
 _NAME = re.compile(r"checkpoint-(0|[1-9][0-9]{0,11})")
 
@@ -27,18 +28,23 @@ class Checkpoint:
     path: Path
 
     def trainer_state(self) -> TrainerState | None:
-        """`trainer_state.json`, or None where it is missing, torn or of another step."""
+        """`trainer_state.json`, or None where it is missing, torn or of another step.
+
+        NotReadError where it cannot be read now.
+        """
         try:
             state = read_trainer_state(self.path)
-        except (OSError, SftscopeError):
+        except (OSError, MemoryError, SftscopeError) as error:
+            raise_if_not_read(self.path / STATE, error)
             return None
         return state if state.step == self.step else None
 
     def is_ready(self) -> bool:
-        """Whether the checkpoint was written to its end; False also where it cannot be read."""
+        """Whether the checkpoint was written to its end; NotReadError where that cannot be determined now."""
         try:
             return not self.is_unfinished()
-        except OSError:
+        except (OSError, MemoryError) as error:
+            raise_if_not_read(self.path, error)
             return False
 
     def is_unfinished(self) -> bool:
@@ -54,8 +60,9 @@ class Checkpoint:
 
     def _indexed(self) -> set[str]:
         """The weight files that an index names: those of a large model that was saved in parts."""
+        file = self.path / "model.safetensors.index.json"
         try:
-            index = read_json_object(self.path / "model.safetensors.index.json")
+            index = read_json_object(file)
         except FileNotFoundError:
             return set()
         named = index.get("weight_map")
@@ -96,13 +103,14 @@ def step_of(name: str) -> int | None:
 
 
 def list_checkpoints(folder: Path) -> tuple[Checkpoint, ...]:
-    """All checkpoint folders, ready or not, by step."""
-    if not folder.is_dir():
+    """All checkpoint folders, ready or not, by step; NotReadError where they cannot be listed now."""
+    try:
+        entries = list(folder.iterdir())
+    except OSError as error:
+        raise_if_not_read(folder, error)
         return ()
     found = [
-        Checkpoint(step, entry)
-        for entry in folder.iterdir()
-        if (step := step_of(entry.name)) is not None and entry.is_dir()
+        Checkpoint(step, entry) for entry in entries if (step := step_of(entry.name)) is not None and entry.is_dir()
     ]
     return tuple(sorted(found, key=lambda checkpoint: checkpoint.step))
 

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from sftscope.errors import SftscopeError
 from sftscope.files.numbers import read_npy
-from sftscope.files.opening import opened
+from sftscope.files.opening import failed_to_read, opened
 
 MAX_VECTOR_BYTES = 2**22  # a vector of a million numbers
 
@@ -28,6 +28,7 @@ def read_numbers(path: Path) -> NDArray[Any]:
     """The array in a small .npy file; SftscopeError where it is none."""
     try:
         return read_npy(path, MAX_VECTOR_BYTES)
-    except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "not a .npy file of numbers"
-        raise SftscopeError(f"{path}: cannot be read: {reason}") from None
+    except OSError as error:
+        raise failed_to_read(path, error) from None
+    except ValueError:
+        raise SftscopeError(f"{path}: cannot be read: not a .npy file of numbers") from None

@@ -8,7 +8,9 @@ of its parent and nothing from the working folder.
 
 import contextlib
 import json
+import os
 import resource
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -16,20 +18,34 @@ from typing import IO, Any
 
 import numpy as np
 
-from sftscope.child import Child, ChildEndedError, confine, limit_memory
-from sftscope.errors import SftscopeError
-from sftscope.store.step_record import MAX_STATES, TYPES, StepFileError, StepRecord, columns_of, from_columns
+from sftscope.child import Child, ChildEndedError, Ending, computing, confine, is_machine_short, limit_memory, ready
+from sftscope.errors import NotReadError, SftscopeError
+from sftscope.store.step_record import (
+    MAX_STATES,
+    TYPES,
+    NoReaderError,
+    StepFileError,
+    StepRecord,
+    TooSlowError,
+    columns_of,
+    from_columns,
+)
 
 SPARE_MEMORY = 2**28  # bytes beyond what the process had when it started
 _MEMORY_PER_BYTE = 12  # three columns of scores that gzip could not pack, and room for a copy
-SECONDS, LEAST_SECONDS = 10.0, 1.0  # of computing: the bytes are in memory already
+SECONDS, LEAST_SECONDS = 10.0, 1.0  # of computing, not of the clock: a file that is right takes milliseconds
+GENEROUS, GENEROUS_TO = 3.0, 2  # a file gets that many times as much, once; the first files that need it
 _BYTES_PER_SECOND = 4e6
 _MAX_HEADER = 2**26
+_LEAST_ADDRESSES = 2**30  # that the child takes itself
 _READ, _SALVAGE = "read", "salvage"
 
 
 def read_apart(data: bytes, *, source: str) -> StepRecord:
-    """`step_datasets.read_datasets` in the child; StepFileError too where the file brings the child down."""
+    """`step_datasets.read_datasets` in the child; StepFileError too where the file brings the child down.
+
+    NotReadError where the machine did, TooSlowError where the file needs more computing than any should.
+    """
     return _ask(_READ, data, source)
 
 
@@ -40,41 +56,74 @@ def salvage_apart(data: bytes, *, source: str) -> StepRecord:
 
 def start_reading() -> None:
     """Start the child now, beside what its parent does until the first file is read."""
-    with contextlib.suppress(SftscopeError):  # said when a file is read
+    with contextlib.suppress(ChildEndedError):  # said when a file is read
         _READER.start()
 
 
 def _ask(mode: str, data: bytes, source: str) -> StepRecord:
     try:
         return _READER.ask(
-            lambda process: _exchange(process, mode, data, source), _patience(len(data)), passes=StepFileError
+            lambda process, seconds: _exchange(process, mode, data, source, seconds),
+            _allowance(len(data)),
+            passes=SftscopeError,
         )
     except ChildEndedError as error:
+        if error.how is Ending.SPENT:
+            raise TooSlowError(
+                f"{source}: not read: {error}, thousands of times what a step file takes; it is left as it is, "
+                "move it away to have the step extracted again"
+            ) from error
+        if error.how is Ending.NOT_STARTED:
+            raise NoReaderError(
+                f"{source}: not read: step files are read in a process of their own, which {error}"
+            ) from error
+        if error.how is Ending.MACHINE or _is_limited(len(data)):
+            raise NotReadError(
+                f"{source}: not read: the process for it {error}; the file may be intact, try again"
+            ) from error
         raise StepFileError(
             f"{source}: {error}: a damaged or hostile file, left out; extract this step again"
         ) from error
+    except MemoryError as error:
+        raise NotReadError(f"{source}: not read: not enough memory; free some and try again") from error
 
 
-def _patience(size: int) -> float:
-    """Seconds that a file of `size` bytes may take: half as many after each that took too long.
+def _allowance(size: int) -> tuple[float, ...]:
+    """Seconds of computing that a file of `size` bytes may take, at the first try and at the next.
 
-    A folder of files that hang would otherwise cost 10 s each; a file that is right takes milliseconds.
+    Half as many after each file that needed more, and no second try after the first of them: a folder of files that
+    hang would otherwise cost 40 s each.
     """
-    return max(SECONDS * 0.5**_READER.late, LEAST_SECONDS) + size / _BYTES_PER_SECOND
+    late = _READER.late
+    seconds = max(SECONDS * 0.5 ** min(late, 64), LEAST_SECONDS) + size / _BYTES_PER_SECOND
+    return (seconds, GENEROUS * seconds) if late < GENEROUS_TO else (seconds,)
+
+
+def _is_limited(size: int) -> bool:
+    """Whether the user's limit on memory (`ulimit -v`) may be why a child crashed that was given `size` bytes."""
+    hard = resource.getrlimit(resource.RLIMIT_AS)[1]
+    return hard != resource.RLIM_INFINITY and hard < _LEAST_ADDRESSES + _due(size)
+
+
+def _due(size: int) -> int:
+    """Bytes that a file of `size` bytes may take."""
+    return SPARE_MEMORY + _MEMORY_PER_BYTE * size
 
 
 _READER = Child("sftscope.store.isolation", "step files are read")
 
 
-def _exchange(process: subprocess.Popen[bytes], mode: str, data: bytes, source: str) -> StepRecord:
-    """One question and its answer. EOFError or ValueError where the answer is not one."""
+def _exchange(process: subprocess.Popen[bytes], mode: str, data: bytes, source: str, seconds: float) -> StepRecord:
+    """One question and its answer. EOFError, ValueError or LookupError where the answer is not one."""
     assert process.stdin is not None
     assert process.stdout is not None
-    header = {"mode": mode, "size": len(data), "source": source}
+    header = {"mode": mode, "size": len(data), "source": source, "seconds": seconds}
     process.stdin.write(json.dumps(header).encode() + b"\n")
     process.stdin.write(data)
     process.stdin.flush()
     answer = _header(process.stdout)
+    if "short" in answer:
+        raise NotReadError(f"{source}: not read: the machine is short of memory; free some and try again")
     if "error" in answer:
         raise StepFileError(str(answer["error"]))
     columns = dict(_columns(process.stdout, answer["lengths"]))
@@ -107,31 +156,46 @@ def _columns(pipe: IO[bytes], lengths: Mapping[str, int]) -> Iterator[tuple[str,
 
 def serve() -> None:
     """Answer questions until the parent closes the pipe."""
-    from sftscope.store import step_datasets
-
     questions, answers = sys.stdin.buffer, sys.stdout.buffer
     _warm_up()
     base = confine()
     resource.setrlimit(resource.RLIMIT_NOFILE, (3, 3))  # nor any file
+    ready()
     while line := questions.readline(_MAX_HEADER):
         question = json.loads(line)
-        data = questions.read(question["size"])
+        due = _due(question["size"])
         if base:
-            limit_memory(base + SPARE_MEMORY + _MEMORY_PER_BYTE * len(data))
-        salvage = question["mode"] == _SALVAGE
+            limit_memory(base + due)
         try:
-            read = step_datasets.salvage_datasets if salvage else step_datasets.read_datasets
-            record = read(data, source=question["source"])
-        except StepFileError as error:
-            _send(answers, {"error": str(error)})
-        except MemoryError:
-            _send(answers, {"error": f"{question['source']}: wants more memory than a step file of its size needs"})
-        else:
-            _send_record(answers, record)
-        data = record = b""  # type: ignore[assignment]  # freed before the next one comes
+            data = questions.read(question["size"])
+        except MemoryError:  # never for our limit, and what is left in the pipe cannot be told from a question
+            os.kill(os.getpid(), signal.SIGTERM)
+            raise
+        content, columns = _answer(data, question)
+        if "error" in content and is_machine_short(due):  # HDF5 has many words for a lack of memory
+            content = {"short": True}
+        _send(answers, content, *columns)
+        data, content, columns = b"", {}, ()  # freed before the next one comes
 
 
-def _send_record(answers: IO[bytes], record: StepRecord) -> None:
+def _answer(data: bytes, question: Mapping[str, Any]) -> tuple[Mapping[str, Any], tuple[Any, ...]]:
+    """What is answered, and the columns that follow."""
+    try:
+        with computing(question["seconds"]):
+            return _read(data, question)
+    except MemoryError:
+        return {"error": f"{question['source']}: wants more memory than a step file of its size needs"}, ()
+
+
+def _read(data: bytes, question: Mapping[str, Any]) -> tuple[Mapping[str, Any], tuple[Any, ...]]:
+    from sftscope.store import step_datasets
+
+    try:
+        salvage = question["mode"] == _SALVAGE
+        read = step_datasets.salvage_datasets if salvage else step_datasets.read_datasets
+        record = read(data, source=question["source"])
+    except StepFileError as error:
+        return {"error": str(error)}, ()
     columns = columns_of(record)
     content = {
         "step": record.step,
@@ -139,7 +203,7 @@ def _send_record(answers: IO[bytes], record: StepRecord) -> None:
         "provenance": dict(record.provenance),
         "lengths": {name: column.size for name, column in columns.items()},
     }
-    _send(answers, content, *columns.values())
+    return content, tuple(columns.values())
 
 
 def _send(answers: IO[bytes], content: Mapping[str, Any], *columns: Any) -> None:
@@ -151,7 +215,7 @@ def _send(answers: IO[bytes], content: Mapping[str, Any], *columns: Any) -> None
 
 def _warm_up() -> None:
     """Import what reading imports, while files can still be opened."""
-    from sftscope.store import step_datasets
+    from sftscope.store import step_datasets  # with h5py: 0.1 s and 10 MB, for the child alone
 
     with contextlib.suppress(StepFileError):
         step_datasets.read_datasets(b"", source="")

@@ -19,7 +19,7 @@ from typing import Any
 
 from sftscope.errors import SftscopeError
 from sftscope.files.json_text import MAX_JSON_BYTES, read_json_object
-from sftscope.files.opening import read_plain
+from sftscope.files.opening import failed_to_read, read_plain
 from sftscope.store.atomic import temporary_beside, write_atomically
 from sftscope.store.checkpoints import Checkpoint, list_checkpoints
 from sftscope.store.run_folder import RunFolder
@@ -303,7 +303,8 @@ def _one_line(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise SftscopeError(
+        kind = type(failed_to_read(path, error))  # a disk that may answer later, or nothing that ever could
+        raise kind(
             f"{error.filename or path}: {error.strerror or error}; nothing was removed: "
             "correct this and run the same command again"
         ) from error

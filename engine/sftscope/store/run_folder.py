@@ -25,7 +25,7 @@ import tomli_w
 
 from sftscope.errors import SftscopeError
 from sftscope.files.json_text import json_rows, read_json_object
-from sftscope.files.opening import read_plain
+from sftscope.files.opening import failed_to_read, is_there, read_plain
 from sftscope.files.toml_text import MAX_TOML_BYTES, parse_toml
 from sftscope.probes import Probe, read_jsonl, read_probes
 from sftscope.progress import say
@@ -146,8 +146,8 @@ class RunFolder:
         return tuple(self.path / name for name in _OWN_FOLDERS)
 
     def exists(self) -> bool:
-        """Whether this folder has been begun as a run."""
-        return self.run_file.is_file()
+        """Whether this folder has been begun as a run; NotReadError where that cannot be determined now."""
+        return is_there(self.run_file)
 
     def steps(self) -> tuple[int, ...]:
         """The steps that have a result file, in order; the files are not opened."""
@@ -158,7 +158,10 @@ class RunFolder:
         return _steps_in(self.placebo_folder)
 
     def read_step(self, step: int) -> StepRecord:
-        """The results of `step`; StepFileError where the file is damaged or holds another step."""
+        """The results of `step`; StepFileError where the file is damaged or holds another step.
+
+        NotReadError where it cannot be read now, which says nothing of the file; so for all that reads here.
+        """
         return _read_result(self.step_file(step), step)
 
     def has_result(self, step: int, identity: str) -> bool:
@@ -211,8 +214,8 @@ class RunFolder:
         """The names of the blocks of `step` and of the claims on them, by one listing."""
         try:
             return frozenset(os.listdir(self.blocks_folder(step)))  # noqa: PTH208  # names only
-        except OSError:
-            return frozenset()
+        except OSError as error:
+            return _no_folder(self.blocks_folder(step), error)
 
     def blocks(self, step: int) -> frozenset[str]:
         """The names of the whole blocks of `step`, by one listing."""
@@ -222,8 +225,8 @@ class RunFolder:
         """The steps that have blocks, or had when a worker was killed, by one listing."""
         try:
             names = os.listdir(self.path / "blocks")  # noqa: PTH208  # names only
-        except OSError:
-            return frozenset()
+        except OSError as error:
+            return _no_folder(self.path / "blocks", error)
         return frozenset(int(match[1]) for name in names if (match := _STEP_NAME.fullmatch(f"{name}.h5")))
 
     def drop_block(self, step: int, block: range) -> None:
@@ -263,7 +266,7 @@ class RunFolder:
                 f"{self.path}: not a run folder (no run.toml); make one with 'sftscope run CONFIG --out RUN'"
             ) from None
         except OSError as error:
-            raise SftscopeError(f"{self.run_file}: cannot be read: {error.strerror}") from None
+            raise failed_to_read(self.run_file, error) from None
         except ValueError as error:
             reason = safe_text(str(error), max_length=200)
             raise SftscopeError(f"{self.run_file}: not valid TOML: {reason}") from None
@@ -281,7 +284,9 @@ class RunFolder:
             content = read_json_object(self.precision_file)
         except FileNotFoundError:
             return None
-        except (OSError, SftscopeError):
+        except OSError as error:
+            raise failed_to_read(self.precision_file, error) from None
+        except SftscopeError:
             content = {}
         if not isinstance(content.get("taken"), str):
             raise SftscopeError(f"{self.precision_file}: cannot be read; move it away and run the same command again")
@@ -304,7 +309,7 @@ class RunFolder:
         except FileNotFoundError:
             return ()
         except OSError as error:
-            raise SftscopeError(f"{self.training_log}: cannot be read: {error.strerror}") from None
+            raise failed_to_read(self.training_log, error) from None
         rows = (log_row(row) for row in found)
         return tuple(row for row in rows if row is not None)
 
@@ -341,7 +346,7 @@ class RunFolder:
         except FileNotFoundError:
             raise SftscopeError(f"{self.probes_file}: no such file; the command that began the run writes it") from None
         except OSError as error:
-            raise SftscopeError(f"{self.probes_file}: cannot be read: {error.strerror}") from None
+            raise failed_to_read(self.probes_file, error) from None
 
 
 def _steps_in(folder: Path) -> tuple[int, ...]:
@@ -351,9 +356,16 @@ def _steps_in(folder: Path) -> tuple[int, ...]:
     except FileNotFoundError:
         return ()
     except OSError as error:
-        raise SftscopeError(f"{folder}: cannot be listed: {error.strerror}") from None
+        raise failed_to_read(folder, error) from None
     found = (int(match[1]) for name in names if (match := _STEP_NAME.fullmatch(name)))
     return tuple(sorted({step for step in found if _step_name(step) in names}))
+
+
+def _no_folder(folder: Path, error: OSError) -> frozenset[Any]:
+    """Nothing, where there is no such folder; NotReadError where it cannot be listed now."""
+    if isinstance(error, (FileNotFoundError, NotADirectoryError)):
+        return frozenset()
+    raise failed_to_read(folder, error) from None
 
 
 def _block_task(block: range) -> str:

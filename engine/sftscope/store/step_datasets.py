@@ -44,7 +44,7 @@ def read_datasets(data: bytes, *, source: str) -> StepRecord:
     try:
         with h5py.File(io.BytesIO(data), "r") as file:
             return _read_root(file, source)
-    except StepFileError:
+    except (StepFileError, MemoryError):
         raise
     except Exception as error:  # hostile bytes reach h5py here: whatever it raises is the file's fault
         raise StepFileError(f"{source}: damaged HDF5: {safe_text(str(error), max_length=200)}") from None
@@ -59,7 +59,7 @@ def salvage_datasets(data: bytes, *, source: str) -> StepRecord:
         with h5py.File(io.BytesIO(data), "r") as file:
             meta = _read_meta(file, source)
             return _record(file, meta, source, sampled=meta.get("version") == SAMPLED_VERSION, decomposed=False)
-    except StepFileError:
+    except (StepFileError, MemoryError):
         raise
     except Exception as error:  # as in `read_datasets`
         raise StepFileError(f"{source}: damaged HDF5: {safe_text(str(error), max_length=200)}") from None

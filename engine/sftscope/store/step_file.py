@@ -65,7 +65,7 @@ from typing import Any
 import numpy as np
 
 from sftscope.errors import SftscopeError
-from sftscope.files.opening import read_plain
+from sftscope.files.opening import failed_to_read, raise_if_not_read, read_plain
 from sftscope.store.isolation import read_apart, salvage_apart
 from sftscope.store.step_record import (
     CHUNK,
@@ -129,6 +129,7 @@ def to_bytes(record: StepRecord) -> bytes:
 def read_step_file(path: Path) -> StepRecord:
     """The record in the step file at `path`. StepFileError where it is missing, damaged or foreign.
 
+    NotReadError where the machine does not let it be read now: that says nothing of the file.
     What only looks like a step file of ours is opened in a process of its own; see `isolation`.
     """
     data = _bytes_of(path)
@@ -139,6 +140,7 @@ def read_step_file(path: Path) -> StepRecord:
 def salvage_step_file(path: Path) -> StepRecord:
     """The raw scores in a damaged step file, as a draft; StepFileError where they are not whole either.
 
+    NotReadError as for `read_step_file`.
     The whole-file hash is not asked for: each dataset has its own checksum, and HDF5 one of the rest.
     """
     return salvage_apart(_bytes_of(path), source=str(path))
@@ -147,10 +149,10 @@ def salvage_step_file(path: Path) -> StepRecord:
 def _bytes_of(path: Path) -> bytes:
     try:
         return read_plain(path, MAX_FILE_BYTES)
-    except OSError as error:
-        raise StepFileError(f"{path}: cannot be read: {error.strerror or error}") from None
-    except SftscopeError as error:
-        raise StepFileError(str(error)) from None
+    except (OSError, MemoryError, SftscopeError) as error:
+        raise_if_not_read(path, error)
+        reason = error if isinstance(error, SftscopeError) else failed_to_read(path, error)
+        raise StepFileError(str(reason)) from None
 
 
 def from_bytes(data: bytes, *, source: str) -> StepRecord:

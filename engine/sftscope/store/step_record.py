@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sftscope.errors import SftscopeError
+from sftscope.errors import NotReadError, SftscopeError
 from sftscope.interactions import Bools, Floats, Relation, Subsets
 from sftscope.sampling import States, every_state
 
@@ -46,7 +46,18 @@ TYPES = {**PER_PROBE, "offsets": "<i8", **COLUMNS, **PER_PROBE_EFFECTS, **COLUMN
 
 
 class StepFileError(SftscopeError):
-    """A step file that is damaged, foreign or of a newer format; the message names the file."""
+    """A step file that is damaged, foreign or of a newer format, for certain; the message names the file.
+
+    One that could not be read now is a NotReadError.
+    """
+
+
+class TooSlowError(NotReadError):
+    """A step file that needs more computing than any should: not tried again before it changes."""
+
+
+class NoReaderError(NotReadError):
+    """No step file can be read now: the process for it cannot be started. Ends whatever reads many of them."""
 
 
 def is_loss_name(name: str) -> bool:

@@ -41,7 +41,7 @@ def _example(row: Row, tokenizer: Any, template: Template, end: int, cutoff: int
     try:
         whole = tokenize_prompt(tokenizer, row.prompt, template, system=row.system, history=row.history)
     except SftscopeError as error:
-        raise SftscopeError(f"{place}{error}") from None
+        raise type(error)(f"{place}{error}") from None
     prompt = whole.ids[-(cutoff - len(answer)) :]
     return Example(prompt + answer, (IGNORED,) * len(prompt) + answer)
 

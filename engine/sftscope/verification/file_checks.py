@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from sftscope.errors import SftscopeError
-from sftscope.files.opening import read_plain
+from sftscope.errors import NotReadError, SftscopeError
+from sftscope.files.opening import failed_to_read, is_there, read_plain
 from sftscope.pipeline import identity_fits
 from sftscope.store import ownership
 from sftscope.store.checkpoints import Checkpoint, list_checkpoints
@@ -21,7 +21,7 @@ def check_run_file(run: Inspection) -> None:
     try:
         content = run.folder.read_run()
     except SftscopeError as error:
-        run.found(file, DAMAGED, str(error), again)
+        run.refused(file, error, again)
         return
     if not identity_fits(dict(content)):
         run.found(file, DAMAGED, "its identity is not that of its settings and hashes: it was changed", again)
@@ -32,10 +32,11 @@ def check_probes(run: Inspection) -> None:
     run.see(file)
     try:
         probes = run.folder.read_probes()
+        is_of_run = not run.content or run.probes_fit
     except SftscopeError as error:
-        run.found(file, DAMAGED, str(error), f"{run.begin_again} writes it again")
+        run.refused(file, error, f"{run.begin_again} writes it again")
         return
-    if run.content and not run.probes_fit:
+    if not is_of_run:
         what = f"its {len(probes)} probes are not those that run.toml names by their hash"
         run.found(file, DAMAGED, what, f"{run.begin_again} writes it again")
 
@@ -43,26 +44,27 @@ def check_probes(run: Inspection) -> None:
 def check_precision(run: Inspection) -> None:
     """What has no hash of its own and can be made again: the choice of precision."""
     file = run.folder.precision_file
-    if not file.exists():
-        return
-    run.see(file)
     try:
+        if not is_there(file):
+            return
+        run.see(file)
         run.folder.read_precision()
     except SftscopeError as error:
-        run.found(file, DAMAGED, str(error))
+        run.refused(file, error)
 
 
 def check_log(run: Inspection) -> None:
     """The training log: torn lines, and losses that differ from those in the step files."""
     file = run.folder.training_log
-    if not file.exists():
-        return
-    run.see(file)
     try:
+        if not is_there(file):
+            return
+        run.see(file)
         rows = run.folder.read_log()
         lines = [line for line in read_plain(file).split(b"\n") if line.strip()]
     except (SftscopeError, OSError) as error:
-        run.found(file, DAMAGED, str(error), _LOG_REMEDY)
+        refused = failed_to_read(file, error) if isinstance(error, OSError) else error
+        run.refused(file, refused, _LOG_REMEDY)
         return
     if torn := len(lines) - len(rows):
         run.found(file, NOTE, f"{torn} of {len(lines)} lines cannot be read, left by a killed training or damaged")
@@ -86,18 +88,24 @@ def check_checkpoints(run: Inspection) -> None:
             if ownership.were_dropped(checkpoint.path):
                 _check_dropped(run, checkpoint)
                 continue
-            unfinished = checkpoint.is_unfinished()
-        except (SftscopeError, OSError) as error:
-            run.found(checkpoint.path, NOTE, f"cannot be read: {error}")
+            is_ready = checkpoint.is_ready()
+        except NotReadError as error:
+            run.refused(checkpoint.path, error)
             continue
-        if unfinished:
+        if not is_ready:
             kind = NOTE if checkpoint is found[-1] else DAMAGED
             what = "not written to its end" + (", as the newest one after a kill" if kind == NOTE else "")
             run.found(checkpoint.path, kind, what, _checkpoint_remedy(run, checkpoint))
             continue
         weights = checkpoint.path / "adapter_model.safetensors"
         wanted = record.provenance.get("adapter_sha256") if record is not None else None
-        if wanted and weights.is_file() and file_sha256(weights) != wanted:
+        try:
+            is_another = wanted and is_there(weights) and file_sha256(weights) != wanted
+        except (OSError, NotReadError) as error:
+            refused = failed_to_read(weights, error) if isinstance(error, OSError) else error
+            run.refused(checkpoint.path, refused)
+            continue
+        if is_another:
             what = f"its adapter is not the one that step {checkpoint.step} was extracted from (sha256)"
             run.found(checkpoint.path, DAMAGED, what, "the step file is intact and needs it no more")
 

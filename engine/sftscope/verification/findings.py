@@ -1,12 +1,12 @@
 """What is found out about a run's files, and what is told of it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from sftscope.errors import SftscopeError
+from sftscope.errors import NotReadError, SftscopeError
 from sftscope.pipeline import probes_are_whole
 from sftscope.probes import Probe
 from sftscope.store import RunFolder, StepRecord
@@ -27,11 +27,15 @@ class Finding:
 
 @dataclass(frozen=True)
 class Verification:
-    """The state of a run: how many files are whole, what was found, and which steps `repair` can mend."""
+    """The state of a run: how many files are whole, what was found, and which steps `repair` can mend.
+
+    not_read: the files that could not be read now, so that nothing is known of them.
+    """
 
     whole: int
     findings: tuple[Finding, ...]
     repairable: tuple[int, ...]
+    not_read: tuple[str, ...] = ()
 
     @property
     def damaged(self) -> tuple[str, ...]:
@@ -39,7 +43,7 @@ class Verification:
         return tuple(dict.fromkeys(each.file for each in self.findings if each.kind == DAMAGED))
 
     def as_dict(self) -> dict[str, Any]:
-        """`whole`, `repairable`, and `findings` with file, kind, what, remedy."""
+        """`whole`, `repairable`, `not_read`, and `findings` with file, kind, what, remedy."""
         return asdict(self)
 
     def as_text(self) -> str:
@@ -50,7 +54,8 @@ class Verification:
             if each.remedy:
                 lines.append(f"{'':8} → {each.remedy}")
         notes = sum(each.kind == NOTE for each in self.findings)
-        return "\n".join([*lines, f"{self.whole} files whole, {len(self.damaged)} damaged, {notes} notes"])
+        unread = f", {len(self.not_read)} not read" if self.not_read else ""
+        return "\n".join([*lines, f"{self.whole} files whole, {len(self.damaged)} damaged{unread}, {notes} notes"])
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,6 +81,7 @@ class Inspection:
     findings: list[Finding] = field(default_factory=list)
     seen: set[str] = field(default_factory=set)
     repairable: list[int] = field(default_factory=list)
+    unread: dict[str, None] = field(default_factory=dict)
     records: dict[int, "Seen"] = field(default_factory=dict)
 
     def see(self, file: Path) -> None:
@@ -87,6 +93,15 @@ class Inspection:
     def found(self, file: Path, kind: str, what: str, remedy: str = "") -> None:
         said = what.removeprefix(f"{file}: ").replace(f"{self.folder.path}/", "")
         self.findings.append(Finding(self.name(file), kind, safe_text(said), safe_text(remedy)))
+
+    def refused(self, file: Path, error: Exception, remedy: str | Callable[[], str] = "") -> None:
+        """Why a file was not read: damage, with its remedy, or the machine, which is a note."""
+        if not isinstance(error, NotReadError):
+            self.found(file, DAMAGED, str(error), remedy if isinstance(remedy, str) else remedy())
+            return
+        self.unread[self.name(file)] = None
+        said = str(error).removeprefix(f"{file}: ").removeprefix("not read: ")
+        self.found(file, NOTE, f"not read: {said}")
 
     def command(self, *words: str) -> str:
         return shell_command(["sftscope", *words])
@@ -109,7 +124,7 @@ class Inspection:
 
     @cached_property
     def probes_fit(self) -> bool:
-        """Whether the probes are those that run.toml names."""
+        """Whether the probes are those that run.toml names; NotReadError where that cannot be determined now."""
         hashes = self.content.get("hashes")
         return self.probes is not None and isinstance(hashes, Mapping) and probes_are_whole(self.folder, hashes)
 

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from sftscope.config import settings_from_tables
 from sftscope.decomposition.step_effects import with_effects
+from sftscope.errors import NotReadError
 from sftscope.progress import progress, say
 from sftscope.store import RunFolder, StepFileError, StepRecord
 from sftscope.store.step_file import salvage_step_file
@@ -13,6 +14,8 @@ from sftscope.verification.verify import verify
 
 def repair(path: Path) -> Verification:
     """Make the step files again whose raw scores are whole, then verify once more.
+
+    NotReadError where a step that may be whole cannot be read now: nothing is replaced then.
 
     ζ is that of a step that is whole, the same for all. Where there is none the raw scores are kept as a draft,
     from which `extract` goes on.
@@ -45,9 +48,14 @@ def repair(path: Path) -> Verification:
 
 
 def _whole_step(folder: RunFolder) -> StepRecord | None:
+    unread: NotReadError | None = None
     for step in folder.steps():
         try:
             return folder.read_step(step)
         except StepFileError:
             continue  # the one to be mended, or another
+        except NotReadError as error:
+            unread = error
+    if unread is not None:
+        raise unread
     return None

@@ -6,11 +6,13 @@ from pathlib import Path
 
 import numpy as np
 
-from sftscope.errors import SftscopeError
+from sftscope.analysis.machines import machine_of, machines_sentence
+from sftscope.errors import NotReadError, SftscopeError
 from sftscope.files.json_text import finite, lookup
+from sftscope.files.opening import is_there
 from sftscope.interactions import TINY_SHARE
 from sftscope.sampling import model_at
-from sftscope.store import StepFileError, StepRecord
+from sftscope.store import NoReaderError, StepFileError, StepRecord
 from sftscope.store.checkpoints import Checkpoint
 from sftscope.store.hashes import array_sha256
 from sftscope.store.step_file import salvage_step_file
@@ -26,8 +28,10 @@ def check_steps(run: Inspection) -> None:
         run.see(file)
         try:
             record = run.folder.read_step(step)
-        except StepFileError as error:
-            run.found(file, DAMAGED, str(error), _step_remedy(run, file, step))
+        except NoReaderError:
+            raise
+        except (StepFileError, NotReadError) as error:
+            run.refused(file, error, lambda file=file, step=step: _step_remedy(run, file, step))  # type: ignore[misc]
             continue
         mismatches = list(_mismatches(run, record, first))
         for what in mismatches:
@@ -35,6 +39,8 @@ def check_steps(run: Inspection) -> None:
         if not mismatches:
             run.records[step] = Seen.of(record)
             first = first or run.records[step]
+    if sentence := machines_sentence([machine_of(record.provenance) for record in run.records.values()]):
+        run.found(run.folder.steps_folder, NOTE, sentence)
     _baseline(run)
 
 
@@ -45,12 +51,12 @@ def check_placebos(run: Inspection) -> None:
         again = f"{run.command('extract', str(run.folder.path), '--placebo', str(step))} makes it again"
         try:
             record = run.folder.read_placebo(step)
-        except StepFileError as error:
-            run.found(file, DAMAGED, str(error), again)
+        except (StepFileError, NotReadError) as error:
+            run.refused(file, error, again)
             continue
         for what in _mismatches(run, record, run.records.get(step)):
             run.found(file, DAMAGED, what, f"move it away, then {again}")
-        if step not in run.records:
+        if step not in run.records and run.name(run.folder.step_file(step)) not in run.unread:
             run.found(file, NOTE, f"a placebo of step {step}, which is not among the whole steps")
 
 
@@ -61,9 +67,9 @@ def check_drafts(run: Inspection) -> None:
         try:
             step = int(number) if number.isdecimal() and number.isascii() else -1
             run.folder.read_draft(step)
-        except StepFileError as error:
+        except (StepFileError, NotReadError) as error:
             again = run.command("extract", str(run.folder.path))
-            run.found(file, DAMAGED, str(error), f"{again} scores the step again")
+            run.refused(file, error, f"{again} scores the step again")
             continue
         what = "beside its result: only waste" if step in run.records else "scored, not decomposed yet"
         run.found(file, NOTE, what, "" if step in run.records else f"{_extract_again(run, step)} goes on from it")
@@ -107,12 +113,18 @@ def _excess(record: StepRecord, index: int) -> float:
 
 def _step_remedy(run: Inspection, file: Path, step: int) -> str:
     """What can be made again of a damaged step file, and by which command."""
+    unknown = "whether its raw scores are whole could not be determined now; verify again before anything else"
+    if run.name(run.folder.run_file) in run.unread:
+        return unknown
     try:
         draft = salvage_step_file(file)
-    except SftscopeError:
-        return _extract_again(run, step)
-    belongs = draft.step == step and draft.provenance.get("identity") == run.content.get("identity")
-    if not belongs or not run.probes_fit:
+        belongs = draft.step == step and draft.provenance.get("identity") == run.content.get("identity")
+        is_usable = belongs and run.probes_fit
+    except NotReadError:
+        return unknown
+    except StepFileError:
+        is_usable = False
+    if not is_usable:
         return _extract_again(run, step)
     run.repairable.append(step)
     return (
@@ -123,8 +135,11 @@ def _step_remedy(run: Inspection, file: Path, step: int) -> str:
 
 def _extract_again(run: Inspection, step: int) -> str:
     """The command that scores a step again, or that there is none."""
-    copy = run.folder.checkpoints / f"checkpoint-{step}"
-    if step == 0 or Checkpoint(step, copy).is_ready():
+    try:
+        ready = step == 0 or Checkpoint(step, run.folder.checkpoints / f"checkpoint-{step}").is_ready()
+    except NotReadError:
+        return "whether its checkpoint is still there could not be determined now; verify again"
+    if ready:
         return f"{run.command('extract', str(run.folder.path), '--steps', str(step))} scores this step again"
     if run.attached is None:
         return f"its checkpoint is gone: only training again makes it, {run.command('run', 'CONFIG', '--out', 'NEW')}"
@@ -138,15 +153,15 @@ def _baseline(run: Inspection) -> None:
     file = run.folder.baseline_file
     named = [record.provenance.get("baseline_vector") for record in run.records.values()]
     wanted = {each["sha256"] for each in named if isinstance(each, Mapping) and "sha256" in each}
-    if not file.exists():
-        if wanted:
-            run.found(file, NOTE, "is gone; extraction makes it again from the model of step 0")
-        return
-    run.see(file)
     try:
+        if not is_there(file):
+            if wanted:
+                run.found(file, NOTE, "is gone; extraction makes it again from the model of step 0")
+            return
+        run.see(file)
         digest = array_sha256(file)
     except SftscopeError as error:
-        run.found(file, DAMAGED, str(error), "move it away; extraction computes it again")
+        run.refused(file, error, "move it away; extraction computes it again")
         return
     if wanted and digest not in wanted:
         run.found(

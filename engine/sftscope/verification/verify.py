@@ -1,6 +1,7 @@
 """Is a run whole? Every file against its hash, its schema, and the other files; and what can be made again.
 
-Reads only. Knows nothing of how a run is made, but names the command that mends what is damaged.
+Reads only. A file that cannot be read now is a note, never called damaged. Knows nothing of how a run is made, but
+names the command that mends what is damaged.
 """
 
 from pathlib import Path
@@ -31,11 +32,12 @@ _CHECKS = (
 
 
 def verify(path: Path) -> Verification:
-    """Check every file of the run folder at `path`; SftscopeError where it is none."""
+    """Check every file of the run folder at `path`; SftscopeError where it is none, or no step file can be read now."""
     run = Inspection(RunFolder(path))
-    if not run.folder.run_file.exists():
+    if not run.folder.exists():
         run.folder.read_run()  # says what a run folder is
     for check in _CHECKS:
         check(run)
     damaged = {each.file for each in run.findings if each.kind == DAMAGED}
-    return Verification(len(run.seen - damaged), tuple(run.findings), tuple(run.repairable))
+    whole = run.seen - damaged - run.unread.keys()
+    return Verification(len(whole), tuple(run.findings), tuple(run.repairable), tuple(run.unread))
