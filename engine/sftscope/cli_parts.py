@@ -1,7 +1,6 @@
 """What several commands share: their arguments, lists in options, and getting ready for PyTorch."""
 
 import os
-import signal
 import sys
 from importlib.util import find_spec
 from pathlib import Path
@@ -61,12 +60,10 @@ def need_engine() -> None:
             raise SftscopeError(f"this command needs {package}; install it with: pip install 'sftscope[engine]'")
     for name, value in _QUIET.items():
         os.environ.setdefault(name, value)
-    signal.signal(signal.SIGTERM, _interrupt)
-
-
-def _interrupt(*_: object) -> None:
-    """A scheduler's request to end is an interruption like Ctrl-C: what is finished is kept."""
-    raise KeyboardInterrupt
+    try:
+        os.getcwd()  # noqa: PTH109  # PyTorch ends the process where it fails
+    except OSError as error:
+        raise SftscopeError(f"the working folder cannot be used: {error.strerror}; change to another one") from None
 
 
 def numbers_in(text: str) -> tuple[int, ...] | None:

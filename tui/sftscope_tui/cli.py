@@ -1,7 +1,9 @@
 """The console script: the engine's commands, the explorer and the demo, and the one place for errors."""
 
 import os
+import signal
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,6 +13,8 @@ import sftscope
 from sftscope import cli as engine_cli
 from sftscope.cli_parts import need_engine
 from sftscope.errors import SftscopeError
+from sftscope.signals import interrupt_on_signals, interrupted_exit_code
+from sftscope.streams import OutputError, protect_streams
 from sftscope.text import safe_text, shell_command
 from sftscope.threads import set_thread_defaults
 from sftscope_tui.run_folders import check_runs, find_runs, sample_runs
@@ -21,7 +25,8 @@ if TYPE_CHECKING:
 
 app = engine_cli.app
 # what typer raises for wrong usage; it has its own name only inside the click that typer brings
-_INTERRUPTED = 130
+_INTERRUPTED = 130  # what typer makes of KeyboardInterrupt
+_BROKEN_PIPE = 128 + signal.SIGPIPE  # as for a program that the signal ends
 _UsageError: Any = typer.BadParameter.__base__
 Glyphs = Annotated[str, typer.Option("--glyphs", help="Charts in braille, block or ascii.")]
 
@@ -118,22 +123,42 @@ def _command_to_explore(run: Path) -> str:
 
 
 def main() -> None:
-    """Run a command; a user's error is one line and exit code 1, an interruption 130."""
+    """Run a command; a user's error is one line and exit code 1, a signal 128 and its number."""
+    protect_streams()
+    interrupt_on_signals()
     set_thread_defaults(os.environ)  # before NumPy and PyTorch are imported, which commands do
+    code = _exit_code(lambda: app(standalone_mode=False) or 0)
+    sys.exit(code or _exit_code(_flush))
+
+
+def _exit_code(work: Callable[[], int]) -> int:
+    """What `work` returns, or the exit code of the error that ends it, which is said in one line."""
     try:
-        code = app(standalone_mode=False) or 0
+        code = work()
         if code == _INTERRUPTED:
             raise KeyboardInterrupt
-        sys.exit(code)
     except SftscopeError as error:
-        engine_cli.fail(safe_text(str(error)))
-        sys.exit(1)
+        return _failed(safe_text(str(error)))
     except _UsageError as error:
         error.show()
-        sys.exit(error.exit_code)
+        return int(error.exit_code)
     except (typer.Abort, KeyboardInterrupt):
-        engine_cli.fail("interrupted; the same command goes on from here")
-        sys.exit(_INTERRUPTED)
-    except BrokenPipeError:
-        sys.stderr.close()
-        sys.exit(0)
+        return _failed("interrupted; the same command resumes from here", interrupted_exit_code())
+    except OutputError as error:
+        return _BROKEN_PIPE if error.is_broken_pipe else _failed(str(error))
+    except OSError as error:  # of a path that no one looked at before: too long, in a folder that may not be entered
+        path = f"{safe_text(str(error.filename), max_length=400)}: " if error.filename else ""
+        return _failed(f"{path}{error.strerror or safe_text(str(error))}")
+    return code
+
+
+def _flush() -> int:
+    """Write what a command printed: only now a full disk or a reader that has left shows."""
+    if sys.stdout is not None:
+        sys.stdout.flush()
+    return 0
+
+
+def _failed(line: str, code: int = 1) -> int:
+    engine_cli.fail(line)
+    return code
