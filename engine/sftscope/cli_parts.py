@@ -10,6 +10,7 @@ import typer
 
 from sftscope.errors import SftscopeError
 from sftscope.presets import find_config
+from sftscope.text import safe_text, whole_number
 
 Config = Annotated[
     Path, typer.Argument(help="Settings of the run: a TOML file, or the name of a preset.", callback=find_config)
@@ -67,19 +68,25 @@ def need_engine() -> None:
 
 
 def numbers_in(text: str) -> tuple[int, ...] | None:
+    """The steps in `--steps`; None where none are named."""
     if not text:
         return None
-    try:
-        return tuple(int(part) for part in text.split(","))
-    except ValueError:
-        raise SftscopeError(f"--steps {text!r}: expected numbers joined by commas, such as 0,8,16") from None
+    numbers = [whole_number(part.strip()) for part in text.split(",")]
+    found = tuple(number for number in numbers if number is not None)
+    if len(found) < len(numbers):
+        raise SftscopeError(
+            f"--steps {safe_text(repr(text), max_length=60)}: expected step numbers joined by commas, such as 0,8,16"
+        )
+    return found
 
 
 def shard_in(text: str) -> tuple[int, int]:
+    """I and N of `--shard I/N`."""
     index, _, count = text.partition("/")
-    if not (index.isdecimal() and count.isdecimal() and 1 <= int(index) <= int(count)):
-        raise SftscopeError(f"--shard {text!r}: expected I/N with 1 ≤ I ≤ N, such as 1/4")
-    return int(index), int(count)
+    part, total = whole_number(index), whole_number(count)
+    if part is None or total is None or not 1 <= part <= total:
+        raise SftscopeError(f"--shard {safe_text(repr(text), max_length=60)}: expected I/N with 1 ≤ I ≤ N, such as 1/4")
+    return part, total
 
 
 def leave_if_one_of_several() -> None:
@@ -88,7 +95,7 @@ def leave_if_one_of_several() -> None:
     The threads of torch's process group now and then abort an interpreter that shuts down while they run, and its
     `destroy_process_group` can wait for them for ever (a destructor that holds the interpreter's lock).
     """
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+    if (whole_number(os.environ.get("WORLD_SIZE", "")) or 1) > 1:
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(0)

@@ -52,7 +52,7 @@ def protect_streams() -> None:
     codecs.register_error(_ESCAPES, _escaped)
     sys.stdout = _protected(sys.stdout, sys.__stdout__, _Output, 1)
     sys.stderr = _protected(sys.stderr, sys.__stderr__, _Errors, 2)
-    sys.__stdout__, sys.__stderr__ = sys.stdout, sys.stderr  # type: ignore[misc]  # Textual writes to these
+    sys.__stdout__, sys.__stderr__ = sys.stdout, sys.stderr  # type: ignore[misc,assignment]  # Textual writes to these
 
 
 def _fill_gaps() -> None:

@@ -25,6 +25,7 @@ _MARKS = ("Mn", "Me")
 _MAX_MARKS = 3
 _REPLACEMENT = "\N{MIDDLE DOT}"
 MAX_LENGTH = 2_000
+_MAX_DIGITS = 18  # such a number fits 64 bits
 # what spreadsheets take for the begin of a formula, in their wide forms too
 _FORMULA = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 
@@ -64,6 +65,11 @@ def _visible(character: str) -> str:
     if code in _BIDI_AND_ZERO_WIDTH or unicodedata.category(character) in _UNSAFE_CATEGORIES:
         return _REPLACEMENT
     return character
+
+
+def whole_number(text: str) -> int | None:
+    """The number that at most 18 ASCII digits write, without sign or space; None for any other text."""
+    return int(text) if text.isascii() and text.isdigit() and len(text) <= _MAX_DIGITS else None
 
 
 def markdown_cell(text: str) -> str:

@@ -5,7 +5,6 @@ become so; one whose weights are pickled, sharded or relative to another base ne
 is one line with what to do. Nothing is unpickled and nothing is written.
 """
 
-import re
 import time
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,8 @@ from typing import Any
 from sftscope.errors import SftscopeError
 from sftscope.files.json_text import read_json_object
 from sftscope.files.safetensors_header import is_whole, read_header
-from sftscope.store.checkpoints import Checkpoint, list_checkpoints
+from sftscope.store.checkpoints import Checkpoint, list_checkpoints, step_named
+from sftscope.store.step_record import MAX_STEP
 from sftscope.text import safe_text
 
 ADAPTER = "adapter_model.safetensors"
@@ -37,10 +37,10 @@ def find_checkpoints(folder: Path) -> tuple[Checkpoint, ...]:
         raise SftscopeError(f"{folder}: no such folder; give the output folder of a training, with its checkpoint-N")
     found = {checkpoint.step: checkpoint for checkpoint in list_checkpoints(folder)}
     step = _read_json(folder / STATE).get("global_step")
-    if type(step) is int and step > 0 and weight_files(folder):
+    if type(step) is int and 0 < step <= MAX_STEP and weight_files(folder):
         found.setdefault(step, Checkpoint(step, folder))
-    elif match := re.fullmatch(r"checkpoint-(\d+)", folder.resolve().name):
-        found.setdefault(int(match[1]), Checkpoint(int(match[1]), folder))
+    elif (named := step_named(folder.resolve().name)) is not None:
+        found.setdefault(named, Checkpoint(named, folder))
     return tuple(found[step] for step in sorted(found))
 
 

@@ -12,8 +12,10 @@ from typing import Any
 from sftscope.errors import SftscopeError
 from sftscope.files.json_text import read_json_object
 from sftscope.files.safetensors_header import is_whole
+from sftscope.store.step_record import MAX_STEP
 
-_NAME = re.compile(r"checkpoint-(\d+)")
+_NAME = re.compile(r"checkpoint-(0|[1-9][0-9]{0,11})")  # as trainers write it, to MAX_STEP
+_SIMILAR = re.compile(r"checkpoint-[\d_+-]+")
 
 
 @dataclass(frozen=True)
@@ -72,16 +74,31 @@ def losses_of(row: dict[str, Any], eval_set: str = "") -> dict[str, float]:
     }
 
 
+def step_named(name: str) -> int | None:
+    """N of a folder's name `checkpoint-N`, as trainers write it: `checkpoint-04` and other digits name no step."""
+    match = _NAME.fullmatch(name)
+    return int(match[1]) if match else None
+
+
 def list_checkpoints(folder: Path) -> tuple[Checkpoint, ...]:
     """All checkpoint folders, ready or not, by step."""
     if not folder.is_dir():
         return ()
-    found = [
-        Checkpoint(int(match[1]), entry)
-        for entry in folder.iterdir()
-        if entry.is_dir() and (match := _NAME.fullmatch(entry.name))
-    ]
-    return tuple(sorted(found, key=lambda checkpoint: checkpoint.step))
+    found = [(step_named(entry.name), entry) for entry in folder.iterdir() if entry.is_dir()]
+    return tuple(sorted((Checkpoint(step, entry) for step, entry in found if step is not None), key=lambda c: c.step))
+
+
+def misnamed_checkpoints(folder: Path) -> tuple[Path, ...]:
+    """Folders that look like checkpoints, but whose step cannot be determined, by name."""
+    if not folder.is_dir():
+        return ()
+    named = (entry for entry in folder.iterdir() if _SIMILAR.fullmatch(entry.name) and step_named(entry.name) is None)
+    return tuple(sorted(entry for entry in named if entry.is_dir()))
+
+
+def why_misnamed(path: Path) -> str:
+    """One line on a folder of `misnamed_checkpoints`."""
+    return f"{path}: left out: expected checkpoint-N with N from 0 to {MAX_STEP}, without leading zeros; rename it"
 
 
 def ready_checkpoints(folder: Path) -> dict[int, Checkpoint]:

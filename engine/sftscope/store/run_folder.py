@@ -17,7 +17,7 @@ import os
 import re
 import shutil
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -185,7 +185,7 @@ class RunFolder:
             names = os.listdir(self.path / "blocks")  # noqa: PTH208  # names only
         except OSError:
             return frozenset()
-        return frozenset(int(match[1]) for name in names if (match := _STEP_NAME.fullmatch(f"{name}.h5")))
+        return frozenset(_steps_named({f"{name}.h5" for name in names}))
 
     def drop_blocks(self, step: int) -> None:
         """Remove the blocks of a step that is scored, with their claims."""
@@ -299,8 +299,14 @@ def _steps_in(folder: Path) -> tuple[int, ...]:
         return ()
     except OSError as error:
         raise SftscopeError(f"{folder}: cannot be listed: {error.strerror}") from None
-    found = (int(match[1]) for name in names if (match := _STEP_NAME.fullmatch(name)))
-    return tuple(sorted({step for step in found if _step_name(step) in names}))
+    return tuple(sorted(_steps_named(names)))
+
+
+def _steps_named(names: Iterable[str]) -> Iterator[int]:
+    """The steps of the names that are those of result files: not step_000000004.h5, beside step_00000004.h5."""
+    for name in names:
+        if (match := _STEP_NAME.fullmatch(name)) and _step_name(int(match[1])) == name:
+            yield int(match[1])
 
 
 def _block_task(block: range) -> str:

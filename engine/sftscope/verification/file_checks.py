@@ -5,7 +5,7 @@ import numpy as np
 from sftscope.errors import SftscopeError
 from sftscope.files.opening import read_plain
 from sftscope.pipeline import identity_fits
-from sftscope.store.checkpoints import list_checkpoints
+from sftscope.store.checkpoints import list_checkpoints, misnamed_checkpoints, why_misnamed
 from sftscope.store.hashes import file_sha256
 from sftscope.verification.findings import DAMAGED, NOTE, Inspection
 
@@ -78,6 +78,8 @@ def check_log(run: Inspection) -> None:
 
 def check_checkpoints(run: Inspection) -> None:
     """Checkpoints that are kept: written to their end, and the ones that were extracted."""
+    for path in misnamed_checkpoints(run.folder.checkpoints):
+        run.found(path, NOTE, why_misnamed(path))
     found = list_checkpoints(run.folder.checkpoints)
     for checkpoint in found:
         run.see(checkpoint.path)

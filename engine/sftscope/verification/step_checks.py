@@ -12,6 +12,8 @@ from sftscope.store import StepFileError, StepRecord
 from sftscope.store.checkpoints import Checkpoint
 from sftscope.store.hashes import array_sha256
 from sftscope.store.step_file import salvage_step_file
+from sftscope.store.step_record import MAX_STEP
+from sftscope.text import whole_number
 from sftscope.verification.findings import DAMAGED, NOTE, Inspection, Seen
 
 _ROUNDING = 1e-9  # of max |v - b|: what `decompose` promises beyond ζ
@@ -54,10 +56,11 @@ def check_placebos(run: Inspection) -> None:
 
 def check_drafts(run: Inspection) -> None:
     for file in sorted(run.folder.steps_folder.glob("step_*.scores.h5")):
+        step = whole_number(file.name.removeprefix("step_").removesuffix(".scores.h5"))
+        if step is None or step > MAX_STEP or run.folder.draft_file(step) != file:
+            continue  # a name that we do not write
         run.see(file)
-        number = file.name.removeprefix("step_").partition(".")[0]
         try:
-            step = int(number) if number.isdecimal() and number.isascii() else -1
             run.folder.read_draft(step)
         except StepFileError as error:
             again = run.command("extract", str(run.folder.path))
