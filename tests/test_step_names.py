@@ -73,9 +73,10 @@ def test_a_training_with_an_odd_name_is_warned_of(tmp_path: Path, capsys: pytest
 
 
 def test_verify_notes_odd_names_and_counts_no_file_twice(tmp_path: Path) -> None:
-    """step_000000001.h5 beside step_00000001.h5, a draft of that kind, and a checkpoint of a step that no file holds."""
+    """step_000000001.h5 beside step_00000001.h5, a draft of that kind, and a checkpoint beyond the last step."""
     run = RunFolder(write_sample_run(tmp_path / "run", n_steps=3, n_probes=1))
-    odd = [run.steps_folder / name for name in ("step_000000001.h5", "step_1.scores.h5", f"step_{LONG[:13]}.scores.h5")]
+    names = ("step_000000001.h5", "step_1.scores.h5", f"step_{LONG[:13]}.scores.h5")
+    odd = [run.steps_folder / name for name in names]
     for file in odd:
         file.write_bytes(run.step_file(1).read_bytes())
     checkpoint(run.checkpoints, f"checkpoint-{MAX_STEP + 1}", MAX_STEP + 1)

@@ -12,14 +12,22 @@ from sftscope.errors import SftscopeError
 from sftscope.presets import find_config
 from sftscope.text import safe_text, whole_number
 
+
+def folder(text: str) -> Path:
+    """A folder that is named; an empty name, as of a variable that is not set, would be the working folder."""
+    if not text.strip():
+        raise typer.BadParameter("expected a folder, got an empty name")
+    return Path(text)
+
+
 Config = Annotated[
     Path, typer.Argument(help="Settings of the run: a TOML file, or the name of a preset.", callback=find_config)
 ]
 ConfigOrRun = Annotated[
     Path, typer.Argument(help="Settings of a run, as for run; or a run folder: the rest of it.", callback=find_config)
 ]
-Out = Annotated[Path, typer.Option("--out", help="Run folder to make or to go on with.")]
-Run = Annotated[Path, typer.Argument(help="A run folder.")]
+Out = Annotated[Path, typer.Option("--out", parser=folder, help="Run folder to make or to go on with.")]
+Run = Annotated[Path, typer.Argument(parser=folder, help="A run folder.")]
 Verify = Annotated[
     int | None,
     typer.Option(

@@ -5,9 +5,11 @@ unsafe character becomes one visible glyph, so that a reader sees that something
 positions in the text stay positions in what is shown.
 """
 
+import re
 import shlex
 import unicodedata
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Sequence
 
 _BIDI_AND_ZERO_WIDTH = frozenset(
     [0x00AD, 0x034F, 0x061C, 0x115F, 0x1160, 0x17B4, 0x17B5, 0x180E, 0x2028, 0x2029, 0x3164, 0xFEFF, 0xFFA0]
@@ -26,6 +28,8 @@ _MAX_MARKS = 3
 _REPLACEMENT = "\N{MIDDLE DOT}"
 MAX_LENGTH = 2_000
 _MAX_DIGITS = 18  # such a number fits 64 bits
+MOST_OF_A_KIND = 20
+_NUMBER = re.compile(r"[0-9]+")
 # what spreadsheets take for the begin of a formula, in their wide forms too
 _FORMULA = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 
@@ -65,6 +69,20 @@ def _visible(character: str) -> str:
     if code in _BIDI_AND_ZERO_WIDTH or unicodedata.category(character) in _UNSAFE_CATEGORIES:
         return _REPLACEMENT
     return character
+
+
+def first_of_each_kind(entries: Sequence[str], most: int = MOST_OF_A_KIND) -> list[str]:
+    """The entries; of more than `most` that differ in numbers only, the first ones and how many more there are."""
+    kinds = [_NUMBER.sub("0", entry) for entry in entries]
+    counts, seen = Counter(kinds), Counter[str]()
+    shown = []
+    for entry, kind in zip(entries, kinds, strict=True):
+        seen[kind] += 1
+        if seen[kind] <= most:
+            shown.append(entry)
+        if seen[kind] == most < counts[kind]:
+            shown.append(f"… and {counts[kind] - most:,} more of this kind")
+    return shown
 
 
 def whole_number(text: str) -> int | None:

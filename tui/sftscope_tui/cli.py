@@ -11,7 +11,7 @@ import typer
 
 import sftscope
 from sftscope import cli as engine_cli
-from sftscope.cli_parts import need_engine
+from sftscope.cli_parts import folder, need_engine
 from sftscope.errors import SftscopeError
 from sftscope.signals import interrupt_on_signals, interrupted_exit_code
 from sftscope.streams import OutputError, protect_streams
@@ -37,16 +37,16 @@ def _show_version(asked: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
+@app.callback(help="See what fine-tuning does to a language model, step by step.")
 def _about(
     version: Annotated[
         bool, typer.Option("--version", help="Show the version and exit.", is_eager=True, callback=_show_version)
     ] = False,
 ) -> None:
-    """See what fine-tuning does to a language model, step by step."""
+    """The options that need no command."""
 
 
-@app.command()
+@app.command(help="Scrub through a run in the terminal.")
 def explore(
     runs: Annotated[
         list[Path] | None,
@@ -61,7 +61,6 @@ def explore(
     sort: Annotated[str, typer.Option("--sort", help="Order of the rows, such as delta.")] = "",
     glyphs: Glyphs = "",
 ) -> None:
-    """Scrub through a run in the terminal."""
     check_runs(runs or ())
     found = runs or [*find_runs(Path()), *sample_runs()]
     if not found or (not runs and why_no_explorer()):
@@ -86,12 +85,11 @@ def explore(
     open_explorer(found, start)
 
 
-@app.command()
+@app.command(help="The whole job on an embedded small model, without network, then the explorer.")
 def demo(
-    out: Annotated[Path, typer.Option("--out", help="Run folder of the demo.")] = Path("sftscope-demo"),
+    out: Annotated[Path, typer.Option("--out", parser=folder, help="Run folder of the demo.")] = Path("sftscope-demo"),
     no_explore: Annotated[bool, typer.Option("--no-explore", help="Do not open the explorer.")] = False,
 ) -> None:
-    """The whole job on an embedded small model, without network, then the explorer."""
     need_engine()
     from sftscope import demo as embedded
 

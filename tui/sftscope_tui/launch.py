@@ -3,6 +3,7 @@
 Imports Textual only where there is a terminal for it, and after the environment that it reads at import is set.
 """
 
+import codecs
 import os
 import sys
 from collections.abc import Callable, MutableMapping, Sequence
@@ -33,6 +34,8 @@ def explore(runs: Sequence[Path], start: "Callable[[], Start] | None" = None) ->
     """
     need_terminal(runs[0])
     set_terminal_defaults(os.environ)
+    if codecs.lookup(sys.__stderr__.encoding).name != "utf-8":  # type: ignore[union-attr]
+        sys.__stderr__.reconfigure(errors="replace")  # type: ignore[union-attr]  # one character a cell
     options = start() if start is not None else None
     from sftscope.store.isolation import start_reading
 

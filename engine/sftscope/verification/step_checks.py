@@ -9,7 +9,6 @@ from sftscope.errors import SftscopeError
 from sftscope.interactions import TINY_SHARE
 from sftscope.sampling import model_at
 from sftscope.store import StepFileError, StepRecord
-from sftscope.store.checkpoints import Checkpoint
 from sftscope.store.hashes import array_sha256
 from sftscope.store.step_file import salvage_step_file
 from sftscope.store.step_record import MAX_STEP
@@ -123,8 +122,7 @@ def _step_remedy(run: Inspection, file: Path, step: int) -> str:
 
 def _extract_again(run: Inspection, step: int) -> str:
     """The command that scores a step again, or that there is none."""
-    ready = step == 0 or Checkpoint(step, run.folder.checkpoints / f"checkpoint-{step}").is_ready()
-    if ready:
+    if step in run.ready:
         return f"{run.command('extract', str(run.folder.path), '--steps', str(step))} scores this step again"
     return f"its checkpoint is gone: only training again makes it, {run.command('run', 'CONFIG', '--out', 'NEW')}"
 
