@@ -62,6 +62,14 @@ def test_names_that_no_system_takes_are_one_line(tmp_path: Path) -> None:
     assert "File name too long" in fails_with_one_line("verify", tmp_path / name)
 
 
+def test_a_model_whose_name_is_no_text_is_refused_before_anything_is_written(tmp_path: Path) -> None:
+    """run.toml names it, and TOML is UTF-8."""
+    run = RunFolder(tmp_path / "run")
+    with pytest.raises(SftscopeError, match=r"not UTF-8: path = \"/models/na·ve\"; rename it"):
+        run.write_run({"format": 1, "settings": {"model": {"path": "/models/na\udcefve", "device": "cpu"}}})
+    assert not run.path.exists()
+
+
 def test_an_empty_name_is_not_the_working_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As "$OUT" is where OUT is not set."""
     monkeypatch.chdir(tmp_path)

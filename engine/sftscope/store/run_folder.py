@@ -210,8 +210,16 @@ class RunFolder:
         return content
 
     def write_run(self, content: dict[str, Any]) -> None:
-        """Write run.toml."""
-        write_atomically(self.run_file, tomli_w.dumps(content, multiline_strings=False).encode())
+        """Write run.toml. SftscopeError where a name in it is not UTF-8, as TOML has to be."""
+        text = tomli_w.dumps(content, multiline_strings=False)
+        try:
+            data = text.encode()
+        except UnicodeEncodeError as error:
+            line = text[text.rfind("\n", 0, error.start) + 1 :].partition("\n")[0]
+            raise SftscopeError(
+                f"{self.run_file}: cannot hold a name that is not UTF-8: {safe_text(line, max_length=200)}; rename it"
+            ) from None
+        write_atomically(self.run_file, data)
 
     def read_precision(self) -> dict[str, Any] | None:
         """The choice of precision, a table with `taken`; None where none was made."""
