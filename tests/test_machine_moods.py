@@ -21,10 +21,9 @@ from sftscope.extraction.noise_bound import known_zeta
 from sftscope.files import opening
 from sftscope.files.opening import is_there
 from sftscope.monitor.headline import make_headline
-from sftscope.store import RunFolder, StepFileError, TooSlowError, isolation, step_file
+from sftscope.store import RunFolder, StepFileError, TooSlowError, isolation, ownership, step_file
 from sftscope.store.checkpoints import Checkpoint, list_checkpoints
 from sftscope.store.isolation import read_apart
-from sftscope.training.sft import _drop_unfinished
 from sftscope.verification.findings import Finding, Verification
 from sftscope.verification.repair import repair
 from sftscope.verification.verify import verify
@@ -396,7 +395,7 @@ def test_a_checkpoint_that_cannot_be_read_is_not_removed(toy_run, monkeypatch) -
     for name in ("trainer_state.json", "adapter_model.safetensors"):
         failing_reads(monkeypatch, errno.EIO, name)
         with pytest.raises(NotReadError):
-            _drop_unfinished(run)
+            ownership.drop_unfinished(run.checkpoints)
         with pytest.raises(NotReadError):
             Checkpoint(2, run.checkpoints / "checkpoint-2").is_ready()
         monkeypatch.undo()

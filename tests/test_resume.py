@@ -100,17 +100,17 @@ def test_two_extractors_at_once_give_one_result(trained, unextracted) -> None:
 
 
 def test_sigterm_is_an_interruption(unextracted) -> None:
-    """A scheduler's SIGTERM ends extraction with exit code 130 and one line."""
+    """A scheduler's SIGTERM ends extraction with exit code 143 and one line."""
     worker = subprocess.Popen(command("extract", unextracted.path), stderr=subprocess.PIPE, text=True)
     until = time.monotonic() + 120
     while not unextracted.steps() and time.monotonic() < until:
         time.sleep(0.005)
     worker.send_signal(signal.SIGTERM)
-    assert worker.wait(60) in (130, 0)  # 0: it was done before the signal came
+    assert worker.wait(60) in (143, 0)  # 0: it was done before the signal came
     said = worker.stderr.read()
     worker.stderr.close()
     assert "Traceback" not in said
-    assert worker.returncode == 0 or "the same command goes on from here" in said
+    assert worker.returncode == 0 or "the same command resumes from here" in said
 
 
 def test_no_memory_halves_what_is_scored_at_once_and_then_is_one_line(trained, unextracted, monkeypatch) -> None:

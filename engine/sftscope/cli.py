@@ -24,14 +24,14 @@ from sftscope.cli_parts import (
 from sftscope.cli_reading import compare, report, show
 from sftscope.errors import NotReadError, SftscopeError
 from sftscope.output import put, put_error
-from sftscope.text import json_text
+from sftscope.text import MOST_OF_A_KIND, json_text
 
+# each command has its help beside its name: python -OO drops docstrings
 app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 
 
-@app.command()
+@app.command(help="Train and extract; the same command again goes on where it stopped.")
 def run(config: Config, out: Out, verify: Verify = None) -> None:
-    """Train and extract; the same command again goes on where it stopped."""
     need_engine()
     from sftscope import pipeline
 
@@ -39,12 +39,11 @@ def run(config: Config, out: Out, verify: Verify = None) -> None:
     leave_if_one_of_several()
 
 
-@app.command()
+@app.command(help="What a run will take on this machine: masked states, tokens, memory, time; runs nothing.")
 def plan(
     source: ConfigOrRun,
     as_json: Annotated[bool, typer.Option("--json", help="JSON on stdout.")] = False,
 ) -> None:
-    """What a run will take on this machine: masked states, tokens, memory, time; runs nothing."""
     need_engine()
     from sftscope import planner
 
@@ -52,14 +51,15 @@ def plan(
     _put(made, planner.render(made), as_json)
 
 
-@app.command()
+@app.command(
+    help="One training row as tokens, the trained ones marked; one probe with its variables and target; collisions."
+)
 def inspect(
     config: Config,
     row: Annotated[int, typer.Option("--row", min=1, help="Which training row; the first by default.")] = 1,
     probe: Annotated[str, typer.Option("--probe", help="Which probe, by its id; the first by default.")] = "",
     as_json: Annotated[bool, typer.Option("--json", help="JSON on stdout.")] = False,
 ) -> None:
-    """One training row as tokens, the trained ones marked; one probe with its variables and target; collisions."""
     need_engine()
     from sftscope import inspection
 
@@ -67,9 +67,8 @@ def inspect(
     _put(found, inspection.render(found), as_json)
 
 
-@app.command()
+@app.command(help="Fine-tune only.")
 def train(config: Config, out: Out) -> None:
-    """Fine-tune only."""
     need_engine()
     from sftscope import pipeline
 
@@ -77,7 +76,7 @@ def train(config: Config, out: Out) -> None:
     leave_if_one_of_several()
 
 
-@app.command()
+@app.command(help="Score and decompose the checkpoints of a run that are not done yet.")
 def extract(
     run: Run,
     steps: Annotated[str, typer.Option("--steps", help="Only these steps, such as 0,8,16.")] = "",
@@ -104,7 +103,6 @@ def extract(
         int | None, typer.Argument(metavar="STEP", show_default=False, help="With --placebo only: which step.")
     ] = None,
 ) -> None:
-    """Score and decompose the checkpoints of a run that are not done yet."""
     if placebo and (steps or shard != "1/1" or verify is not None):
         raise typer.BadParameter(
             "expected without --steps, --shard and --verify; it scores all masked states again", param_hint="--placebo"
@@ -136,12 +134,11 @@ def extract(
         pipeline.extract(run, steps=numbers_in(steps), verify=verify, shard=shard_in(shard))
 
 
-@app.command()
+@app.command(help="Progress, rate, failures and time left of all workers that extract a run.")
 def status(
     run: Run,
     as_json: Annotated[bool, typer.Option("--json", help="JSON on stdout.")] = False,
 ) -> None:
-    """Progress, rate, failures and time left of all workers that extract a run."""
     from sftscope.analysis.run_status import run_status
     from sftscope.store import RunFolder
 
@@ -149,7 +146,10 @@ def status(
     _put(found.as_dict(), found.as_text(), as_json)
 
 
-@app.command()
+@app.command(
+    help="Check every file of a run, and say what is damaged and how it can be made again. Of many findings of a kind "
+    f"the first {MOST_OF_A_KIND} are listed; --json has all."
+)
 def verify(
     run: Run,
     repair: Annotated[
@@ -158,7 +158,6 @@ def verify(
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="JSON on stdout.")] = False,
 ) -> None:
-    """Check every file of a run, and say what is damaged and how it can be made again."""
     from sftscope.verification.verify import verify as verify_run
 
     if repair:
@@ -177,7 +176,9 @@ def verify(
         raise NotReadError(f"{run}: nothing is damaged in what was read; not read: {names}; run it again")
 
 
-@app.command()
+@app.command(
+    help="A run from checkpoints of HF Trainer, TRL, LLaMA-Factory or Axolotl; again, to go on where it stopped."
+)
 def attach(
     checkpoints: Annotated[Path, typer.Argument(help="Output folder of a training, with its checkpoint-N.")],
     model: Annotated[str, typer.Option("--model", help="The base model: hub name, folder or GGUF file.")],
@@ -215,7 +216,6 @@ def attach(
         bool, typer.Option("--copy-only", help="Take the checkpoints, and leave them to 'sftscope extract RUN'.")
     ] = False,
 ) -> None:
-    """A run from checkpoints of HF Trainer, TRL, LLaMA-Factory or Axolotl; again, to go on where it stopped."""
     need_engine()
     from sftscope.attach import attach as attaching
 
@@ -236,7 +236,7 @@ def attach(
     attaching.attach(checkpoints, out, probes, choices, watching)
 
 
-@app.command()
+@app.command(help="AND-OR interactions of any score vector, with their certificate.")
 def decompose(
     scores: Annotated[
         Path,
@@ -254,24 +254,25 @@ def decompose(
     ] = "certified",
     as_json: Annotated[bool, typer.Option("--json", help="JSON on stdout.")] = False,
 ) -> None:
-    """AND-OR interactions of any score vector, with their certificate."""
     from sftscope.decomposition.score_file import decompose_file, render
 
     results = decompose_file(scores, zeta, solver)
     _put(results, render(results), as_json)
 
 
-for command in (show, report, compare):
-    app.command()(command)
+app.command(help="The explorer's content as text or JSON.")(show)
+app.command(help="Write the report of a run.")(report)
+app.command(help="Two or more runs on the same probes: their sets, generalizable ratios both ways, and a ranking.")(
+    compare
+)
 
 
-@app.command()
+@app.command(help="The speed of this machine on the reference work, with ratios.")
 def bench(
     model: Annotated[str, typer.Option("--model", help="Hub name, folder or GGUF file; by default a random one.")] = "",
     words: Annotated[int, typer.Option("--words", min=1, max=16, help="Words of the prompt that is scored.")] = 10,
     as_json: Annotated[bool, typer.Option("--json", help="JSON on stdout.")] = False,
 ) -> None:
-    """The speed of this machine on the reference work, with ratios."""
     need_engine()
     from sftscope import bench as benchmark
 

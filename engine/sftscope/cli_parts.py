@@ -1,7 +1,6 @@
 """What several commands share: their arguments, lists in options, and getting ready for PyTorch."""
 
 import os
-import signal
 import sys
 from importlib.util import find_spec
 from pathlib import Path
@@ -11,6 +10,15 @@ import typer
 
 from sftscope.errors import SftscopeError
 from sftscope.presets import find_config
+from sftscope.text import safe_text, whole_number
+
+
+def folder(text: str) -> Path:
+    """A folder that is named; an empty name, as of a variable that is not set, would be the working folder."""
+    if not text.strip():
+        raise typer.BadParameter("expected a folder, got an empty name")
+    return Path(text)
+
 
 Config = Annotated[
     Path, typer.Argument(help="Settings of the run: a TOML file, or the name of a preset.", callback=find_config)
@@ -18,8 +26,8 @@ Config = Annotated[
 ConfigOrRun = Annotated[
     Path, typer.Argument(help="Settings of a run, as for run; or a run folder: the rest of it.", callback=find_config)
 ]
-Out = Annotated[Path, typer.Option("--out", help="Run folder to make or to go on with.")]
-Run = Annotated[Path, typer.Argument(help="A run folder.")]
+Out = Annotated[Path, typer.Option("--out", parser=folder, help="Run folder to make or to go on with.")]
+Run = Annotated[Path, typer.Argument(parser=folder, help="A run folder.")]
 Verify = Annotated[
     int | None,
     typer.Option(
@@ -61,28 +69,32 @@ def need_engine() -> None:
             raise SftscopeError(f"this command needs {package}; install it with: pip install 'sftscope[engine]'")
     for name, value in _QUIET.items():
         os.environ.setdefault(name, value)
-    signal.signal(signal.SIGTERM, _interrupt)
-
-
-def _interrupt(*_: object) -> None:
-    """A scheduler's request to end is an interruption like Ctrl-C: what is finished is kept."""
-    raise KeyboardInterrupt
+    try:
+        os.getcwd()  # noqa: PTH109  # PyTorch ends the process where it fails
+    except OSError as error:
+        raise SftscopeError(f"the working folder cannot be used: {error.strerror}; change to another one") from None
 
 
 def numbers_in(text: str) -> tuple[int, ...] | None:
+    """The steps in `--steps`; None where none are named."""
     if not text:
         return None
-    try:
-        return tuple(int(part) for part in text.split(","))
-    except ValueError:
-        raise SftscopeError(f"--steps {text!r}: expected numbers joined by commas, such as 0,8,16") from None
+    numbers = [whole_number(part.strip()) for part in text.split(",")]
+    found = tuple(number for number in numbers if number is not None)
+    if len(found) < len(numbers):
+        raise SftscopeError(
+            f"--steps {safe_text(repr(text), max_length=60)}: expected step numbers joined by commas, such as 0,8,16"
+        )
+    return found
 
 
 def shard_in(text: str) -> tuple[int, int]:
+    """I and N of `--shard I/N`."""
     index, _, count = text.partition("/")
-    if not (index.isdecimal() and count.isdecimal() and 1 <= int(index) <= int(count)):
-        raise SftscopeError(f"--shard {text!r}: expected I/N with 1 ≤ I ≤ N, such as 1/4")
-    return int(index), int(count)
+    part, total = whole_number(index), whole_number(count)
+    if part is None or total is None or not 1 <= part <= total:
+        raise SftscopeError(f"--shard {safe_text(repr(text), max_length=60)}: expected I/N with 1 ≤ I ≤ N, such as 1/4")
+    return part, total
 
 
 def leave_if_one_of_several() -> None:
@@ -91,7 +103,7 @@ def leave_if_one_of_several() -> None:
     The threads of torch's process group now and then abort an interpreter that shuts down while they run, and its
     `destroy_process_group` can wait for them for ever (a destructor that holds the interpreter's lock).
     """
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+    if (whole_number(os.environ.get("WORLD_SIZE", "")) or 1) > 1:
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(0)

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sftscope.cli_parts import Run, Tau
+from sftscope.cli_parts import Run, Tau, folder
 from sftscope.output import put
 from sftscope.progress import say
 from sftscope.text import json_text
@@ -31,7 +31,6 @@ def show(
         bool, typer.Option("--plain", help="Each value after its name, no columns: for screen readers and pipes.")
     ] = False,
 ) -> None:
-    """The explorer's content as text or JSON."""
     from sftscope.analysis.evolution import Evolution
     from sftscope.analysis.reading import load_history
     from sftscope.analysis.thresholds import ThresholdRule
@@ -59,7 +58,7 @@ def show(
 
 def report(
     run: Run,
-    out: Annotated[Path, typer.Option("--out", help="Folder for the report.")],
+    out: Annotated[Path, typer.Option("--out", parser=folder, help="Folder for the report.")],
     formats: Annotated[
         str, typer.Option("--format", help="Comma-joined: md, json, csv, html, figures, shapiq.")
     ] = "md,json",
@@ -72,7 +71,6 @@ def report(
         bool, typer.Option("--descent", help="Compare with the plain descent of earlier work; slow.")
     ] = False,
 ) -> None:
-    """Write the report of a run."""
     from sftscope.analysis.evolution import Evolution
     from sftscope.analysis.reading import load_history
     from sftscope.analysis.thresholds import ThresholdRule
@@ -96,7 +94,6 @@ def compare(
     tau: Tau = "max-run",
     as_json: Annotated[bool, typer.Option("--json", help="JSON on stdout.")] = False,
 ) -> None:
-    """Two or more runs on the same probes: their sets, generalizable ratios both ways, and a ranking."""
     from sftscope.analysis.evolution import Evolution
     from sftscope.analysis.reading import load_history
     from sftscope.analysis.thresholds import ThresholdRule

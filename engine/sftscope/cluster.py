@@ -20,6 +20,8 @@ from sftscope.errors import SftscopeError
 from sftscope.files.json_text import json_object
 from sftscope.files.opening import open_private_folder, private_folder, read_plain
 from sftscope.progress import say
+from sftscope.signals import interrupt_on_signals, interrupted_exit_code
+from sftscope.streams import protect_streams
 from sftscope.text import safe_text
 from sftscope.threads import set_thread_defaults
 
@@ -198,19 +200,15 @@ def _slurm(resources: Resources) -> dict[str, Any]:
 
 def _run_one(worker: Worker) -> None:
     """A worker as a process of its own: one line for what fails, as any command."""
-    import signal
-
-    def interrupt(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    signal.signal(signal.SIGTERM, interrupt)
+    protect_streams()
+    interrupt_on_signals()
     try:
         worker()
     except SftscopeError as error:
         say(f"worker {worker.number}: {error}")
         sys.exit(1)
     except KeyboardInterrupt:
-        sys.exit(130)
+        sys.exit(interrupted_exit_code())
 
 
 def _gpus() -> list[str]:

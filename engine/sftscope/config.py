@@ -41,7 +41,7 @@ class ModelSettings:
         choices=("float32", "bfloat16", "float16"),
     )
     device: str = _setting(
-        "auto, cpu, cuda or cuda:N", "auto", pattern=r"auto|cpu|cuda(:\d+)?", form="auto, cpu, cuda or cuda:N"
+        "auto, cpu, cuda or cuda:N", "auto", pattern=r"auto|cpu|cuda(:[0-9]{1,3})?", form="auto, cpu, cuda or cuda:N"
     )
     template: str = _setting(
         "auto (the tokenizer's chat template, plain where it has none), chat or plain",

@@ -4,7 +4,7 @@ import os
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Protocol
 
 from sftscope.output import put_error
@@ -56,16 +56,23 @@ def _bar(title: str) -> Iterator[Progress]:
         TimeRemainingColumn(),
         TextColumn("{task.fields[note]}", markup=False),
     )
-    with Bar(*columns, console=Console(stderr=True), transient=False) as bar:
-        task = bar.add_task(safe_text(title), total=None, note="", rate="")
-        started = time.monotonic()
+    console = Console(stderr=True)
+    bar = Bar(*columns, console=console, transient=False)
+    task = bar.add_task(safe_text(title), total=None, note="", rate="")
+    started = time.monotonic()
 
-        def report(done: int, total: int, note: str = "") -> None:
-            elapsed = time.monotonic() - started
-            rate = f"{done / elapsed:.2g}/s" if done and elapsed > 0 else ""
-            bar.update(task, completed=done, total=total, note=safe_text(note), rate=rate)
+    def report(done: int, total: int, note: str = "") -> None:
+        elapsed = time.monotonic() - started
+        rate = f"{done / elapsed:.2g}/s" if done and elapsed > 0 else ""
+        bar.update(task, completed=done, total=total, note=safe_text(note), rate=rate)
 
-        yield report
+    try:
+        with bar:
+            yield report
+    finally:  # a bar that was interrupted while it started still runs, its cursor hidden
+        with suppress(IndexError):
+            bar.stop()
+        console.show_cursor()
 
 
 def _plain(title: str) -> Progress:

@@ -9,9 +9,11 @@ import csv
 import io
 import json
 import math
+import re
 import shlex
 import unicodedata
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 # printable or not, and of no width or of another order than they stand in
@@ -31,6 +33,9 @@ _MARKS = ("Mn", "Me")
 _MAX_MARKS = 3
 _REPLACEMENT = "\N{MIDDLE DOT}"
 MAX_LENGTH = 2_000
+_MAX_DIGITS = 18  # such a number fits 64 bits
+MOST_OF_A_KIND = 20
+_NUMBER = re.compile(r"[0-9]+")
 # what spreadsheets take for the begin of a formula, in their wide forms too
 _FORMULA = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 
@@ -83,6 +88,25 @@ def _visible(character: str) -> str:
     if code in HIDDEN or unicodedata.category(character) in _UNSAFE_CATEGORIES:
         return _REPLACEMENT
     return character
+
+
+def first_of_each_kind(entries: Sequence[str], most: int = MOST_OF_A_KIND) -> list[str]:
+    """The entries; of more than `most` that differ in numbers only, the first ones and how many more there are."""
+    kinds = [_NUMBER.sub("0", entry) for entry in entries]
+    counts, seen = Counter(kinds), Counter[str]()
+    shown = []
+    for entry, kind in zip(entries, kinds, strict=True):
+        seen[kind] += 1
+        if seen[kind] <= most:
+            shown.append(entry)
+        if seen[kind] == most < counts[kind]:
+            shown.append(f"… and {counts[kind] - most:,} more of this kind")
+    return shown
+
+
+def whole_number(text: str) -> int | None:
+    """The number that at most 18 ASCII digits write, without sign or space; None for any other text."""
+    return int(text) if text.isascii() and text.isdigit() and len(text) <= _MAX_DIGITS else None
 
 
 def markdown_cell(text: str) -> str:

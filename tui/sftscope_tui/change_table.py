@@ -14,6 +14,7 @@ from sftscope.analysis.evolution import Change, Evolution
 from sftscope.analysis.history import ProbeHistory
 from sftscope.analysis.views import Selection
 from sftscope.interactions import Floats, Relation, Subsets
+from sftscope.text import whole_number
 from sftscope_tui.safe_lines import shown
 from sftscope_tui.state import Sort
 
@@ -148,9 +149,10 @@ def _term_matches(table: ChangeTable, term: str) -> NDArray[np.bool_]:
         return standing > 0 if term == ">0" else standing < 0
     name, _, value = term.partition(":")
     low, _, high = value.partition("-")
-    if name in ("order", "rep") and low.isdecimal() and (high or low).isdecimal():
+    least, most = whole_number(low), whole_number(high or low)
+    if name in ("order", "rep") and least is not None and most is not None:
         column = table.order if name == "order" else table.support
-        return (column >= int(low)) & (column <= int(high or low))
+        return (column >= least) & (column <= most)
     if name == "probe" and value:
         named = [value.casefold() in shown(part.probe.id).casefold() for part in table.probes]
         return np.array(named, dtype=bool)[table.probe]

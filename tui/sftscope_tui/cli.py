@@ -2,7 +2,9 @@
 
 import io
 import os
+import signal
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,9 +12,11 @@ import typer
 
 import sftscope
 from sftscope import cli as engine_cli
-from sftscope.cli_parts import need_engine
+from sftscope.cli_parts import folder, need_engine
 from sftscope.errors import NotReadError, SftscopeError
 from sftscope.output import put, put_traceback, put_usage
+from sftscope.signals import interrupt_on_signals, interrupted_exit_code
+from sftscope.streams import OutputError, protect_streams
 from sftscope.text import safe_text, shell_command
 from sftscope.threads import set_thread_defaults
 from sftscope_tui.run_folders import check_runs, find_runs, sample_runs
@@ -23,7 +27,8 @@ if TYPE_CHECKING:
 
 app = engine_cli.app
 # what typer raises for wrong usage; it has its own name only inside the click that typer brings
-_INTERRUPTED = 130
+_INTERRUPTED = 130  # what typer makes of KeyboardInterrupt
+_BROKEN_PIPE = 128 + signal.SIGPIPE  # as for a program that the signal ends
 _NOT_READ = 3
 _UsageError: Any = typer.BadParameter.__base__
 Glyphs = Annotated[str, typer.Option("--glyphs", help="Charts in braille, block or ascii.")]
@@ -35,16 +40,16 @@ def _show_version(asked: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
+@app.callback(help="See what fine-tuning does to a language model, step by step.")
 def _about(
     version: Annotated[
         bool, typer.Option("--version", help="Show the version and exit.", is_eager=True, callback=_show_version)
     ] = False,
 ) -> None:
-    """See what fine-tuning does to a language model, step by step."""
+    """The options that need no command."""
 
 
-@app.command()
+@app.command(help="Scrub through a run in the terminal.")
 def explore(
     runs: Annotated[
         list[Path] | None,
@@ -59,7 +64,6 @@ def explore(
     sort: Annotated[str, typer.Option("--sort", help="Order of the rows, such as delta.")] = "",
     glyphs: Glyphs = "",
 ) -> None:
-    """Scrub through a run in the terminal."""
     check_runs(runs or ())
     found = runs or [*find_runs(Path()), *sample_runs()]
     if not found or (not runs and why_no_explorer()):
@@ -84,12 +88,11 @@ def explore(
     open_explorer(found, start)
 
 
-@app.command()
+@app.command(help="The whole job on an embedded small model, without network, then the explorer.")
 def demo(
-    out: Annotated[Path, typer.Option("--out", help="Run folder of the demo.")] = Path("sftscope-demo"),
+    out: Annotated[Path, typer.Option("--out", parser=folder, help="Run folder of the demo.")] = Path("sftscope-demo"),
     no_explore: Annotated[bool, typer.Option("--no-explore", help="Do not open the explorer.")] = False,
 ) -> None:
-    """The whole job on an embedded small model, without network, then the explorer."""
     need_engine()
     from sftscope import demo as embedded
 
@@ -121,25 +124,47 @@ def _command_to_explore(run: Path) -> str:
 
 
 def main() -> None:
-    """Run a command; a user's error is one line and exit code 1, or 3 for a file not read now; an interruption 130."""
+    """Run a command; a user's error is one line and exit code 1, or 3 for a file not read now; a signal 128 and its
+    number.
+    """
     sys.excepthook = put_traceback
+    protect_streams()
+    interrupt_on_signals()
     set_thread_defaults(os.environ)  # before NumPy and PyTorch are imported, which commands do
+    code = _exit_code(lambda: app(standalone_mode=False) or 0)
+    sys.exit(code or _exit_code(_flush))
+
+
+def _exit_code(work: Callable[[], int]) -> int:
+    """What `work` returns, or the exit code of the error that ends it, which is said in one line."""
     try:
-        code = app(standalone_mode=False) or 0
+        code = work()
         if code == _INTERRUPTED:
             raise KeyboardInterrupt
-        sys.exit(code)
     except SftscopeError as error:
-        engine_cli.fail(str(error))
-        sys.exit(_NOT_READ if isinstance(error, NotReadError) else 1)
+        return _failed(str(error), _NOT_READ if isinstance(error, NotReadError) else 1)
     except _UsageError as error:
         shown = io.StringIO()
         error.show(file=shown)
         put_usage(shown.getvalue())
-        sys.exit(error.exit_code)
+        return int(error.exit_code)
     except (typer.Abort, KeyboardInterrupt):
-        engine_cli.fail("interrupted; the same command goes on from here")
-        sys.exit(_INTERRUPTED)
-    except BrokenPipeError:
-        sys.stderr.close()
-        sys.exit(0)
+        return _failed("interrupted; the same command resumes from here", interrupted_exit_code())
+    except OutputError as error:
+        return _BROKEN_PIPE if error.is_broken_pipe else _failed(str(error))
+    except OSError as error:  # of a path that no one looked at before: too long, in a folder that may not be entered
+        path = f"{safe_text(str(error.filename), max_length=400)}: " if error.filename else ""
+        return _failed(f"{path}{error.strerror or safe_text(str(error))}")
+    return code
+
+
+def _flush() -> int:
+    """Write what a command printed: only now a full disk or a reader that has left shows."""
+    if sys.stdout is not None:
+        sys.stdout.flush()
+    return 0
+
+
+def _failed(line: str, code: int = 1) -> int:
+    engine_cli.fail(line)
+    return code

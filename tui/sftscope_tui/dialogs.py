@@ -19,6 +19,7 @@ from textual.widgets import Input, Static
 from sftscope.analysis.thresholds import RULES, ThresholdRule
 from sftscope.errors import SftscopeError
 from sftscope_tui.palette import Inks
+from sftscope_tui.remembered import in_home
 from sftscope_tui.safe_lines import shown
 from sftscope_tui.widgets.lines import Lines, fit, line
 
@@ -186,4 +187,9 @@ class ExportDialog(ModalScreen[ExportWish | None]):
         """Write there."""
         if event.value.strip():
             form = list(self.FORMS)[self.query_one(ChoiceList).chosen]
-            self.dismiss(ExportWish(form, Path(event.value).expanduser()))
+            path = in_home(event.value)
+            if path is None:
+                wrong = f"no such home folder: {event.value.partition('/')[0]}"
+                self.query_one(Vertical).border_subtitle = Content(shown(wrong))
+            else:
+                self.dismiss(ExportWish(form, path))

@@ -79,7 +79,10 @@ def export_job(
 
 def copy_file(text: str, told: str) -> str:
     """Keep what was copied in a file of the user, for terminals that take no clipboard text."""
-    path = state_folder() / "copied.txt"
+    folder = state_folder()
+    if folder is None:
+        return f"{told}; in no file, there is no home folder"
+    path = folder / "copied.txt"
     try:
         write_atomically(path, text.encode("utf-8"))
     except SftscopeError as error:

@@ -3,7 +3,9 @@
 Imports Textual only where there is a terminal for it, and after the environment that it reads at import is set.
 """
 
+import codecs
 import os
+import sys
 from collections.abc import Callable, MutableMapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -28,14 +30,18 @@ def explore(runs: Sequence[Path], start: "Callable[[], Start] | None" = None) ->
     """Explore the first of `runs` until the user quits; the second, where there is one, is compared with.
 
     start: makes what the explorer starts with; it is called late, because already that imports Textual.
-    SftscopeError where there is no terminal that can show the explorer.
+    SftscopeError where there is no terminal that can show the explorer, SystemExit where a signal ends it.
     """
     need_terminal(runs[0])
     set_terminal_defaults(os.environ)
+    if codecs.lookup(sys.__stderr__.encoding).name != "utf-8":  # type: ignore[union-attr]
+        sys.__stderr__.reconfigure(errors="replace")  # type: ignore[union-attr]  # one character a cell
     options = start() if start is not None else None
     from sftscope.store.isolation import start_reading
 
     start_reading()  # while Textual is imported
     from sftscope_tui.app import ExplorerApp
+    from sftscope_tui.ending import run_until_ended
 
-    ExplorerApp(runs[0], *runs[1:], start=options).run()
+    if code := run_until_ended(ExplorerApp(runs[0], *runs[1:], start=options)):
+        sys.exit(code)

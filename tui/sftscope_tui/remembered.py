@@ -27,14 +27,27 @@ class Remembered:
     hint_seen: bool = False
 
 
-def state_folder() -> Path:
-    """The user's state folder for sftscope, by the XDG rules."""
+def state_folder() -> Path | None:
+    """The user's state folder for sftscope, by the XDG rules; None for a user who has no home folder."""
     base = os.environ.get("XDG_STATE_HOME", "")
-    return (Path(base) if base.startswith("/") else Path.home() / ".local" / "state") / "sftscope"
+    if base.startswith("/"):
+        return Path(base) / "sftscope"
+    home = in_home("~")
+    return home / ".local" / "state" / "sftscope" if home is not None and home.is_dir() else None
 
 
-def recall(folder: Path) -> Remembered:
+def in_home(path: str) -> Path | None:
+    """`path` with a leading `~` or `~user` replaced; None where there is no such home folder."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        return None
+
+
+def recall(folder: Path | None) -> Remembered:
     """What is remembered in `folder`; a field that is missing or of another type has its own value."""
+    if folder is None:
+        return Remembered()
     try:
         stored = read_json_object(folder / "explorer.json", _LONGEST)
     except (OSError, SftscopeError):
@@ -43,8 +56,10 @@ def recall(folder: Path) -> Remembered:
     return Remembered(**{name: stored[name] for name, kind in known.items() if type(stored.get(name)) is kind})
 
 
-def remember(folder: Path, values: Remembered) -> bool:
+def remember(folder: Path | None, values: Remembered) -> bool:
     """Store `values`; False where the folder cannot be written, which is no reason to disturb anyone."""
+    if folder is None:
+        return False
     try:
         write_atomically(folder / "explorer.json", (json.dumps(asdict(values), indent=1) + "\n").encode())
     except SftscopeError:

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 from sftscope.analysis.thresholds import ThresholdRule
 from sftscope.errors import SftscopeError
-from sftscope.text import safe_text
+from sftscope.text import safe_text, whole_number
 from sftscope_tui.command_line import sort_named, view_named
 from sftscope_tui.palette import Glyphs
 from sftscope_tui.state import Sort, View
@@ -44,7 +44,7 @@ class Start:
             raise _unknown("--sort", sort, [each.name.lower() for each in Sort])
         if glyphs and glyphs not in list(Glyphs):
             raise _unknown("--glyphs", glyphs, list(Glyphs))
-        if base and base != "previous" and not base.isdecimal():
+        if base and base != "previous" and whole_number(base) is None:
             raise SftscopeError(f"--base {safe_text(repr(base), max_length=40)}: expected a step number or 'previous'")
         rule = ThresholdRule.parse(tau)
         return cls(step, base, probe, rule, chosen, filter, order, Glyphs(glyphs) if glyphs else None)

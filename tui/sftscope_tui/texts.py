@@ -11,6 +11,7 @@ from sftscope.analysis.evolution import Evolution
 from sftscope.analysis.sensitivity import SensitivityRow
 from sftscope.analysis.verdict import Verdict
 from sftscope.interactions import Relation
+from sftscope.text import first_of_each_kind
 from sftscope_tui.change_table import CHANGES, ChangeTable
 from sftscope_tui.keys import FILTER_HELP, KEYS
 from sftscope_tui.number_text import plain, signed, small
@@ -43,7 +44,7 @@ def problems_text(left_out: Sequence[str], inks: Inks) -> Text:
     if not left_out:
         return Text("Every step file of this run was read.")
     text = Text(f"{len(left_out)} step files are not part of what you see:\n", inks.strong)
-    for reason in left_out:
+    for reason in first_of_each_kind(left_out):
         text.append(f"\n{shown(reason)}\n", inks.error)
     return text
 

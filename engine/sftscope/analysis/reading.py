@@ -7,6 +7,7 @@ and tried again only when it has changed on the disk. One that cannot be read no
 at later looks, less and less often.
 """
 
+from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from math import inf
@@ -41,7 +42,7 @@ def load_history(path: Path) -> RunHistory:
 class _Pass:
     """Steps that become one history: those still to be read, and what is read so far."""
 
-    waiting: list[int]
+    waiting: deque[int]
     table: HistoryTable
     is_last: bool
     steps: list[int] = field(default_factory=list)
@@ -118,9 +119,9 @@ class GrowingHistory:
             if not self._passes:
                 return None
             steps = self._passes.pop(0)
-            self._now = _Pass(list(steps), HistoryTable(len(steps), self._sizes), is_last=not self._passes)
+            self._now = _Pass(deque(steps), HistoryTable(len(steps), self._sizes), is_last=not self._passes)
         while self._now.waiting:
-            self._take(self._now, self._now.waiting.pop(0))
+            self._take(self._now, self._now.waiting.popleft())
             if monotonic() > until and self._now.waiting:
                 return None
         done, self._now = self._now, None

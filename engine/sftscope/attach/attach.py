@@ -20,7 +20,7 @@ from sftscope.errors import SftscopeError
 from sftscope.failures import told_in_one_line
 from sftscope.progress import say
 from sftscope.store import RunFolder, ownership, write_atomically
-from sftscope.store.checkpoints import Checkpoint
+from sftscope.store.checkpoints import Checkpoint, misnamed_checkpoints, why_misnamed
 from sftscope.text import safe_text
 
 POLL = 5.0  # seconds between two looks at a training that is running
@@ -179,7 +179,8 @@ def _first_whole(source: Path, choices: Choices, watching: Watching | None) -> C
             if not reason:
                 return part
         if watching is None or time.monotonic() > until:
-            detail = "; ".join(f"step {part.step}: {reason}" for part, reason in reasons[:3])
+            problems = [f"step {part.step}: {reason}" for part, reason in reasons[:3]]
+            detail = "; ".join(problems or [why_misnamed(path) for path in misnamed_checkpoints(source)[:1]])
             raise SftscopeError(
                 f"{source}: no checkpoint that is whole{f' ({detail})' if detail else ''}; expected checkpoint-N "
                 f"with {'trainer_state.json and safetensors weights'}; --watch waits for one"
@@ -235,6 +236,8 @@ class _Intake:
 
     def refuse_incomplete(self) -> None:
         """Say which checkpoints were left out, and why; SftscopeError where one was asked for by its step."""
+        for path in misnamed_checkpoints(self.source):
+            say(f"warning: {why_misnamed(path)}")
         for step, reason in sorted(self._said.items()):
             line = f"{self.source}/checkpoint-{step}: left out: {safe_text(reason)}"
             if self.choices.steps is not None:

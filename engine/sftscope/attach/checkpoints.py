@@ -16,7 +16,7 @@ from sftscope.llm.adapter_config import CONFIG as ADAPTER_CONFIG
 from sftscope.llm.adapter_config import WEIGHTS as ADAPTER
 from sftscope.llm.adapter_config import read_adapter
 from sftscope.llm.weight_files import refuse_adapter_and_model
-from sftscope.store.checkpoints import Checkpoint, list_checkpoints, step_of
+from sftscope.store.checkpoints import Checkpoint, list_checkpoints, step_named
 from sftscope.store.trainer_state import STATE, read_trainer_state
 from sftscope.text import safe_text
 
@@ -35,7 +35,7 @@ def find_checkpoints(folder: Path) -> tuple[Checkpoint, ...]:
     if not folder.is_dir():
         raise SftscopeError(f"{folder}: no such folder; give the output folder of a training, with its checkpoint-N")
     found = {checkpoint.step: checkpoint for checkpoint in list_checkpoints(folder)}
-    step = (_step_in(folder) if weight_files(folder) else 0) or step_of(folder.resolve().name)
+    step = (_step_in(folder) if weight_files(folder) else 0) or step_named(folder.resolve().name)
     if step is not None:
         found.setdefault(step, Checkpoint(step, folder))
     return tuple(found[step] for step in sorted(found))

@@ -41,7 +41,8 @@ def _pointer(name: str, n_arguments: int) -> Callable[..., None]:
     address_of = ctypes.pythonapi.PyCapsule_GetPointer
     address_of.restype, address_of.argtypes = ctypes.c_void_p, [ctypes.py_object, ctypes.c_char_p]
     signature = name_of(capsule)
-    assert signature.startswith(b"void (char *, int *"), signature
+    if not signature.startswith(b"void (char *, int *"):  # no assert, which python -O drops: memory depends on it
+        raise TypeError(f"LAPACK's {name} is {signature.decode()}")
     return ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * n_arguments)(address_of(capsule, signature))
 
 
@@ -53,7 +54,8 @@ def factor(matrix: Floats) -> Floats:
 
     BreakdownError where it is not positive definite.
     """
-    assert matrix.flags.c_contiguous
+    if not matrix.flags.c_contiguous:
+        raise ValueError("expected a C-ordered matrix")
     # LAPACK reads columns: to it the data lie in the lower triangle
     size, info = ctypes.c_int(len(matrix)), ctypes.c_int()
     n = ctypes.byref(size)
@@ -71,7 +73,8 @@ def solve(cholesky: Floats, right: Floats) -> Floats:
     n = ctypes.byref(size)
     arguments = (n, ctypes.byref(one), cholesky.ctypes.data, n, out.ctypes.data, n, ctypes.byref(info))
     _pointer("dpotrs", 8)(ctypes.byref(_LOWER), *arguments)
-    assert info.value == 0
+    if info.value != 0:
+        raise ValueError(f"dpotrs refused its argument {-info.value}")
     return out
 
 

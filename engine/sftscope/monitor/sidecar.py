@@ -18,6 +18,7 @@ from sftscope.progress import say
 from sftscope.store import RunFolder
 from sftscope.store.atomic import is_alive
 from sftscope.store.checkpoints import ready_checkpoints
+from sftscope.streams import protect_streams
 from sftscope.threads import set_thread_defaults
 
 POLL = 1.0
@@ -88,6 +89,7 @@ def serve(out: Path, parent: int) -> None:
 def main() -> None:
     """The sidecar of the run sys.argv[1], beside the training whose process is sys.argv[2]."""
     out, parent = Path(sys.argv[1]), int(sys.argv[2])
+    protect_streams()  # its log may be on a disk that fills up
     os.nice(_NICE)
     try:
         serve(out, parent)

@@ -34,7 +34,7 @@ from sftscope.analysis.views import (
 from sftscope.progress import Progress
 from sftscope.reporting.show import model_name
 from sftscope.reporting.tables import Table, spread
-from sftscope.text import safe_text
+from sftscope.text import first_of_each_kind, safe_text
 
 STRONGEST = 5
 MAX_WATCHED = 64
@@ -143,7 +143,7 @@ def title(report: Report) -> str:
 def warnings(report: Report) -> list[str]:
     """What a reader must know before trusting the rest, as it came."""
     history = report.evolution.history
-    lines = [f"Left out: {reason}" for reason in history.left_out] + caveats(history)
+    lines = [f"Left out: {reason}" for reason in first_of_each_kind(history.left_out)] + caveats(history)
     if report.quality.uncertified:
         steps = ", ".join(map(str, report.quality.uncertified))
         lines.append(f"Not final, the certified gap is above {CERTIFIED_GAP:g} at the steps {steps}.")

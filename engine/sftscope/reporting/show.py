@@ -30,7 +30,7 @@ from sftscope.reporting.tables import (
     spread,
     trends_table,
 )
-from sftscope.text import safe_text
+from sftscope.text import first_of_each_kind, safe_text
 
 SCHEMA = "sftscope-show"
 VERSION = 1
@@ -130,7 +130,7 @@ def _head(evolution: Evolution, selection: Selection) -> str:
         f"step {now} of {int(history.steps[-1])} against step {base} · {probe} · τ {evolution.rule}"
         + (" (provisional)" if is_provisional(evolution) else ""),
     ]
-    lines += [f"left out: {reason}" for reason in history.left_out] + caveats(history)
+    lines += [f"left out: {reason}" for reason in first_of_each_kind(history.left_out)] + caveats(history)
     return "\n".join(lines)
 
 

@@ -19,6 +19,7 @@ from pathlib import Path
 
 from sftscope.errors import SftscopeError
 from sftscope.files.opening import NEW_MODE, make_folder, open_new, open_to_append
+from sftscope.text import whole_number
 
 _TEMPORARY = ".sftscope-tmp-"
 _TEMPORARY_NAME = re.compile(r"\.sftscope-tmp-[0-9a-f]{8}-[0-9]+-[0-9a-f]{8}-.+", re.DOTALL)  # `temporary_beside`
@@ -119,7 +120,8 @@ def is_dead(name: str) -> bool:
     """Whether `name` begins with the `process_name` of a process that has ended; False where that cannot be told."""
     host, _, rest = name.partition("-")
     pid = rest.partition("-")[0]
-    return host == _host() and pid.isdecimal() and not is_alive(int(pid))
+    number = whole_number(pid)
+    return host == _host() and number is not None and not is_alive(number)
 
 
 def folder_time(folder: Path) -> float | None:

@@ -15,9 +15,11 @@ from sftscope.errors import SftscopeError
 from sftscope.files.json_text import finite, number, read_json_object
 from sftscope.files.opening import raise_if_not_read
 from sftscope.files.safetensors_header import read_header
+from sftscope.store.step_record import MAX_STEP
 from sftscope.store.trainer_state import STATE, TrainerState, read_trainer_state
 
-_NAME = re.compile(r"checkpoint-(0|[1-9][0-9]{0,11})")
+_NAME = re.compile(r"checkpoint-(0|[1-9][0-9]{0,11})")  # as trainers write it, to MAX_STEP
+_SIMILAR = re.compile(r"checkpoint-[\d_+-]+")
 
 
 @dataclass(frozen=True)
@@ -96,8 +98,8 @@ def losses_of(row: Mapping[str, Any], eval_set: str = "") -> dict[str, float]:
     }
 
 
-def step_of(name: str) -> int | None:
-    """The step that a checkpoint's folder is named after; None for another name."""
+def step_named(name: str) -> int | None:
+    """N of a folder's name `checkpoint-N`, as trainers write it: `checkpoint-04` and other digits name no step."""
     match = _NAME.fullmatch(name)
     return int(match[1]) if match else None
 
@@ -109,10 +111,21 @@ def list_checkpoints(folder: Path) -> tuple[Checkpoint, ...]:
     except OSError as error:
         raise_if_not_read(folder, error)
         return ()
-    found = [
-        Checkpoint(step, entry) for entry in entries if (step := step_of(entry.name)) is not None and entry.is_dir()
-    ]
-    return tuple(sorted(found, key=lambda checkpoint: checkpoint.step))
+    found = [(step_named(entry.name), entry) for entry in entries if entry.is_dir()]
+    return tuple(sorted((Checkpoint(step, entry) for step, entry in found if step is not None), key=lambda c: c.step))
+
+
+def misnamed_checkpoints(folder: Path) -> tuple[Path, ...]:
+    """Folders that look like checkpoints, but whose step cannot be determined, by name."""
+    if not folder.is_dir():
+        return ()
+    named = (entry for entry in folder.iterdir() if _SIMILAR.fullmatch(entry.name) and step_named(entry.name) is None)
+    return tuple(sorted(entry for entry in named if entry.is_dir()))
+
+
+def why_misnamed(path: Path) -> str:
+    """One line on a folder of `misnamed_checkpoints`."""
+    return f"{path}: left out: expected checkpoint-N with N from 0 to {MAX_STEP}, without leading zeros; rename it"
 
 
 def ready_checkpoints(folder: Path) -> dict[int, Checkpoint]:

@@ -9,7 +9,6 @@ A disk that cannot be read says nothing about who wrote what: nothing is removed
 import hashlib
 import json
 import os
-import re
 import secrets
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
@@ -21,7 +20,7 @@ from sftscope.errors import SftscopeError
 from sftscope.files.json_text import MAX_JSON_BYTES, read_json_object
 from sftscope.files.opening import failed_to_read, read_plain
 from sftscope.store.atomic import temporary_beside, write_atomically
-from sftscope.store.checkpoints import Checkpoint, list_checkpoints
+from sftscope.store.checkpoints import Checkpoint, list_checkpoints, step_named
 from sftscope.store.run_folder import RunFolder
 from sftscope.text import safe_text
 
@@ -29,7 +28,6 @@ RECORD = "source.json"
 _MARK = "made_by_sftscope.json"
 _OURS = ".sftscope-"  # how the names of our passing files begin
 _FORMAT = 1
-_NAME = re.compile(r"checkpoint-(\d+)")
 
 
 def begin_checkpoints(folder: Path) -> bool:
@@ -95,7 +93,7 @@ def sealed(record: Mapping[str, Any], copy: Path, checkpoints: Path) -> bytes:
     record: `weights`, the names of its weight files, `files`, a mapping by the names of all files, and what else is
     to be known. Signed where `checkpoints` is marked; else nothing of the copy is ever removed.
     """
-    content: dict[str, Any] = {**record, "format": _FORMAT, "step": _step_of(copy)}
+    content: dict[str, Any] = {**record, "format": _FORMAT, "step": step_named(copy.name)}
     content.setdefault("dropped", False)
     if mark := _mark(checkpoints):
         content["signature"] = _signature(content, mark["token"])
@@ -117,7 +115,7 @@ def own_record(copy: Path) -> dict[str, Any] | None:
     if copy.is_symlink():
         return None
     mark, record = _mark(copy.parent), read_record(copy)
-    if mark is None or record is None or record.get("step") != _step_of(copy):
+    if mark is None or record is None or record.get("step") != step_named(copy.name):
         return None
     given = record.pop("signature", None)
     fits = given == _signature(record, mark["token"]) and isinstance(record.get("files"), dict)
@@ -149,7 +147,7 @@ def remove_copy(copy: Path) -> None:
 
     SftscopeError where it is not ours, holds files that we did not write, or cannot be read.
     """
-    step = _step_of(copy)
+    step = step_named(copy.name)
     if not _is_unfinished(Checkpoint(-1 if step is None else step, copy)):
         raise SftscopeError(f"{copy}: is complete; nothing was removed")
     record = own_record(copy)
@@ -184,7 +182,7 @@ def refuse_same_place(source: Path, folder: RunFolder) -> None:
                 )
             real = own.resolve()
             for place in (real, *real.parents):
-                if _NAME.fullmatch(place.name) and _is_within(place, source):
+                if step_named(place.name) is not None and _is_within(place, source):
                     raise SftscopeError(
                         f"{folder.path}: lies in a checkpoint of the training, {place}; choose another --out folder"
                     )
@@ -253,7 +251,7 @@ def _is_saved_here(checkpoint: Path) -> bool:
     if checkpoint.is_symlink():
         return False
     mark = _mark(checkpoint.parent)
-    return mark is not None and _step_of(checkpoint) in mark["steps"]
+    return mark is not None and step_named(checkpoint.name) in mark["steps"]
 
 
 def _is_unfinished(checkpoint: Checkpoint) -> bool:
@@ -265,11 +263,6 @@ def _is_unfinished(checkpoint: Checkpoint) -> bool:
 def _signature(record: Mapping[str, Any], token: str) -> str:
     signed = {key: value for key, value in record.items() if key != "signature"}
     return hashlib.sha256(f"{token}\n{json.dumps(signed, sort_keys=True)}".encode()).hexdigest()
-
-
-def _step_of(copy: Path) -> int | None:
-    match = _NAME.fullmatch(copy.name)
-    return int(match[1]) if match else None
 
 
 def _unlink(file: Path) -> None:

@@ -15,7 +15,7 @@ import contextlib
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -227,7 +227,7 @@ class RunFolder:
             names = os.listdir(self.path / "blocks")  # noqa: PTH208  # names only
         except OSError as error:
             return _no_folder(self.path / "blocks", error)
-        return frozenset(int(match[1]) for name in names if (match := _STEP_NAME.fullmatch(f"{name}.h5")))
+        return frozenset(_steps_named({f"{name}.h5" for name in names}))
 
     def drop_block(self, step: int, block: range) -> None:
         """Remove a block that is damaged or of other settings; SftscopeError where the disk cannot be read."""
@@ -275,8 +275,16 @@ class RunFolder:
         return content
 
     def write_run(self, content: dict[str, Any]) -> None:
-        """Write run.toml."""
-        write_atomically(self.run_file, tomli_w.dumps(content, multiline_strings=False).encode())
+        """Write run.toml. SftscopeError where a name in it is not UTF-8, as TOML has to be."""
+        text = tomli_w.dumps(content, multiline_strings=False)
+        try:
+            data = text.encode()
+        except UnicodeEncodeError as error:
+            line = text[text.rfind("\n", 0, error.start) + 1 :].partition("\n")[0]
+            raise SftscopeError(
+                f"{self.run_file}: cannot hold a name that is not UTF-8: {safe_text(line, max_length=200)}; rename it"
+            ) from None
+        write_atomically(self.run_file, data)
 
     def read_precision(self) -> dict[str, Any] | None:
         """The choice of precision, a table with `taken`; None where none was made."""
@@ -357,8 +365,14 @@ def _steps_in(folder: Path) -> tuple[int, ...]:
         return ()
     except OSError as error:
         raise failed_to_read(folder, error) from None
-    found = (int(match[1]) for name in names if (match := _STEP_NAME.fullmatch(name)))
-    return tuple(sorted({step for step in found if _step_name(step) in names}))
+    return tuple(sorted(_steps_named(names)))
+
+
+def _steps_named(names: Iterable[str]) -> Iterator[int]:
+    """The steps of the names that are those of result files: not step_000000004.h5, beside step_00000004.h5."""
+    for name in names:
+        if (match := _STEP_NAME.fullmatch(name)) and _step_name(int(match[1])) == name:
+            yield int(match[1])
 
 
 def _no_folder(folder: Path, error: OSError) -> frozenset[Any]:

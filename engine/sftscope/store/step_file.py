@@ -82,6 +82,7 @@ from sftscope.store.step_record import (
     is_loss_name,
     unknown_kind,
 )
+from sftscope.text import whole_number
 
 FORMAT = "sftscope-step"
 USER_BLOCK = 512
@@ -141,9 +142,12 @@ def salvage_step_file(path: Path) -> StepRecord:
     """The raw scores in a damaged step file, as a draft; StepFileError where they are not whole either.
 
     NotReadError as for `read_step_file`.
-    The whole-file hash is not asked for: each dataset has its own checksum, and HDF5 one of the rest.
+    The whole-file hash is not asked for: each dataset has its own checksum, and HDF5 one of the rest. The first line
+    is: no other file is opened, in however many processes.
     """
-    return salvage_apart(_bytes_of(path), source=str(path))
+    data = _bytes_of(path)
+    _check_first_line(data, str(path))
+    return salvage_apart(data, source=str(path))
 
 
 def _bytes_of(path: Path) -> bytes:
@@ -168,16 +172,23 @@ def _user_block(body: bytes | memoryview, version: int) -> bytes:
     return f"{FORMAT} {version}\nsha256 {digest}\n".encode().ljust(USER_BLOCK, b"\n")
 
 
-def _check_user_block(data: bytes, source: str) -> None:
-    name, _, version = data[:USER_BLOCK].partition(b"\n")[0].partition(b" ")
-    if name != FORMAT.encode() or not version.isdigit() or len(data) <= USER_BLOCK:
+def _check_first_line(data: bytes, source: str) -> int:
+    """The version of the format; StepFileError for what is no step file, or a newer one."""
+    name, _, digits = data[:USER_BLOCK].partition(b"\n")[0].partition(b" ")
+    version = whole_number(digits.decode("latin-1"))
+    if name != FORMAT.encode() or version is None or len(data) <= USER_BLOCK:
         raise StepFileError(f"{source}: not a step file of sftscope")
-    if int(version) > SAMPLED_VERSION:
+    if version > SAMPLED_VERSION:
         raise StepFileError(
-            f"{source}: format version {int(version)} is newer than the {SAMPLED_VERSION} that this sftscope reads; "
+            f"{source}: format version {version} is newer than the {SAMPLED_VERSION} that this sftscope reads; "
             "update sftscope"
         )
-    if data[:USER_BLOCK] != _user_block(memoryview(data)[USER_BLOCK:], int(version)):
+    return version
+
+
+def _check_user_block(data: bytes, source: str) -> None:
+    version = _check_first_line(data, source)
+    if data[:USER_BLOCK] != _user_block(memoryview(data)[USER_BLOCK:], version):
         raise StepFileError(f"{source}: damaged: its bytes do not match its hash; extract this step again")
 
 

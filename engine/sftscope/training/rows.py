@@ -7,7 +7,7 @@ from typing import Any
 
 from sftscope.config import DataSettings
 from sftscope.errors import SftscopeError
-from sftscope.text import safe_text
+from sftscope.text import safe_text, whole_number
 from sftscope.training.shapes import SHAPES, Fields, Row, mapped_fields, plain_text, rows_of, shape_of
 from sftscope.training.sources import Side, Source, file_text, records, source_of
 
@@ -102,10 +102,11 @@ def _label_names(column: Any, labels: Sequence[str], where: str, label_file: str
     given = column.split(",") if isinstance(column, str) else column if isinstance(column, list) else [column]
     names = []
     for label in map(str, given):
-        if not label.strip().isdecimal() or int(label) >= len(labels):
+        number = whole_number(label.strip())
+        if number is None or number >= len(labels):
             raise SftscopeError(
                 f"{where}: label {safe_text(label, max_length=40)!r} is outside the list: expected 0…"
                 f"{len(labels) - 1} ({len(labels)} names in {label_file})"
             )
-        names.append(labels[int(label)])
+        names.append(labels[number])
     return names

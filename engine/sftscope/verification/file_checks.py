@@ -6,7 +6,7 @@ from sftscope.errors import NotReadError, SftscopeError
 from sftscope.files.opening import failed_to_read, is_there, read_plain
 from sftscope.pipeline import identity_fits
 from sftscope.store import ownership
-from sftscope.store.checkpoints import Checkpoint, list_checkpoints
+from sftscope.store.checkpoints import Checkpoint, list_checkpoints, misnamed_checkpoints, why_misnamed
 from sftscope.store.hashes import file_sha256
 from sftscope.verification.findings import DAMAGED, NOTE, Inspection
 
@@ -80,6 +80,8 @@ def check_log(run: Inspection) -> None:
 
 def check_checkpoints(run: Inspection) -> None:
     """Checkpoints that are kept: written to their end, and the ones that were extracted."""
+    for path in misnamed_checkpoints(run.folder.checkpoints):
+        run.found(path, NOTE, why_misnamed(path))
     found = list_checkpoints(run.folder.checkpoints)
     for checkpoint in found:
         run.see(checkpoint.path)

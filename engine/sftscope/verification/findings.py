@@ -10,7 +10,8 @@ from sftscope.errors import NotReadError, SftscopeError
 from sftscope.pipeline import probes_are_whole
 from sftscope.probes import Probe
 from sftscope.store import RunFolder, StepRecord
-from sftscope.text import safe_text, shell_command
+from sftscope.store.checkpoints import ready_checkpoints
+from sftscope.text import first_of_each_kind, safe_text, shell_command
 
 DAMAGED, NOTE = "damaged", "note"
 
@@ -47,15 +48,15 @@ class Verification:
         return asdict(self)
 
     def as_text(self) -> str:
-        """One line for a finding, one for its remedy, and the count."""
-        lines = []
-        for each in self.findings:
-            lines.append(f"{each.kind:8} {each.file}: {each.what}")
-            if each.remedy:
-                lines.append(f"{'':8} → {each.remedy}")
+        """One line for a finding, one for its remedy, and the count; the first findings of each kind."""
+        entries = [
+            f"{each.kind:8} {each.file}: {each.what}" + (f"\n{'':8} → {each.remedy}" if each.remedy else "")
+            for each in self.findings
+        ]
         notes = sum(each.kind == NOTE for each in self.findings)
         unread = f", {len(self.not_read)} not read" if self.not_read else ""
-        return "\n".join([*lines, f"{self.whole} files whole, {len(self.damaged)} damaged{unread}, {notes} notes"])
+        counts = f"{self.whole} files whole, {len(self.damaged)} damaged{unread}, {notes} notes"
+        return "\n".join([*first_of_each_kind(entries), counts])
 
 
 @dataclass(frozen=True, eq=False)
@@ -127,6 +128,11 @@ class Inspection:
         """Whether the probes are those that run.toml names; NotReadError where that cannot be determined now."""
         hashes = self.content.get("hashes")
         return self.probes is not None and isinstance(hashes, Mapping) and probes_are_whole(self.folder, hashes)
+
+    @cached_property
+    def ready(self) -> frozenset[int]:
+        """The steps whose checkpoints are there, written to their end; step 0 needs none."""
+        return frozenset({0, *ready_checkpoints(self.folder.checkpoints)})
 
     @property
     def attached(self) -> Mapping[str, Any] | None:

@@ -13,9 +13,10 @@ from sftscope.files.opening import is_there
 from sftscope.interactions import TINY_SHARE
 from sftscope.sampling import model_at
 from sftscope.store import NoReaderError, StepFileError, StepRecord
-from sftscope.store.checkpoints import Checkpoint
 from sftscope.store.hashes import array_sha256
 from sftscope.store.step_file import salvage_step_file
+from sftscope.store.step_record import MAX_STEP
+from sftscope.text import whole_number
 from sftscope.verification.findings import DAMAGED, NOTE, Inspection, Seen
 
 _ROUNDING = 1e-9  # of max |v - b|: what `decompose` promises beyond ζ
@@ -62,10 +63,11 @@ def check_placebos(run: Inspection) -> None:
 
 def check_drafts(run: Inspection) -> None:
     for file in sorted(run.folder.steps_folder.glob("step_*.scores.h5")):
+        step = whole_number(file.name.removeprefix("step_").removesuffix(".scores.h5"))
+        if step is None or step > MAX_STEP or run.folder.draft_file(step) != file:
+            continue  # a name that we do not write
         run.see(file)
-        number = file.name.removeprefix("step_").partition(".")[0]
         try:
-            step = int(number) if number.isdecimal() and number.isascii() else -1
             run.folder.read_draft(step)
         except (StepFileError, NotReadError) as error:
             again = run.command("extract", str(run.folder.path))
@@ -136,7 +138,7 @@ def _step_remedy(run: Inspection, file: Path, step: int) -> str:
 def _extract_again(run: Inspection, step: int) -> str:
     """The command that scores a step again, or that there is none."""
     try:
-        ready = step == 0 or Checkpoint(step, run.folder.checkpoints / f"checkpoint-{step}").is_ready()
+        ready = step in run.ready
     except NotReadError:
         return "whether its checkpoint is still there could not be determined now; verify again"
     if ready:
