@@ -15,6 +15,7 @@ from sftscope.cli_parts import (
     ConfigOrRun,
     Out,
     Run,
+    Sets,
     Shard,
     Verify,
     Workers,
@@ -24,37 +25,42 @@ from sftscope.cli_parts import (
     shard_in,
 )
 from sftscope.cli_reading import compare, report, show
+from sftscope.cli_settings import init, list_settings
 from sftscope.errors import SftscopeError
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 
 
 @app.command()
-def run(config: Config, out: Out, verify: Verify = None) -> None:
+def run(config: Config, out: Out, sets: Sets = None, verify: Verify = None) -> None:
     """Train and extract; the same command again goes on where it stopped."""
     need_engine()
     from sftscope import pipeline
 
-    pipeline.run(config, out, verify=verify)
+    pipeline.run(config, out, sets=sets or (), verify=verify)
     leave_if_one_of_several()
 
 
 @app.command()
 def plan(
     source: ConfigOrRun,
+    sets: Sets = None,
     as_json: Annotated[bool, typer.Option("--json", help="JSON on stdout.")] = False,
 ) -> None:
     """What a run will take on this machine: masked states, tokens, memory, time; runs nothing."""
+    if sets and source.is_dir():
+        raise typer.BadParameter("expected a config; the settings of a run folder are fixed", param_hint="--set")
     need_engine()
     from sftscope import planner
 
-    made = planner.plan(source)
+    made = planner.plan(source, sets or ())
     print(json.dumps(made, indent=1) if as_json else planner.render(made))
 
 
 @app.command()
 def inspect(
     config: Config,
+    sets: Sets = None,
     row: Annotated[int, typer.Option("--row", min=1, help="Which training row; the first by default.")] = 1,
     probe: Annotated[str, typer.Option("--probe", help="Which probe, by its id; the first by default.")] = "",
     as_json: Annotated[bool, typer.Option("--json", help="JSON on stdout.")] = False,
@@ -63,17 +69,17 @@ def inspect(
     need_engine()
     from sftscope import inspection
 
-    found = inspection.inspect(config, row=row, probe=probe)
+    found = inspection.inspect(config, sets=sets or (), row=row, probe=probe)
     print(json.dumps(found, indent=1) if as_json else inspection.render(found))
 
 
 @app.command()
-def train(config: Config, out: Out) -> None:
+def train(config: Config, out: Out, sets: Sets = None) -> None:
     """Fine-tune only."""
     need_engine()
     from sftscope import pipeline
 
-    pipeline.train(config, out)
+    pipeline.train(config, out, sets=sets or ())
     leave_if_one_of_several()
 
 
@@ -257,8 +263,9 @@ def decompose(
     print(json.dumps(results) if as_json else render(results))
 
 
-for command in (show, report, compare):
+for command in (show, report, compare, init):
     app.command()(command)
+app.command("config")(list_settings)
 
 
 @app.command()

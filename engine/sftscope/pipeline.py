@@ -9,14 +9,16 @@ import itertools
 import json
 import os
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
+
+from msgspec.structs import replace
 
 from sftscope.config import RunSettings, load_settings, resolve_paths, settings_from_tables
 from sftscope.errors import SftscopeError
 from sftscope.failures import told_in_one_line
 from sftscope.files.opening import read_plain
+from sftscope.presets import title
 from sftscope.probes import read_probes, write_probes
 from sftscope.progress import is_first_process, say
 from sftscope.store import RunFolder, write_atomically
@@ -36,26 +38,26 @@ _FREE = {
 }
 
 
-def run(config: Path, out: Path, *, verify: int | None = None) -> None:
+def run(config: Path, out: Path, *, sets: Sequence[str] = (), verify: int | None = None) -> None:
     """Train and extract; finished parts are kept.
 
-    verify: masked states per probe that are scored again, as for `extract`; by default as many as the
-    config asks for now, which may differ from what the run was begun with.
+    sets: as of `load_settings`. verify: masked states per probe that are scored again, as for `extract`; by default
+    as many as the config asks for now, which may differ from what the run was begun with.
     """
     from sftscope.extraction.precision import check_device
 
-    settings = load_settings(config)
+    settings = load_settings(config, sets)
     check_device(settings)
-    train(config, out)
+    train(config, out, sets=sets)
     if not is_first_process():
         return  # of several processes that trained one extracts
     extract(out, verify=settings.extraction.check_states if verify is None else verify)
 
 
-def train(config: Path, out: Path) -> None:
-    """Begin or continue the run folder `out` and fine-tune into it."""
-    settings, folder = load_settings(config), RunFolder(out)
-    resolved = resolve_paths(settings, config.absolute().parent, source=str(config))
+def train(config: Path, out: Path, *, sets: Sequence[str] = ()) -> None:
+    """Begin or continue the run folder `out` and fine-tune into it. sets: as of `load_settings`."""
+    settings, folder = load_settings(config, sets), RunFolder(out)
+    resolved = resolve_paths(settings, config.absolute().parent, source=title(config))
     _begin(settings, resolved, folder, config)
     from sftscope.training import accuracy, sft
 
@@ -266,21 +268,22 @@ def _check_same(folder: RunFolder, settings: RunSettings, hashes: dict[str, str]
     content: dict[str, Any] = folder.read_run()
     if content.get("identity") == identity:
         return
-    before = content.get("settings", {})
-    if _identity_before(before, content.get("hashes")) == identity:
+    before, hashed = content.get("settings", {}), content.get("hashes", {})
+    if _identity_before(before, hashed) == identity:
         return  # begun by a release that counted a setting which is free now
     for table, values in settings.as_dict().items():
         if table not in before:
             continue  # of a run that others trained nothing is known of data and training
         for key, value in values.items():
             old = before.get(table, {}).get(key)
-            if old != value and (table, key) not in _FREE:
+            held = key in hashes and hashes[key] == hashed.get(key)  # another path to the same content
+            if old != value and not held and (table, key) not in _FREE:
                 raise SftscopeError(
-                    f"{config}: [{table}] {key} is {value!r}, but {folder.path} was begun with {old!r}; "
-                    "use another --out folder"
+                    f"{title(config)}: [{table}] {key} is {value!r}, but {folder.path} was begun with {old!r}; "
+                    "use another --out folder, or the setting it was begun with"
                 )
     for name, value in hashes.items():
-        if content.get("hashes", {}).get(name) != value:
+        if hashed.get(name) != value:
             raise SftscopeError(
                 f"{folder.path}: was begun with another {name} (its content changed); use another --out"
             )
