@@ -46,16 +46,18 @@ def run(config: Path, out: Path, *, sets: Sequence[str] = (), verify: int | None
     """
     from sftscope.extraction.precision import check_device
 
-    settings = load_settings(config, sets)
-    check_device(settings)
-    train(config, out, sets=sets)
+    check_device(load_settings(config, sets))
+    settings = train(config, out, sets=sets)
     if not is_first_process():
         return  # of several processes that trained one extracts
-    extract(out, verify=settings.extraction.check_states if verify is None else verify)
+    extract(out, verify=verify, settings=settings)
 
 
-def train(config: Path, out: Path, *, sets: Sequence[str] = ()) -> None:
-    """Begin or continue the run folder `out` and fine-tune into it. sets: as of `load_settings`."""
+def train(config: Path, out: Path, *, sets: Sequence[str] = ()) -> RunSettings:
+    """Begin or continue the run folder `out` and fine-tune into it; returns the settings, with paths resolved.
+
+    sets: as of `load_settings`.
+    """
     settings, folder = load_settings(config, sets), RunFolder(out)
     resolved = resolve_paths(settings, config.absolute().parent, source=title(config))
     _begin(settings, resolved, folder, config)
@@ -64,6 +66,7 @@ def train(config: Path, out: Path, *, sets: Sequence[str] = ()) -> None:
     with told_in_one_line("training", "use a smaller [training] micro_batch_size, or gradient_checkpointing = true"):
         sft.train(resolved, folder)
         accuracy.measure_accuracy(resolved, folder)
+    return resolved
 
 
 def extract(
@@ -74,14 +77,15 @@ def extract(
     shard: tuple[int, int] = (1, 1),
     place: tuple[int, int] | None = None,
     block: int | None = None,
+    settings: RunSettings | None = None,
 ) -> None:
     """Make the step files of a run folder that are not there yet.
 
     verify: masked states per probe that are scored again, in place of the run's `check_states`. shard: (I, N), the
     I-th of N processes that share the work by steps. place: (I, N), the I-th of N workers, which share it by blocks
-    of `block` probes.
+    of `block` probes. settings: as of `open_run`.
     """
-    resolved, folder, identity = open_run(out, verify)
+    resolved, folder, identity = open_run(out, verify, settings)
     from sftscope.extraction import extract as extraction
 
     with told_in_one_line("extraction", LESS_MEMORY):
@@ -97,12 +101,18 @@ def placebo(out: Path, *, step: int | None = None) -> None:
         extract_placebo(resolved, folder, identity=identity, step=step)
 
 
-def open_run(out: Path, verify: int | None = None) -> tuple[RunSettings, RunFolder, str]:
-    """Settings with paths resolved, the folder, and the identity of a run that was begun."""
+def open_run(
+    out: Path, verify: int | None = None, settings: RunSettings | None = None
+) -> tuple[RunSettings, RunFolder, str]:
+    """Settings with paths resolved, the folder, and the identity of a run that was begun.
+
+    settings: those of the config that the run is continued with, in place of those in run.toml. They give the same
+    results, and may name another device, less memory, or other paths to the same content.
+    """
     folder = RunFolder(out)
     content = folder.read_run()
     try:
-        settings = _settings_in(content, where=lambda table, key: f"{folder.run_file}")
+        kept = settings_in(content, where=lambda table, key: f"{folder.run_file}")
         origin, identity = content["source"]["config_folder"], content["identity"]
     except (KeyError, TypeError):
         raise SftscopeError(f"{folder.run_file}: expected the tables settings and source and an identity") from None
@@ -111,9 +121,10 @@ def open_run(out: Path, verify: int | None = None) -> tuple[RunSettings, RunFold
             f"{folder.probes_file}: is not what the run was begun with (another sha256); "
             f"'sftscope run CONFIG --out {out}' writes it again"
         )
+    resolved = settings or resolve_paths(kept, out.absolute() / origin, source=str(folder.run_file))
     if verify is not None:
-        settings = replace(settings, extraction=replace(settings.extraction, check_states=verify))
-    return resolve_paths(settings, out.absolute() / origin, source=str(folder.run_file)), folder, identity
+        resolved = replace(resolved, extraction=replace(resolved.extraction, check_states=verify))
+    return resolved, folder, identity
 
 
 def probes_are_whole(folder: RunFolder, hashes: Mapping[str, Any]) -> bool:
@@ -225,7 +236,7 @@ def begin_attached(tables: Mapping[str, Any], out: Path, attached: Mapping[str, 
     )
 
 
-def _settings_in(content: Mapping[str, Any], **where: Callable[[str, str | None], str]) -> RunSettings:
+def settings_in(content: Mapping[str, Any], **where: Callable[[str, str | None], str]) -> RunSettings:
     """The settings in a run.toml; an attached run has none of data and training."""
     return settings_from_tables(content["settings"], trained_here="attached" not in content, **where)
 
@@ -236,7 +247,7 @@ def identity_fits(content: dict[str, Any]) -> bool:
     Earlier releases counted settings that are free now: any of them may have been.
     """
     try:
-        settings, hashes = _settings_in(content), content["hashes"]
+        settings, hashes = settings_in(content), content["hashes"]
         choices = itertools.chain.from_iterable(itertools.combinations(_FREE, k) for k in range(len(_FREE) + 1))
         return any(_identity(settings, hashes, frozenset(free)) == content["identity"] for free in choices)
     except (SftscopeError, KeyError, TypeError, AttributeError):
@@ -256,11 +267,11 @@ def _identity(settings: RunSettings, hashes: dict[str, str], free: Collection[tu
     return hashlib.sha256(json.dumps([bound, hashes], sort_keys=True).encode()).hexdigest()
 
 
-def _identity_before(settings: Any, hashes: Any) -> str | None:
+def _identity_before(content: Mapping[str, Any]) -> str | None:
     """The identity that the present rules give to what run.toml holds; None where that makes no sense."""
     try:
-        return _identity(settings_from_tables(settings), hashes)
-    except (SftscopeError, TypeError, AttributeError):
+        return _identity(settings_in(content), content["hashes"])
+    except (SftscopeError, KeyError, TypeError, AttributeError):
         return None
 
 
@@ -269,7 +280,7 @@ def _check_same(folder: RunFolder, settings: RunSettings, hashes: dict[str, str]
     if content.get("identity") == identity:
         return
     before, hashed = content.get("settings", {}), content.get("hashes", {})
-    if _identity_before(before, hashed) == identity:
+    if _identity_before(content) == identity:
         return  # begun by a release that counted a setting which is free now
     for table, values in settings.as_dict().items():
         if table not in before:
