@@ -147,7 +147,7 @@ def test_a_preset_is_named_where_a_config_is_asked_for(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("name", preset_names())
 def test_the_parts_of_a_preset_are_the_config_that_it_was_as_one_file(name, tmp_path, monkeypatch):
-    before = json.loads((Path(__file__).parent / "golden" / "presets.json").read_text())[name]
+    before = json.loads(Path(__file__).with_name("presets_before.json").read_text())[name]
     config = find_config(Path(name))
     assert tomllib.loads(preset_text(config)) == before
     monkeypatch.setenv("UNILAW_R1_DATA", str(tmp_path))
