@@ -415,18 +415,18 @@ def test_while_it_is_replaced_in_place_a_checkpoint_is_not_taken(inputs, output,
 
 @pytest.mark.parametrize("change", ["replaced", "deleted", "deleted first"])
 def test_a_source_that_changes_while_it_is_copied_is_never_mixed(output, tmp_path, monkeypatch, change):
-    source, copied = output / "checkpoint-4", copies._copy_file
+    source, copied = output / "checkpoint-4", copies.copy_plain
 
-    def meddle(file, target):
+    def meddle(file, target, *rest, **options):
         if change == "deleted first":
             shutil.rmtree(source, ignore_errors=True)
-        copied(file, target)
+        copied(file, target, *rest, **options)
         if change == "replaced":
             shutil.copy(output / "checkpoint-2" / ADAPTER, source / ADAPTER)
         if change == "deleted":
             shutil.rmtree(source, ignore_errors=True)
 
-    monkeypatch.setattr(copies, "_copy_file", meddle)
+    monkeypatch.setattr(copies, "copy_plain", meddle)
     assert copy_checkpoint(Checkpoint(4, source), tmp_path / "copies")
     assert not list((tmp_path / "copies").iterdir())
 

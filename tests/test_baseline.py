@@ -88,6 +88,6 @@ def test_a_damaged_vector_is_one_line(unfinished, content):
         unfinished.baseline_file.write_bytes(content)
     else:
         np.save(unfinished.baseline_file, content, allow_pickle=True)
-    with pytest.raises(SftscopeError, match=r"baseline_vector\.npy: .*delete it and run") as error:
+    with pytest.raises(SftscopeError, match=r"baseline_vector\.npy: .*move it away and run") as error:
         pipeline.extract(unfinished.path)
     assert "\n" not in str(error.value)

@@ -21,6 +21,7 @@ from sftscope.analysis.writer_progress import writer_progress
 from sftscope.errors import SftscopeError
 from sftscope.extraction.blocks import BLOCK_STATES, BLOCKS_A_STEP, blocks_of, start_of
 from sftscope.extraction.scoring import Scorer
+from sftscope.files.opening import private_folder
 from sftscope.store import RunFolder
 from sftscope.store.claims import EXPIRES
 from sftscope.store.workers import at_work, read_workers
@@ -152,6 +153,7 @@ from sftscope import cluster
 class SlowWorker(cluster.Worker):
     def __call__(self):
         from sftscope.extraction.scoring import Scorer
+from sftscope.files.opening import private_folder
         score, told = Scorer.score, self.run / "scored"
         def slowly(scorer, prompt, *watched):
             made = score(scorer, prompt)
@@ -224,6 +226,8 @@ def test_the_slurm_submission_is_an_array_with_the_resources(tmp_path, monkeypat
     ):
         assert f"#SBATCH {option}" in script, script
     assert "#SBATCH --gpus-per-node=1" in script
+    assert "-P -u -c 'from sftscope.cluster import run_job; run_job()'" in script
+    assert (tmp_path / "run" / "cluster").stat().st_mode & 0o777 == 0o700
 
 
 def test_each_worker_of_a_host_sees_one_gpu(monkeypatch, tmp_path) -> None:
@@ -276,6 +280,48 @@ def test_without_submitit_one_line_says_what_to_install(tmp_path, monkeypatch) -
     monkeypatch.setattr(cluster, "find_spec", lambda name: None)
     with pytest.raises(SftscopeError, match=r"pip install 'sftscope\[cluster\]'"):
         cluster.make_executor("slurm", tmp_path, cluster.Resources())
+
+
+@pytest.mark.parametrize("kind", ["writable by others", "a link", "another user's"])
+def test_a_job_unpickles_nothing_that_another_user_could_have_written(kind, tmp_path, monkeypatch, capsys) -> None:
+    """submitit's pickles are run as code: neither are they written into such a folder, nor read from it."""
+    pytest.importorskip("submitit", reason="the extra `cluster` is not installed")
+    folder = tmp_path / "run" / "cluster"
+    (tmp_path / "elsewhere").mkdir()
+    folder.parent.mkdir()
+    if kind == "a link":
+        folder.symlink_to(tmp_path / "elsewhere")
+    else:
+        folder.mkdir(mode=0o755)
+        folder.chmod(0o777 if kind == "writable by others" else 0o755)
+    if kind == "another user's":
+        monkeypatch.setattr(os, "geteuid", lambda: 12345)
+    with pytest.raises(SftscopeError, match=r"cluster: (others may write to it|belongs to another user|not a folder)"):
+        cluster.submit("local", 1, cluster.Worker(tmp_path / "run", 1, 1), cluster.Resources())
+    assert not any(folder.iterdir())
+    monkeypatch.setattr(sys, "argv", ["-c", "-u", "-m", "submitit.core._submit", str(folder)])
+    monkeypatch.setattr("submitit.core.submission.process_job", lambda _: pytest.fail("it was read"))
+    with pytest.raises(SystemExit):
+        cluster.run_job()
+    assert "sftscope: " in capsys.readouterr().err
+
+
+def test_a_folder_exchanged_after_the_look_at_it_is_not_read(tmp_path, monkeypatch) -> None:
+    """Who may write into the run can give its `cluster` another name, and put a folder in its place."""
+    pytest.importorskip("submitit", reason="the extra `cluster` is not installed")
+    folder, read = private_folder(tmp_path / "cluster"), []
+    (folder / "x").write_text("mine")
+
+    def exchange(path) -> None:
+        folder.rename(tmp_path / "away")
+        folder.mkdir()
+        (folder / "x").write_text("a stranger's")
+        read.append((Path(path) / "x").read_text())
+
+    monkeypatch.setattr(sys, "argv", ["-c", str(folder)])
+    monkeypatch.setattr("submitit.core.submission.process_job", exchange)
+    cluster.run_job()
+    assert read == ["mine"]
 
 
 def test_a_worker_that_fails_makes_the_command_fail(unextracted) -> None:  # noqa: F811

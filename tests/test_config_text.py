@@ -11,6 +11,7 @@ from sftscope.config_rules import settings_of
 from sftscope.config_text import as_list, json_schema, new_config
 from sftscope.errors import SftscopeError
 from sftscope.presets import FOLDER, preset_names, preset_text
+from sftscope.text import safe_lines
 
 SETTINGS = [setting for table in settings_of(RunSettings).values() for setting in table.values()]
 NEEDED = {"model": "owner/model", "train": "owner/data", "probes": str(FOLDER / "dolly-probes.jsonl")}
@@ -106,9 +107,12 @@ def test_own_rows_replace_all_data_of_a_preset():
     assert tables["model"] == {"path": "./gemma", "dtype": "bfloat16"}
 
 
-@pytest.mark.parametrize("value", ['a "quoted" \\ name', "tab\tnewline\n", "\x7f\x1b", "\U0001f600 甲"])
+@pytest.mark.parametrize(
+    "value", ['a "quoted" \\ name', "tab\tnewline\n", "\x7f\x1b", "\U0001f600 甲", "a\u202eb\u200d\ue000 e\u0301"]
+)
 def test_any_name_survives_the_round_trip(value):
-    assert tomllib.loads(new_config("", **{**NOTHING, "train": value}))["data"]["train"] == value
+    shown = safe_lines(new_config("", **{**NOTHING, "train": value}))
+    assert tomllib.loads(shown)["data"]["train"] == value
 
 
 def test_what_is_no_preset_and_no_text_is_refused():

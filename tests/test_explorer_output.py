@@ -10,7 +10,7 @@ from rich.console import Console
 from textual._compositor import ChopsUpdate
 from textual.strip import Strip
 
-from hostile_run import EVIL, hostile_text, write_hostile_run
+from hostile_run import EVIL, hostile_text, write_hostile_files, write_hostile_run
 from sample_history import write_sample_run
 from sftscope.store import RunFolder
 from sftscope_tui import narrow_update
@@ -32,6 +32,7 @@ async def test_hostile_strings_in_every_field(tmp_path: Path) -> None:
     """Words, prompts, ids, targets, model, names of losses and files, provenance: in all views and dialogs."""
     rng = random.Random(0)
     first = write_hostile_run(tmp_path / "a\x1b[2J[b]", rng, n_probes=12)
+    write_hostile_files(first, rng)
     second = write_sample_run(tmp_path / "b\x9b31m", n_steps=3, n_probes=2)
     damaged = RunFolder(first).steps_folder / "step_00000099.h5"
     damaged.write_bytes(b"\x1b]52;c;AAAA\x07")

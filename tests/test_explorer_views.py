@@ -5,6 +5,8 @@ import json
 import os
 import random
 import re
+import sys
+import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,7 +26,7 @@ from sftscope.errors import SftscopeError
 from sftscope.interactions import Relation
 from sftscope.reporting.sheets import Sheet
 from sftscope.store import RunFolder
-from sftscope.store.requests import Request, listen, stop_listening, take
+from sftscope.store.requests import Request, listen, listening, stop_listening, take
 from sftscope.store.step_file import to_bytes
 from sftscope_tui.app import ExplorerApp
 from sftscope_tui.change_table import arrange, build_table
@@ -661,9 +663,11 @@ async def test_the_training_is_asked_only_where_one_listens_and_only_when_asked_
         assert "no training listens" in text_of(pilot, "#footer")
         listen(folder)
         try:
-            await press(pilot, "S", "enter", "escape")
+            await press(pilot, "S")  # the dialog comes when it is known that a training listens
+            await press(pilot, "enter", "escape")
             assert take(folder) is None
-            await press(pilot, "S", "enter", "down", "enter")
+            await press(pilot, "S")
+            await press(pilot, "enter", "down", "enter")
             assert take(folder) is None
             await press(pilot, "enter")
             asked = take(folder)
@@ -672,3 +676,27 @@ async def test_the_training_is_asked_only_where_one_listens_and_only_when_asked_
             assert "asked for: stop" in text_of(pilot, "#footer")
         finally:
             stop_listening(folder)
+
+
+async def test_a_pipe_in_place_of_what_the_explorer_reads_keeps_it_waiting_for_nothing(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`listening.json` and the user's preferences; no file is opened by the thread that draws."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    (tmp_path / "sftscope").mkdir()
+    os.mkfifo(tmp_path / "sftscope" / "explorer.json")
+    os.mkfifo(run / "listening.json")
+    drawing, opening = threading.get_ident(), []
+    monkeypatch.setattr(
+        sys.modules["sftscope.store.requests"], "_read", lambda path: opening.append(threading.get_ident())
+    )
+    try:
+        async with opened(run) as pilot:
+            await press(pilot, "S")
+            assert "no training listens" in text_of(pilot, "#footer")
+        assert opening
+        assert drawing not in opening
+        monkeypatch.undo()
+        assert listening(RunFolder(run)) is None
+    finally:
+        (run / "listening.json").unlink()

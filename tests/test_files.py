@@ -4,17 +4,25 @@ import json
 import os
 import stat
 import struct
+import tomllib
 from pathlib import Path
+from zipfile import ZipFile
 
 import numpy as np
 import pytest
+import tomli_w
+from hypothesis import given
+from hypothesis import strategies as st
 from safetensors.numpy import save_file
 
 from sftscope.errors import SftscopeError
+from sftscope.files.folders import check_files
 from sftscope.files.json_text import json_object, parse_json, read_json_object
-from sftscope.files.opening import copy_plain, open_to_append, opened, read_plain
+from sftscope.files.numbers import read_npy, read_npz
+from sftscope.files.opening import copy_plain, open_to_append, opened, private_folder, read_plain
 from sftscope.files.safetensors_header import is_whole, read_header
-from sftscope.store.atomic import append_line
+from sftscope.files.toml_text import parse_toml
+from sftscope.store.atomic import append_line, write_atomically
 
 
 def pipe(path: Path) -> Path:
@@ -176,3 +184,142 @@ def test_a_pipe_that_takes_a_files_place_blocks_nobody(tmp_path: Path) -> None:
     path = pipe(tmp_path / "x")
     with pytest.raises(SftscopeError, match="not a regular file"), opened(path):
         pass
+
+
+def stranger(monkeypatch: pytest.MonkeyPatch) -> None:
+    """From here on this process is somebody else, as far as it can tell."""
+    monkeypatch.setattr(os, "geteuid", lambda: 12345)
+
+
+@pytest.mark.parametrize("mode", [0o620, 0o602, 0o666])
+def test_what_is_obeyed_is_written_by_its_owner_alone(tmp_path: Path, mode: int, monkeypatch) -> None:
+    path = tmp_path / "x"
+    append_line(path, "mine", owned=True)
+    with opened(path, owned=True) as file:
+        assert file.read() == b"mine\n"
+    path.chmod(mode)
+    for act in (lambda: append_line(path, "more", owned=True), lambda: opened(path, owned=True).__enter__()):
+        with pytest.raises(SftscopeError, match="others may write to it, and what it says would be obeyed"):
+            act()
+    path.chmod(0o644)
+    stranger(monkeypatch)
+    for act in (lambda: append_line(path, "more", owned=True), lambda: opened(path, owned=True).__enter__()):
+        with pytest.raises(SftscopeError, match="belongs to another user"):
+            act()
+    assert path.read_text() == "mine\n"
+
+
+def test_what_is_obeyed_has_one_name_and_is_no_link(tmp_path: Path) -> None:
+    (tmp_path / "other").write_text("stop")
+    (tmp_path / "soft").symlink_to("other")
+    (tmp_path / "hard").hardlink_to(tmp_path / "other")
+    for name in ("soft", "hard"):
+        with pytest.raises((SftscopeError, OSError)), opened(tmp_path / name, owned=True):
+            pass
+
+
+@pytest.mark.parametrize("mask", [0, 0o002, 0o077])
+def test_what_is_made_is_never_writable_by_all(tmp_path: Path, mask: int) -> None:
+    before = os.umask(mask)
+    try:
+        write_atomically(tmp_path / "run" / "steps" / "x", b"1")
+        append_line(tmp_path / "run" / "log", "1")
+        append_line(tmp_path / "run" / "headlines", "1", owned=True)
+        private_folder(tmp_path / "run" / "cluster")
+        assert os.umask(mask) == mask
+    finally:
+        os.umask(before)
+    for path in (tmp_path / "run").rglob("*"):
+        assert not path.stat().st_mode & 0o002, path
+        assert not path.stat().st_mode & 0o777 & mask, path
+    assert (tmp_path / "run" / "cluster").stat().st_mode & 0o777 == 0o700
+    assert not (tmp_path / "run" / "headlines").stat().st_mode & 0o022
+
+
+def test_a_private_folder_is_ones_own(tmp_path: Path, monkeypatch) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "link").symlink_to("mine")
+    (tmp_path / "file").write_text("")
+    (tmp_path / "open").mkdir()
+    (tmp_path / "open").chmod(0o775)
+    for name, expected in (
+        ("link", "not a folder of its own"),
+        ("file", "not a folder of its own"),
+        ("open", "others may write to it"),
+    ):
+        with pytest.raises(SftscopeError, match=expected):
+            private_folder(tmp_path / name)
+    private_folder(tmp_path / "mine")
+    stranger(monkeypatch)
+    with pytest.raises(SftscopeError, match="belongs to another user"):
+        private_folder(tmp_path / "mine")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a" + ".a" * 50_000 + " = 1",
+        "[" + "a" + " . a" * 50_000 + "]",
+        '"a"' + "."'"a"' * 50_000 + " = 1",
+        "x = " + "[" * 100_000,
+        "x = " + "{a=" * 100_000,
+        "x = [\n" + "[\n" * 100,
+        "a = '" + "x" * 2**20 + "'",
+        "a = 1" + "1" * 10_000,
+        "=",
+    ],
+)  # fmt: skip
+def test_toml_that_no_config_needs_is_refused_before_it_is_parsed(text: str) -> None:
+    with pytest.raises(ValueError, match=r"too many parts|nested too deep|MiB|digits|Invalid"):
+        parse_toml(text)
+
+
+@given(st.recursive(
+    st.booleans() | st.integers(-(2**60), 2**60) | st.floats(allow_nan=False) | st.text(max_size=9)
+    | st.just("a.b" * 60),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=20), inner, max_size=3),
+    max_leaves=12,
+))  # fmt: skip
+def test_toml_that_a_writer_made_is_read_as_tomllib_reads_it(value) -> None:
+    text = tomli_w.dumps({"x": value})
+    assert parse_toml(text) == tomllib.loads(text)
+
+
+def declared(shape: str) -> bytes:
+    """A .npy file whose header declares a shape that it does not have."""
+    header = f"{{'descr': '<f8', 'fortran_order': False, 'shape': {shape}, }}".ljust(117) + "\n"
+    return b"\x93NUMPY\x01\x00" + struct.pack("<H", len(header)) + header.encode() + b"\0" * 64
+
+
+@pytest.mark.parametrize(
+    "data", [declared("(1099511627776,)"), declared("(8, 2)"), declared("('a',)"), declared("(-1,)"), b"", b"\x93NUMPY"]
+)
+def test_an_array_that_is_larger_than_its_file_is_not_made(data: bytes, tmp_path: Path) -> None:
+    (tmp_path / "x.npy").write_bytes(data)
+    with pytest.raises(ValueError, match=r"declares|array|magic|not numbers|not valid"):
+        read_npy(tmp_path / "x.npy", 2**20)
+    with ZipFile(tmp_path / "x.npz", "w") as archive:
+        archive.writestr("a.npy", data)
+    with pytest.raises(ValueError, match=r"declares|array|magic|not numbers|not valid"):
+        read_npz(tmp_path / "x.npz", 2**20)
+
+
+def test_an_archive_that_unpacks_to_more_than_allowed_is_not_unpacked(tmp_path: Path) -> None:
+    np.savez_compressed(tmp_path / "x.npz", a=np.zeros(2**20))
+    with pytest.raises(ValueError, match="unpacks to more than"):
+        read_npz(tmp_path / "x.npz", 2**20)
+    assert read_npz(tmp_path / "x.npz", 2**24)["a"].size == 2**20
+
+
+def test_a_folder_that_a_library_reads_holds_nothing_that_blocks(tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_text("{}")
+    (tmp_path / "nowhere").symlink_to("missing")
+    (tmp_path / "in").mkdir()
+    check_files(tmp_path, deep=True)
+    pipe(tmp_path / "in" / "x.jsonl")
+    check_files(tmp_path)
+    with pytest.raises(SftscopeError, match=r"x\.jsonl: not a regular file"):
+        check_files(tmp_path, deep=True)
+    link_to_zero(tmp_path / "b.json")
+    with pytest.raises(SftscopeError, match=r"b\.json: not a regular file"):
+        check_files(tmp_path)

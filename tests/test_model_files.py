@@ -1,6 +1,7 @@
 """Model folders and GGUF files of unknown origin: one clear line, no code of theirs, no memory that they declare."""
 
 import json
+import os
 import pickle
 import shutil
 import struct
@@ -9,9 +10,11 @@ from pathlib import Path
 import gguf
 import numpy as np
 import pytest
+from safetensors.torch import load_file, save_file
 
 from sftscope.config import ModelSettings
 from sftscope.errors import SftscopeError
+from sftscope.llm import tokenizer_trial
 from sftscope.llm.loading import load_llm, load_tokenizer
 from sftscope.llm.weight_files import check_weights
 from toy_llm import save_toy_llm
@@ -81,6 +84,27 @@ def own_code(folder: Path) -> None:
     )(folder)
 
 
+def pipe(name: str):
+    def change(folder: Path) -> None:
+        (folder / name).unlink(missing_ok=True)
+        os.mkfifo(folder / name)
+
+    return change
+
+
+def device(name: str):
+    def change(folder: Path) -> None:
+        (folder / name).unlink(missing_ok=True)
+        (folder / name).symlink_to("/dev/zero")
+
+    return change
+
+
+def multiply(content: str) -> dict[str, object]:
+    """A normalizer that puts `content` between any two characters."""
+    return {"type": "Replace", "pattern": {"String": ""}, "content": content}
+
+
 def cut(name: str, keep: float):
     return lambda folder: (folder / name).write_bytes(
         (folder / name).read_bytes()[: int(keep * (folder / name).stat().st_size)]
@@ -105,6 +129,49 @@ MODELS = {
     "weights with a huge header": write("model.safetensors", HUGE_HEADER),
     "weights that declare terabytes": write("model.safetensors", struct.pack("<Q", len(DECLARED)) + DECLARED),
     "weights that are a pickle": write("model.safetensors", pickle.dumps([1])),
+    "200,000 layers": edit_json("config.json", num_hidden_layers=200_000),
+    "200,000 layers, as another table says": edit_json("config.json", text_config={"num_hidden_layers": 200_000}),
+    "a billion labels": edit_json("config.json", num_labels=10**9),
+    "a vocabulary of a billion": edit_json("config.json", vocab_size=10**9, tie_word_embeddings=False),
+    "layers wider than memory": edit_json("config.json", intermediate_size=10**9),
+    "more layers than the weights have": edit_json("config.json", num_hidden_layers=4),
+    "code of the hub": edit_json("config.json", attn_implementation="a-stranger/flash"),
+    "code of the hub, for experts": edit_json("config.json", _experts_implementation="a-stranger/experts"),
+    "an index that names files elsewhere": write(
+        "model.safetensors.index.json", b'{"weight_map": {"a": "../../elsewhere.safetensors"}}'
+    ),
+    "an index that names a pickle": write("model.safetensors.index.json", b'{"weight_map": {"a": "model.bin"}}'),
+    "weights of another name": edit_json("config.json", transformers_weights="../other.safetensors"),
+    "config a pipe": pipe("config.json"),
+    "weights a pipe": pipe("model.safetensors"),
+    "tokenizer a pipe": pipe("tokenizer.json"),
+    "tokenizer's config a pipe": pipe("tokenizer_config.json"),
+    "template a pipe": pipe("chat_template.jinja"),
+    "generation's config a device": device("generation_config.json"),
+    "tokenizer a device": device("tokenizer.json"),
+    "tokenizer that multiplies": edit_json(
+        "tokenizer.json", normalizer={"type": "Sequence", "normalizers": [multiply("a" * 50)] * 10}
+    ),
+    "tokenizer that pads": edit_json(
+        "tokenizer.json",
+        padding={
+            "strategy": {"Fixed": 10**12},
+            "direction": "Right",
+            "pad_to_multiple_of": None,
+            "pad_id": 0,
+            "pad_type_id": 0,
+            "pad_token": "x",
+        },
+    ),
+    "tokenizer that repeats": edit_json(
+        "tokenizer.json",
+        post_processor={
+            "type": "TemplateProcessing",
+            "single": [{"Sequence": {"id": "A", "type_id": 0}}] * 2000,
+            "pair": [],
+            "special_tokens": {},
+        },
+    ),
     "tokenizer no JSON": write("tokenizer.json", b"{"),
     "tokenizer empty": write("tokenizer.json", b""),
     "tokenizer a list": write("tokenizer.json", b"[]"),
@@ -148,6 +215,7 @@ GGUFS = {
     "an unknown tensor type": lambda data: put(data, data.index(b"blk.0.weight") + 12 + 4 + 16, "<I", 77),
     "no dimensions": lambda data: put(data, data.index(b"blk.0.weight") + 12, "<I", 0),
     "a huge shape": lambda data: put(data, data.index(b"blk.0.weight") + 16, "<Q", 2**63),
+    "200,000 layers": lambda data: put(data, data.index(b"block_count") + 11 + 4, "<I", 200_000),
     "an offset beyond": lambda data: put(data, data.index(b"blk.2.weight") + 12 + 4 + 16 + 4, "<Q", 2**50),
 }
 
@@ -179,6 +247,33 @@ def test_a_whole_gguf_file_passes_and_its_mutants_do_or_are_one_line(small_gguf:
         except SftscopeError:
             refused += 1
     assert refused > 100
+
+
+def test_a_pipe_is_no_model(tmp_path: Path) -> None:
+    for name in ("model.gguf", "model"):
+        os.mkfifo(tmp_path / name)
+        with pytest.raises(SftscopeError, match=f"{name}: not a regular file"):
+            load_tokenizer(str(tmp_path / name))
+
+
+def test_weights_that_lack_a_tensor_are_never_filled_with_random_numbers(toy: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(toy, folder)
+    tensors = load_file(folder / "model.safetensors")
+    save_file(
+        {name: value for name, value in tensors.items() if "1.mlp.up_proj" not in name}, folder / "model.safetensors"
+    )
+    with pytest.raises(SftscopeError, match=r"its weights lack model\.layers\.1\.mlp\.up_proj\.weight"):
+        load_llm(settings(folder))
+
+
+def test_a_tokenizer_is_tried_once(toy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+    monkeypatch.setattr(tokenizer_trial, "_PASSED", set())
+    monkeypatch.setattr(tokenizer_trial._TRIAL, "ask", lambda *_, **__: asked.append(1))
+    load_tokenizer(str(toy))
+    load_tokenizer(str(toy))
+    assert asked == [1]
 
 
 @pytest.mark.llm

@@ -6,6 +6,7 @@ import random
 import signal
 import subprocess
 import sys
+from dataclasses import asdict
 from types import SimpleNamespace
 
 import numpy as np
@@ -19,10 +20,11 @@ from sftscope.child import same_modules
 from sftscope.compat.transformers import recomputation_name
 from sftscope.errors import SftscopeError
 from sftscope.monitor import SftscopeCallback, sidecar
-from sftscope.monitor.headline import Headline, append_headline
+from sftscope.monitor.headline import Headline, append_headline, headline_file, read_headlines
 from sftscope.monitor.live import untouched
 from sftscope.store import RunFolder
-from sftscope.store.requests import Request, ask, read_answer
+from sftscope.store.atomic import append_line
+from sftscope.store.requests import Answered, Request, ask, read_answer
 
 
 @pytest.fixture(scope="module")
@@ -241,7 +243,7 @@ def test_a_sidecar_that_cannot_run_is_given_up_and_the_training_is_not(inputs, a
     train(trainer)
     assert losses_in(trainer) == losses_in(alone)
     assert "the sidecar ended 3 times" in capsys.readouterr().err
-    assert sorted(path.name for path in (tmp_path / "run" / "checkpoints").iterdir()) == [
+    assert sorted(path.name for path in (tmp_path / "run" / "checkpoints").glob("checkpoint-*")) == [
         f"checkpoint-{step}" for step in range(1, 7)
     ]
 
@@ -338,6 +340,54 @@ def test_at_the_boundary_it_warns_and_stops_only_where_it_was_asked_to(
     assert said.count("warning:") == 1
 
 
+@pytest.mark.parametrize("kind", ["writable by others", "a link", "a second name"])
+def test_a_headline_that_another_user_could_have_written_stops_no_training(inputs, tmp_path, monkeypatch, capsys, kind):
+    monkeypatch.setattr(sidecar, "start", lambda out: subprocess.Popen([sys.executable, "-c", ""]))
+    folder, elsewhere = RunFolder(tmp_path / "run"), tmp_path / "elsewhere"
+
+    def forge() -> None:
+        file = headline_file(folder)
+        elsewhere.write_text(json.dumps(asdict(headline(2, 2, "agree"))) + "\n")
+        file.unlink(missing_ok=True)
+        if kind == "a link":
+            file.symlink_to(elsewhere)
+        elif kind == "a second name":
+            file.hardlink_to(elsewhere)
+        else:
+            elsewhere.rename(file)
+            file.chmod(0o666)
+
+    trainer, _ = watched(inputs, tmp_path, stop="boundary")
+    trainer.add_callback(At(3, forge))
+    train(trainer)
+    assert trainer.state.global_step == 6
+    said = capsys.readouterr().err
+    assert "headlines.jsonl" in said
+    assert "stopping" not in said
+
+
+@pytest.mark.parametrize(
+    "line", ["[1]", "{}", "[" * 10_000, '{"step": 1}', json.dumps({"step": "x", "boundary": 1}), "1" * 5000]
+)
+def test_a_line_that_is_no_headline_is_skipped(tmp_path, line):
+    folder = RunFolder(tmp_path)
+    append_line(headline_file(folder), line, owned=True)
+    wrong = asdict(headline(2, 2, "agree")) | {"boundary": "2"}
+    append_line(headline_file(folder), json.dumps(wrong), owned=True)
+    append_headline(folder, headline(2, 2, "agree"))
+    found, end = read_headlines(folder, 0)
+    assert found == [headline(2, 2, "agree")]
+    assert read_headlines(folder, end) == ([], end)
+
+
+def test_the_sidecars_log_is_no_link(tmp_path):
+    (tmp_path / "bashrc").write_text("mine\n")
+    (tmp_path / "sidecar.log").symlink_to("bashrc")
+    with pytest.raises(OSError, match="symbolic links"):
+        sidecar.start(tmp_path)
+    assert (tmp_path / "bashrc").read_text() == "mine\n"
+
+
 def test_the_owner_can_ask_for_a_save_and_for_a_stop(inputs, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(sidecar, "start", lambda out: subprocess.Popen([sys.executable, "-c", ""]))
     folder = RunFolder(tmp_path / "run")
@@ -347,8 +397,7 @@ def test_the_owner_can_ask_for_a_save_and_for_a_stop(inputs, tmp_path, monkeypat
     train(trainer)
     assert trainer.state.global_step == 5
     assert (tmp_path / "out" / "checkpoint-3").is_dir()
-    assert read_answer(folder)["request"] == "stop"
-    assert read_answer(folder)["step"] == 5
+    assert read_answer(folder) == Answered(Request.STOP, 5)
     said = capsys.readouterr().err
     assert "stop asked for at step 5: seen enough" in said
     assert "\x1b" not in said

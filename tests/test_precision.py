@@ -119,7 +119,7 @@ def test_a_run_killed_after_the_choice_keeps_it_and_a_damaged_choice_is_named(fr
     assert fresh.read_step(0).provenance["precision"] == record
     shutil.rmtree(fresh.steps_folder)
     fresh.precision_file.write_text("{")
-    with pytest.raises(SftscopeError, match=r"precision\.json: cannot be read; delete it"):
+    with pytest.raises(SftscopeError, match=r"precision\.json: cannot be read; move it away"):
         pipeline.extract(fresh.path)
 
 

@@ -17,11 +17,12 @@ from sftscope.analysis.sensitivity import TAU_FACTORS
 from sftscope.analysis.stages import Boundary
 from sftscope.analysis.thresholds import RULES, ThresholdRule
 from sftscope.analysis.verdict import Agreement, judge, patience_step
-from sftscope.analysis.views import ClassTrend, Selection, Trends, as_plain, changes, to_json, to_plain, trends
+from sftscope.analysis.views import ClassTrend, Selection, Trends, as_plain, changes, to_plain, trends
 from sftscope.errors import SftscopeError
 from sftscope.reporting.forms import make_report, write_report
 from sftscope.reporting.show import is_provisional, model_name, show_json, show_text
 from sftscope.reporting.tables import Table, as_markdown, as_text, spread
+from sftscope.text import json_text
 
 HOSTILE = [
     "\x1b]52;c;AAAA\x07",
@@ -60,7 +61,7 @@ def test_show_json_is_the_views(evolution: Evolution) -> None:
     assert shown["trends"] == over_time
     assert shown["changes"] == as_plain(changes(evolution, selection))
     assert {"orders", "backbone", "quality", "left_out", "run", "model", "steps", "probe"} <= set(shown)
-    assert json.loads(to_json(shown)) == shown
+    assert json.loads(json_text(shown)) == shown
 
 
 def test_report_json_has_the_numbers_of_show(evolution: Evolution, tmp_path: Path) -> None:
@@ -169,7 +170,7 @@ def test_undefined_numbers_are_null_and_dashes(run: Path, tmp_path: Path) -> Non
     evolution = Evolution(load_history(run))
     shown = show_json(evolution, Selection(0))
     assert shown["trends"]["classes"]["removed"]["uncancelled_mean"][0] is None
-    assert "NaN" not in to_json(shown)
+    assert "NaN" not in json_text(shown)
     assert "–" in show_text(evolution, Selection(0))
     assert to_plain({"a": [float("nan"), float("inf"), (1, "x")]}) == {"a": [None, None, [1, "x"]]}
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from sftscope.errors import SftscopeError
 from sftscope.store import RunFolder
-from sftscope.store.requests import Request, answer, ask, listen, listening, read_answer, stop_listening, take
+from sftscope.store.requests import Answered, Request, answer, ask, listen, listening, read_answer, stop_listening, take
 
 
 @pytest.fixture
@@ -29,7 +29,7 @@ def test_a_request_arrives_once_with_its_evidence_made_safe(folder):
     assert asked.reason == "enough ␛[2J␊"
     assert take(folder) is None
     answer(folder, Request.STOP, 12)
-    assert (read_answer(folder)["request"], read_answer(folder)["step"]) == ("stop", 12)
+    assert read_answer(folder) == Answered(Request.STOP, 12)
 
 
 def test_the_last_request_counts(folder):

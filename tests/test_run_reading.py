@@ -15,7 +15,7 @@ import pytest
 from sample_history import write_sample_run
 from sftscope.analysis import views
 from sftscope.analysis.evolution import Change, Evolution
-from sftscope.analysis.history import RunHistory
+from sftscope.analysis.history import HistoryTable, RunHistory
 from sftscope.analysis.masked_states import is_triggered, masked_state, matching
 from sftscope.analysis.reading import GrowingHistory, load_history
 from sftscope.analysis.reference import shared_probes, shared_signs
@@ -27,7 +27,7 @@ from sftscope.errors import SftscopeError
 from sftscope.interactions import Relation, all_subsets, logical_model
 from sftscope.reporting.sheets import FORMATS, SHEETS, Sheet, plain_text, sheet_csv, view_sheet
 from sftscope.sampling import triggers
-from sftscope.store import RunFolder
+from sftscope.store import RunFolder, StepRecord
 
 
 @pytest.fixture(scope="module")
@@ -312,3 +312,21 @@ def test_a_history_holds_what_the_files_do(tmp_path: Path) -> None:
             both = [record.effects.and_effects[where], record.effects.or_effects[where]]
             assert np.array_equal(part.table.at(now), both)
             assert np.array_equal(part.scores[now], record.scores[where])
+
+
+def test_a_step_at_other_masked_states_is_left_out_and_named(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where it is read a little at a time: it is never just missing."""
+    put, third = HistoryTable.put, RunFolder(run).steps()[2]
+
+    def refusing(table: HistoryTable, row: int, record: StepRecord) -> None:
+        if record.step == third:
+            raise SftscopeError(f"step {third}: was made at other masked states than the steps before it")
+        put(table, row, record)
+
+    monkeypatch.setattr(HistoryTable, "put", refusing)
+    growing = GrowingHistory(run)
+    growing.look()
+    for history in (load_history(run), read_all(growing)):
+        assert history is not None
+        assert third not in history.steps
+        assert [f"step {third}: was made" in why for why in history.left_out] == [True]

@@ -1,5 +1,7 @@
 """Text of unknown origin: nothing that moves a cursor, reorders a line or marks up survives."""
 
+import json
+import math
 import os
 import subprocess
 import unicodedata
@@ -9,7 +11,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sftscope.progress import say
-from sftscope.text import MAX_LENGTH, csv_cell, markdown_cell, safe_text, shell_command
+from sftscope.text import (
+    MAX_LENGTH,
+    csv_cell,
+    csv_text,
+    json_text,
+    markdown_cell,
+    safe_lines,
+    safe_text,
+    shell_command,
+)
 
 any_text = st.text(alphabet=st.characters(), max_size=60)
 
@@ -105,3 +116,27 @@ def test_no_cell_begins_a_formula(text: str) -> None:
 def test_what_is_said_on_stderr_is_safe(capsys: pytest.CaptureFixture[str]) -> None:
     say("step 1: \x1b]0;owned\x07\r\n")
     assert capsys.readouterr().err == "step 1: ␛]0;owned␇␍␊\n"
+
+
+@settings(deadline=None, max_examples=100)
+@given(any_text)
+def test_lines_keep_their_ends_and_their_length(text: str) -> None:
+    shown = safe_lines(text)
+    assert [len(line) for line in shown.split("\n")] == [len(line) for line in text.split("\n")]
+    assert all(safe_text(line, max_length=len(line) or 1) == line for line in shown.split("\n"))
+    long = "a" * 10 * MAX_LENGTH
+    assert safe_lines(long) == long
+
+
+@settings(deadline=None, max_examples=100)
+@given(any_text)
+def test_json_is_printable_and_holds_the_text_as_it_is(text: str) -> None:
+    made = json_text({text: [text, 1.5, None]})
+    assert made.replace("\n", "").isprintable()
+    assert made.isascii()
+    assert json.loads(made) == {text: [text, 1.5, None]}
+
+
+def test_csv_is_safe_in_its_header_too() -> None:
+    made = csv_text([("=1+1", "\x1b[2J"), ("a", math.nan), (1, 2.5)])
+    assert made == '"\'=1+1","␛[2J"\n"a",""\n1,2.5\n'

@@ -174,7 +174,7 @@ def test_what_is_damaged_is_named(name: str, run: RunFolder) -> None:
     assert found.damaged == (file,), found.as_text()
     (finding, *_) = [each for each in found.findings if each.file == file]
     assert says in finding.what, finding
-    assert finding.remedy or "delete it" in finding.what
+    assert finding.remedy or "move it away" in finding.what
     assert found.as_text().replace("\n", "").isprintable()
     assert before == {each: each.stat().st_mtime_ns for each in run.path.rglob("*")}
 

@@ -1,10 +1,8 @@
 """The engine's commands: thin, each calls one function. Heavy imports happen inside a command."""
 
-import json
 import math
-import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -27,6 +25,8 @@ from sftscope.cli_parts import (
 from sftscope.cli_reading import compare, report, show
 from sftscope.cli_settings import init, list_settings
 from sftscope.errors import SftscopeError
+from sftscope.output import put, put_error
+from sftscope.text import json_text
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 
@@ -54,7 +54,7 @@ def plan(
     from sftscope import planner
 
     made = planner.plan(source, sets or ())
-    print(json.dumps(made, indent=1) if as_json else planner.render(made))
+    _put(made, planner.render(made), as_json)
 
 
 @app.command()
@@ -70,7 +70,7 @@ def inspect(
     from sftscope import inspection
 
     found = inspection.inspect(config, sets=sets or (), row=row, probe=probe)
-    print(json.dumps(found, indent=1) if as_json else inspection.render(found))
+    _put(found, inspection.render(found), as_json)
 
 
 @app.command()
@@ -152,7 +152,7 @@ def status(
     from sftscope.store import RunFolder
 
     found = run_status(RunFolder(run))
-    print(json.dumps(found.as_dict(), indent=1) if as_json else found.as_text())
+    _put(found.as_dict(), found.as_text(), as_json)
 
 
 @app.command()
@@ -173,7 +173,7 @@ def verify(
         found = repair_run(run)
     else:
         found = verify_run(run)
-    print(found.as_json() if as_json else found.as_text())
+    _put(found.as_dict(), found.as_text(), as_json)
     if found.damaged:
         names = ", ".join(found.damaged[:10]) + (", …" if len(found.damaged) > 10 else "")
         raise SftscopeError(f"{run}: {len(found.damaged)} damaged: {names}")
@@ -260,7 +260,7 @@ def decompose(
     from sftscope.decomposition.score_file import decompose_file, render
 
     results = decompose_file(scores, zeta, solver)
-    print(json.dumps(results) if as_json else render(results))
+    _put(results, render(results), as_json)
 
 
 for command in (show, report, compare, init):
@@ -279,9 +279,16 @@ def bench(
     from sftscope import bench as benchmark
 
     result = benchmark.bench(model, benchmark.Work(words=words))
-    print(json.dumps(result, indent=1) if as_json else benchmark.render(result))
+    _put(result, benchmark.render(result), as_json)
 
 
 def fail(message: str) -> None:
     """The one line of a user's error on stderr."""
-    print(f"sftscope: {message}", file=sys.stderr)
+    put_error(f"sftscope: {message}")
+
+
+def _put(plain: Any, text: str, as_json: bool) -> None:
+    """A result in the form that was asked for."""
+    from sftscope.analysis.views import to_plain
+
+    put(json_text(to_plain(plain)) if as_json else text, end="" if as_json else "\n")

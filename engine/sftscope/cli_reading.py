@@ -6,6 +6,8 @@ from typing import Annotated
 import typer
 
 from sftscope.cli_parts import Run, Tau
+from sftscope.output import put
+from sftscope.text import json_text
 
 
 def show(
@@ -29,7 +31,7 @@ def show(
     from sftscope.analysis.evolution import Evolution
     from sftscope.analysis.reading import load_history
     from sftscope.analysis.thresholds import ThresholdRule
-    from sftscope.analysis.views import Selection, to_json
+    from sftscope.analysis.views import Selection
     from sftscope.reporting.sheets import plain_text
     from sftscope.reporting.show import show_json, show_text
     from sftscope.store import RunFolder
@@ -43,12 +45,12 @@ def show(
         trajectory=trajectory,
     )
     if as_json:
-        print(to_json(show_json(evolution, selection)), end="")
+        put(json_text(show_json(evolution, selection)), end="")
     elif plain:
         record = RunFolder(run).read_step(int(history.steps[selection.now]))
-        print(plain_text(evolution, selection, view=view, record=record), end="")
+        put(plain_text(evolution, selection, view=view, record=record), end="")
     else:
-        print(show_text(evolution, selection, view=view))
+        put(show_text(evolution, selection, view=view))
 
 
 def report(
@@ -80,7 +82,7 @@ def report(
     with progress("report") as shown:
         written = write_report(evolution, out, wanted, reference=reference, zeta=zeta, descent=descent, progress=shown)
     for path in written:
-        print(path)
+        put(str(path))
 
 
 def compare(
@@ -92,10 +94,9 @@ def compare(
     from sftscope.analysis.evolution import Evolution
     from sftscope.analysis.reading import load_history
     from sftscope.analysis.thresholds import ThresholdRule
-    from sftscope.analysis.views import to_json
     from sftscope.reporting.compare import compare as compare_runs
     from sftscope.reporting.compare import compare_json, compare_text
 
     rule = ThresholdRule.parse(tau)
     comparison = compare_runs([Evolution(load_history(run), rule) for run in runs])
-    print(to_json(compare_json(comparison)) if as_json else compare_text(comparison), end="")
+    put(json_text(compare_json(comparison)) if as_json else compare_text(comparison), end="")

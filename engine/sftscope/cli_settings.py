@@ -1,11 +1,12 @@
 """The commands on settings: config, init. Thin, as those of `cli`; they need no PyTorch and read no config file."""
 
-import json
 from typing import Annotated
 
 import typer
 
+from sftscope.output import put
 from sftscope.presets import presets_in_words
+from sftscope.text import json_text
 
 
 def list_settings(
@@ -14,7 +15,7 @@ def list_settings(
     """All settings with their defaults, allowed values and help."""
     from sftscope import config_text
 
-    print(json.dumps(config_text.json_schema(), indent=1, ensure_ascii=False) if as_json else config_text.as_list())
+    put(json_text(config_text.json_schema()) if as_json else config_text.as_list())
 
 
 def init(
@@ -29,4 +30,4 @@ def init(
     """A commented config on stdout: every setting at its default, what a run needs filled or marked."""
     from sftscope import config_text
 
-    print(config_text.new_config(preset, model=model, train=train, eval=eval, probes=probes), end="")
+    put(config_text.new_config(preset, model=model, train=train, eval=eval, probes=probes).rstrip())

@@ -4,7 +4,6 @@ Each is the same `Worker`, told only its place among N; what is to be done, it f
 preempted, or reaches its time limit, is queued again by submitit as the same worker; what it had of its block is kept.
 """
 
-import json
 import math
 import multiprocessing
 import os
@@ -18,12 +17,15 @@ from pathlib import Path
 from typing import Any
 
 from sftscope.errors import SftscopeError
-from sftscope.files.opening import read_plain
+from sftscope.files.json_text import json_object
+from sftscope.files.opening import open_private_folder, private_folder, read_plain
 from sftscope.progress import say
 from sftscope.text import safe_text
 from sftscope.threads import set_thread_defaults
 
 CLUSTERS = ("slurm", "local")
+_MOST_BYTES = 2**24  # of a plan
+_JOB = "from sftscope.cluster import run_job; run_job()"  # in place of submitit's own module, which checks nothing
 _REQUEUES = 1000  # submitit's default, 3, counts preemptions that have nothing to do with the work
 _ARRAY_AT_ONCE = 1000
 _SPARE = 2.0  # times the time that was planned: a node may be busy, or slower than the one that was timed
@@ -50,7 +52,7 @@ def resources(plan: Path | None, workers: int, given: Mapping[str, Any]) -> Reso
 def planned(file: Path, workers: int) -> Resources:
     """What each of `workers` jobs needs by the plan in `file`, the JSON of `sftscope plan` on a machine like theirs."""
     try:
-        plan = json.loads(read_plain(file))
+        plan = json_object(read_plain(file, _MOST_BYTES))
         seconds, memory = plan["seconds"], plan["memory_gb"]
         share = (float(seconds["scoring"]) + float(seconds["decomposition"])) / workers + float(seconds["loading"])
         return Resources(
@@ -60,7 +62,7 @@ def planned(file: Path, workers: int) -> Resources:
         )
     except OSError as error:
         raise SftscopeError(f"{file}: cannot be read: {error.strerror or error}") from None
-    except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError, OverflowError) as error:
         reason = safe_text(str(error), max_length=100)
         raise SftscopeError(
             f"{file}: not a plan ({reason}); make one with: sftscope plan RUN --json > {file}"
@@ -153,10 +155,10 @@ def make_executor(cluster: str, run: Path, resources: Resources) -> Any:
         raise SftscopeError("--cluster needs submitit; install it with: pip install 'sftscope[cluster]'")
     import submitit
 
-    folder = run.absolute() / "cluster"
+    folder = private_folder(run.absolute() / "cluster")
     try:
-        # -P: a job is started by `python -m`, which would look for modules in the working folder first
-        python = f"{shlex.quote(sys.executable)} -P"
+        # -P: no module is looked for in the working folder
+        python = f"{shlex.quote(sys.executable)} -P -u -c {shlex.quote(_JOB)}"
         options = {f"{cluster}_max_num_timeout": _REQUEUES, f"{cluster}_python": python}
         executor = submitit.AutoExecutor(folder=folder, cluster=cluster, **options)
     except RuntimeError as error:  # submitit looks for srun
@@ -165,6 +167,21 @@ def make_executor(cluster: str, run: Path, resources: Resources) -> Any:
         ) from None
     executor.update_parameters(timeout_min=resources.minutes, **_slurm(resources) if cluster == "slurm" else {})
     return executor
+
+
+def run_job() -> None:
+    """In a job: what submitit pickled into the folder sys.argv[-1], unless another user could have written it.
+
+    The folder is opened once and reached by its descriptor: one that takes its name later is not read.
+    """
+    try:
+        descriptor = open_private_folder(Path(sys.argv[-1]))
+    except SftscopeError as error:
+        say(f"sftscope: {error}")
+        sys.exit(1)
+    from submitit.core.submission import process_job
+
+    process_job(f"/proc/self/fd/{descriptor}")
 
 
 def _slurm(resources: Resources) -> dict[str, Any]:

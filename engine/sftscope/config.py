@@ -6,7 +6,6 @@ the config file.
 """
 
 import re
-import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -19,6 +18,8 @@ from sftscope.config_paths import resolve_paths as resolve_paths
 from sftscope.config_rules import LARGEST, hint, settings_of, shown
 from sftscope.config_sets import apply_sets
 from sftscope.errors import SftscopeError
+from sftscope.files.opening import read_plain
+from sftscope.files.toml_text import MAX_TOML_BYTES, parse_toml
 from sftscope.presets import preset_text, title
 
 DEFAULT_CHECKPOINTS = (0, 1, 2, 3, 5, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512)
@@ -33,7 +34,9 @@ Seed = Annotated[int, Meta(ge=0, le=2**32 - 1)]  # what numpy takes
 Amount = Annotated[float, Meta(gt=0, le=LARGEST)]
 Share = Annotated[float, Meta(ge=0, le=0.99)]
 # `$` alone also matches before a newline at the end
-Device = Annotated[str, Meta(pattern=r"^(auto|cpu|cuda(:[0-9]+)?)(?!\n)$", extra={"form": "auto, cpu, cuda or cuda:N"})]
+Device = Annotated[
+    str, Meta(pattern=r"^(auto|cpu|cuda(:[0-9]{1,3})?)(?!\n)$", extra={"form": "auto, cpu, cuda or cuda:N"})
+]
 Target = Annotated[
     str, Meta(pattern=r"^(first|all|token:[\s\S]+)(?!\n)$", extra={"form": "first, all or token:<text>"})
 ]
@@ -63,10 +66,10 @@ class ModelSettings(Table, frozen=True, kw_only=True):
     device: Annotated[Device, says("where the model runs; auto: the GPU where there is one")] = "auto"
     template: Annotated[
         Literal["auto", "chat", "plain"],
-        says("auto (the tokenizer's chat template, plain where it has none), chat or plain"),
+        says("auto (the tokenizer's chat template, plain if it has none), chat or plain"),
     ] = "auto"
     template_file: Annotated[File, says("Jinja chat template that replaces the tokenizer's own")] = ""
-    system: Annotated[str, says("system prompt of every row and probe that brings none")] = ""
+    system: Annotated[str, says("system prompt of rows and probes without one of their own")] = ""
     quantization: Annotated[
         Literal["none", "int8", "nf4"],
         says("base weights in 8 or 4 bits, by bitsandbytes: int8 or nf4"),
@@ -82,7 +85,7 @@ class DataSettings(Table, frozen=True, kw_only=True):
             min_length=1,
         ),
     ]
-    eval: Annotated[Data, says("held-out rows, as for train; empty: no eval loss")] = ""
+    eval: Annotated[Data, says("held-out rows, in the same forms as train; empty: no eval loss")] = ""
     dataset_info: Annotated[File, says("LLaMA-Factory's dataset_info.json: train and eval are names in it")] = ""
     subset: Annotated[str, says("subset of a hub data set")] = ""
     train_split: Annotated[str, says("split of a hub data set to train on; slices work: train[:14000]")] = "train"
@@ -98,23 +101,23 @@ class DataSettings(Table, frozen=True, kw_only=True):
         ),
     ] = "all"
     instruction: Annotated[str, says("instruction for rows that carry none (GoEmotions)")] = ""
-    labels: Annotated[File, says("label names, one a line (GoEmotions)")] = ""
+    labels: Annotated[File, says("label names, one per line (GoEmotions)")] = ""
     multi_label: Annotated[
         Literal["join", "first", "skip"],
         says("GoEmotions rows with several labels: join them, keep the first, or skip the row"),
     ] = "join"
-    max_train_rows: Annotated[Count, says("train on at most this many rows, chosen by the seed; 0: all")] = 0
-    max_eval_rows: Annotated[Count, says("hold out at most this many rows, chosen by the seed; 0: all")] = 0
+    max_train_rows: Annotated[Count, says("train on at most this many rows, by a seeded choice; 0: all")] = 0
+    max_eval_rows: Annotated[Count, says("evaluate at most this many held-out rows, by a seeded choice; 0: all")] = 0
     seed: Annotated[Seed, says("seed of the choice of rows")] = 0
 
 
 class ProbeSettings(Table, frozen=True, kw_only=True):
     file: Annotated[File, says("the probes, JSONL", min_length=1)]
-    n_words: Annotated[int, says("words per probe that become variables; see masked_states", ge=1, le=64)] = 10
+    n_words: Annotated[int, says("words per probe that become variables; above 16 set masked_states", ge=1, le=64)] = 10
     variables: Annotated[
         Literal["words", "phrases", "sentences"],
         says(
-            "what a variable is where a probe names no spans: words, or at most n_words phrases (runs of "
+            "what a variable is if a probe names no spans: words, or at most n_words phrases (runs of "
             "words between stop words and punctuation) or sentences"
         ),
     ] = "words"
@@ -139,7 +142,7 @@ class TrainingSettings(Table, frozen=True, kw_only=True):
     lora_alpha: Annotated[Amount, says("LoRA alpha")] = 16.0
     lora_dropout: Annotated[Share, says("LoRA dropout")] = 0.0
     use_rslora: Annotated[bool, says("rank-stabilised LoRA: scaled by alpha / sqrt(r)")] = False
-    use_dora: Annotated[bool, says("DoRA: magnitude and direction of the weights adapted apart")] = False
+    use_dora: Annotated[bool, says("DoRA: magnitude and direction of the weights are adapted separately")] = False
     cutoff: Annotated[int, says("tokens per example; the prompt is cut, the answer is kept", ge=8)] = 8192
     gradient_checkpointing: Annotated[bool, says("recompute activations to save memory")] = False
     checkpoints: Annotated[tuple[Count, ...], says("optimisation steps to keep; the last step is always kept")] = (
@@ -149,10 +152,10 @@ class TrainingSettings(Table, frozen=True, kw_only=True):
         Count,
         says("stop after this many checkpoints without a lower eval loss; the schedule keeps its length; 0: never"),
     ] = 0
-    loss_rows: Annotated[Count, says("rows of each side in the train and eval loss at a checkpoint; 0: all")] = 256
+    loss_rows: Annotated[Count, says("rows per set in the train and eval loss at a checkpoint; 0: all")] = 256
     accuracy_rows: Annotated[
         Count,
-        says("held-out rows in the accuracy of every checkpoint (the whole answer right, by greedy decoding); 0: none"),
+        says("held-out rows for the accuracy at every checkpoint (complete answer right, greedy decoding); 0: none"),
     ] = 0
     seed: Annotated[Seed, says("seed of the adapter and of the order of rows")] = 42
 
@@ -171,11 +174,11 @@ class ExtractionSettings(Table, frozen=True, kw_only=True):
     dtype: Annotated[
         Literal["float32", "auto", "tf32", "mixed", "bfloat16", "float16"],
         says(
-            "precision while scoring; a lower one adds noise that imitates removal and emergence: it is "
-            "measured first, and auto takes one only where it leaves the sets as they are"
+            "precision of scoring; a lower one adds noise that imitates removal and emergence, so it is measured "
+            "first; auto takes a lower one only if the sets stay the same"
         ),
     ] = "float32"
-    zeta: Annotated[float, says("noise bound as a share of |v0(x_N) - v0(x_∅)| at step 0", ge=0, le=0.5)] = 0.02
+    zeta: Annotated[float, says("noise bound as a share of |v(x_N) - v(x_∅)| at step 0", ge=0, le=0.5)] = 0.02
     tolerance: Annotated[float, says("largest certified relative gap accepted", gt=0, le=0.1)] = 1e-3
     masked_states: Annotated[
         int,
@@ -187,11 +190,11 @@ class ExtractionSettings(Table, frozen=True, kw_only=True):
     check_states: Annotated[
         Count,
         says(
-            "masked states per probe scored again without the tree, for the noise and as a check; --verify K overrides"
+            "masked states per probe scored again without the tree, as a check and for the noise; --verify K overrides"
         ),
     ] = 8
     memory_gb: Annotated[Amount, says("memory for keys and values while scoring")] = 4.0
-    seed: Annotated[Seed, says("seed of the choice of states that are checked")] = 0
+    seed: Annotated[Seed, says("seed of the choice of checked states")] = 0
 
 
 class RunSettings(Table, frozen=True, kw_only=True):
@@ -226,7 +229,7 @@ def load_settings(path: Path, sets: Sequence[str] = ()) -> RunSettings:
     `resolve_paths` makes them absolute.
     """
     try:
-        text = preset_text(path) or path.read_text(encoding="utf-8-sig")
+        text = preset_text(path) or read_plain(path, MAX_TOML_BYTES).decode("utf-8-sig")
     except FileNotFoundError:
         raise SftscopeError(f"{path}: no such config file; give the path of a TOML file") from None
     except OSError as error:
@@ -235,8 +238,8 @@ def load_settings(path: Path, sets: Sequence[str] = ()) -> RunSettings:
         line = error.object[: error.start].count(b"\n") + 1
         raise SftscopeError(f"{path}, line {line}: not valid UTF-8; save the file as UTF-8") from None
     try:
-        tables = tomllib.loads(text)
-    except (ValueError, RecursionError) as error:  # TOMLDecodeError, or a number of thousands of digits
+        tables = parse_toml(text)
+    except ValueError as error:  # TOMLDecodeError, or a number of thousands of digits
         raise SftscopeError(f"{path}: not valid TOML: {shown(str(error))}") from None
     places = apply_sets(tables, sets, settings_of(RunSettings))
     settings = settings_from_tables(

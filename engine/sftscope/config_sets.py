@@ -4,7 +4,6 @@ The value is TOML; what is none, such as a bare word, is text. A path starts at 
 a command line do, and is kept absolute.
 """
 
-import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from typing import Any
 from sftscope.config_paths import is_path, resolve_path
 from sftscope.config_rules import Setting, hint, shown
 from sftscope.errors import SftscopeError
+from sftscope.files.toml_text import parse_toml
 
 
 def apply_sets(
@@ -41,8 +41,8 @@ def apply_sets(
 def toml_value(text: str) -> Any:
     """What `text` is in TOML, or itself."""
     try:
-        parsed = tomllib.loads(f"value = {text}")
-    except (ValueError, RecursionError):
+        parsed = parse_toml(f"value = {text}")
+    except ValueError:
         return text
     return parsed["value"] if len(parsed) == 1 else text
 

@@ -93,8 +93,9 @@ def _lines(settings: Iterable[Setting], values: Mapping[str, Any]) -> Iterable[s
 
 
 def toml(value: Any) -> str:
-    """A setting's value in TOML, on one line: JSON, but for the one character that only JSON takes as it is."""
-    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+    """A setting's value in TOML, on one line: JSON, and what no terminal should get in an escape that JSON lacks."""
+    text = json.dumps(value, ensure_ascii=False)
+    return "".join(each if safe_text(each) == each else f"\\U{ord(each):08x}" for each in text)
 
 
 def _wrapped(text: str, indent: str) -> list[str]:

@@ -21,7 +21,8 @@ from sftscope.files.opening import read_plain
 from sftscope.presets import title
 from sftscope.probes import read_probes, write_probes
 from sftscope.progress import is_first_process, say
-from sftscope.store import RunFolder, write_atomically
+from sftscope.store import RunFolder, ownership, write_atomically
+from sftscope.store.hashes import file_sha256
 from sftscope.store.run_folder import RUN_FORMAT
 
 LESS_MEMORY = "use a smaller [extraction] memory_gb, fewer words, or a device with more"
@@ -117,9 +118,9 @@ def open_run(
     except (KeyError, TypeError):
         raise SftscopeError(f"{folder.run_file}: expected the tables settings and source and an identity") from None
     if not probes_are_whole(folder, content.get("hashes", {})):
+        again = "the command that began the run" if "attached" in content else f"'sftscope run CONFIG --out {out}'"
         raise SftscopeError(
-            f"{folder.probes_file}: is not what the run was begun with (another sha256); "
-            f"'sftscope run CONFIG --out {out}' writes it again"
+            f"{folder.probes_file}: is not what the run was begun with (another sha256); {again} writes it again"
         )
     resolved = settings or resolve_paths(kept, out.absolute() / origin, source=str(folder.run_file))
     if verify is not None:
@@ -164,12 +165,12 @@ def _begin(settings: RunSettings, resolved: RunSettings, folder: RunFolder, conf
     identity = _identity(settings, hashes)
     if line := collision_warning(collisions):
         say(f"warning: {line}")
+    planned = {folder.probes_file: rows.encode()}
+    ownership.refuse_others_files(folder, planned, identity)
     if folder.exists():
         _check_same(folder, settings, hashes, identity, config)
-        if not probes_are_whole(folder, hashes):
-            write_atomically(folder.probes_file, rows.encode())
+        _write_planned(planned)
         return
-    write_atomically(folder.probes_file, rows.encode())
     folder.write_run(
         {
             "format": RUN_FORMAT,
@@ -187,17 +188,32 @@ def _begin(settings: RunSettings, resolved: RunSettings, folder: RunFolder, conf
             "settings": settings.as_dict(),
         }
     )
+    _write_planned(planned)
 
 
-def begin_attached(tables: Mapping[str, Any], out: Path, attached: Mapping[str, Any], probes_file: Path) -> None:
+def _write_planned(planned: Mapping[Path, bytes]) -> None:
+    """Write the files that a run begins with, after run.toml: what lies beside one is the run's."""
+    for path, content in planned.items():
+        try:
+            if read_plain(path) == content:
+                continue
+        except (OSError, SftscopeError):
+            pass
+        write_atomically(path, content)
+
+
+def begin_attached(
+    tables: Mapping[str, Any], out: Path, attached: Mapping[str, Any], probes_file: Path, *, template: str = ""
+) -> None:
     """Begin the run folder `out` for checkpoints that others wrote, or check that the one there belongs to them.
 
     tables: the settings, without data and training; their paths are absolute or relative to `out`. attached: what
-    is known of the training, for readers of run.toml.
+    is known of the training, for readers of run.toml. template: the chat template of the training, where it is not the
+    base model's own; kept in the run.
     """
     from sftscope.extraction.masking import probe_targets, states_of
     from sftscope.llm.loading import device_name, model_name, resolve_device, templated_tokenizer, versions
-    from sftscope.llm.prompts import resolve_template, template_hash
+    from sftscope.llm.prompts import resolve_template, set_template, template_hash
 
     folder = RunFolder(out)
     settings = settings_from_tables(tables, trained_here=False)
@@ -206,26 +222,35 @@ def begin_attached(tables: Mapping[str, Any], out: Path, attached: Mapping[str, 
     probes = read_probes(probes_file, n_words=asked.n_words, seed=asked.seed, variables=asked.variables)
     for probe in probes:
         states_of(probe, settings.extraction.masked_states, settings.extraction.seed)  # where there is a way to
-    tokenizer = templated_tokenizer(resolved.model)
-    template = resolve_template(tokenizer, resolved.model.template)
-    rows = write_probes(probes, probe_targets(probes, tokenizer, template, resolved.extraction.target))
+    if template:
+        tokenizer = templated_tokenizer(replace(resolved.model, system=""))
+        set_template(tokenizer, template, resolved.model.system)
+        settings = replace(settings, model=replace(settings.model, template_file=folder.template_file.name))
+    else:
+        tokenizer = templated_tokenizer(resolved.model)
+    kind = resolve_template(tokenizer, resolved.model.template)
+    rows = write_probes(probes, probe_targets(probes, tokenizer, kind, resolved.extraction.target))
     hashes = {
         "probes": hashlib.sha256(rows.encode()).hexdigest(),
-        "template": template_hash(tokenizer, template),
+        "template": template_hash(tokenizer, kind),
         "model": _model_hash(Path(resolved.model.path)),
     }
     identity = _identity(settings, hashes)
+    planned = {folder.probes_file: rows.encode()}
+    if template:
+        planned[folder.template_file] = template.encode()
+    ownership.refuse_others_files(folder, planned, identity)
     if folder.exists():
         _check_same(folder, settings, hashes, identity, out)
+        _write_planned(planned)
         return
-    write_atomically(folder.probes_file, rows.encode())
     kept = {table: values for table, values in settings.as_dict().items() if table not in ("data", "training")}
     folder.write_run(
         {
             "format": RUN_FORMAT,
             "identity": identity,
             "name": out.absolute().name,
-            "model": {"name": model_name(resolved.model.path), "template": template},
+            "model": {"name": model_name(resolved.model.path), "template": kind},
             "device": device_name(resolve_device(resolved.model.device)),
             "source": {"config_folder": "."},
             "attached": dict(attached),
@@ -234,6 +259,7 @@ def begin_attached(tables: Mapping[str, Any], out: Path, attached: Mapping[str, 
             "settings": kept,
         }
     )
+    _write_planned(planned)
 
 
 def settings_in(content: Mapping[str, Any], **where: Callable[[str, str | None], str]) -> RunSettings:
@@ -304,8 +330,10 @@ def _check_same(folder: RunFolder, settings: RunSettings, hashes: dict[str, str]
 def _file_hash(path: str) -> str:
     if not path:
         return ""
-    with Path(path).open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    try:
+        return file_sha256(Path(path))
+    except OSError as error:
+        raise SftscopeError(f"{path}: cannot be read: {error.strerror}") from None
 
 
 def _model_hash(path: Path) -> str:

@@ -16,8 +16,11 @@ from pathlib import Path
 from typing import Any
 
 from sftscope.errors import SftscopeError
+from sftscope.files.json_text import refuse_deep
+from sftscope.files.opening import opened
 from sftscope.text import safe_text
 
+MAX_ROW_BYTES = 2**25  # of a probe or a training row: some hundred times the longest conversation
 MAX_VARIABLES = 64  # of more than 16 the masked states are sampled
 Span = tuple[int, int]
 
@@ -205,25 +208,35 @@ def write_probes(probes: Iterable[Probe], targets: Sequence[dict[str, Any]] = ()
 
 
 def read_jsonl(path: Path) -> Iterator[tuple[int, Any]]:
-    """(line number, parsed value) of each line of a JSONL file that is not blank."""
+    """(line number, parsed value) of each line of a JSONL file that is not blank, read line by line.
+
+    Numbers of any size, as data has.
+    """
     try:
-        text = path.read_bytes().decode("utf-8-sig")
+        with opened(path) as file:
+            lines = iter(lambda: file.readline(MAX_ROW_BYTES + 1), b"")
+            for number, line in enumerate(lines, start=1):
+                if line.strip():
+                    yield number, _row(line, f"{path}, line {number}", "utf-8-sig" if number == 1 else "utf-8")
     except FileNotFoundError:
         raise SftscopeError(f"{path}: no such file") from None
-    except UnicodeDecodeError as error:
-        line = error.object[: error.start].count(b"\n") + 1
-        raise SftscopeError(f"{path}, line {line}: not valid UTF-8; save the file as UTF-8") from None
     except OSError as error:
         raise SftscopeError(f"{path}: cannot be read: {error.strerror}") from None
-    for number, row in enumerate(text.split("\n"), start=1):
-        if row.strip():
-            try:
-                yield number, json.loads(row)
-            except json.JSONDecodeError as error:
-                reason = f"{error.msg} at character {error.pos + 1}"
-                raise SftscopeError(f"{path}, line {number}: not valid JSON: {reason}") from None
-            except (ValueError, RecursionError):  # a number of thousands of digits, thousands of brackets
-                raise SftscopeError(f"{path}, line {number}: not usable JSON: too long or too deep") from None
+
+
+def _row(line: bytes, where: str, encoding: str) -> Any:
+    if len(line) > MAX_ROW_BYTES:
+        raise SftscopeError(f"{where}: longer than {MAX_ROW_BYTES >> 20} MiB; expected one row a line")
+    try:
+        value = json.loads(line.decode(encoding))
+        refuse_deep(value)
+    except UnicodeDecodeError:
+        raise SftscopeError(f"{where}: not valid UTF-8; save the file as UTF-8") from None
+    except json.JSONDecodeError as error:
+        raise SftscopeError(f"{where}: not valid JSON: {error.msg} at character {error.pos + 1}") from None
+    except (ValueError, RecursionError):  # a number of thousands of digits, thousands of brackets
+        raise SftscopeError(f"{where}: not usable JSON: too long or too deep") from None
+    return value
 
 
 def _probe_from_row(row: Any, where: str, default_id: str) -> Probe:

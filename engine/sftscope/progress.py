@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Protocol
 
+from sftscope.output import put_error
 from sftscope.terminal import can_move_cursor, is_terminal
 from sftscope.text import safe_text
 
@@ -27,7 +28,7 @@ def is_first_process() -> bool:
 def say(line: str) -> None:
     """One line of diagnostics on stderr, whatever is in it; of several processes the first one speaks."""
     if is_first_process():
-        print(safe_text(line), file=sys.stderr, flush=True)
+        put_error(line)
 
 
 @contextmanager
@@ -56,7 +57,7 @@ def _bar(title: str) -> Iterator[Progress]:
         TextColumn("{task.fields[note]}", markup=False),
     )
     with Bar(*columns, console=Console(stderr=True), transient=False) as bar:
-        task = bar.add_task(title, total=None, note="", rate="")
+        task = bar.add_task(safe_text(title), total=None, note="", rate="")
         started = time.monotonic()
 
         def report(done: int, total: int, note: str = "") -> None:

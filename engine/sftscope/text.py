@@ -5,11 +5,17 @@ unsafe character becomes one visible glyph, so that a reader sees that something
 positions in the text stay positions in what is shown.
 """
 
+import csv
+import io
+import json
+import math
 import shlex
 import unicodedata
 from collections.abc import Iterable
+from typing import Any
 
-_BIDI_AND_ZERO_WIDTH = frozenset(
+# printable or not, and of no width or of another order than they stand in
+HIDDEN = frozenset(
     [0x00AD, 0x034F, 0x061C, 0x115F, 0x1160, 0x17B4, 0x17B5, 0x180E, 0x2028, 0x2029, 0x3164, 0xFEFF, 0xFFA0]
 ).union(
     range(0x180B, 0x1810),
@@ -53,6 +59,19 @@ def safe_text(text: str, *, max_length: int = MAX_LENGTH) -> str:
     return "".join(shown)
 
 
+def safe_lines(text: str) -> str:
+    """Text of any length, safe as `safe_text` but for its line feeds: what a terminal or a text file may get."""
+    return "\n".join(safe_text(line, max_length=max(1, len(line))) for line in text.split("\n"))
+
+
+def json_text(plain: Any) -> str:
+    """JSON of plain values in printable ASCII, so that no character of theirs reaches a terminal as it is.
+
+    ValueError for a float that JSON cannot hold.
+    """
+    return json.dumps(plain, indent=1, allow_nan=False).replace("\x7f", "\\u007f") + "\n"
+
+
 def _visible(character: str) -> str:
     code = ord(character)
     if 0x20 <= code < 0x7F:
@@ -61,7 +80,7 @@ def _visible(character: str) -> str:
         return chr(0x2400 + code)
     if code == 0x7F:
         return "␡"
-    if code in _BIDI_AND_ZERO_WIDTH or unicodedata.category(character) in _UNSAFE_CATEGORIES:
+    if code in HIDDEN or unicodedata.category(character) in _UNSAFE_CATEGORIES:
         return _REPLACEMENT
     return character
 
@@ -76,6 +95,17 @@ def csv_cell(text: str) -> str:
     """`text` as a spreadsheet's cell: safe, and no formula. To be written in quotes: some split at semicolons."""
     shown = safe_text(text)
     return f"'{shown}" if shown.lstrip().startswith(_FORMULA) else shown
+
+
+def csv_text(rows: Iterable[Iterable[str | int | float]]) -> str:
+    """Rows as CSV, the header among them, every text a `csv_cell`; a number that is not finite is empty."""
+    out = io.StringIO(newline="")
+    writer = csv.writer(out, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC)
+    for row in rows:
+        writer.writerow(
+            [csv_cell(value) if isinstance(value, str) else value if math.isfinite(value) else "" for value in row]
+        )
+    return out.getvalue()
 
 
 def shell_command(words: Iterable[str]) -> str:

@@ -7,6 +7,7 @@ What each key asks for and the mouse points at; what moves is in `moving`, the l
 from collections.abc import Iterable
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from textual.app import SystemCommand
@@ -17,9 +18,11 @@ from sftscope.analysis.thresholds import ThresholdRule
 from sftscope.errors import SftscopeError
 from sftscope.store import RunFolder
 from sftscope.store.requests import Request, ask, why_not_asked
+from sftscope.text import safe_lines
 from sftscope_tui.asking import AskDialog
 from sftscope_tui.command_line import command_for
 from sftscope_tui.dialogs import ExportDialog, ExportWish, TextDialog, ThresholdDialog
+from sftscope_tui.explorer_base import MAY_ASK
 from sftscope_tui.exports import copy_file, default_paths, export_job, sheet_of
 from sftscope_tui.keys import FILTER_HELP, KEYS
 from sftscope_tui.loader import Urgency
@@ -150,7 +153,7 @@ class ExplorerApp(MovingExplorer):
         if self.derived is None or self.reading is None:
             return
         rows = self.derived.sensitivity(self.reading)
-        if self._is_there(rows, "app.sensitivity") and rows is not None:
+        if self._is_there(rows, "sensitivity", "app.sensitivity") and rows is not None:
             self.push_screen(TextDialog("how much depends on τ", sensitivity_text(rows, self.inks)))
 
     def action_verdict(self) -> None:
@@ -158,13 +161,17 @@ class ExplorerApp(MovingExplorer):
         if self.derived is None or self.reading is None:
             return
         verdict = self.derived.verdict(self.reading)
-        if self._is_there(verdict, "app.verdict") and verdict is not None:
+        if self._is_there(verdict, "trends", "app.verdict") and verdict is not None:
             self.push_screen(TextDialog("verdict", verdict_text(verdict, self.inks)))
 
-    def _is_there(self, content: object, action: str) -> bool:
-        """Whether a dialog's content is computed; where not, `action` is tried again when it may be."""
-        self._awaited = "" if content is not None else action
-        self.tell("" if content is not None else "computing; it opens by itself")
+    def _is_there(self, content: object, name: str, action: str) -> bool:
+        """Whether a dialog's content is computed; where not, `action` is tried again when it may be.
+
+        name: what it is computed from, which may be what cannot be computed.
+        """
+        missing = content is None and self.derived is not None and self.derived.is_missing(name)
+        self._awaited = "" if content is not None or missing else action
+        self.tell("" if content is not None else "cannot be computed" if missing else "computing; it opens by itself")
         return content is not None
 
     def action_problems(self) -> None:
@@ -188,7 +195,7 @@ class ExplorerApp(MovingExplorer):
             text = command_for(self.state, self.session.path, self.other.path if self.other else None) + "\n"
         else:
             panes = [pane for pane in self.explorer.query(Pane) if pane.view is self.state.focus]
-            text = panes[0].text + "\n"
+            text = safe_lines(panes[0].text) + "\n"
         size = len(text.encode())
         if size <= MOST_COPIED:
             self.copy_to_clipboard(text)
@@ -250,21 +257,27 @@ class ExplorerApp(MovingExplorer):
 
     def action_ask(self) -> None:
         """Choose what to ask of the training that writes this run; only where one listens."""
-        if why := why_not_asked(RunFolder(self.session.path)):
+        job = partial(why_not_asked, RunFolder(self.session.path))
+        self.background.request((MAY_ASK, self.session.path), job, Urgency.SHOWN)
+
+    def may_ask(self, path: Path, why: str) -> None:
+        """It is known whether a training listens: choose, where it is that of the run that is shown."""
+        if why:
             self.tell(why)
-        else:
+        elif path == self.session.path:
             self.push_screen(AskDialog(self.inks), self._ask)
 
     def _ask(self, request: Request | None) -> None:
         if request is None:
             return
         verdict = self.derived.verdict(self.reading) if self.derived and self.reading else None
-        try:
-            ask(RunFolder(self.session.path), request, verdict.sentence if verdict else "")
-        except SftscopeError as error:
-            self.tell(str(error))
-        else:
-            self.tell(f"asked for: {request}; the training does it after its present step")
+        folder, reason = RunFolder(self.session.path), verdict.sentence if verdict else ""
+
+        def asked() -> str:
+            ask(folder, request, reason)
+            return f"asked for: {request}; the training does it after its present step"
+
+        self.background.request(("asked", request), asked, Urgency.SHOWN)
 
     # ---------------------------------------------------------------- the rest
 

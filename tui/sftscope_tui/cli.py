@@ -1,5 +1,6 @@
 """The console script: the engine's commands, the explorer and the demo, and the one place for errors."""
 
+import io
 import os
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ import sftscope
 from sftscope import cli as engine_cli
 from sftscope.cli_parts import need_engine
 from sftscope.errors import SftscopeError
+from sftscope.output import put, put_traceback, put_usage
 from sftscope.text import safe_text, shell_command
 from sftscope.threads import set_thread_defaults
 from sftscope_tui.run_folders import check_runs, find_runs, sample_runs
@@ -28,7 +30,7 @@ Glyphs = Annotated[str, typer.Option("--glyphs", help="Charts in braille, block 
 
 def _show_version(asked: bool) -> None:
     if asked:
-        print(f"sftscope {sftscope.__version__}")
+        put(f"sftscope {sftscope.__version__}")
         raise typer.Exit
 
 
@@ -92,8 +94,8 @@ def demo(
 
     embedded.run_demo(out)
     if no_explore or why_no_explorer():
-        print(f"The demo's run is in {safe_text(str(out))}. Look at it with: {_command_to_explore(out)}")
-        print(f"or as text: {command_as_text(out)}")
+        put(f"The demo's run is in {safe_text(str(out))}. Look at it with: {_command_to_explore(out)}")
+        put(f"or as text: {command_as_text(out)}")
         return
     from sftscope_tui.launch import explore as open_explorer
 
@@ -103,14 +105,14 @@ def demo(
 def list_runs() -> None:
     """The runs that are found, as the commands that open them."""
     found = find_runs(Path())
-    print("Runs here:" if found else "No run here; make one with 'sftscope demo' or 'sftscope run CONFIG --out RUN'.")
+    put("Runs here:" if found else "No run here; make one with 'sftscope demo' or 'sftscope run CONFIG --out RUN'.")
     for path in found:
-        print(f"  {_command_to_explore(path)}")
+        put(f"  {_command_to_explore(path)}")
     samples = [path for path in sample_runs() if path.resolve() not in {run.resolve() for run in found}]
     if samples:
-        print("Sample runs:")
+        put("Sample runs:")
         for path in samples:
-            print(f"  {_command_to_explore(path)}")
+            put(f"  {_command_to_explore(path)}")
 
 
 def _command_to_explore(run: Path) -> str:
@@ -119,6 +121,7 @@ def _command_to_explore(run: Path) -> str:
 
 def main() -> None:
     """Run a command; a user's error is one line and exit code 1, an interruption 130."""
+    sys.excepthook = put_traceback
     set_thread_defaults(os.environ)  # before NumPy and PyTorch are imported, which commands do
     try:
         code = app(standalone_mode=False) or 0
@@ -126,10 +129,12 @@ def main() -> None:
             raise KeyboardInterrupt
         sys.exit(code)
     except SftscopeError as error:
-        engine_cli.fail(safe_text(str(error)))
+        engine_cli.fail(str(error))
         sys.exit(1)
     except _UsageError as error:
-        error.show()
+        shown = io.StringIO()
+        error.show(file=shown)
+        put_usage(shown.getvalue())
         sys.exit(error.exit_code)
     except (typer.Abort, KeyboardInterrupt):
         engine_cli.fail("interrupted; the same command goes on from here")

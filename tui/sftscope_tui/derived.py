@@ -24,7 +24,6 @@ from sftscope.analysis.stages import Boundary, find_boundary
 from sftscope.analysis.thresholds import ThresholdRule
 from sftscope.analysis.verdict import Verdict, judge
 from sftscope.analysis.views import Backbone, Orders, Selection, Trends
-from sftscope.errors import SftscopeError
 from sftscope.store import RunFolder, StepRecord
 from sftscope_tui.change_table import ChangeTable, Identity, Ints, arrange, build_table
 from sftscope_tui.loader import Done, Loader
@@ -73,6 +72,10 @@ class Recent:
             self._items.move_to_end(key)
         return self._items.get(key)
 
+    def items(self) -> list[tuple[Any, Any]]:
+        """All that is kept."""
+        return list(self._items.items())
+
     def put(self, key: Hashable, value: Any) -> None:
         """Keep `value`."""
         self._items[key] = value
@@ -86,6 +89,13 @@ class Recent:
             value = make()
             self.put(key, value)
         return value
+
+
+@dataclass(frozen=True)
+class _Missing:
+    """What could not be computed, and is not asked for again at every paint."""
+
+    why: str
 
 
 class Derived:
@@ -106,10 +116,11 @@ class Derived:
         self._small = Recent(128)
 
     def keep(self, done: Done) -> None:
-        """Store a result of the loader, unless it belongs to another history."""
+        """Store a result of the loader, or why there is none, unless it belongs to another history."""
         if isinstance(done.key, tuple) and done.key[0] == self.generation:
             key = done.key[1:]
-            (self._records if key[0] == "record" else self._slow).put(key, done.value)
+            value = _Missing(done.failure) if done.error is not None else done.value
+            (self._records if key[0] == "record" else self._slow).put(key, value)
 
     def adopt(self, reading: Reading) -> None:
         """Take over a reading that came with the history."""
@@ -162,7 +173,7 @@ class Derived:
         def read() -> StepRecord | Exception:
             try:
                 return run.read_step(step)
-            except SftscopeError as error:
+            except Exception as error:  # whatever the file makes a reader raise: the pane says it
                 return error
 
         found: StepRecord | Exception | None = self._asked(("record", step), read, self._records)
@@ -261,7 +272,11 @@ class Derived:
     def _asked(self, key: tuple[Hashable, ...], job: Callable[[], Any], kept: Recent | None = None) -> Any:
         if (value := (kept or self._slow).get(key)) is None:
             self._loader.request((self.generation, *key), job)
-        return value
+        return None if isinstance(value, _Missing) else value
+
+    def is_missing(self, name: str) -> bool:
+        """Whether something of this name could not be computed."""
+        return any(key[0] == name and isinstance(value, _Missing) for key, value in self._slow.items())
 
 
 def selection_of(state: ViewState) -> Selection:

@@ -14,7 +14,6 @@ from typing import Any
 from textual.filter import LineFilter
 from textual.screen import Screen
 
-from sftscope.errors import SftscopeError
 from sftscope_tui.change_table import Identity
 from sftscope_tui.derived import Derived, Reading
 from sftscope_tui.frame import Scene, bare_frame, build_frame, run_line
@@ -32,6 +31,7 @@ from sftscope_tui.state import BaseMode, Sort, View, ViewState, go_to, with_step
 
 PAINTS_A_SECOND = 15
 POLL_SECONDS = 2.0
+MAY_ASK = "may ask"  # of a job: whether the training of a run listens
 _FILES_A_SECOND = 500  # step files that are looked at again, so that a large run is not looked at all the time
 _HINT = "←/→ scrubs, B goes to the boundary, v says why, 1–8 are views, ? has all keys"
 
@@ -111,23 +111,28 @@ class ExplorerBase(NarrowApp):
         self.loader.received(done)
         self.background.received(done)
         session = next((each for each in (self.session, self.other) if each is not None and each.owns(done)), None)
-        if isinstance(done.error, SftscopeError):
-            self.tell(str(done.error))
-        elif done.error is not None:
-            raise done.error
-        elif session is not None:
-            self._grown(session, done.value)
+        if done.error is not None and not isinstance(done.error, Exception):
+            raise done.error  # the end of the program was asked for
+        if done.failure:
+            self.tell(done.failure)
+        if session is not None:
+            self._grown(session, done.value or Grown(None, 0, 0, (), None, shown(done.failure)))
         elif isinstance(done.key, tuple) and done.key[0] == "headline":
-            self._headlines[done.key[1]] = done.value
-        elif isinstance(done.key, tuple) and done.key[0] in ("export", "progress"):
-            self.tell(done.value)
+            self._headlines[done.key[1]] = done.value or f"! {shown(done.failure)}"
+        elif isinstance(done.key, tuple) and done.key[0] == MAY_ASK:
+            self.may_ask(done.key[1], done.value or shown(done.failure))
+        elif isinstance(done.key, tuple) and done.key[0] in ("export", "progress", "asked"):
+            self.tell(done.value or done.failure)
         else:
             for each in (self.session, self.other):
                 if each is not None and each.derived is not None:
                     each.derived.keep(done)
-            if self._awaited:
+            if self._awaited and not done.failure:
                 self.call_later(self.run_action, self._awaited)
         self.paint()
+
+    def may_ask(self, path: Path, why: str) -> None:
+        """It is known why the training of the run at `path` cannot be asked for something; empty where it can be."""
 
     def _grown(self, session: Session, grown: Grown) -> None:
         """More of a run is read; or it was looked at again, and will be in a while."""

@@ -13,6 +13,8 @@ from typing import Any
 from textual.message import Message
 from textual.message_pump import MessagePump
 
+from sftscope.errors import SftscopeError
+
 
 class Urgency(IntEnum):
     """What is worked off first."""
@@ -24,11 +26,27 @@ class Urgency(IntEnum):
 
 
 class Done(Message):
-    """A job of the loader is finished: its key with a value, or the error that ended it."""
+    """A job of the loader is finished: its key with a value, or the error that ended it, whatever kind that is."""
 
     def __init__(self, key: Hashable, value: Any, error: BaseException | None = None) -> None:
         super().__init__()
         self.key, self.value, self.error = key, value, error
+
+    @property
+    def failure(self) -> str:
+        """Why there is no value, in one line; empty where there is one."""
+        return "" if self.error is None else failure_of(self.error)
+
+
+def failure_of(error: BaseException) -> str:
+    """One line about an error that ended a job."""
+    if isinstance(error, SftscopeError):
+        return str(error)
+    if isinstance(error, OSError):
+        return f"{error.filename}: {error.strerror}" if error.filename else str(error.strerror or error)
+    if isinstance(error, MemoryError):
+        return "not enough memory for this"
+    return f"not to be read or computed: {type(error).__name__}: {error}"
 
 
 class Loader:
@@ -79,6 +97,6 @@ class Loader:
                 return
             try:
                 done = Done(key, work())
-            except BaseException as error:  # handed to the screen, which raises what is no SftscopeError
+            except BaseException as error:  # handed to the screen, which shows it and stays
                 done = Done(key, None, error)
             self._target.post_message(done)

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 from sftscope.errors import SftscopeError
+from sftscope.files.json_text import read_json_object
 from sftscope.store import write_atomically
 
 _LONGEST = 10_000  # bytes of a file that is ours
@@ -35,11 +36,8 @@ def state_folder() -> Path:
 def recall(folder: Path) -> Remembered:
     """What is remembered in `folder`; a field that is missing or of another type has its own value."""
     try:
-        with (folder / "explorer.json").open("rb") as file:
-            stored = json.loads(file.read(_LONGEST))
-    except (OSError, ValueError, RecursionError):
-        return Remembered()
-    if not isinstance(stored, dict):
+        stored = read_json_object(folder / "explorer.json", _LONGEST)
+    except (OSError, SftscopeError):
         return Remembered()
     known = {field.name: type(field.default) for field in fields(Remembered)}
     return Remembered(**{name: stored[name] for name, kind in known.items() if type(stored.get(name)) is kind})

@@ -5,14 +5,15 @@ the second: no line leaves for the terminal with a control character, whoever wr
 """
 
 import re
+import unicodedata
 
 from rich.segment import Segment
 from textual.color import Color
 from textual.filter import LineFilter
 
-from sftscope.text import safe_text
+from sftscope.text import HIDDEN, safe_text
 
-_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff]")
+_HIDDEN = re.compile(f"[{re.escape(''.join(map(chr, sorted(HIDDEN))))}]")
 # Whether these widen the character before them is each terminal's own opinion
 _VARIATION = re.compile("[\ufe00-\ufe0f\U000e0100-\U000e01ef]")
 
@@ -27,6 +28,15 @@ class ControlFilter(LineFilter):
 
     def apply(self, segments: list[Segment], background: Color) -> list[Segment]:
         """The line without control characters; the same list where there were none."""
-        if not any(_CONTROL.search(segment.text) for segment in segments):
+        if not any(_is_unsafe(segment.text) for segment in segments):
             return segments
-        return [Segment(_CONTROL.sub("·", text), style, control) for text, style, control in segments]
+        return [Segment("".join(map(_visible, text)), style, control) for text, style, control in segments]
+
+
+def _is_unsafe(text: str) -> bool:
+    return not text.isprintable() or _HIDDEN.search(text) is not None
+
+
+def _visible(character: str) -> str:
+    is_space = unicodedata.category(character) == "Zs"  # wide or narrow, it is drawn as one
+    return character if is_space or not _is_unsafe(character) else "·"

@@ -19,7 +19,7 @@ from sftscope.analysis.writer_progress import WriterProgress, writer_progress
 from sftscope.errors import SftscopeError
 from sftscope.store import RunFolder
 from sftscope_tui.derived import Derived, Reading, read_history
-from sftscope_tui.loader import Done, Loader, Urgency
+from sftscope_tui.loader import Done, Loader, Urgency, failure_of
 from sftscope_tui.safe_lines import shown
 
 SLICE_SECONDS = 0.1  # of reading, after which urgent work may go first
@@ -102,8 +102,9 @@ class Session:
             return self._slice()
         except SftscopeError as error:
             return self._failed(shown(error))
-        except OSError as error:
-            return self._failed(shown(f"{self.path}: cannot be read: {error.strerror or error}"))
+        except Exception as error:  # whatever a file makes a reader raise: the explorer stays
+            self._growing = None  # it may have lost its place
+            return self._failed(shown(f"{self.path}: {failure_of(error)}"))
 
     def _slice(self) -> Grown:
         growing = self._growing = self._growing or GrowingHistory(self.path)
@@ -122,7 +123,7 @@ class Session:
     def _failed(self, why: str) -> Grown:
         try:
             writer = writer_progress(RunFolder(self.path)) if self.path.is_dir() else None
-        except (SftscopeError, OSError):  # the folder cannot even be listed, which `why` says
+        except Exception:  # the folder cannot even be listed, which `why` says
             writer = None
         return Grown(None, 0, 0, (), writer, why)
 
@@ -132,8 +133,8 @@ def headline_of(path: Path, rule: ThresholdRule) -> str:
     try:
         evolution = Evolution(load_history(path), rule)
         verdict = judge(views.trends(evolution, Selection(0)))
-    except (SftscopeError, OSError) as error:
-        return f"! {shown(str(error).removeprefix(f'{path}: '))}"
+    except Exception as error:  # whatever a file makes a reader raise: the others are still to be listed
+        return f"! {shown(failure_of(error).removeprefix(f'{path}: '))}"
     history = evolution.history
     left_out = f", {len(history.left_out)} files left out" if history.left_out else ""
     return shown(f"{history.steps.size} steps, {len(history.probes)} probes{left_out}. {verdict.sentence}")

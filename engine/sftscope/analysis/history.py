@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from sftscope.analysis.effect_table import EffectTable, Mismatch, measure_mismatch
 from sftscope.errors import SftscopeError
+from sftscope.files.json_text import lookup
 from sftscope.interactions import Floats
 from sftscope.probes import Probe
 from sftscope.sampling import States
@@ -129,10 +130,7 @@ class RunHistory:
     @property
     def scores_whole_response(self) -> bool:
         """Whether v sums over the response's tokens (target `all`), so that sigmoid(v) is no probability."""
-        value: Any = self.run
-        for key in ("settings", "extraction", "target"):
-            value = value.get(key) if isinstance(value, Mapping) else None
-        return bool(value == "all")
+        return bool(lookup(self.run, "settings", "extraction", "target") == "all")
 
     def until(self, step: int) -> "RunHistory":
         """The run as it was when the step index `step` was its last; shares memory."""

@@ -127,10 +127,10 @@ class GrowingHistory:
         try:
             record = self.folder.read_step(step)
             check_sizes(record, self._sizes, self.folder.step_file(step))
+            current.table.put(len(current.steps), record)
         except SftscopeError as error:
             self._refused[step] = safe_text(str(error).replace(f"{self.folder.path}/", ""))
             return
-        current.table.put(len(current.steps), record)
         current.steps.append(step)
         current.losses.append(record.losses)
         precision = record.provenance.get("precision")

@@ -4,7 +4,6 @@ Each view is a function of an `Evolution`, a selection (step, base, probes) and 
 a number is a mean over probes its name says so (`_mean`); `pooled` sums over probes first.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass
 from math import isfinite, isnan
@@ -282,11 +281,6 @@ def to_plain(value: Any) -> Any:
     if is_dataclass(value) and not isinstance(value, type):
         return {field.name: to_plain(getattr(value, field.name)) for field in fields(value)}
     return value if value is None or isinstance(value, bool | int | str) else str(value)
-
-
-def to_json(plain: Any) -> str:
-    """JSON text of plain values, in ASCII, so that no character of a run reaches a terminal as it is."""
-    return json.dumps(plain, indent=1, allow_nan=False).replace("\x7f", "\\u007f") + "\n"
 
 
 def _members(evolution: Evolution, probe: int, selection: Selection, change: Change) -> tuple[Sets, Floats]:

@@ -5,7 +5,6 @@ base model itself. The losses are those that the trainer logged. Started again i
 """
 
 import math
-import shutil
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,13 +13,13 @@ from typing import Any
 
 from sftscope import pipeline
 from sftscope.attach.base import refuse_another_base, training_template
-from sftscope.attach.checkpoints import find_checkpoints, is_adapter, refuse_unreadable, why_not_whole
-from sftscope.attach.copies import copy_checkpoint, drop_weights, refuse_if_disk_is_short
+from sftscope.attach.checkpoints import find_checkpoints, is_adapter, refuse_unreadable, weight_files, why_not_whole
+from sftscope.attach.copies import copy_checkpoint, refuse_if_disk_is_short
 from sftscope.attach.logs import as_lines, choose_eval_set, eval_sets, is_finished, log_rows, refuse_two_trainings
 from sftscope.errors import SftscopeError
 from sftscope.failures import told_in_one_line
 from sftscope.progress import say
-from sftscope.store import RunFolder, write_atomically
+from sftscope.store import RunFolder, ownership, write_atomically
 from sftscope.store.checkpoints import Checkpoint
 from sftscope.text import safe_text
 
@@ -58,6 +57,7 @@ def attach(source: Path, out: Path, probes: Path, choices: Choices, watching: Wa
 
     Watching ends with the last step of the training, where its checkpoints say which that is, or when none comes.
     """
+    ownership.refuse_same_place(source, RunFolder(out))
     first = _first_whole(source, choices, watching)
     refuse_unreadable(first)
     refuse_another_base(first, choices.settings["model"]["path"], trusted=choices.same_base)
@@ -66,16 +66,16 @@ def attach(source: Path, out: Path, probes: Path, choices: Choices, watching: Wa
     _refuse_another_eval_set(folder, choices.eval_set)
     from sftscope.extraction.extract import follow
 
-    intake = _Intake(source, folder, choices)
+    ownership.begin_checkpoints(folder.checkpoints)
+    intake = _Intake(source, folder, choices, identity)
     intake.take()
 
     def more() -> bool:
         return watching is not None and not intake.is_over() and intake.wait(watching)
 
     def made(step: int) -> None:
-        copy = folder.checkpoints / f"checkpoint-{step}"
-        if not choices.keep and copy.is_dir() and not is_adapter(copy):
-            drop_weights(copy)
+        if not choices.keep:
+            drop_extracted(folder, step)
 
     if watching is None:
         intake.refuse_incomplete()
@@ -87,13 +87,27 @@ def attach(source: Path, out: Path, probes: Path, choices: Choices, watching: Wa
         follow(settings, folder, identity=identity, more=more, made=made, steps=choices.steps)
 
 
+def drop_extracted(folder: RunFolder, step: int) -> None:
+    """Remove the weights of the copy of a whole model whose results are there; a line where it is not ours to do."""
+    copy = folder.checkpoints / f"checkpoint-{step}"
+    if copy.is_dir() and not is_adapter(copy) and not ownership.drop_weights(copy) and weight_files(copy):
+        say(f"{copy}: its weights stay: not known to be a copy that this run made; move it away if it is not needed")
+
+
 def begin(
-    first: Checkpoint | None, source: Path, out: Path, probes: Path, choices: Choices, *, tokenizer: Any = None
+    first: Checkpoint | None,
+    source: Path,
+    out: Path,
+    probes: Path,
+    choices: Choices,
+    *,
+    tokenizer: Any = None,
+    monitored: bool = False,
 ) -> None:
     """Write run.toml and probes.jsonl, or check those there; the chat template is the one of the training.
 
     first: a checkpoint that is whole; None where there is none yet. tokenizer: that of the training, where it is
-    known, else the one that the checkpoint holds.
+    known, else the one that the checkpoint holds. monitored: by a callback of ours within the training.
     """
     from sftscope.llm.loading import saved_tokenizer
 
@@ -102,13 +116,15 @@ def begin(
         tables["model"]["path"] = str(Path(tables["model"]["path"]).absolute())
     read = read_probe_settings(tables, probes)
     trained = tokenizer or (first and saved_tokenizer(first.path))
-    if template := training_template(trained, tables["model"]["path"], read):
-        out.mkdir(parents=True, exist_ok=True)
-        tables["model"]["template_file"] = str(write_template(RunFolder(out), template))
     known = {"checkpoints": str(source.absolute()), **(trainer_facts(first) if first else {})}
     if choices.eval_set:
         known["eval_set"] = choices.eval_set
-    pipeline.begin_attached(tables, out, known, probes)
+    if choices.same_base:
+        known["same_base"] = True
+    if monitored:
+        known["monitored"] = True
+    template = training_template(trained, tables["model"]["path"], read)
+    pipeline.begin_attached(tables, out, known, probes, template=template)
 
 
 def read_probe_settings(tables: dict[str, dict[str, Any]], probes: Path) -> tuple[str, ...]:
@@ -126,20 +142,18 @@ def read_probe_settings(tables: dict[str, dict[str, Any]], probes: Path) -> tupl
     return tuple(probe.prompt for probe in read)
 
 
-def write_template(folder: RunFolder, template: str) -> Path:
-    """Keep the chat template of the training in the run; its name relative to the run."""
-    name = Path("chat_template.jinja")
-    if not (folder.path / name).exists():
-        write_atomically(folder.path / name, template.encode())
-    return name
-
-
 def trainer_facts(checkpoint: Checkpoint) -> dict[str, Any]:
     """What a checkpoint says of the training: what its weights are, its epochs and steps."""
-    state = checkpoint.trainer_state() or {}
-    names = ("max_steps", "num_train_epochs", "train_batch_size")
+    state = checkpoint.trainer_state()
     weights = "adapter" if is_adapter(checkpoint.path) else "whole model"
-    return {"weights": weights, **{name: state[name] for name in names if isinstance(state.get(name), int | float)}}
+    if state is None:
+        return {"weights": weights}
+    known = {
+        "max_steps": state.max_steps,
+        "num_train_epochs": state.epochs,
+        "train_batch_size": state.batch_size,
+    }
+    return {"weights": weights, **{name: value for name, value in known.items() if value is not None}}
 
 
 def _refuse_another_eval_set(folder: RunFolder, wanted: str) -> None:
@@ -184,8 +198,10 @@ class _Intake:
     source: Path
     folder: RunFolder
     choices: Choices
+    identity: str
     _said: dict[int, str] = field(default_factory=dict)
     _taken: dict[int, Checkpoint] = field(default_factory=dict)
+    _done: set[int] = field(default_factory=set)
     _eval_set: str = ""
 
     def take(self) -> None:
@@ -196,6 +212,7 @@ class _Intake:
             refuse_unreadable(part)
             refuse_another_base(part, self.choices.settings["model"]["path"], trusted=self.choices.same_base)
         refuse_two_trainings(whole)
+        ownership.refuse_same_place(self.source, self.folder)  # it may have been made, or become a link, since
         for part in whole:
             if is_adapter(part.path) != is_adapter(whole[0].path):
                 raise SftscopeError(
@@ -204,9 +221,10 @@ class _Intake:
                 )
         refuse_if_disk_is_short(whole, self.folder.checkpoints)
         self._said = {}
+        for part in whole:
+            self._forget_dropped(part)
         for part in found:
-            self._forget_dropped(part.step)
-            if reason := copy_checkpoint(part, self.folder.checkpoints):
+            if reason := copy_checkpoint(part, self.folder.checkpoints, within=self.source):
                 self._said[part.step] = reason
             else:
                 self._taken[part.step] = part
@@ -257,8 +275,14 @@ class _Intake:
         self._eval_set = chosen
         return chosen
 
-    def _forget_dropped(self, step: int) -> None:
-        """A copy whose weights were dropped is taken again where its results are not there."""
-        copy = self.folder.checkpoints / f"checkpoint-{step}"
-        if copy.is_dir() and not Checkpoint(step, copy).is_ready() and not self.folder.step_file(step).exists():
-            shutil.rmtree(copy)
+    def _forget_dropped(self, part: Checkpoint) -> None:
+        """A copy of ours that is not complete, such as one whose weights were dropped, is taken again where its result
+        is missing."""
+        copy = Checkpoint(part.step, self.folder.checkpoints / f"checkpoint-{part.step}")
+        if part.step in self._done or not copy.path.is_dir() or copy.is_ready():
+            return
+        ownership.refuse_same_checkpoint(part.path, copy.path)
+        if self.folder.has_result(part.step, self.identity):
+            self._done.add(part.step)
+        else:
+            ownership.remove_copy(copy.path)

@@ -7,7 +7,9 @@ from typing import Any
 
 from sftscope.attach.checkpoints import adapter_base
 from sftscope.errors import SftscopeError
+from sftscope.llm.weight_files import refuse_adapter_as_base
 from sftscope.store.checkpoints import Checkpoint
+from sftscope.store.hashes import file_sha256
 from sftscope.text import safe_text
 
 
@@ -18,6 +20,8 @@ def refuse_another_base(checkpoint: Checkpoint, base: str, *, trusted: bool) -> 
     that differs, equal weights do, where both are at hand. trusted: the user knows better.
     """
     named = adapter_base(checkpoint)
+    if named and not trusted and Path(named).is_dir():
+        refuse_adapter_as_base(Path(named))  # the training began with that one too
     if trusted or not named or _plain_name(named) in _names(base) or _same_weights(named, base):
         return
     raise SftscopeError(
@@ -77,8 +81,7 @@ def _weights_hash(path: Path) -> str:
         files = [path] if path.is_file() else sorted([*path.glob("*.safetensors"), *path.glob("*.gguf")])
         digest = hashlib.sha256()
         for file in files:
-            with file.open("rb") as opened:
-                digest.update(hashlib.file_digest(opened, "sha256").digest())
-    except OSError:
+            digest.update(bytes.fromhex(file_sha256(file)))
+    except (OSError, SftscopeError):
         return ""
     return digest.hexdigest() if files else ""

@@ -5,7 +5,6 @@ become so; one whose weights are pickled, sharded or relative to another base ne
 is one line with what to do. Nothing is unpickled and nothing is written.
 """
 
-import re
 import time
 from pathlib import Path
 from typing import Any
@@ -13,16 +12,16 @@ from typing import Any
 from sftscope.errors import SftscopeError
 from sftscope.files.json_text import read_json_object
 from sftscope.files.safetensors_header import is_whole, read_header
-from sftscope.store.checkpoints import Checkpoint, list_checkpoints
+from sftscope.llm.adapter_config import CONFIG as ADAPTER_CONFIG
+from sftscope.llm.adapter_config import WEIGHTS as ADAPTER
+from sftscope.llm.adapter_config import read_adapter
+from sftscope.llm.weight_files import refuse_adapter_and_model
+from sftscope.store.checkpoints import Checkpoint, list_checkpoints, step_of
+from sftscope.store.trainer_state import STATE, read_trainer_state
 from sftscope.text import safe_text
 
-ADAPTER = "adapter_model.safetensors"
-ADAPTER_CONFIG = "adapter_config.json"
-STATE = "trainer_state.json"
 SETTLED = 120.0  # seconds without a change after which weights newer than the state are believed to belong to it
 _INDEX = "model.safetensors.index.json"
-# PEFT initialisations that leave the base model as it is; all others subtract something from it
-_PLAIN_INITS = (True, False, "gaussian", "eva", "orthogonal", "mica")
 _PICKLES = ("adapter_model.bin", "pytorch_model.bin", "pytorch_model-*.bin", "*.ckpt", "consolidated.*.pth")
 _SHARDS = ("pytorch_model_fsdp_*", "global_step*", "pytorch_model_fsdp.bin", "*.distcp")
 
@@ -36,11 +35,9 @@ def find_checkpoints(folder: Path) -> tuple[Checkpoint, ...]:
     if not folder.is_dir():
         raise SftscopeError(f"{folder}: no such folder; give the output folder of a training, with its checkpoint-N")
     found = {checkpoint.step: checkpoint for checkpoint in list_checkpoints(folder)}
-    step = _read_json(folder / STATE).get("global_step")
-    if type(step) is int and step > 0 and weight_files(folder):
+    step = (_step_in(folder) if weight_files(folder) else 0) or step_of(folder.resolve().name)
+    if step is not None:
         found.setdefault(step, Checkpoint(step, folder))
-    elif match := re.fullmatch(r"checkpoint-(\d+)", folder.resolve().name):
-        found.setdefault(int(match[1]), Checkpoint(int(match[1]), folder))
     return tuple(found[step] for step in sorted(found))
 
 
@@ -74,13 +71,15 @@ def why_not_whole(checkpoint: Checkpoint, *, now: float | None = None) -> str:
     folder = checkpoint.path
     if not folder.is_dir():
         return "it was deleted"
-    if checkpoint.trainer_state() is None:
-        state = _read_json(folder / STATE).get("global_step")
-        if type(state) is int:
-            return f"its {STATE} is of step {state}"
-        return (
-            f"its {STATE} is not whole yet" if (folder / STATE).exists() else f"{STATE}, which comes last, is missing"
-        )
+    try:
+        state = read_trainer_state(folder)
+    except FileNotFoundError:
+        return f"{STATE}, which comes last, is missing"
+    except (OSError, SftscopeError) as error:
+        reason = str(error).removeprefix(f"{folder / STATE}: ")
+        return f"its {STATE} is not whole yet: {safe_text(reason, max_length=120)}"
+    if state.step != checkpoint.step:
+        return f"its {STATE} is of step {state.step}"
     files = weight_files(folder)
     for file in files:
         if not is_whole(file):
@@ -108,6 +107,7 @@ def _half_replaced(folder: Path, files: list[Path], now: float) -> str:
 def refuse_unreadable(checkpoint: Checkpoint) -> None:
     """SftscopeError where a checkpoint that is whole cannot be read, ever: what it is and what to do."""
     folder = checkpoint.path
+    refuse_adapter_and_model(folder)
     files = weight_files(folder)
     if not files:
         _refuse_without_weights(folder)
@@ -118,7 +118,7 @@ def refuse_unreadable(checkpoint: Checkpoint) -> None:
                 "(zero_to_fp32.py in the checkpoint, or stage3_gather_16bit_weights_on_model_save)"
             )
     if is_adapter(folder):
-        _refuse_adapter(folder / ADAPTER_CONFIG)
+        read_adapter(folder)
 
 
 def _refuse_without_weights(folder: Path) -> None:
@@ -137,18 +137,6 @@ def _refuse_without_weights(folder: Path) -> None:
     raise SftscopeError(f"{folder}: no weights; expected {ADAPTER} or model.safetensors")
 
 
-def _refuse_adapter(path: Path) -> None:
-    config = _read_json(path)
-    kind, init = config.get("peft_type"), config.get("init_lora_weights", True)
-    if kind != "LORA":
-        raise SftscopeError(f"{path}: field 'peft_type': expected LORA, got {safe_text(repr(kind), max_length=60)}")
-    if init not in _PLAIN_INITS or config.get("corda_config") or config.get("lora_ga_config"):
-        raise SftscopeError(
-            f"{path}: the adapter was begun by {safe_text(str(init), max_length=60)}, which changes the base model "
-            "under it; convert it to plain LoRA first (save_pretrained with path_initial_model_for_weight_conversion)"
-        )
-
-
 def adapter_base(checkpoint: Checkpoint) -> str:
     """The base model that an adapter names; empty where it names none, or is a whole model."""
     name = _read_json(checkpoint.path / ADAPTER_CONFIG).get("base_model_name_or_path")
@@ -158,6 +146,14 @@ def adapter_base(checkpoint: Checkpoint) -> str:
 def _empty_tensor(file: Path) -> str:
     """The name of a tensor without values in a safetensors file, from its header alone."""
     return next((name for name, entry in read_header(file).items() if 0 in entry.shape), "")
+
+
+def _step_in(folder: Path) -> int:
+    """The step that a `trainer_state.json` in `folder` itself names; 0 where there is none."""
+    try:
+        return read_trainer_state(folder).step
+    except (OSError, SftscopeError):
+        return 0
 
 
 def _read_json(path: Path) -> dict[str, Any]:

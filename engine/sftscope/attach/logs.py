@@ -11,7 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from sftscope.errors import SftscopeError
+from sftscope.files.json_text import json_rows
+from sftscope.files.opening import read_plain
 from sftscope.store.checkpoints import Checkpoint, losses_of
+from sftscope.store.log_rows import log_row
 from sftscope.text import safe_text
 
 TRAINER_LOG = "trainer_log.jsonl"
@@ -29,7 +32,8 @@ def refuse_two_trainings(checkpoints: Sequence[Checkpoint]) -> None:
             if other[0] != value and not (other[0] != other[0] and value != value):  # NaN is itself
                 step, name = place
                 raise SftscopeError(
-                    f"{checkpoint.path}: not of the same training as {other[1].path.name}: their logs have the {name} "
+                    f"{checkpoint.path}: not of the same training as {other[1].path.name}: their logs have the "
+                    f"{safe_text(name, max_length=80)} "
                     f"{value:g} and {other[0]:g} at step {step}; move one of them away, or choose --steps"
                 )
 
@@ -72,11 +76,11 @@ def log_rows(checkpoints: Sequence[Checkpoint], folder: Path, eval_set: str = ""
     rows: dict[tuple[int, str], dict[str, Any]] = {}
     history = [row for checkpoint in checkpoints for row in _history(checkpoint)]
     for row in [*history, *_factory_rows(folder / TRAINER_LOG)]:
-        step, losses = row.get("step"), losses_of(row, eval_set)
-        if type(step) is not int or not losses:
+        step, losses = row["step"], losses_of(row, eval_set)
+        if not losses:
             continue
         kind = "batch" if "train" in losses else "checkpoint" if step in steps else "eval"
-        extra = {key: row[key] for key in ("learning_rate", "grad_norm") if isinstance(row.get(key), int | float)}
+        extra = {key: row[key] for key in ("learning_rate", "grad_norm") if key in row}
         rows.setdefault((step, kind), {"step": step, "kind": kind, **losses, **extra})
     return [rows[place] for place in sorted(rows)]
 
@@ -88,46 +92,29 @@ def as_lines(rows: Iterable[Mapping[str, Any]]) -> bytes:
 
 def is_finished(checkpoint: Checkpoint) -> bool:
     """Whether a checkpoint is the last of its training: its steps are done, or a callback had stopped it."""
-    state = checkpoint.trainer_state() or {}
-    last = state.get("max_steps")
-    return (type(last) is int and 0 < last <= checkpoint.step) or _was_stopped(state)
-
-
-def _was_stopped(state: Mapping[str, Any]) -> bool:
-    """What an early stop leaves in `trainer_state.json`: the Trainer saves its control beside its callbacks."""
-    found: Any = state
-    for name in ("stateful_callbacks", "TrainerControl", "args", "should_training_stop"):
-        found = found.get(name) if isinstance(found, dict) else None
-    return found is True
+    state = checkpoint.trainer_state()
+    return state is not None and state.is_finished
 
 
 def _logged(checkpoint: Checkpoint) -> dict[tuple[int, str], float]:
     return {
-        (row["step"], name): float(row[name])
+        (row["step"], name): row[name]
         for row in _history(checkpoint)
         for name in row
-        if (name in _COMPARED or _OF_A_SET.fullmatch(name))
-        if type(row.get("step")) is int and isinstance(row.get(name), int | float)
+        if name in _COMPARED or _OF_A_SET.fullmatch(name)
     }
 
 
-def _history(checkpoint: Checkpoint) -> list[dict[str, Any]]:
-    rows = (checkpoint.trainer_state() or {}).get("log_history")
-    return [row for row in rows if isinstance(row, dict)] if isinstance(rows, list) else []
+def _history(checkpoint: Checkpoint) -> Sequence[Mapping[str, Any]]:
+    state = checkpoint.trainer_state()
+    return state.log if state is not None else ()
 
 
-def _factory_rows(path: Path) -> list[dict[str, Any]]:
+def _factory_rows(path: Path) -> list[Mapping[str, Any]]:
     """The rows of LLaMA-Factory's log, with its names made the Trainer's; a torn last line is left out."""
     try:
-        lines = path.read_text(encoding="utf-8", errors="replace").split("\n") if path.is_file() else []
-    except OSError:
+        found = json_rows(read_plain(path))
+    except (OSError, SftscopeError):
         return []
-    rows = []
-    for line in lines:
-        try:
-            row = json.loads(line)
-        except (ValueError, RecursionError):
-            continue
-        if isinstance(row, dict):
-            rows.append({**row, "step": row.get("current_steps"), "learning_rate": row.get("lr")})
-    return rows
+    rows = (log_row({**row, "learning_rate": row.get("lr")}, "current_steps") for row in found)
+    return [row for row in rows if row is not None]

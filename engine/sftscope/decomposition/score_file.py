@@ -6,8 +6,7 @@ A .npy file holds whole vectors of 2^n scores; a .npz file sampled masked states
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
-from zipfile import BadZipFile
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -17,8 +16,10 @@ from sftscope.decomposition.reference import decompose_by_descent
 from sftscope.decomposition.sampled_program import subsets_of
 from sftscope.decomposition.spex import estimate_by_proxyspex, estimate_by_spex
 from sftscope.errors import SftscopeError
+from sftscope.files.numbers import read_npy, read_npz
 from sftscope.interactions import Bools, Floats, Relation, logical_model
 from sftscope.sampling import MOST_WORDS, States, hold_out
+from sftscope.text import safe_text
 
 Solver = Callable[[Floats, float], Decomposition]
 SOLVERS: dict[str, Solver] = {"certified": decompose, "reference": decompose_by_descent}
@@ -31,14 +32,14 @@ SAMPLED_SOLVERS: dict[str, Callable[[States, Floats, float], Estimate]] = {
 UNCERTIFIED = ("reference", "spex", "proxyspex")
 SHOWN = 20
 MAX_BYTES = 2**30
+Loaded = TypeVar("Loaded")
 
 
 def read_scores(path: Path) -> Floats:
     """Rows of scores (B, 2^n) from a .npy file that holds one row or several; nothing is unpickled."""
-    scores = _load(path)
-    if not isinstance(scores, np.ndarray) or scores.dtype.kind not in "fiu" or scores.ndim not in (1, 2):
-        shown = f"{scores.ndim} of {scores.dtype}" if isinstance(scores, np.ndarray) else "an archive"
-        raise SftscopeError(f"{path}: expected one or two dimensions of numbers, got {shown}")
+    scores = _load(read_npy, path)
+    if scores.dtype.kind not in "fiu" or scores.ndim not in (1, 2):
+        raise SftscopeError(f"{path}: expected one or two dimensions of numbers, got {scores.ndim} of {scores.dtype}")
     length = scores.shape[-1]
     if length < 2 or length & (length - 1) or not scores.size:
         raise SftscopeError(f"{path}: expected 2^n scores a row in subset order, got {length}")
@@ -47,13 +48,10 @@ def read_scores(path: Path) -> Floats:
 
 def read_sampled_scores(path: Path) -> tuple[Bools, Floats]:
     """masks (m, n) and scores (m,) from a .npz file of these two names; nothing is unpickled."""
-    archive = _load(path)
-    if isinstance(archive, np.ndarray) or set(archive) != {"masks", "scores"}:
+    archive = _load(read_npz, path)
+    if set(archive) != {"masks", "scores"}:
         raise SftscopeError(f"{path}: expected an archive of masks (m, n) and scores (m,), saved by numpy.savez")
-    try:
-        masks, scores = archive["masks"], archive["scores"]
-    except (OSError, ValueError, EOFError, BadZipFile) as error:
-        raise SftscopeError(f"{path}: damaged: {error}") from None
+    masks, scores = archive["masks"], archive["scores"]
     if masks.dtype.kind not in "biu" or ((masks != 0) & (masks != 1)).any():
         raise SftscopeError(f"{path}: masks: expected 0 and 1, or true and false")
     if scores.dtype.kind not in "fiu":
@@ -61,15 +59,14 @@ def read_sampled_scores(path: Path) -> tuple[Bools, Floats]:
     return masks.astype(bool), scores.astype(np.float64)
 
 
-def _load(path: Path) -> Any:
+def _load(read: Callable[[Path, int], Loaded], path: Path) -> Loaded:
     try:
-        if path.stat().st_size > MAX_BYTES:
-            raise SftscopeError(f"{path}: larger than {MAX_BYTES >> 20} MiB; give fewer score vectors at once")
-        return np.load(path, allow_pickle=False)
+        return read(path, MAX_BYTES)
     except FileNotFoundError:
         raise SftscopeError(f"{path}: no such file; expected scores saved by numpy.save") from None
-    except (OSError, ValueError, EOFError, BadZipFile) as error:
-        raise SftscopeError(f"{path}: not a .npy file of numbers: {error}") from None
+    except (OSError, ValueError) as error:
+        reason = safe_text(str(error), max_length=200)
+        raise SftscopeError(f"{path}: not a {path.suffix or '.npy'} file of numbers: {reason}") from None
 
 
 def decompose_file(path: Path, zeta: float, solver: str = "certified") -> list[dict[str, Any]]:

@@ -21,6 +21,8 @@ from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from sftscope.demo import grammar
+from sftscope.progress import say
+from sftscope.store import write_atomically
 
 MODEL = "guesthouse-0.35M"
 PAD, BOS, EOS, UNKNOWN, USER, ASSISTANT = SPECIALS = ("<pad>", "<bos>", "<eos>", "<unk>", "<user>", "<assistant>")
@@ -151,7 +153,7 @@ def pretrain(recipe: Recipe, tokenizer: PreTrainedTokenizerFast, rng: Random) ->
         schedule.step()
         optimiser.zero_grad(set_to_none=True)
         if step % 100 == 0 or step == recipe.steps - 1:
-            print(f"step {step:5d}  loss {loss.item():.3f}", flush=True)
+            say(f"step {step:5d}  loss {loss.item():.3f}")
     return model.eval()
 
 
@@ -175,7 +177,7 @@ def model_config(recipe: Recipe, tokenizer: PreTrainedTokenizerFast) -> LlamaCon
 
 def write_jsonl(path: Path, rows: Iterable[object]) -> None:
     """One JSON value a line."""
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    write_atomically(path, "".join(json.dumps(row) + "\n" for row in rows).encode())
 
 
 def write_data(recipe: Recipe, out: Path) -> None:
@@ -186,7 +188,7 @@ def write_data(recipe: Recipe, out: Path) -> None:
     told = {f"demo-{k + 1}": s for k, s in enumerate(grammar.probe_sentences(rng, recipe.probes))}
     write_jsonl(out / "probes.jsonl", (grammar.probe_row(name, s) for name, s in told.items()))
     planted = {name: grammar.planted_row(s) for name, s in told.items()}
-    (out / "planted.json").write_text(json.dumps(planted, indent=1) + "\n", encoding="utf-8")
+    write_atomically(out / "planted.json", (json.dumps(planted, indent=1) + "\n").encode())
 
 
 def write_model(recipe: Recipe, out: Path) -> None:

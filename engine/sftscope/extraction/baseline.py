@@ -13,8 +13,8 @@ import torch
 from sftscope.errors import SftscopeError
 from sftscope.extraction.masking import baseline_vector
 from sftscope.store import RunFolder, StepFileError, write_atomically
-
-_MAX_BYTES = 2**22  # a vector of a million numbers
+from sftscope.store.hashes import read_numbers
+from sftscope.text import safe_text
 
 
 def fixed_baseline(folder: RunFolder, model: Any, kind: str, tokenizer: Any) -> torch.Tensor:
@@ -26,7 +26,7 @@ def fixed_baseline(folder: RunFolder, model: Any, kind: str, tokenizer: Any) -> 
     like = model.get_input_embeddings().weight
     if folder.baseline_file.exists():
         baseline = torch.from_numpy(_read(folder, like.shape[1])).to(dtype=like.dtype, device=like.device)
-        _check(folder, baseline, "delete this file and the folder steps, then run the same command again")
+        _check(folder, baseline, "move this file and the folder steps away, then run the same command again")
         return baseline
     baseline = baseline_vector(model, kind, tokenizer)
     _check(folder, baseline, "the model or the library has changed since; use another --out folder")
@@ -44,16 +44,13 @@ def baseline_hash(baseline: torch.Tensor) -> str:
 def _read(folder: RunFolder, size: int) -> np.ndarray[Any, np.dtype[np.float32]]:
     """The stored vector: (size,), float32."""
     path = folder.baseline_file
-    repair = "delete it and run the same command again"
+    repair = "move it away and run the same command again"
     try:
-        if not path.is_file() or path.stat().st_size > _MAX_BYTES:
-            raise SftscopeError(f"{path}: expected a small .npy file, got something else; {repair}")
-        vector = np.load(io.BytesIO(path.read_bytes()), allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "not a .npy file of numbers"
-        raise SftscopeError(f"{path}: cannot be read: {reason}; {repair}") from None
-    if not isinstance(vector, np.ndarray) or vector.dtype != np.float32 or vector.shape != (size,):
-        got = f"{vector.dtype} {vector.shape}" if isinstance(vector, np.ndarray) else "an archive"
+        vector = read_numbers(path)
+    except SftscopeError as error:
+        raise SftscopeError(f"{error}; {repair}") from None
+    if vector.dtype != np.float32 or vector.shape != (size,):
+        got = safe_text(f"{vector.dtype} {vector.shape}", max_length=100)
         raise SftscopeError(f"{path}: expected float32 ({size},) as the model's embeddings, got {got}; {repair}")
     return vector
 

@@ -117,10 +117,10 @@ class BlockWorker:
             file = folder.block_file(step, block)
             record = draft_of(self.work, step, block, lambda block=block: folder.read_block(step, block), file)  # type: ignore[misc]
             if record is None or record.n_variables.size != len(block):
-                file.unlink(missing_ok=True)  # damaged, or of other settings: made again
+                folder.drop_block(step, block)  # damaged, or of other settings: scored again
                 return False
             records.append(record)
-        if len({record.provenance["adapter_sha256"] for record in records}) > 1:
+        if len({record.provenance.get("adapter_sha256") for record in records}) > 1:
             folder.drop_blocks(step)  # the checkpoint was replaced in between
             return False
         folder.write_draft(joined(records))

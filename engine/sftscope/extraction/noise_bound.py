@@ -22,7 +22,7 @@ def known_zeta(folder: RunFolder, identity: str) -> tuple[Floats | None, list[st
         if is_done(folder, step, identity):
             record = folder.read_step(step)
             assert record.effects is not None
-            return record.effects.zeta, list(record.provenance["zeta_source"])
+            return record.effects.zeta, list(record.provenance.get("zeta_source", []))
     return None, []
 
 

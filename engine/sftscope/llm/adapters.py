@@ -3,8 +3,7 @@
 PEFT and transformers only warn of keys that are missing or left over; here both are errors.
 """
 
-import hashlib
-import json
+import re
 import warnings
 from pathlib import Path
 from typing import Any
@@ -16,12 +15,12 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from sftscope.errors import SftscopeError
+from sftscope.failures import is_out_of_memory
+from sftscope.llm.adapter_config import CONFIG, PREFIX, WEIGHTS, Adapter, read_adapter
 from sftscope.llm.full_weights import WeightsSwap, holds_full_weights
+from sftscope.llm.weight_files import refuse_adapter_and_model
+from sftscope.store.hashes import file_sha256
 from sftscope.text import safe_text
-
-WEIGHTS = "adapter_model.safetensors"
-CONFIG = "adapter_config.json"
-
 
 # GPT-2 keeps its linear layers as transposed Conv1D; the other two are those of bitsandbytes
 _LINEAR = ("Linear", "Conv1D", "Linear4bit", "Linear8bitLt")
@@ -67,7 +66,7 @@ class AdapterSlot:
     def __init__(self, base: Any) -> None:
         self._base = base
         self._wrapped: Any = None
-        self._config: dict[str, Any] | None = None
+        self._kind: tuple[Any, ...] | None = None  # of the adapters, which all steps share
         self._untouched: list[tuple[Any, torch.Tensor, torch.Tensor | None]] = []
         self._swap = WeightsSwap(base)
 
@@ -88,21 +87,16 @@ class AdapterSlot:
 
         Raises SftscopeError where it does not fit the base.
         """
+        refuse_adapter_and_model(folder)
         if not (folder / CONFIG).exists() and holds_full_weights(folder):
             self.clear()
             return self._swap.load(folder)
         self._swap.undo()
-        config = _read_config(folder)
-        relevant = {
-            # PEFT writes sets, such as target_modules, in an order that changes from process to process
-            key: sorted(value, key=str) if isinstance(value, list) else value
-            for key, value in config.items()
-            if key != "base_model_name_or_path"
-        }
+        adapter = read_adapter(folder)
         if self._wrapped is None:
-            self._wrapped = self._wrap(folder)
-            self._config = relevant
-        elif relevant != self._config:
+            self._wrapped = self._wrap(adapter, folder)
+            self._kind = adapter.kind
+        elif adapter.kind != self._kind:
             raise SftscopeError(f"{folder}: its adapter has another configuration than the steps before it")
         state = _read_weights(folder / WEIGHTS)
         self._unfold()
@@ -114,7 +108,7 @@ class AdapterSlot:
         self._wrapped.eval()
         if self._base.dtype == torch.float32 and not getattr(self._base, "is_quantized", False):
             self._fold(folder)
-        return hashlib.sha256((folder / WEIGHTS).read_bytes()).hexdigest()
+        return file_sha256(folder / WEIGHTS)
 
     def _fold(self, folder: Path) -> None:
         """Add the adapter to new weights; the untouched ones stay as they are."""
@@ -128,6 +122,12 @@ class AdapterSlot:
         except ValueError as error:
             self._unfold()
             raise SftscopeError(f"{folder}: the adapter holds numbers that are not finite") from error
+        except RuntimeError as error:
+            self._unfold()
+            if is_out_of_memory(error):
+                raise
+            reason = safe_text(str(error), max_length=300)
+            raise SftscopeError(f"{folder}: the adapter cannot be added to the base model: {reason}") from error
 
     def _unfold(self) -> None:
         """Put the untouched weights back."""
@@ -139,30 +139,93 @@ class AdapterSlot:
                 layer.bias.data = bias
             module.merged_adapters.clear()
 
-    def _wrap(self, folder: Path) -> Any:
+    def _wrap(self, adapter: Adapter, folder: Path) -> Any:
+        _check_places(self._base, adapter, folder)
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                config = LoraConfig.from_pretrained(str(folder))
-                config.inference_mode = True
-                return get_peft_model(self._base, config)
-        except (ValueError, TypeError, KeyError) as error:
+                return get_peft_model(self._base, _peft_config(adapter))
+        except (ValueError, TypeError, KeyError, AttributeError, RuntimeError) as error:
+            if is_out_of_memory(error):
+                raise
             reason = safe_text(str(error), max_length=300)
             raise SftscopeError(f"{folder}: the adapter does not fit the base model: {reason}") from error
 
 
-def _read_config(folder: Path) -> dict[str, Any]:
-    path = folder / CONFIG
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise SftscopeError(f"{path}: no such file; expected a PEFT adapter folder") from None
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise SftscopeError(f"{path}: cannot be read: {error}") from None
-    kind = config.get("peft_type") if isinstance(config, dict) else None
-    if kind != "LORA":
-        raise SftscopeError(f"{path}: field 'peft_type': expected LORA, got {safe_text(repr(kind))}")
-    return dict(config)
+def _peft_config(adapter: Adapter) -> LoraConfig:
+    """The adapter for PEFT: every value checked, its modules by name, no pattern but names of ours."""
+    by_names = adapter.targets is not None and not adapter.excluded and adapter.layers is None
+    return LoraConfig(
+        r=adapter.r,
+        lora_alpha=adapter.alpha,
+        # PEFT also asks this list whether embeddings were saved
+        target_modules=list(adapter.targets or ()) if by_names else sorted(adapter.ranks),
+        rank_pattern={re.escape(name): rank for name, rank in adapter.ranks.items() if rank != adapter.r},
+        alpha_pattern={re.escape(name): alpha for name, alpha in adapter.alphas.items() if alpha != adapter.alpha},
+        modules_to_save=list(adapter.modules) or None,
+        inference_mode=True,
+        **adapter.flags,
+    )
+
+
+def _check_places(base: Any, adapter: Adapter, folder: Path) -> None:
+    """SftscopeError unless base and adapter fit by names and shapes, before anything of these sizes is made."""
+    modules = dict(base.named_modules())
+    wanted = {name for name in modules if adapter.selects(name)} if adapter.targets is not None else set(adapter.ranks)
+    if adapter.every_linear:
+        wanted |= {name for name in linear_modules(base) if not adapter.saves(name)}
+    for name in sorted(wanted ^ adapter.ranks.keys()):
+        raise _no_fit(folder, f"{PREFIX}{name}.lora_A.weight", lacks=name in wanted)
+    for name in sorted(adapter.ranks):
+        if name not in modules:
+            raise _no_fit(folder, f"{PREFIX}{name}.lora_A.weight", lacks=False)
+        for key, shape in _lora_shapes(modules[name], name, adapter.ranks[name]).items():
+            _check_shape(adapter, key, shape, folder)
+    for part in adapter.modules:
+        for name in (name for name in modules if name.endswith(part)):
+            if name != part and not name.endswith(f".{part}"):
+                raise SftscopeError(
+                    f"{folder / CONFIG}: field 'modules_to_save': expected whole names of modules, got {part!r}, which "
+                    f"{safe_text(name, max_length=120)} ends with"
+                )
+            for key, value in modules[name].named_parameters():
+                _check_shape(adapter, f"{PREFIX}{name}.{key}", tuple(value.shape), folder)
+
+
+def _lora_shapes(module: Any, name: str, rank: int) -> dict[str, tuple[int, int]]:
+    """The shapes of the LoRA tensors on a module, by their names in the weights; empty for a module of another kind."""
+    place = f"{PREFIX}{name}"
+    if isinstance(module, torch.nn.Embedding):
+        return {
+            f"{place}.lora_embedding_A": (rank, module.num_embeddings),
+            f"{place}.lora_embedding_B": (module.embedding_dim, rank),
+        }
+    if type(module).__name__ == "Conv1D":
+        size_in, size_out = module.weight.shape
+    elif hasattr(module, "in_features") and hasattr(module, "out_features"):
+        size_in, size_out = module.in_features, module.out_features
+    else:
+        return {}
+    return {f"{place}.lora_A.weight": (rank, size_in), f"{place}.lora_B.weight": (size_out, rank)}
+
+
+def _check_shape(adapter: Adapter, key: str, shape: tuple[int, ...], folder: Path) -> None:
+    if key not in adapter.tensors:
+        raise _no_fit(folder, key, lacks=True)
+    if adapter.tensors[key].shape != shape:
+        raise _other_shape(folder, key, adapter.tensors[key].shape, shape)
+
+
+def _no_fit(folder: Path, key: str, *, lacks: bool) -> SftscopeError:
+    subject, side = ("the adapter", "lacks") if lacks else ("the base model", "has no place for")
+    return SftscopeError(f"{folder}: the adapter does not fit the base model: {subject} {side} {safe_text(key)}")
+
+
+def _other_shape(folder: Path, key: str, shape: tuple[int, ...], expected: tuple[int, ...]) -> SftscopeError:
+    return SftscopeError(
+        f"{folder}: the adapter does not fit the base model: {safe_text(key)} has the shape {shape}, "
+        f"expected {expected}"
+    )
 
 
 def _read_weights(path: Path) -> dict[str, torch.Tensor]:
@@ -177,12 +240,7 @@ def _read_weights(path: Path) -> dict[str, torch.Tensor]:
 def _check_fit(expected: dict[str, torch.Tensor], state: dict[str, torch.Tensor], folder: Path) -> None:
     """Same keys, same shapes."""
     for name in sorted(expected.keys() ^ state.keys()):
-        side = "lacks" if name in expected else "has no place for"
-        subject = "the adapter" if name in expected else "the base model"
-        raise SftscopeError(f"{folder}: the adapter does not fit the base model: {subject} {side} {safe_text(name)}")
+        raise _no_fit(folder, name, lacks=name in expected)
     for name, tensor in expected.items():
         if tensor.shape != state[name].shape:
-            raise SftscopeError(
-                f"{folder}: the adapter does not fit the base model: {safe_text(name)} has the shape "
-                f"{tuple(state[name].shape)}, expected {tuple(tensor.shape)}"
-            )
+            raise _other_shape(folder, name, tuple(state[name].shape), tuple(tensor.shape))

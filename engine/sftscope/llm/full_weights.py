@@ -9,6 +9,8 @@ import torch
 from safetensors import SafetensorError
 
 from sftscope.errors import SftscopeError
+from sftscope.llm.weight_files import check_weights
+from sftscope.store.hashes import file_sha256
 from sftscope.text import safe_text
 
 _CONFIG = "config.json"
@@ -55,6 +57,7 @@ class WeightsSwap:
         return _files_hash(folder)
 
     def _read(self, folder: Path) -> dict[str, torch.Tensor]:
+        check_weights(folder)
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
@@ -75,6 +78,5 @@ def _files_hash(folder: Path) -> str:
     """sha256 of the weight files, name after name."""
     digest = hashlib.sha256()
     for file in sorted(folder.glob("model*.safetensors")):
-        with file.open("rb") as opened:
-            digest.update(f"{file.name} {hashlib.file_digest(opened, 'sha256').hexdigest()}\n".encode())
+        digest.update(f"{file.name} {file_sha256(file)}\n".encode())
     return digest.hexdigest()

@@ -6,7 +6,7 @@ No code from a model folder is run and nothing is unpickled.
 import os
 import platform
 import warnings
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -15,16 +15,26 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from huggingface_hub import hf_hub_download, try_to_load_from_cache
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
+from transformers.utils import find_adapter_config_file
 from transformers.utils import logging as transformers_logging
 
 from sftscope.config import ModelSettings
 from sftscope.errors import SftscopeError
 from sftscope.failures import is_out_of_memory
+from sftscope.files.folders import check_files
+from sftscope.files.opening import read_plain
+from sftscope.llm.model_config import CONFIG, check_config
 from sftscope.llm.prompts import set_template
-from sftscope.llm.weight_files import check_weights
+from sftscope.llm.tokenizer_trial import try_tokenizer
+from sftscope.llm.weight_files import check_weights, numbers_in
 from sftscope.text import safe_text
 from sftscope.threads import usable_cores, waiting
+
+TOKENIZER = "tokenizer.json"
+_MAX_TEMPLATE_BYTES = 2**20
+_SPARE, _SMALL = 2, 2**24  # a model may have what is tied twice, and tables of positions beside its weights
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,7 +89,10 @@ def load_tokenizer(path: str) -> Any:
     """The fast tokenizer of a model; SftscopeError where there is none that gives character offsets."""
     with _quiet(), _as_one_line(path, "tokenizer"):
         check_weights(Path(path))
+        _try_tokenizer(path)
         tokenizer = AutoTokenizer.from_pretrained(**_location(path), trust_remote_code=False)
+        if not Path(path).exists() and find_adapter_config_file(path):
+            raise SftscopeError(f"{path}: this hub repository is an adapter, no base model; give its base model")
     if not tokenizer.is_fast:
         raise SftscopeError(f"{path}: expected a fast tokenizer (tokenizer.json): character offsets need it")
     return tokenizer
@@ -87,9 +100,13 @@ def load_tokenizer(path: str) -> Any:
 
 def saved_tokenizer(folder: Path) -> Any:
     """The tokenizer that a training saved beside an adapter or a model; None where it saved none."""
-    if not (folder / "tokenizer.json").exists():
+    if not (folder / TOKENIZER).exists():
         return None
     with _quiet(), _as_one_line(str(folder), "tokenizer"):
+        check_files(folder)
+        if (folder / CONFIG).exists():
+            check_config(folder / CONFIG)  # which tells transformers the kind of the tokenizer
+        try_tokenizer(folder / TOKENIZER)
         return AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
 
 
@@ -99,7 +116,7 @@ def templated_tokenizer(settings: ModelSettings) -> Any:
     template = ""
     if settings.template_file:
         try:
-            template = Path(settings.template_file).read_text(encoding="utf-8-sig")
+            template = read_plain(Path(settings.template_file), _MAX_TEMPLATE_BYTES).decode("utf-8-sig")
         except (OSError, UnicodeDecodeError) as error:
             raise SftscopeError(f"{settings.template_file}: cannot be read: {safe_text(str(error))}") from None
         if not template.strip():
@@ -116,14 +133,16 @@ def load_llm(settings: ModelSettings, *, dtype: str | None = None) -> LLM:
     quantised = _quantised(settings, wanted, device)
     with _quiet(), _as_one_line(settings.path, "model"):
         if not _is_gguf(settings.path):
-            _check_kind(settings.path)
-        model = AutoModelForCausalLM.from_pretrained(
+            _check_kind_and_size(settings.path)
+        model, info = AutoModelForCausalLM.from_pretrained(
             **_location(settings.path),
             dtype=wanted,
             trust_remote_code=False,
+            output_loading_info=True,
             **({} if _is_gguf(settings.path) else {"use_safetensors": True}),
             **quantised,
         )
+    _refuse_missing(settings.path, info["missing_keys"])
     if _is_gguf(settings.path):
         _forget_quantisation(model)
     model.requires_grad_(False)
@@ -152,14 +171,60 @@ def _quantised(settings: ModelSettings, dtype: torch.dtype, device: torch.device
     return {"quantization_config": config, "device_map": {"": device}}
 
 
-def _check_kind(path: str) -> None:
-    """SftscopeError for a model whose answer is not the continuation of its prompt."""
+def _try_tokenizer(path: str) -> None:
+    """SftscopeError for a tokenizer.json that takes too long or too much memory; the one of a GGUF file is none.
+
+    Of a hub name also its config.json is looked at, which decides on the kind of the tokenizer.
+    """
+    if _is_gguf(path):
+        return
+    for name in (CONFIG, TOKENIZER):
+        file = Path(path) / name if Path(path).is_dir() else _hub_file(path, name)
+        if file is None or not file.exists():
+            continue
+        if name == TOKENIZER:
+            try_tokenizer(file)
+        elif not Path(path).is_dir():  # else compared with the weights already
+            check_config(file)
+
+
+def _hub_file(path: str, name: str) -> Path | None:
+    """A file of a model of the hub in the cache, downloaded where it is not there; None where it cannot be had."""
+    if (cached := try_to_load_from_cache(path, name)) is not None:
+        return Path(cached) if isinstance(cached, str) else None
+    try:
+        return Path(hf_hub_download(path, name))
+    except (OSError, ValueError):  # no such model, no such file, no network: whoever loads it says so
+        return None
+
+
+def _check_kind_and_size(path: str) -> None:
+    """SftscopeError for a model whose answer is not the continuation of its prompt, or larger than its weights."""
     config = AutoConfig.from_pretrained(**_location(path), trust_remote_code=False)
     if config.is_encoder_decoder:
         kind = safe_text(str(config.model_type), max_length=60)
         raise SftscopeError(
             f"{path}: an encoder-decoder model ({kind}) cannot be scored; expected a causal LM, decoder only"
         )
+    held = numbers_in(Path(path))
+    if held and (declared := _numbers_of(config)) > _SPARE * held + _SMALL:
+        raise SftscopeError(
+            f"{path}: its config declares a model of {declared:.2g} numbers, its weights hold {held:.2g}; "
+            "get the model again"
+        )
+
+
+def _numbers_of(config: Any) -> int:
+    """How many numbers a model of this config has; nothing of that size is made."""
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(config)
+    return sum(each.numel() for each in (*model.parameters(), *model.buffers()))
+
+
+def _refuse_missing(path: str, missing: Collection[str]) -> None:
+    """SftscopeError where the weights lack some of the model: transformers fills it with random numbers, and warns."""
+    for name in sorted(missing):
+        raise SftscopeError(f"{path}: its weights lack {safe_text(name, max_length=120)}; get the model again")
 
 
 def _forget_quantisation(model: Any) -> None:

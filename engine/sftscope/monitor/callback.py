@@ -17,17 +17,18 @@ from transformers import TrainerCallback
 
 from sftscope import pipeline
 from sftscope.analysis.verdict import Agreement
-from sftscope.attach.attach import Choices, begin
-from sftscope.attach.checkpoints import is_adapter
-from sftscope.attach.copies import copy_checkpoint, drop_weights
+from sftscope.attach.attach import Choices, begin, drop_extracted
+from sftscope.attach.copies import copy_checkpoint, refuse_if_disk_is_short
 from sftscope.attach.logs import as_lines, choose_eval_set, log_rows
 from sftscope.errors import SftscopeError
 from sftscope.extraction.work import logged_losses
+from sftscope.files.opening import make_folder
+from sftscope.llm.weight_files import refuse_adapter_as_base
 from sftscope.monitor import sidecar
-from sftscope.monitor.headline import Headline, append_headline, headline_file, make_headline, read_headlines
+from sftscope.monitor.headline import Headline, append_headline, make_headline, read_headlines, read_past
 from sftscope.monitor.live import LiveExtraction, Snapshot, is_adapted, scoring_dtype
 from sftscope.progress import say
-from sftscope.store import RunFolder, StepRecord, write_atomically
+from sftscope.store import RunFolder, StepRecord, ownership, write_atomically
 from sftscope.store.checkpoints import Checkpoint
 from sftscope.store.requests import Request, answer, listen, stop_listening, take
 from sftscope.text import safe_text
@@ -93,8 +94,16 @@ class SftscopeCallback(TrainerCallback):
 
     def _check(self) -> None:
         """SftscopeError for what cannot work, before the training begins."""
+        ownership.refuse_same_place(Path(self._trainer.args.output_dir), self._folder)
+        if self._where == "in-process" and _carries_trained_adapter(self._trainer.model):
+            raise SftscopeError(
+                "SftscopeCallback: the trainer's model was loaded with a trained adapter in it, so that step 0 would "
+                "not be the base model; add the adapter by peft (PeftModel), or use where='sidecar'"
+            )
         if not self._base:
             raise SftscopeError("SftscopeCallback: the trainer's model does not say where it is from; give model=…")
+        if Path(self._base).is_dir():
+            refuse_adapter_as_base(Path(self._base))
         sharded = _sharded_by(self._trainer)
         if sharded and (self._where == "in-process" or self._steps is not None):
             raise SftscopeError(
@@ -164,7 +173,8 @@ class SftscopeCallback(TrainerCallback):
 
     def _begin(self, state: Any) -> None:
         out = self._folder.path
-        out.mkdir(parents=True, exist_ok=True)
+        ownership.refuse_same_place(Path(self._trainer.args.output_dir), self._folder)
+        make_folder(out)
         live = self._where == "in-process"
         precision = {"dtype": scoring_dtype(self._trainer.model)} if live else {}
         settings: dict[str, dict[str, Any]] = {
@@ -180,8 +190,10 @@ class SftscopeCallback(TrainerCallback):
             self._probes,
             Choices(settings=settings),
             tokenizer=tokenizer,
+            monitored=True,
         )
-        self._offset = headline_file(self._folder).stat().st_size if headline_file(self._folder).exists() else 0
+        ownership.begin_checkpoints(self._folder.checkpoints)
+        self._offset = read_past(self._folder)
         listen(self._folder)
         self._begun = True
         sidecar.ended_file(self._folder).unlink(missing_ok=True)
@@ -199,6 +211,7 @@ class SftscopeCallback(TrainerCallback):
         step = state.global_step
         if self._steps is None or step not in self._steps or self._folder.step_file(step).exists():
             return
+        ownership.refuse_same_place(Path(self._trainer.args.output_dir), self._folder)
         self._snapshot = Snapshot(self._trainer.model, step, self._folder.checkpoints)
         if self._live is not None:
             self._record = (self._live.extract(step, {}), step)
@@ -216,7 +229,9 @@ class SftscopeCallback(TrainerCallback):
     def _take_save(self, args: Any, state: Any) -> None:
         step = state.global_step
         source = Checkpoint(step, Path(args.output_dir) / f"checkpoint-{step}")
-        if reason := copy_checkpoint(source, self._folder.checkpoints):
+        ownership.refuse_same_place(source.path.parent, self._folder)
+        refuse_if_disk_is_short([source], self._folder.checkpoints)
+        if reason := copy_checkpoint(source, self._folder.checkpoints, within=source.path.parent):
             raise SftscopeError(f"{source.path}: not copied: {reason}")
         self._write_log(state)
         if self._live is None:
@@ -229,9 +244,8 @@ class SftscopeCallback(TrainerCallback):
         held_out = logged_losses(self._folder, record.step, ("eval",))  # of several eval sets the one in the log
         self._folder.write_step(StepRecord(**{**vars(record), "losses": losses | held_out}))
         append_headline(self._folder, make_headline(self._folder))
-        copy = self._folder.checkpoints / f"checkpoint-{record.step}"
-        if not self._keep and copy.is_dir() and not is_adapter(copy):
-            drop_weights(copy)
+        if not self._keep:
+            drop_extracted(self._folder, record.step)
 
     def _write_log(self, state: Any) -> None:
         """The losses so far as the run's training log."""
@@ -253,7 +267,7 @@ class SftscopeCallback(TrainerCallback):
 
     def _asked(self, state: Any) -> int:
         """What this process wants all of them to do: a request of the run's owner, or the stop that was opted for."""
-        self._read_headlines()
+        self._guarded(self._read_headlines)  # forged ones do not keep the owner's request from being honoured
         wanted = _STOP if self._wants_stop else 0
         self._wants_stop = False
         if asked := take(self._folder):
@@ -293,7 +307,7 @@ class SftscopeCallback(TrainerCallback):
     def _end(self, args: Any, state: Any, control: Any) -> None:
         self._finish_step(state)
         stop_listening(self._folder)
-        sidecar.ended_file(self._folder).touch()
+        write_atomically(sidecar.ended_file(self._folder), b"")
         if self._process is not None and self._process.poll() is None:
             try:
                 self._process.wait(timeout=self._wait)
@@ -324,6 +338,13 @@ def _base_of(model: Any) -> str:
     else:
         name = getattr(getattr(model, "config", None), "_name_or_path", "")
     return str(name or "")
+
+
+def _carries_trained_adapter(model: Any) -> bool:
+    """Whether transformers itself put an adapter into the model, and it is not a fresh one: those begin with B = 0."""
+    if is_adapted(model) or not getattr(model, "_hf_peft_config_loaded", False):
+        return False
+    return any("lora_B" in name and bool(value.any()) for name, value in model.named_parameters())
 
 
 def _sharded_by(trainer: Any) -> str:

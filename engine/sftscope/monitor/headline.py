@@ -3,7 +3,6 @@
 Computed by whoever extracts, read by the training. Knows no PyTorch.
 """
 
-import contextlib
 import json
 import math
 import os
@@ -16,10 +15,16 @@ from sftscope.analysis.reading import load_history
 from sftscope.analysis.thresholds import ThresholdRule
 from sftscope.analysis.verdict import in_plain_words, judge
 from sftscope.analysis.views import Selection, trends
+from sftscope.files.json_text import count, finite, json_rows
+from sftscope.files.opening import opened
 from sftscope.store import RunFolder
+from sftscope.store.atomic import append_line
 from sftscope.text import safe_text
 
 PREFIX = "sftscope"
+_MOST_BYTES = 2**24  # read at once; the rest is read the next time
+_NUMBERS = ("encoded", "removed", "preserved", "emerged")
+_TEXTS = ("agreement", "words")
 
 
 @dataclass(frozen=True)
@@ -40,7 +45,7 @@ class Headline:
 
     def as_logs(self) -> dict[str, float]:
         """Numbers by the names that they have in a trainer's logs."""
-        values = {name: getattr(self, name) for name in ("step", "encoded", "removed", "preserved", "emerged")}
+        values = {name: getattr(self, name) for name in ("step", *_NUMBERS)}
         if self.boundary is not None:
             values["boundary"] = self.boundary
         return {f"{PREFIX}/{name}": float(value) for name, value in values.items() if math.isfinite(value)}
@@ -62,34 +67,48 @@ def make_headline(folder: RunFolder) -> Headline:
 
 
 def headline_file(folder: RunFolder) -> Path:
-    """One JSON object a line, in the order of extraction."""
+    """One JSON object a line, in the order of extraction.
+
+    A training may stop by what it says (`stop=`), so that it counts only while its user alone can write to it.
+    """
     return folder.path / "headlines.jsonl"
 
 
 def append_headline(folder: RunFolder, headline: Headline) -> None:
-    """Add a line; one torn by a kill is skipped by readers."""
-    with headline_file(folder).open("a", encoding="utf-8") as file:
-        file.write(json.dumps(asdict(headline)) + "\n")
-        file.flush()
-        os.fsync(file.fileno())
+    """Add a line; one torn by a kill is skipped by readers. SftscopeError where another user may write to the file."""
+    append_line(headline_file(folder), json.dumps(asdict(headline)), owned=True)
+
+
+def read_past(folder: RunFolder) -> int:
+    """Where the headlines end that are there already. SftscopeError where another user could have written them."""
+    try:
+        with opened(headline_file(folder), owned=True) as file:
+            return os.fstat(file.fileno()).st_size
+    except FileNotFoundError:
+        return 0
 
 
 def read_headlines(folder: RunFolder, offset: int) -> tuple[list[Headline], int]:
-    """The headlines written since byte `offset`, and where they end."""
+    """The headlines written since byte `offset`, and where they end.
+
+    SftscopeError where another user could have written them.
+    """
     try:
-        with headline_file(folder).open("rb") as file:
+        with opened(headline_file(folder), owned=True) as file:
             file.seek(offset)
-            new = file.read()
+            new = file.read(_MOST_BYTES)
     except FileNotFoundError:
         return [], offset
     whole = new[: new.rfind(b"\n") + 1]
-    found = []
-    for line in whole.splitlines():
-        with contextlib.suppress(ValueError, TypeError):
-            found.append(_parsed(json.loads(line)))
-    return found, offset + len(whole)
+    found = (_parsed(row) for row in json_rows(whole))
+    return [headline for headline in found if headline is not None], offset + len(whole)
 
 
-def _parsed(content: dict[str, Any]) -> Headline:
-    headline = Headline(**content)
-    return Headline(**{**asdict(headline), "words": safe_text(headline.words)})
+def _parsed(content: dict[str, Any]) -> Headline | None:
+    """The headline of a line; None where it is none. A number that is missing is NaN."""
+    step, boundary = count(content.get("step")), content.get("boundary")
+    if step is None or (boundary is not None and count(boundary) is None):
+        return None
+    numbers: dict[str, Any] = {name: finite(content.get(name)) for name in _NUMBERS}
+    texts: dict[str, Any] = {name: safe_text(content[name]) for name in _TEXTS if isinstance(content.get(name), str)}
+    return Headline(step=step, boundary=boundary, **numbers, **texts) if len(texts) == len(_TEXTS) else None

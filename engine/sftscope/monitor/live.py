@@ -14,7 +14,8 @@ import numpy as np
 import torch
 from safetensors.torch import save_file
 
-from sftscope.attach.checkpoints import ADAPTER, STATE
+from sftscope.attach.checkpoints import ADAPTER, weight_files
+from sftscope.attach.copies import SNAPSHOT
 from sftscope.compat.accelerate import plain_forward
 from sftscope.config import RunSettings
 from sftscope.errors import SftscopeError
@@ -23,9 +24,11 @@ from sftscope.extraction.noise_bound import known_zeta, reaction
 from sftscope.extraction.scoring import SCALE_FLOOR
 from sftscope.extraction.step_scores import score_model
 from sftscope.extraction.work import Work, prepare_with
+from sftscope.files.opening import open_to_readers, private_folder
 from sftscope.llm.loading import LLM, templated_tokenizer
-from sftscope.store import RunFolder, StepRecord
-from sftscope.store.atomic import temporary_beside
+from sftscope.store import RunFolder, StepRecord, ownership
+from sftscope.store.atomic import temporary_beside, write_atomically
+from sftscope.store.trainer_state import STATE
 
 
 @contextmanager
@@ -129,7 +132,7 @@ class Snapshot:
         """Write the weights. OSError where the disk does not take them."""
         self.target = checkpoints / f"checkpoint-{step}"
         self._temporary = temporary_beside(self.target)
-        self._temporary.mkdir(parents=True)
+        private_folder(self._temporary)  # a library writes into it, through links that others might put there
         self._step = step
         with untouched(model):
             _write_weights(model, self._temporary)
@@ -141,10 +144,14 @@ class Snapshot:
             "max_steps": state.max_steps,
             "log_history": [row for row in state.log_history if row.get("step", 0) <= self._step],
         }
-        (self._temporary / STATE).write_text(json.dumps(content), encoding="utf-8")
+        write_atomically(self._temporary / STATE, json.dumps(content).encode())
+        files = {file.name: [file.stat().st_size] for file in self._temporary.iterdir()}
+        record = {"kind": SNAPSHOT, "files": files, "weights": [each.name for each in weight_files(self._temporary)]}
+        write_atomically(self._temporary / ownership.RECORD, ownership.sealed(record, self.target, self.target.parent))
         if self.target.is_dir():  # of the training before it was resumed
             shutil.rmtree(self._temporary)
         else:
+            open_to_readers(self._temporary)
             self._temporary.rename(self.target)
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from sftscope.child import same_modules
 from sftscope.errors import SftscopeError
+from sftscope.files.opening import open_to_append
 from sftscope.monitor.headline import append_headline, make_headline, read_headlines
 from sftscope.progress import say
 from sftscope.store import RunFolder
@@ -34,7 +35,7 @@ def start(out: Path) -> subprocess.Popen[bytes]:
         if name not in (*_LAUNCHER, "MASTER_PORT") and not name.startswith(_LAUNCHER_PREFIXES)
     }
     set_thread_defaults(environment)
-    with (out / "sidecar.log").open("ab") as log:
+    with open(open_to_append(out / "sidecar.log"), "ab") as log:  # noqa: PTH123  # a descriptor has no path
         return subprocess.Popen(
             same_modules("from sftscope.monitor.sidecar import main; main()", str(out.absolute()), str(os.getpid())),
             stdin=subprocess.DEVNULL,

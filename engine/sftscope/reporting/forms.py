@@ -43,7 +43,6 @@ from sftscope.analysis.read_outs import moebius_values, to_shapiq
 from sftscope.analysis.reading import load_history
 from sftscope.analysis.views import (
     as_plain,
-    to_json,
     to_plain,
 )
 from sftscope.errors import SftscopeError
@@ -80,7 +79,7 @@ from sftscope.reporting.tables import (
     trends_table,
 )
 from sftscope.store import write_atomically
-from sftscope.text import markdown_cell, safe_text
+from sftscope.text import json_text, markdown_cell, safe_lines, safe_text
 
 SCHEMA = "sftscope-report"
 VERSION = 2
@@ -122,7 +121,7 @@ def _files(report: Report, kind: str, progress: Progress | None) -> Iterator[tup
     """The files of one format: their names and bytes."""
     match kind:
         case "md":
-            yield "report.md", as_text(report).encode()
+            yield "report.md", safe_lines(as_text(report)).encode()
         case "json":
             yield "report.json", as_json(report).encode()
         case "csv":
@@ -139,9 +138,9 @@ def _files(report: Report, kind: str, progress: Progress | None) -> Iterator[tup
                 scores = part.scores[last].astype(np.float64)
                 values, n = moebius_values(scores), part.n_variables
                 content = to_shapiq(values, index="Moebius", max_order=n, bias=float(scores[0]))
-                yield f"shapiq/probe_{number:04d}.json", to_json(content).encode()
+                yield f"shapiq/probe_{number:04d}.json", json_text(content).encode()
         case "html":
-            yield "report.html", as_html(report, progress).encode()
+            yield "report.html", safe_lines(as_html(report, progress)).encode()
         case _:
             drawings = figures(report)
             for done, (name, (_, drawing)) in enumerate(drawings.items()):
@@ -159,7 +158,7 @@ def as_json(report: Report) -> str:
     for diff in diffs:
         for row in diff["rows"]:
             del row["series"]
-    return to_json(
+    return json_text(
         {
             "schema": SCHEMA,
             "version": VERSION,

@@ -1,7 +1,5 @@
 """A run as tidy CSV: one row an interaction that is encoded at a step, columns ready for any data frame."""
 
-import csv
-import io
 from collections.abc import Sequence
 
 import numpy as np
@@ -10,8 +8,9 @@ from sftscope.analysis.evolution import Evolution
 from sftscope.analysis.history import ProbeHistory
 from sftscope.analysis.read_outs import banzhaf_values, shapley_values
 from sftscope.interactions import Floats, Relation
-from sftscope.text import csv_cell
+from sftscope.text import csv_text
 
+Row = tuple[str | int | float, ...]
 HEADER = ("run", "probe", "step", "relation", "subset", "order", "words", "effect", "tau", "change")
 
 
@@ -22,9 +21,7 @@ def as_csv(evolution: Evolution, *, base: int = 0) -> str:
     has and that step has not. Words are joined by a space; a cell that a spreadsheet would take for a
     formula begins with an apostrophe.
     """
-    out = io.StringIO(newline="")
-    writer = csv.writer(out, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC)
-    writer.writerow(HEADER)
+    rows: list[Row] = [HEADER]
     history = evolution.history
     for p, part in enumerate(history.probes):
         table, kept = part.table, evolution.kept(p)
@@ -34,42 +31,34 @@ def as_csv(evolution: Evolution, *, base: int = 0) -> str:
             column, now = int(table.column[pair]), int(steps[pair])
             relation, place = divmod(column, table.subsets.size)
             subset = int(table.subsets[place])
-            writer.writerow(
+            rows.append(
                 (
-                    csv_cell(history.name),
-                    csv_cell(part.probe.id),
+                    history.name,
+                    part.probe.id,
                     int(history.steps[now]),
                     Relation(relation).name,
                     subset,
                     subset.bit_count(),
-                    csv_cell(" ".join(part.words_of(subset))),
+                    " ".join(part.words_of(subset)),
                     float(table.effect[pair]),
                     float(evolution.tau[p][now]),
                     "preserved" if omega[column] else "emerged",
                 )
             )
-    return out.getvalue()
+    return csv_text(rows)
 
 
 def word_values_csv(evolution: Evolution, steps: Sequence[int]) -> str:
     """Shapley and Banzhaf values of every word at the step indices `steps`, in log-odds."""
-    out = io.StringIO(newline="")
-    writer = csv.writer(out, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC)
-    writer.writerow(("run", "probe", "step", "variable", "word", "shapley", "banzhaf"))
+    rows: list[Row] = [("run", "probe", "step", "variable", "word", "shapley", "banzhaf")]
     history = evolution.history
     for part in history.probes:
         for now in steps:
             values = zip(part.probe.variables, *_word_values(part, now), strict=True)
             for variable, (word, shapley, banzhaf) in enumerate(values):
-                place = (
-                    csv_cell(history.name),
-                    csv_cell(part.probe.id),
-                    int(history.steps[now]),
-                    variable,
-                    csv_cell(word),
-                )
-                writer.writerow((*place, float(shapley), float(banzhaf)))
-    return out.getvalue()
+                place = (history.name, part.probe.id, int(history.steps[now]), variable, word)
+                rows.append((*place, float(shapley), float(banzhaf)))
+    return csv_text(rows)
 
 
 def _word_values(part: ProbeHistory, now: int) -> tuple[Floats, Floats]:

@@ -4,8 +4,6 @@ For files and for screen readers: what the explorer exports and `show --plain` p
 those of `views`, with all their digits in CSV and JSON.
 """
 
-import csv
-import io
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -15,12 +13,12 @@ from sftscope.analysis.history import ACCURACY
 from sftscope.analysis.masked_states import masked_state, matching
 from sftscope.analysis.metrics import NAN
 from sftscope.analysis.run_pairs import SIDES, RunDiff
-from sftscope.analysis.views import Selection, backbone, changes, orders_view, to_json, to_plain, trends
+from sftscope.analysis.views import Selection, backbone, changes, orders_view, to_plain, trends
 from sftscope.errors import SftscopeError
 from sftscope.interactions import Relation
 from sftscope.reporting.tables import Table, as_text
 from sftscope.store import StepRecord
-from sftscope.text import csv_cell, safe_text
+from sftscope.text import csv_text, json_text, safe_text
 
 Value = str | int | float
 Kept = Sequence[tuple[str, str, int]]  # probe id, relation, subset
@@ -115,9 +113,9 @@ def sheet_text(sheet: Sheet) -> str:
 
 def sheet_lines(sheet: Sheet, most: int = MAX_PLAIN) -> str:
     """A row a line, every value after its name, without columns or glyphs: for screen readers and pipes."""
-    lines = [safe_text(sheet.title), *map(safe_text, sheet.notes)]
+    lines, headers = [safe_text(sheet.title), *map(safe_text, sheet.notes)], [*map(safe_text, sheet.headers)]
     for row in sheet.rows[:most]:
-        lines.append("; ".join(f"{head} {_cell(value)}" for head, value in zip(sheet.headers, row, strict=True)))
+        lines.append("; ".join(f"{head} {_cell(value)}" for head, value in zip(headers, row, strict=True)))
     if len(sheet.rows) > most:
         lines.append(f"and {len(sheet.rows) - most} more")
     return "\n".join(lines) + "\n"
@@ -125,18 +123,13 @@ def sheet_lines(sheet: Sheet, most: int = MAX_PLAIN) -> str:
 
 def sheet_csv(sheet: Sheet) -> str:
     """CSV with all digits; text that a spreadsheet would take for a formula gets an apostrophe before it."""
-    target = io.StringIO()
-    writer = csv.writer(target, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC)
-    writer.writerow(sheet.headers)
-    for row in sheet.rows:
-        writer.writerow([_csv_cell(value) for value in row])
-    return target.getvalue()
+    return csv_text([sheet.headers, *sheet.rows])
 
 
 def sheet_json(sheet: Sheet) -> str:
     """The sheet as JSON: title, notes, and an object a row; an undefined number is null."""
     rows = [dict(zip(sheet.headers, row, strict=True)) for row in sheet.rows]
-    return to_json(to_plain({"title": sheet.title, "notes": sheet.notes, "rows": rows}))
+    return json_text(to_plain({"title": sheet.title, "notes": sheet.notes, "rows": rows}))
 
 
 FORMATS: dict[str, Callable[[Sheet], str]] = {"txt": sheet_text, "csv": sheet_csv, "json": sheet_json}
@@ -146,12 +139,6 @@ def _cell(value: Value) -> str:
     if isinstance(value, float):
         return "undefined" if math.isnan(value) else f"{value:.4g}"
     return safe_text(value) if isinstance(value, str) else str(value)
-
-
-def _csv_cell(value: Value) -> Value:
-    if isinstance(value, float):
-        return value if math.isfinite(value) else ""
-    return csv_cell(value) if isinstance(value, str) else value
 
 
 def _between(evolution: Evolution, selection: Selection) -> str:

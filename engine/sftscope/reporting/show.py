@@ -17,6 +17,7 @@ from sftscope.analysis.quality import measure_quality
 from sftscope.analysis.stages import Boundary
 from sftscope.analysis.views import Selection, as_plain, backbone, changes, orders_view, to_plain, trends
 from sftscope.errors import SftscopeError
+from sftscope.files.json_text import lookup
 from sftscope.reporting.tables import (
     NAMES,
     as_text,
@@ -95,19 +96,15 @@ def is_provisional(evolution: Evolution) -> bool | None:
     """Whether τ can still move as steps arrive; None where the run does not say at which step it ends."""
     if evolution.rule.name != "max-run":
         return False
-    run: Any = evolution.history.run
-    for key in ("settings", "training", "max_steps"):
-        run = run.get(key) if isinstance(run, Mapping) else None
-    return bool(evolution.history.steps[-1] < run) if type(run) is int and run > 0 else None
+    steps = lookup(evolution.history.run, "settings", "training", "max_steps")
+    return bool(evolution.history.steps[-1] < steps) if type(steps) is int and steps > 0 else None
 
 
 def model_name(run: Mapping[str, Any]) -> str:
     """The base LLM's name in run.toml, without the folders before it; empty where it names none."""
-    settings = run.get("settings")
-    tables = [run.get("model"), settings.get("model") if isinstance(settings, Mapping) else None]
-    for table in tables:
+    for table in (("model",), ("settings", "model")):
         for key in ("name", "path"):
-            value = table.get(key) if isinstance(table, Mapping) else None
+            value = lookup(run, *table, key)
             if isinstance(value, str) and value:
                 return value.rstrip("/").rpartition("/")[2] if value.startswith("/") else value
     return ""

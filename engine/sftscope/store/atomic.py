@@ -10,6 +10,7 @@ import contextlib
 import errno
 import hashlib
 import os
+import re
 import secrets
 import shutil
 import socket
@@ -17,14 +18,15 @@ from functools import cache
 from pathlib import Path
 
 from sftscope.errors import SftscopeError
-from sftscope.files.opening import open_to_append
+from sftscope.files.opening import NEW_MODE, make_folder, open_new, open_to_append
 
 _TEMPORARY = ".sftscope-tmp-"
+_TEMPORARY_NAME = re.compile(r"\.sftscope-tmp-[0-9a-f]{8}-[0-9]+-[0-9a-f]{8}-.+", re.DOTALL)  # `temporary_beside`
 _CLOCK = "-clock"  # how the name of a file ends whose time is the time
 _STALE_SECONDS = 24 * 3600
 
 
-def write_atomically(path: Path, data: bytes, *, lasting: bool = True) -> None:
+def write_atomically(path: Path, data: bytes, *, lasting: bool = True, mode: int = NEW_MODE) -> None:
     """Make `path` hold `data`, or leave it as it was. SftscopeError names the file and the reason.
 
     When it returns, the content is on the disk, and so are the names of the folders that were made for it. Without
@@ -32,9 +34,9 @@ def write_atomically(path: Path, data: bytes, *, lasting: bool = True) -> None:
     """
     temporary = temporary_beside(path)
     try:
-        made = _make_folders(path.parent)
+        made = make_folder(path.parent)
         try:
-            _write_synced(temporary, data)
+            _write_synced(temporary, data, mode)
             temporary.replace(path)
         except BaseException:  # Ctrl-C too leaves no half file behind; raised again as it is
             with contextlib.suppress(OSError):
@@ -63,17 +65,20 @@ def temporary_beside(path: Path) -> Path:
     return path.with_name(f"{_TEMPORARY}{process_name()}-{secrets.token_hex(4)}-{path.name}")
 
 
-def append_line(path: Path, line: str) -> None:
+def append_line(path: Path, line: str, *, owned: bool = False) -> None:
     """Append one line to a log, after the end of a last one that a kill tore. OSError where it cannot be.
 
-    Never through a link: a log in a folder that others may write to could be one to a file elsewhere.
+    Never through a link: a log in a folder that others may write to could be one to a file elsewhere. owned: the
+    lines are obeyed: they are synced, and no one else may write to the file (SftscopeError).
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor = open_to_append(path)
+    make_folder(path.parent)
+    descriptor = open_to_append(path, owned=owned)
     try:
         size = os.fstat(descriptor).st_size
         is_torn = size and os.pread(descriptor, 1, size - 1) != b"\n"
         _write_all(descriptor, (b"\n" if is_torn else b"") + line.encode() + b"\n")
+        if owned:
+            os.fsync(descriptor)
     finally:
         os.close(descriptor)
 
@@ -87,7 +92,9 @@ def sweep_orphans(folder: Path, name: str = "") -> int:
     swept = 0
     names = (name, _CLOCK)
     try:
-        orphans = [each for each in folder.iterdir() if each.name.startswith(_TEMPORARY) and each.name.endswith(names)]
+        orphans = [
+            each for each in folder.iterdir() if _TEMPORARY_NAME.fullmatch(each.name) and each.name.endswith(names)
+        ]
     except OSError:  # a folder that cannot be listed: whoever needs it will say so
         return 0
     now = folder_time(folder) if orphans else None
@@ -119,9 +126,9 @@ def folder_time(folder: Path) -> float | None:
     """Now, in seconds, by the clock that gives `folder`'s files their times; None where nothing can be written."""
     file = folder / f"{_TEMPORARY}{process_name()}-{secrets.token_hex(4)}{_CLOCK}"
     try:
-        os.close(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
+        os.close(open_new(file))
         try:
-            return file.stat().st_mtime
+            return file.lstat().st_mtime
         finally:
             file.unlink()
     except OSError:
@@ -149,21 +156,9 @@ def is_alive(pid: int) -> bool:
     return True
 
 
-def _make_folders(folder: Path) -> list[Path]:
-    """Make `folder` and those above it that are missing; returns those that were, the innermost first."""
-    missing = []
-    while not folder.exists():
-        missing.append(folder)
-        folder = folder.parent
-    for each in reversed(missing):
-        with contextlib.suppress(FileExistsError):  # another writer was faster
-            each.mkdir()
-    return missing
-
-
-def _write_synced(path: Path, data: bytes) -> None:
+def _write_synced(path: Path, data: bytes, mode: int) -> None:
     """A new file that is on the disk when this returns."""
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+    descriptor = open_new(path, mode)
     try:
         _write_all(descriptor, data)
         os.fsync(descriptor)

@@ -4,16 +4,19 @@ The Trainer's save is not atomic; `trainer_state.json` comes last. A checkpoint 
 file parses and names its step, and every safetensors file has the size its header declares.
 """
 
+import os
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from sftscope.errors import SftscopeError
-from sftscope.files.json_text import read_json_object
-from sftscope.files.safetensors_header import is_whole
+from sftscope.files.json_text import finite, number, read_json_object
+from sftscope.files.safetensors_header import read_header
+from sftscope.store.trainer_state import TrainerState, read_trainer_state
 
-_NAME = re.compile(r"checkpoint-(\d+)")
+_NAME = re.compile(r"checkpoint-(0|[1-9][0-9]{0,11})")
 
 
 @dataclass(frozen=True)
@@ -23,40 +26,54 @@ class Checkpoint:
     step: int
     path: Path
 
-    def trainer_state(self) -> dict[str, Any] | None:
+    def trainer_state(self) -> TrainerState | None:
         """`trainer_state.json`, or None where it is missing, torn or of another step."""
         try:
-            state = read_json_object(self.path / "trainer_state.json")
+            state = read_trainer_state(self.path)
         except (OSError, SftscopeError):
             return None
-        return state if state.get("global_step") == self.step else None
+        return state if state.step == self.step else None
 
     def is_ready(self) -> bool:
-        """Whether the checkpoint was written to its end."""
-        weights = {*self.path.glob("*.safetensors"), *self._indexed()}
-        return bool(weights) and self.trainer_state() is not None and all(map(is_whole, weights))
+        """Whether the checkpoint was written to its end; False also where it cannot be read."""
+        try:
+            return not self.is_unfinished()
+        except OSError:
+            return False
 
-    def _indexed(self) -> set[Path]:
+    def is_unfinished(self) -> bool:
+        """Whether something of the checkpoint is missing or cut off; OSError where the disk cannot be read."""
+        try:
+            state = read_trainer_state(self.path)
+            weights = {name for name in os.listdir(self.path) if name.endswith(".safetensors")} | self._indexed()  # noqa: PTH208  # names only
+            for name in weights:
+                read_header(self.path / name)
+        except (FileNotFoundError, NotADirectoryError, SftscopeError, ValueError):
+            return True
+        return not weights or state.step != self.step
+
+    def _indexed(self) -> set[str]:
         """The weight files that an index names: those of a large model that was saved in parts."""
         try:
             index = read_json_object(self.path / "model.safetensors.index.json")
-            return {self.path / Path(name).name for name in index["weight_map"].values()}
         except FileNotFoundError:
             return set()
-        except (OSError, SftscopeError, ValueError, KeyError, TypeError, AttributeError):
-            return {self.path / "model.safetensors.index.json"}  # torn: no safetensors file, so not ready
+        named = index.get("weight_map")
+        if not isinstance(named, dict) or not all(isinstance(name, str) for name in named.values()):
+            raise ValueError("expected a weight_map of names")
+        return {Path(name).name for name in named.values()}
 
     def losses(self) -> dict[str, float]:
         """Train and eval loss at this step, from the log inside the checkpoint; what is not there is left out."""
-        state = self.trainer_state() or {}
+        state = self.trainer_state()
         found: dict[str, float] = {}
-        for row in state.get("log_history") or []:
-            if isinstance(row, dict) and row.get("step") == self.step:
+        for row in state.log if state is not None else ():
+            if row["step"] == self.step:
                 found |= losses_of(row)
         return found
 
 
-def losses_of(row: dict[str, Any], eval_set: str = "") -> dict[str, float]:
+def losses_of(row: Mapping[str, Any], eval_set: str = "") -> dict[str, float]:
     """`train` and `eval` from one row of the Trainer's log.
 
     Our own training evaluates both sides at each checkpoint; other logs have the running training
@@ -65,11 +82,17 @@ def losses_of(row: dict[str, Any], eval_set: str = "") -> dict[str, float]:
     held_out = (f"eval_{eval_set}_loss",) if eval_set else ("eval_eval_loss", "eval_loss")
     names = {"train": ("loss",) if eval_set else ("eval_train_loss", "loss"), "eval": held_out}
     return {
-        side: float(row[key])
+        side: finite(row[key])
         for side, keys in names.items()
         for key in reversed(keys)
-        if isinstance(row.get(key), int | float)
+        if number(row.get(key)) is not None
     }
+
+
+def step_of(name: str) -> int | None:
+    """The step that a checkpoint's folder is named after; None for another name."""
+    match = _NAME.fullmatch(name)
+    return int(match[1]) if match else None
 
 
 def list_checkpoints(folder: Path) -> tuple[Checkpoint, ...]:
@@ -77,9 +100,9 @@ def list_checkpoints(folder: Path) -> tuple[Checkpoint, ...]:
     if not folder.is_dir():
         return ()
     found = [
-        Checkpoint(int(match[1]), entry)
+        Checkpoint(step, entry)
         for entry in folder.iterdir()
-        if entry.is_dir() and (match := _NAME.fullmatch(entry.name))
+        if (step := step_of(entry.name)) is not None and entry.is_dir()
     ]
     return tuple(sorted(found, key=lambda checkpoint: checkpoint.step))
 

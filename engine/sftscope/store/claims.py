@@ -20,6 +20,8 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from sftscope.errors import SftscopeError
+from sftscope.files.opening import make_folder, open_new, opened
 from sftscope.store.atomic import folder_time, is_dead, process_name
 
 EXPIRES = 180.0  # seconds without a sign of life
@@ -86,7 +88,7 @@ def sweep_claims(folder: Path) -> int:
     for file in claims:
         with contextlib.suppress(OSError):
             owner = _owner(file)
-            age = 0.0 if now is None else now - file.stat().st_mtime
+            age = 0.0 if now is None else now - file.lstat().st_mtime
             if age > (_STALE_SECONDS if owner else EXPIRES) or is_dead(owner) or is_dead(_putter(file)):
                 file.unlink()
                 swept += 1
@@ -115,12 +117,11 @@ def _take(file: Path, owner: str) -> bool:
 
 def _make(file: Path) -> int:
     """A new file, opened; its folder too where it is not there yet."""
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
     try:
-        return os.open(file, flags, 0o666)
+        return open_new(file)
     except FileNotFoundError:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        return os.open(file, flags, 0o666)
+        make_folder(file.parent)
+        return open_new(file)
 
 
 def _sign(descriptor: int, owner: str) -> bool:
@@ -170,7 +171,7 @@ def _over(file: Path) -> _Stamp | None:
 
 def _stamp(file: Path) -> _Stamp | None:
     try:
-        status = file.stat()
+        status = file.lstat()
     except OSError:
         return None
     return status.st_ino, status.st_mtime_ns
@@ -178,8 +179,9 @@ def _stamp(file: Path) -> _Stamp | None:
 
 def _owner(file: Path) -> str:
     try:
-        return file.read_bytes()[:200].decode(errors="replace")
-    except OSError:
+        with opened(file) as claim:
+            return claim.read(200).decode(errors="replace")
+    except (OSError, SftscopeError):
         return ""
 
 
@@ -187,4 +189,4 @@ def _keep_fresh(file: Path, owner: str, done: threading.Event) -> None:
     while not done.wait(_REFRESH):
         if _owner(file) == owner:
             with contextlib.suppress(OSError):
-                os.utime(file)
+                os.utime(file, follow_symlinks=False)

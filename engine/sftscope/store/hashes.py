@@ -1,30 +1,33 @@
 """sha256 of what step files name by it: a checkpoint's weights, the baseline vector."""
 
 import hashlib
-import io
 from pathlib import Path
+from typing import Any
 
-import numpy as np
+from numpy.typing import NDArray
 
 from sftscope.errors import SftscopeError
-from sftscope.files.opening import read_plain
+from sftscope.files.numbers import read_npy
+from sftscope.files.opening import opened
 
 MAX_VECTOR_BYTES = 2**22  # a vector of a million numbers
 
 
 def file_sha256(path: Path) -> str:
     """Of a file's bytes, however large."""
-    with path.open("rb") as file:
+    with opened(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def array_sha256(path: Path) -> str:
     """Of the numbers in a small .npy file; SftscopeError where it is none."""
+    return hashlib.sha256(read_numbers(path).tobytes()).hexdigest()
+
+
+def read_numbers(path: Path) -> NDArray[Any]:
+    """The array in a small .npy file; SftscopeError where it is none."""
     try:
-        vector = np.load(io.BytesIO(read_plain(path, MAX_VECTOR_BYTES)), allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
+        return read_npy(path, MAX_VECTOR_BYTES)
+    except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not a .npy file of numbers"
         raise SftscopeError(f"{path}: cannot be read: {reason}") from None
-    if not isinstance(vector, np.ndarray):
-        raise SftscopeError(f"{path}: expected a .npy file, got an archive")
-    return hashlib.sha256(vector.tobytes()).hexdigest()

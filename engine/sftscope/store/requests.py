@@ -8,7 +8,6 @@ import contextlib
 import json
 import os
 import socket
-import stat
 import time
 from dataclasses import dataclass
 from enum import StrEnum
@@ -16,11 +15,14 @@ from pathlib import Path
 from typing import Any
 
 from sftscope.errors import SftscopeError
-from sftscope.store.atomic import is_alive, temporary_beside, write_atomically
+from sftscope.files.json_text import count, json_object, read_json_object
+from sftscope.files.opening import opened
+from sftscope.store.atomic import is_alive, write_atomically
 from sftscope.store.run_folder import RunFolder
 from sftscope.text import safe_text
 
 _MOST_BYTES = 4096
+_MOST_PID = 2**31 - 1
 
 
 class Request(StrEnum):
@@ -38,6 +40,22 @@ class Asked:
     reason: str
 
 
+@dataclass(frozen=True)
+class Listening:
+    """A training that honours requests; pid: 0 where the file names none that can be."""
+
+    host: str
+    pid: int
+
+
+@dataclass(frozen=True)
+class Answered:
+    """A request that was honoured, and at which step."""
+
+    request: Request
+    step: int
+
+
 def ask(folder: RunFolder, request: Request, reason: str = "") -> None:
     """Leave a request for the training that writes into `folder`; reason: the evidence, for its log.
 
@@ -45,20 +63,8 @@ def ask(folder: RunFolder, request: Request, reason: str = "") -> None:
     """
     if why := why_not_asked(folder):
         raise SftscopeError(f"{folder.path}: {why}")
-    path = _request_file(folder)
-    temporary = temporary_beside(path)
     content = {"request": str(request), "reason": safe_text(reason, max_length=500), "asked": time.time()}
-    try:
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            json.dump(content, file)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except OSError as error:
-        raise SftscopeError(f"{path}: cannot be written: {error.strerror or error}") from error
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_atomically(_request_file(folder), json.dumps(content).encode(), lasting=False, mode=0o600)
 
 
 def why_not_asked(folder: RunFolder) -> str:
@@ -72,8 +78,7 @@ def why_not_asked(folder: RunFolder) -> str:
     training = listening(folder)
     if training is None:
         return "no training listens to this run (SftscopeCallback does)"
-    pid = training.get("pid")
-    if type(pid) is not int or pid < 1 or (training.get("host") == socket.gethostname() and not is_alive(pid)):
+    if training.pid < 1 or (training.host == socket.gethostname() and not is_alive(training.pid)):
         return "the training that wrote this run has ended"
     return ""
 
@@ -86,31 +91,30 @@ def take(folder: RunFolder) -> Asked | None:
     """
     path = _request_file(folder)
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+        with opened(path, owned=True) as file:
+            raw = file.read(_MOST_BYTES + 1)
     except FileNotFoundError:
         return None
     except OSError as error:  # a link, or not readable
-        path.unlink(missing_ok=True)
         raise SftscopeError(f"{path}: not a request: {error.strerror}") from None
-    try:
-        status = os.fstat(descriptor)
-        plain = stat.S_ISREG(status.st_mode) and status.st_nlink == 1
-        raw = os.read(descriptor, _MOST_BYTES + 1) if plain else b""
+    except SftscopeError as error:
+        reason = str(error).removeprefix(f"{path}: ")
+        raise SftscopeError(
+            f"{path}: a request that is not from the owner of this training was not honoured: {reason}"
+        ) from None
     finally:
-        os.close(descriptor)
-    with contextlib.suppress(IsADirectoryError, PermissionError):  # it is not honoured all the same
-        path.unlink(missing_ok=True)
-    if not plain or status.st_uid != os.geteuid() or status.st_mode & 0o022:
-        raise SftscopeError(f"{path}: a request that is not from the owner of this training was not honoured")
+        with contextlib.suppress(OSError):  # a folder: it is not honoured all the same
+            path.unlink(missing_ok=True)
     return _parsed(raw, path)
 
 
 def _parsed(raw: bytes, path: Path) -> Asked:
     try:
-        content: Any = json.loads(raw) if len(raw) <= _MOST_BYTES else None
-        return Asked(Request(content["request"]), safe_text(str(content.get("reason", "")), max_length=500))
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        content = json_object(raw) if len(raw) <= _MOST_BYTES else {}
+        request, reason = Request(str(content.get("request"))), content.get("reason")
+    except ValueError:
         raise SftscopeError(f"{path}: not a request; expected stop or save") from None
+    return Asked(request, safe_text(reason, max_length=500) if isinstance(reason, str) else "")
 
 
 def listen(folder: RunFolder) -> None:
@@ -126,9 +130,13 @@ def stop_listening(folder: RunFolder) -> None:
     _request_file(folder).unlink(missing_ok=True)
 
 
-def listening(folder: RunFolder) -> dict[str, Any] | None:
+def listening(folder: RunFolder) -> Listening | None:
     """Host and process of the training that listens; None where none does."""
-    return _read(_listening_file(folder))
+    content = _read(_listening_file(folder))
+    if content is None:
+        return None
+    host = content.get("host")
+    return Listening(host if isinstance(host, str) else "", count(content.get("pid"), _MOST_PID) or 0)
 
 
 def answer(folder: RunFolder, request: Request, step: int) -> None:
@@ -137,18 +145,18 @@ def answer(folder: RunFolder, request: Request, step: int) -> None:
     write_atomically(folder.path / "answer.json", json.dumps(content).encode())
 
 
-def read_answer(folder: RunFolder) -> dict[str, Any] | None:
-    """What came of the last request: {"request", "step", "at"}; None where there was none."""
-    return _read(folder.path / "answer.json")
+def read_answer(folder: RunFolder) -> Answered | None:
+    """What came of the last request; None where there was none."""
+    content = _read(folder.path / "answer.json") or {}
+    request, step = content.get("request"), count(content.get("step"))
+    return Answered(Request(request), step) if request in list(Request) and step is not None else None
 
 
 def _read(path: Path) -> dict[str, Any] | None:
     try:
-        with path.open("rb") as file:
-            content = json.loads(file.read(_MOST_BYTES)) if path.is_file() else None
-    except (OSError, ValueError, RecursionError):
+        return read_json_object(path, _MOST_BYTES)
+    except (OSError, SftscopeError):
         return None
-    return content if isinstance(content, dict) else None
 
 
 def _request_file(folder: RunFolder) -> Path:

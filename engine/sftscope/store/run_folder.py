@@ -7,7 +7,7 @@
 ``placebo/step_00000008.h5`` the same checkpoint extracted a second time, another way ·
 ``blocks/step_00000008/000000-000016.h5`` the raw scores of probes 0 to 15, until all blocks of the step are there
 (``….part.h5``: only the first of them) · ``workers/`` what each worker said last ·
-``checkpoints/checkpoint-8/`` in the Trainer's layout.
+``checkpoints/checkpoint-8/`` in the Trainer's layout (which of them are ours to remove: see `ownership`).
 A step file that verifies *is* the state of the job.
 """
 
@@ -15,8 +15,6 @@ import contextlib
 import json
 import os
 import re
-import shutil
-import tomllib
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -26,17 +24,36 @@ from typing import Any
 import tomli_w
 
 from sftscope.errors import SftscopeError
+from sftscope.files.json_text import json_rows, read_json_object
 from sftscope.files.opening import read_plain
+from sftscope.files.toml_text import MAX_TOML_BYTES, parse_toml
 from sftscope.probes import Probe, read_jsonl, read_probes
 from sftscope.progress import say
 from sftscope.store.atomic import append_line, sweep_orphans, write_atomically
 from sftscope.store.claims import claim_name, claimed, claimed_in_turn, sweep_claims
-from sftscope.store.step_file import read_step_file, to_bytes
+from sftscope.store.log_rows import log_row
+from sftscope.store.step_file import MAX_FILE_BYTES, read_step_file, to_bytes
 from sftscope.store.step_record import StepFileError, StepRecord
 from sftscope.text import safe_text
 
 RUN_FORMAT = 1
+_OWN_FILES = (
+    *("probes.jsonl", "training_log.jsonl", "baseline_vector.npy", "precision.json", "chat_template.jinja"),
+    *("headlines.jsonl", "sidecar.log", "training_ended", "listening.json", "request.json", "answer.json"),
+)
+_OWN_FOLDERS = ("steps", "placebo", "blocks", "workers", "cluster", "checkpoints")
 _BLOCK_NAME = re.compile(r"[0-9]{6,12}-[0-9]{6,12}\.h5")
+_PASSING = (".sftscope-claim-", ".sftscope-tmp-")
+# what its readers take for granted of a run.toml, where it has it: kinds of its values, and of those in its tables
+_KINDS: dict[str, type] = {
+    "identity": str,
+    "name": str,
+    "device": str,
+    **dict.fromkeys(("model", "source", "hashes", "settings", "versions", "collisions", "attached"), dict),
+}
+_TABLES: dict[str, type] = {"model": str, "source": str, "hashes": str, "settings": dict, "collisions": list}
+_NAMES: dict[type, str] = {str: "text", dict: "a table", list: "a list"}
+_MOVE_AWAY = "it was changed since sftscope wrote it; restore it, or move it away and begin the run again"
 _STEP_NAME = re.compile(r"step_([0-9]{8,12})\.h5")
 
 
@@ -113,6 +130,21 @@ class RunFolder:
         """The second results of `step`."""
         return self.placebo_folder / _step_name(step)
 
+    @property
+    def template_file(self) -> Path:
+        """The chat template of a training that others did, where it is not the base model's."""
+        return self.path / "chat_template.jinja"
+
+    @property
+    def own_files(self) -> tuple[Path, ...]:
+        """Every file that a run writes beside run.toml."""
+        return tuple(self.path / name for name in _OWN_FILES)
+
+    @property
+    def own_folders(self) -> tuple[Path, ...]:
+        """Every folder that a run writes into."""
+        return tuple(self.path / name for name in _OWN_FOLDERS)
+
     def exists(self) -> bool:
         """Whether this folder has been begun as a run."""
         return self.run_file.is_file()
@@ -128,6 +160,13 @@ class RunFolder:
     def read_step(self, step: int) -> StepRecord:
         """The results of `step`; StepFileError where the file is damaged or holds another step."""
         return _read_result(self.step_file(step), step)
+
+    def has_result(self, step: int, identity: str) -> bool:
+        """Whether `step` has an intact result of the run with this identity."""
+        try:
+            return self.read_step(step).provenance.get("identity") == identity
+        except StepFileError:
+            return False
 
     def read_placebo(self, step: int) -> StepRecord:
         """The second results of `step`; StepFileError as for `read_step`."""
@@ -187,26 +226,49 @@ class RunFolder:
             return frozenset()
         return frozenset(int(match[1]) for name in names if (match := _STEP_NAME.fullmatch(f"{name}.h5")))
 
+    def drop_block(self, step: int, block: range) -> None:
+        """Remove a block that is damaged or of other settings; SftscopeError where the disk cannot be read."""
+        file = self.block_file(step, block)
+        try:
+            with contextlib.suppress(SftscopeError):  # no regular file
+                read_plain(file, MAX_FILE_BYTES)
+            file.unlink(missing_ok=True)
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            raise SftscopeError(f"{file}: cannot be read: {error.strerror or error}; nothing was removed") from None
+
     def drop_blocks(self, step: int) -> None:
-        """Remove the blocks of a step that is scored, with their claims."""
-        shutil.rmtree(self.blocks_folder(step), ignore_errors=True)
-        with contextlib.suppress(OSError):  # blocks of other steps are in it
-            self.blocks_folder(step).parent.rmdir()
+        """Remove the blocks of a step that is scored, with their claims; what else lies there stays."""
+        folder = self.blocks_folder(step)
+        if folder.is_symlink():
+            return
+        for name in self.in_blocks_folder(step):
+            if _BLOCK_NAME.fullmatch(name.replace(".part.h5", ".h5")) or name.startswith(_PASSING):
+                with contextlib.suppress(OSError):
+                    (folder / name).unlink()
+        for each in (folder, folder.parent):
+            with contextlib.suppress(OSError):  # something is left in it
+                each.rmdir()
 
     def read_run(self) -> dict[str, Any]:
-        """run.toml, parsed."""
+        """run.toml, parsed; what it has of `_KINDS` is of that kind, and a table of `_TABLES` holds only such values.
+
+        SftscopeError where it is missing, no TOML, of a newer format, or of another shape.
+        """
         try:
-            content = tomllib.loads(read_plain(self.run_file).decode())
+            content = parse_toml(read_plain(self.run_file, MAX_TOML_BYTES).decode())
         except (FileNotFoundError, NotADirectoryError):
             raise SftscopeError(
                 f"{self.path}: not a run folder (no run.toml); make one with 'sftscope run CONFIG --out RUN'"
             ) from None
         except OSError as error:
             raise SftscopeError(f"{self.run_file}: cannot be read: {error.strerror}") from None
-        except (ValueError, RecursionError) as error:
+        except ValueError as error:
             reason = safe_text(str(error), max_length=200)
             raise SftscopeError(f"{self.run_file}: not valid TOML: {reason}") from None
         _refuse_newer(content, self.run_file)
+        _refuse_other_kinds(content, self.run_file)
         return content
 
     def write_run(self, content: dict[str, Any]) -> None:
@@ -216,13 +278,13 @@ class RunFolder:
     def read_precision(self) -> dict[str, Any] | None:
         """The choice of precision, a table with `taken`; None where none was made."""
         try:
-            content = json.loads(read_plain(self.precision_file))
+            content = read_json_object(self.precision_file)
         except FileNotFoundError:
             return None
-        except (OSError, SftscopeError, ValueError, RecursionError):
-            content = None
-        if not isinstance(content, dict) or not isinstance(content.get("taken"), str):
-            raise SftscopeError(f"{self.precision_file}: cannot be read; delete it and run the same command again")
+        except (OSError, SftscopeError):
+            content = {}
+        if not isinstance(content.get("taken"), str):
+            raise SftscopeError(f"{self.precision_file}: cannot be read; move it away and run the same command again")
         return content
 
     def read_probes(self) -> tuple[Probe, ...]:
@@ -236,22 +298,15 @@ class RunFolder:
         return tuple(_target_of(row) for _, row in read_jsonl(self.probes_file))
 
     def read_log(self) -> tuple[dict[str, Any], ...]:
-        """Rows of the training log; a last line torn by a kill is left out."""
+        """Rows of the training log, as `log_row` makes them; a last line torn by a kill is left out."""
         try:
-            text = read_plain(self.training_log).decode(errors="replace")
+            found = json_rows(read_plain(self.training_log))
         except FileNotFoundError:
             return ()
         except OSError as error:
             raise SftscopeError(f"{self.training_log}: cannot be read: {error.strerror}") from None
-        rows = []
-        for line in text.split("\n"):
-            try:
-                row = json.loads(line)
-            except (ValueError, RecursionError):
-                continue
-            if isinstance(row, dict) and type(row.get("step")) is int:
-                rows.append(row)
-        return tuple(rows)
+        rows = (log_row(row) for row in found)
+        return tuple(row for row in rows if row is not None)
 
     def append_log(self, row: Mapping[str, Any]) -> None:
         """Add a row to the training log; a kill in the middle tears only this one."""
@@ -284,9 +339,7 @@ class RunFolder:
         try:
             read_plain(self.probes_file)
         except FileNotFoundError:
-            raise SftscopeError(
-                f"{self.probes_file}: no such file; 'sftscope run CONFIG --out RUN' writes it"
-            ) from None
+            raise SftscopeError(f"{self.probes_file}: no such file; the command that began the run writes it") from None
         except OSError as error:
             raise SftscopeError(f"{self.probes_file}: cannot be read: {error.strerror}") from None
 
@@ -325,6 +378,18 @@ def _refuse_newer(content: dict[str, Any], file: Path) -> None:
     )
 
 
+def _refuse_other_kinds(content: dict[str, Any], file: Path) -> None:
+    """SftscopeError where run.toml has something of another kind than its readers ask for."""
+    for key, kind in _KINDS.items():
+        if key in content and not isinstance(content[key], kind):
+            raise SftscopeError(f"{file}: {key}: expected {_NAMES[kind]}; {_MOVE_AWAY}")
+    for key, kind in _TABLES.items():
+        for name, value in content.get(key, {}).items():
+            if not isinstance(value, kind):
+                shown = safe_text(f"{key}.{name}", max_length=80)
+                raise SftscopeError(f"{file}: {shown}: expected {_NAMES[kind]}; {_MOVE_AWAY}")
+
+
 def _read_result(path: Path, step: int) -> StepRecord:
     record = read_step_file(path)
     if record.step != step or record.effects is None:
@@ -341,6 +406,6 @@ def _read_scores(path: Path, step: int) -> StepRecord:
 
 def _target_of(row: Any) -> dict[str, Any]:
     target = row.get("target") if isinstance(row, dict) else None
-    if not isinstance(target, dict) or type(target.get("id", 0)) is not int:
+    if not isinstance(target, dict) or type(target.get("id", 0)) is not int or type(target.get("text", "")) is not str:
         return {}
-    return target if isinstance(target.get("text", ""), str) else {}
+    return {key: target[key] for key in ("id", "text") if key in target}

@@ -6,14 +6,13 @@ nothing of paths and hashes; `isolation` runs it in a process of its own.
 """
 
 import io
-import json
-import math
 import zlib
 from typing import Any
 
 import h5py
 import numpy as np
 
+from sftscope.files.json_text import count, finite, json_object, number
 from sftscope.interactions import Relation
 from sftscope.store.step_record import (
     CHUNK,
@@ -29,6 +28,8 @@ from sftscope.store.step_record import (
     dataset_names,
     expected_length,
     from_columns,
+    is_loss_name,
+    unknown_kind,
 )
 from sftscope.text import safe_text
 
@@ -146,21 +147,32 @@ def _check_values(name: str, columns: dict[str, Any], source: str) -> None:
 
 
 def _read_meta(file: Any, source: str) -> dict[str, Any]:
+    return _checked_meta(_column(file, "meta", "|u1", None, source).tobytes(), source)
+
+
+def _checked_meta(data: bytes, source: str) -> dict[str, Any]:
+    """StepFileError where the JSON of a step file is not what its readers take for granted."""
     try:
-        meta = json.loads(_column(file, "meta", "|u1", None, source).tobytes().decode())
-    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
-        raise StepFileError(f"{source}: meta: not valid JSON: {error}") from None
-    losses = meta.get("losses") if isinstance(meta, dict) else None
+        meta = json_object(data)
+    except ValueError as error:
+        raise StepFileError(f"{source}: meta: not valid JSON: {safe_text(str(error), max_length=200)}") from None
+    losses, provenance = meta.get("losses"), meta.get("provenance")
     if (
         not isinstance(losses, dict)
-        or not all(value is None or type(value) in (int, float) for value in losses.values())
-        or not isinstance(meta.get("provenance"), dict)
-        or type(meta.get("step")) is not int
-        or not 0 <= meta["step"] <= MAX_STEP
+        or not isinstance(provenance, dict)
+        or count(meta.get("step"), MAX_STEP) is None
         or meta.get("stage") not in ("scored", "decomposed")
     ):
         raise StepFileError(f"{source}: meta: expected step, stage, losses and provenance")
+    if not all(map(is_loss_name, losses)) or not all(_is_number_or_null(value) for value in losses.values()):
+        raise StepFileError(f"{source}: meta: expected losses as numbers by name (letters, digits, '_', '.', '-')")
+    if wrong := unknown_kind(provenance):
+        raise StepFileError(f"{source}: meta: provenance: {wrong} is not of the kind that sftscope writes")
     return meta
+
+
+def _is_number_or_null(value: Any) -> bool:
+    return value is None or number(value) is not None
 
 
 def _column(file: Any, name: str, dtype: str, length: int | None, source: str) -> Any:
@@ -209,5 +221,4 @@ def _check_chunks(dataset: Any, name: str, source: str) -> None:
 
 
 def _loss(value: float | None) -> float:
-    number = math.nan if value is None else float(value)
-    return number if math.isfinite(number) else math.nan
+    return finite(value)

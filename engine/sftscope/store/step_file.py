@@ -79,6 +79,8 @@ from sftscope.store.step_record import (
     StepRecord,
     columns_of,
     expected_length,
+    is_loss_name,
+    unknown_kind,
 )
 
 FORMAT = "sftscope-step"
@@ -183,6 +185,8 @@ def _check_record(record: StepRecord, columns: Mapping[str, Any]) -> None:
     most = MAX_VARIABLES if record.sample is None else MAX_SAMPLED_VARIABLES
     if not probes or record.n_variables.min() < 1 or record.n_variables.max() > most:
         raise ValueError(f"expected probes of 1…{most} words, got {record.n_variables}")
+    if (wrong := unknown_kind(record.provenance)) or not all(map(is_loss_name, record.losses)):
+        raise ValueError(f"expected a provenance and losses as a reader takes them, got {wrong or set(record.losses)}")
     if states > MAX_STATES:
         raise SftscopeError(
             f"step {record.step}: {states} masked states are more than a step file may hold ({MAX_STATES}); "

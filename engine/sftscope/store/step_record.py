@@ -3,7 +3,8 @@
 Knows nothing of HDF5; the format is that of `step_file`.
 """
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -29,11 +30,39 @@ COLUMNS_EFFECTS = {"and_effects": "<f8", "or_effects": "<f8"}
 SAMPLE = {"n_states": "<i8", "states": "<u8", "held_out": "|u1"}
 SPARSE_EFFECTS = {"n_effects": "<i8", "relation": "|u1", "subset": "<u8", "effect": "<f8"}
 
+_LOSS_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+# of what the provenance has that its readers look into; all else in it is kept and never used
+_PROVENANCE: Mapping[str, Callable[[Any], bool]] = {
+    "identity": lambda value: isinstance(value, str),
+    "adapter_sha256": lambda value: isinstance(value, str),
+    "dtype": lambda value: isinstance(value, str),
+    "zeta_source": lambda value: isinstance(value, list) and all(isinstance(item, str) for item in value),
+    "baseline_vector": lambda value: isinstance(value, dict) and all(isinstance(item, str) for item in value.values()),
+    "verify": lambda value: isinstance(value, dict) and _is_verify_record(value),
+    "precision": lambda value: isinstance(value, dict) and isinstance(value.get("taken", ""), str),
+}
+
 TYPES = {**PER_PROBE, "offsets": "<i8", **COLUMNS, **PER_PROBE_EFFECTS, **COLUMNS_EFFECTS, **SAMPLE, **SPARSE_EFFECTS}
 
 
 class StepFileError(SftscopeError):
     """A step file that is damaged, foreign or of a newer format; the message names the file."""
+
+
+def is_loss_name(name: str) -> bool:
+    """Whether a loss may be called so: a name is shown, and is a column of tables."""
+    return _LOSS_NAME.fullmatch(name) is not None
+
+
+def unknown_kind(provenance: Mapping[str, Any]) -> str:
+    """The first entry of a provenance that is of another kind than its readers take for granted; empty if none is."""
+    return next((name for name, fits in _PROVENANCE.items() if name in provenance and not fits(provenance[name])), "")
+
+
+def _is_verify_record(value: Mapping[str, Any]) -> bool:
+    largest = value.get("largest_difference")
+    numbers = isinstance(largest, list) and all(item is None or type(item) in (int, float) for item in largest)
+    return type(value.get("states")) is int and numbers
 
 
 @dataclass(frozen=True, eq=False)

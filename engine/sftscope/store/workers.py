@@ -10,12 +10,14 @@ import json
 import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from sftscope.errors import SftscopeError
-from sftscope.files.opening import read_plain
+from sftscope.files.json_text import count, finite, read_json_object
+from sftscope.files.opening import make_folder, open_new
 from sftscope.store.atomic import is_dead, process_name, temporary_beside
 from sftscope.store.claims import EXPIRES
 from sftscope.text import safe_text
@@ -23,7 +25,9 @@ from sftscope.text import safe_text
 BEAT = 10.0  # seconds
 WORKING, WAITING, ENDED, FAILED, INTERRUPTED = "working", "waiting", "ended", "failed", "interrupted"
 LOST = "lost"  # never written: what a reader calls one that is silent
+_STATES = (WORKING, WAITING, ENDED, FAILED, INTERRUPTED)
 _MAX_BYTES = 4096
+_MOST_SECONDS = 1e9
 
 
 @dataclass
@@ -85,27 +89,41 @@ def read_workers(folder: Path, now: float | None = None) -> tuple[Worker, ...]:
     return tuple(worker for worker in found if worker is not None)
 
 
+def _text(content: Mapping[str, Any], key: str, max_length: int) -> str:
+    value = content.get(key)
+    return safe_text(value, max_length=max_length) if isinstance(value, str) else ""
+
+
+def _seconds(content: Mapping[str, Any]) -> float:
+    """As a worker counts them: thousandths, from 0 on; 0 where there is nothing of the kind."""
+    value = finite(content.get("seconds"))
+    return round(min(max(value, 0.0), _MOST_SECONDS), 3) if value == value else 0.0
+
+
 def _write(file: Path, worker: Worker) -> None:
     temporary = temporary_beside(file)
     with contextlib.suppress(OSError):  # a beat that cannot be written is missed, no more
-        file.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(json.dumps(asdict(worker)))
+        make_folder(file.parent)
+        with open(open_new(temporary), "w", encoding="utf-8") as written:  # noqa: PTH123  # a descriptor has no path
+            json.dump(asdict(worker), written)
         temporary.replace(file)
 
 
 def _read(file: Path, now: float) -> Worker | None:
     try:
-        content = json.loads(read_plain(file, _MAX_BYTES))
+        content = read_json_object(file, _MAX_BYTES)
         beat = os.lstat(file).st_mtime
         worker = Worker(
             name=safe_text(file.stem, max_length=60),
-            state=safe_text(str(content["state"]), max_length=20),
-            task=safe_text(str(content["task"]), max_length=60),
-            probes=max(int(content["probes"]), 0),
-            seconds=max(float(content["seconds"]), 0.0),
-            failure=safe_text(str(content["failure"]), max_length=300),
+            state=_text(content, "state", 20),
+            task=_text(content, "task", 60),
+            probes=count(content.get("probes")) or 0,
+            seconds=_seconds(content),
+            failure=_text(content, "failure", 300),
         )
-    except (OSError, SftscopeError, ValueError, KeyError, TypeError, OverflowError, RecursionError):
+    except (OSError, SftscopeError):
+        return None
+    if worker.state not in _STATES:
         return None
     if worker.state in (WORKING, WAITING) and (is_dead(worker.name) or now - beat > EXPIRES):
         worker.state = LOST

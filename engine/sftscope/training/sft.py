@@ -8,7 +8,6 @@ Started by torchrun or accelerate launch, the processes share each batch; the fi
 import math
 import os
 import random
-import shutil
 import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -23,7 +22,7 @@ from sftscope.errors import SftscopeError
 from sftscope.llm.loading import LLM, load_llm, templated_tokenizer
 from sftscope.llm.prompts import resolve_template
 from sftscope.progress import Progress, is_first_process, progress, say
-from sftscope.store import RunFolder
+from sftscope.store import RunFolder, ownership
 from sftscope.store.checkpoints import Checkpoint, list_checkpoints, losses_of, ready_checkpoints
 from sftscope.training.answer_loss import AnswerLossTrainer, has_large_logits
 from sftscope.training.examples import Collator, Example, make_examples
@@ -75,11 +74,13 @@ def train(settings: RunSettings, folder: RunFolder) -> None:
     train_set = make_examples(train_rows, tokenizer, template, cutoff=training.cutoff)
     eval_set = make_examples(read_side(settings.data, "eval"), tokenizer, template, cutoff=training.cutoff)
     llm = load_llm(settings.model, dtype=training_dtype(settings.model, training))
+    start = max((step for step, found in done.items() if (found.path / _OPTIMIZER).exists()), default=0)
     if is_first_process():
-        _drop_unfinished(folder)
+        ownership.begin_checkpoints(folder.checkpoints)
+        ownership.drop_unfinished(folder.checkpoints)
+        ownership.refuse_overwriting(folder.checkpoints, (step for step in grid if step > start))
     with progress("training") as report:
         trainer = _make_trainer(settings, folder, llm, train_set, eval_set, grid, report)
-        start = max((step for step, found in done.items() if (found.path / _OPTIMIZER).exists()), default=0)
         # not by evaluate() before: after it the Trainer would not share gradients between processes
         trainer.args.eval_on_start = not start
         with warnings.catch_warnings():
@@ -92,8 +93,8 @@ def _finished(done: Mapping[int, Checkpoint], grid: Sequence[int], training: Tra
     if grid[-1] in done:
         return f"training: all {grid[-1]} steps are done"
     last = max(done, default=0)
-    history = (done[last].trainer_state() or {}).get("log_history") or [] if last else []
-    if is_patience_over(history, training.patience):
+    state = done[last].trainer_state() if last else None
+    if state is not None and is_patience_over(state.log, training.patience):
         return f"training: stopped at step {last}: no lower eval loss at {training.patience} checkpoints"
     return ""
 
@@ -192,6 +193,8 @@ class _Grid(TrainerCallback):
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> Any:
         at_checkpoint = state.global_step in self._grid
         control.should_evaluate = control.should_save = at_checkpoint
+        if at_checkpoint and state.is_world_process_zero:
+            ownership.will_save(self._folder.checkpoints, state.global_step)
         control.should_training_stop = state.global_step >= self._last
         return control
 
@@ -205,7 +208,7 @@ class _Grid(TrainerCallback):
         if self._training.method == "full" and state.is_world_process_zero:
             for checkpoint in list_checkpoints(self._folder.checkpoints):
                 if checkpoint.step < state.global_step:
-                    (checkpoint.path / _OPTIMIZER).unlink(missing_ok=True)
+                    ownership.drop_file(checkpoint.path, _OPTIMIZER)
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **_: Any) -> None:
         """Append the losses to the training log; a line torn by a kill is skipped by readers."""
@@ -227,10 +230,3 @@ def loss_examples(examples: Sequence[Example], training: TrainingSettings) -> Se
     if not 0 < training.loss_rows < len(examples):
         return examples
     return random.Random(training.seed).sample(list(examples), training.loss_rows)
-
-
-def _drop_unfinished(folder: RunFolder) -> None:
-    """Remove our own checkpoints that a kill left half-written: the Trainer will write them again."""
-    for checkpoint in list_checkpoints(folder.checkpoints):
-        if not checkpoint.is_ready():
-            shutil.rmtree(checkpoint.path)

@@ -9,7 +9,6 @@ import difflib
 import hashlib
 import io
 import json
-import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,12 +17,16 @@ from typing import Any, Literal
 from sftscope.config import DataSettings
 from sftscope.config_paths import is_hub_data
 from sftscope.errors import SftscopeError
-from sftscope.probes import read_jsonl
+from sftscope.files.folders import check_files
+from sftscope.files.opening import opened, read_plain
+from sftscope.probes import MAX_ROW_BYTES, read_jsonl
 from sftscope.text import safe_text
 
 Side = Literal["train", "eval"]
 SIDES: tuple[Side, ...] = ("train", "eval")
-csv.field_size_limit(sys.maxsize)  # an answer may be longer than the 128 KiB that csv stops at
+csv.field_size_limit(MAX_ROW_BYTES)  # an answer may be longer than the 128 KiB that csv stops at
+_BATCH = 1024  # rows of a Parquet file in memory at a time
+_MAX_BYTES = 2**31  # of a file that is read at once; JSONL and Parquet are read row by row
 
 
 @dataclass(frozen=True)
@@ -57,9 +60,12 @@ def content_hash(source: Source) -> str:
     if not source.location:
         return ""
     digest = hashlib.sha256()
-    if Path(source.location).is_file():
-        with Path(source.location).open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256")
+    if Path(source.location).exists() and not Path(source.location).is_dir():
+        try:
+            with opened(Path(source.location)) as file:
+                digest = hashlib.file_digest(file, "sha256")
+        except OSError as error:
+            raise SftscopeError(f"{source.location}: cannot be read: {error.strerror}") from None
     else:
         for _, record in records(source):
             digest.update(json.dumps(record, sort_keys=True, default=str).encode() + b"\n")
@@ -93,7 +99,7 @@ def records(source: Source) -> Iterator[tuple[str, Any]]:
 def file_text(path: Path) -> str:
     """A file's text; SftscopeError with its first line that is not UTF-8."""
     try:
-        data = path.read_bytes()
+        data = read_plain(path, _MAX_BYTES)
     except FileNotFoundError:
         raise SftscopeError(f"{path}: no such file") from None
     except OSError as error:
@@ -135,8 +141,8 @@ def _parquet(path: Path) -> Iterator[tuple[str, Any]]:
         raise SftscopeError(f"{path}: Parquet needs pyarrow; install it with: pip install pyarrow") from None
     try:
         number = 0
-        with parquet.ParquetFile(path) as file:
-            for batch in file.iter_batches():
+        with opened(path) as opened_file, parquet.ParquetFile(opened_file) as file:
+            for batch in file.iter_batches(batch_size=_BATCH):
                 for record in batch.to_pylist():
                     number += 1
                     yield f"{path}, row {number}", record
@@ -155,6 +161,8 @@ def _hub(source: Source) -> Iterator[tuple[str, Any]]:
         raise SftscopeError(f"{name}: hub data needs datasets; install it with: pip install datasets") from None
     datasets.disable_progress_bars()
     hub_logging.set_verbosity_error()  # it tells each of its tries
+    if Path(source.location).is_dir():
+        check_files(Path(source.location), deep=True)
     try:
         found = datasets.load_dataset(source.location, source.subset or None, split=source.split)
     except (OSError, ValueError, KeyError, RuntimeError, datasets.exceptions.DatasetsError) as error:

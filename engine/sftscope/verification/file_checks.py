@@ -5,12 +5,12 @@ import numpy as np
 from sftscope.errors import SftscopeError
 from sftscope.files.opening import read_plain
 from sftscope.pipeline import identity_fits
-from sftscope.store.checkpoints import list_checkpoints
+from sftscope.store import ownership
+from sftscope.store.checkpoints import Checkpoint, list_checkpoints
 from sftscope.store.hashes import file_sha256
 from sftscope.verification.findings import DAMAGED, NOTE, Inspection
 
 _STEP_FOLDERS = ("steps", "placebo")
-_PASSING = ("checkpoints", "blocks", "workers", "cluster")  # looked at elsewhere, or no result
 _LOG_REMEDY = "the step files have the losses of their steps; move it away, training goes on without it"
 
 
@@ -81,22 +81,49 @@ def check_checkpoints(run: Inspection) -> None:
     found = list_checkpoints(run.folder.checkpoints)
     for checkpoint in found:
         run.see(checkpoint.path)
-        if not checkpoint.is_ready():
+        record = run.records.get(checkpoint.step)
+        try:
+            if ownership.were_dropped(checkpoint.path):
+                _check_dropped(run, checkpoint)
+                continue
+            unfinished = checkpoint.is_unfinished()
+        except (SftscopeError, OSError) as error:
+            run.found(checkpoint.path, NOTE, f"cannot be read: {error}")
+            continue
+        if unfinished:
             kind = NOTE if checkpoint is found[-1] else DAMAGED
             what = "not written to its end" + (", as the newest one after a kill" if kind == NOTE else "")
-            run.found(checkpoint.path, kind, what, f"{run.begin_again} makes it again")
+            run.found(checkpoint.path, kind, what, _checkpoint_remedy(run, checkpoint))
             continue
-        record, weights = run.records.get(checkpoint.step), checkpoint.path / "adapter_model.safetensors"
+        weights = checkpoint.path / "adapter_model.safetensors"
         wanted = record.provenance.get("adapter_sha256") if record is not None else None
         if wanted and weights.is_file() and file_sha256(weights) != wanted:
             what = f"its adapter is not the one that step {checkpoint.step} was extracted from (sha256)"
-            run.found(checkpoint.path, DAMAGED, what, "the step file is whole and needs it no more")
+            run.found(checkpoint.path, DAMAGED, what, "the step file is intact and needs it no more")
+
+
+def _check_dropped(run: Inspection, checkpoint: Checkpoint) -> None:
+    """A copy whose weights were removed on purpose is in order as long as its step has a result."""
+    if not run.folder.step_file(checkpoint.step).exists():
+        what = f"its weights were removed once step {checkpoint.step} was extracted, and that result is missing"
+        run.found(checkpoint.path, NOTE, what, _checkpoint_remedy(run, checkpoint))
+
+
+def _checkpoint_remedy(run: Inspection, checkpoint: Checkpoint) -> str:
+    """What brings a checkpoint back; nothing where the step has its result already."""
+    if checkpoint.step in run.records:
+        return f"the result of step {checkpoint.step} is intact and needs it no more"
+    if run.attached is None:
+        return f"{run.begin_again} makes it again"
+    if run.attached.get("monitored"):
+        return f"{run.begin_again} writes it again, where it has not passed step {checkpoint.step}"
+    return f"{run.begin_again} copies it again, where the training still has it"
 
 
 def check_others(run: Inspection) -> None:
     """Everything else in the folders of the run: what killed writers left, and what is not ours."""
     folders = [run.folder.path, *(run.folder.path / name for name in _STEP_FOLDERS)]
-    passing = [run.folder.path / name for name in _PASSING]
+    passing = {*run.folder.own_files, *run.folder.own_folders}  # looked at elsewhere, or no result
     for folder in folders:
         for file in sorted(folder.iterdir()) if folder.is_dir() else ():
             if run.name(file) in run.seen or file in (*folders, *passing):

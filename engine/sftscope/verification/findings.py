@@ -1,6 +1,5 @@
 """What is found out about a run's files, and what is told of it."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
@@ -39,9 +38,9 @@ class Verification:
         """The files that are damaged, each once."""
         return tuple(dict.fromkeys(each.file for each in self.findings if each.kind == DAMAGED))
 
-    def as_json(self) -> str:
+    def as_dict(self) -> dict[str, Any]:
         """`whole`, `repairable`, and `findings` with file, kind, what, remedy."""
-        return json.dumps(asdict(self), indent=1, ensure_ascii=False)
+        return asdict(self)
 
     def as_text(self) -> str:
         """One line for a finding, one for its remedy, and the count."""
@@ -115,5 +114,48 @@ class Inspection:
         return self.probes is not None and isinstance(hashes, Mapping) and probes_are_whole(self.folder, hashes)
 
     @property
+    def attached(self) -> Mapping[str, Any] | None:
+        """What run.toml says of a training that others did; None for a training of our own."""
+        attached = self.content.get("attached")
+        return attached if isinstance(attached, Mapping) else None
+
+    @cached_property
     def begin_again(self) -> str:
-        return self.command("run", "CONFIG", "--out", str(self.folder.path))
+        """What began the run, and continues it: a command, or the training that is monitored."""
+        out = str(self.folder.path)
+        if not self.content:
+            return "the command or training that began the run"
+        if self.attached is None:
+            return self.command("run", "CONFIG", "--out", out)
+        if self.attached.get("monitored"):
+            return f"the training with its SftscopeCallback(…, out={out!r}), resumed,"
+        return self.command(*_attach_words(self.content, self.attached, out))
+
+
+_ATTACH_OPTIONS = (  # of `sftscope attach`: table and key of run.toml, option, default
+    ("probes", "n_words", "--words", 10),
+    ("probes", "variables", "--variables", "words"),
+    ("extraction", "masked_states", "--masked-states", 0),
+    ("extraction", "dtype", "--dtype", "float32"),
+    ("extraction", "target", "--target", "first"),
+    ("model", "device", "--device", "auto"),
+)
+
+
+def _attach_words(content: Mapping[str, Any], attached: Mapping[str, Any], out: str) -> list[str]:
+    """The `attach` command of a run, the file of its probes left open."""
+    settings = content.get("settings")
+    tables = {
+        name: table
+        for name, table in (settings if isinstance(settings, Mapping) else {}).items()
+        if isinstance(table, Mapping)
+    }
+    words = ["attach", str(attached.get("checkpoints", "CHECKPOINTS"))]
+    words += ["--model", str(tables.get("model", {}).get("path", "MODEL")), "--probes", "PROBES", "--out", out]
+    for table, key, option, default in _ATTACH_OPTIONS:
+        value = tables.get(table, {}).get(key, default)
+        if value != default:
+            words += [option, str(value)]
+    if attached.get("eval_set"):
+        words += ["--eval-set", str(attached["eval_set"])]
+    return [*words, "--same-base"] if attached.get("same_base") else words

@@ -30,7 +30,7 @@ def repair(path: Path) -> Verification:
                     folder.step_file(step).unlink()
                     say(f"step {step}: its raw scores are kept; 'sftscope extract {path}' goes on from them")
                 else:
-                    source = first.provenance["zeta_source"]
+                    source = first.provenance.get("zeta_source", [])
                     made = with_effects(
                         scores,
                         first.effects.zeta,

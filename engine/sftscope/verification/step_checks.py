@@ -1,11 +1,13 @@
 """Step files, placebos, drafts and the baseline vector: against the schema, the run, each other, and their own sums."""
 
+import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
 
 from sftscope.errors import SftscopeError
+from sftscope.files.json_text import finite, lookup
 from sftscope.interactions import TINY_SHARE
 from sftscope.sampling import model_at
 from sftscope.store import StepFileError, StepRecord
@@ -84,7 +86,8 @@ def _mismatches(run: Inspection, record: StepRecord, other: Seen | None) -> Iter
     worst = max(_excess(record, index) for index in range(record.n_variables.size))
     if worst > 0:
         yield f"its effects miss its scores by {worst:.2g} more than ζ allows"
-    tolerance = run.content.get("settings", {}).get("extraction", {}).get("tolerance", 1.0)
+    tolerance = finite(lookup(run.content, "settings", "extraction", "tolerance"))
+    tolerance = 1.0 if math.isnan(tolerance) else tolerance
     if not (record.effects.gap <= tolerance).all():
         yield f"its gap {record.effects.gap.max():.1e} is above the tolerance {tolerance:g}"
     if other is not None and not np.array_equal(record.effects.zeta, other.zeta):
@@ -120,10 +123,14 @@ def _step_remedy(run: Inspection, file: Path, step: int) -> str:
 
 def _extract_again(run: Inspection, step: int) -> str:
     """The command that scores a step again, or that there is none."""
-    ready = step == 0 or Checkpoint(step, run.folder.checkpoints / f"checkpoint-{step}").is_ready()
-    if ready:
+    copy = run.folder.checkpoints / f"checkpoint-{step}"
+    if step == 0 or Checkpoint(step, copy).is_ready():
         return f"{run.command('extract', str(run.folder.path), '--steps', str(step))} scores this step again"
-    return f"its checkpoint is gone: only training again makes it, {run.command('run', 'CONFIG', '--out', 'NEW')}"
+    if run.attached is None:
+        return f"its checkpoint is gone: only training again makes it, {run.command('run', 'CONFIG', '--out', 'NEW')}"
+    if run.attached.get("monitored"):
+        return "its checkpoint is not in the run: only training again makes it, monitored into another run folder"
+    return f"{run.begin_again} copies its checkpoint and scores this step again, where the training still has it"
 
 
 def _baseline(run: Inspection) -> None:
@@ -139,9 +146,9 @@ def _baseline(run: Inspection) -> None:
     try:
         digest = array_sha256(file)
     except SftscopeError as error:
-        run.found(file, DAMAGED, str(error), "delete it; extraction makes it again")
+        run.found(file, DAMAGED, str(error), "move it away; extraction computes it again")
         return
     if wanted and digest not in wanted:
         run.found(
-            file, DAMAGED, "is not what the steps were made with (sha256)", "delete it; extraction makes it again"
+            file, DAMAGED, "is not what the steps were made with (sha256)", "move it away; extraction computes it again"
         )

@@ -1,0 +1,120 @@
+"""A `tokenizer.json` is tried in a process of its own first: it is a program that came with somebody's model.
+
+Its normalizers can multiply a text without end, its patterns can search for years, and Ctrl-C does not reach the
+library that runs them. The child tokenises texts of ours under a deadline and a limit on memory; what passes is loaded
+as usual. A pattern that is slow only on texts unlike these is not found so.
+"""
+
+import hashlib
+import json
+import os
+import sys
+from pathlib import Path
+from subprocess import Popen
+from typing import IO, Any
+
+from sftscope.child import Child, ChildEndedError, confine, limit_memory
+from sftscope.errors import SftscopeError
+from sftscope.files.opening import read_plain
+from sftscope.text import safe_text
+
+SECONDS, BYTES_PER_SECOND = 20.0, 2e6  # that a trial may take; a tokenizer of a million tokens has 64 MiB
+MAX_BYTES = 2**28
+MEMORY, MEMORY_PER_BYTE = 2**30, 40  # bytes beyond what the child had when it started
+_MOST_TOKENS = 16  # of a byte: byte fallback makes one of each, a normalizer a few
+_WORDS = (
+    "The room was NOT happy, wasn't it?  3.14159 + 1,000,000 = x_1; naïve café Größe — “日本語テキスト” 한국어 ру́сский "
+)
+_TEXTS = (
+    "",
+    _WORDS + "नमस्ते مرحبا 🙂👩‍👩‍👧 \r\n\r\n\tdef f(x):\n        return x\n",
+    *(
+        character * 2000
+        for character in ("a", "A", " ", "\n", "1", ".", "é", "語", "a ", "a1", "x\n", "'s", "<|", "ab")
+    ),
+    _WORDS * 40,
+)
+
+
+def try_tokenizer(path: Path) -> None:
+    """SftscopeError unless the tokenizer.json at `path` tokenises plain texts in little time and memory."""
+    try:
+        data = read_plain(path, MAX_BYTES)
+    except OSError as error:
+        raise SftscopeError(f"{path}: cannot be read: {error.strerror}") from None
+    digest = hashlib.sha256(data).digest()
+    if digest in _PASSED:
+        return
+    try:
+        _TRIAL.ask(
+            lambda process: _exchange(process, data, path), SECONDS + len(data) / BYTES_PER_SECOND, passes=SftscopeError
+        )
+    except ChildEndedError as error:
+        raise _failed(path, f"on a text of {max(map(len, _TEXTS))} characters it {error}") from error
+    _PASSED.add(digest)
+
+
+_TRIAL = Child("sftscope.llm.tokenizer_trial", "tokenizers are tried")
+_PASSED: set[bytes] = set()
+
+
+def _failed(path: Path, reason: str) -> SftscopeError:
+    return SftscopeError(f"{path}: cannot be used: {safe_text(reason, max_length=200)}; get the model again")
+
+
+def _exchange(process: Popen[bytes], data: bytes, path: Path) -> None:
+    assert process.stdin is not None
+    assert process.stdout is not None
+    process.stdin.write(json.dumps({"size": len(data)}).encode() + b"\n")
+    process.stdin.write(data)
+    process.stdin.flush()
+    if error := _receive(process.stdout)["error"]:
+        raise _failed(path, str(error))
+
+
+def _receive(pipe: IO[bytes]) -> dict[str, Any]:
+    line = pipe.readline(2**16)
+    if not line.endswith(b"\n"):
+        raise EOFError
+    content = json.loads(line)
+    if not isinstance(content, dict):
+        raise ValueError("expected a JSON object")
+    return content
+
+
+# In the child.
+
+
+def serve() -> None:
+    """Answer questions until the parent closes the pipe."""
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"  # no threads, which could not be started either
+    os.environ["RAYON_NUM_THREADS"] = "1"
+    _tried(b'{"model": {"type": "BPE", "vocab": {"a": 0}, "merges": []}}')  # imports what a trial needs
+    base = confine()
+    while True:
+        try:
+            question = _receive(sys.stdin.buffer)
+        except EOFError:
+            return
+        data = sys.stdin.buffer.read(question["size"])
+        if base:
+            limit_memory(base + MEMORY + MEMORY_PER_BYTE * len(data))
+        answer = {"error": _tried(data)}
+        del data
+        sys.stdout.buffer.write(json.dumps(answer).encode() + b"\n")
+        sys.stdout.buffer.flush()
+
+
+def _tried(data: bytes) -> str:
+    """What is wrong with a tokenizer; empty where nothing was noticed."""
+    from tokenizers import Tokenizer
+
+    try:
+        tokenizer = Tokenizer.from_buffer(data)
+        for text in _TEXTS:
+            found = len(tokenizer.encode(text, add_special_tokens=True).ids)
+            if found > _MOST_TOKENS * (len(text.encode()) + 64):
+                return f"it makes {found} tokens of {len(text)} characters"
+    except BaseException as error:  # also what Rust raises when it panics, which is no Exception
+        return str(error)[:1000] or type(error).__name__
+    return ""
