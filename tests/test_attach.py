@@ -29,6 +29,7 @@ from sftscope.extraction import extract as extraction
 from sftscope.extraction.scoring import Scorer
 from sftscope.store import RunFolder
 from sftscope.store.checkpoints import Checkpoint
+from sftscope.verification.repair import repair
 from sftscope.verification.verify import verify
 from test_resume import assert_same_results
 
@@ -153,6 +154,15 @@ def test_an_attached_run_verifies_and_a_changed_setting_is_found(run, tmp_path):
     assert f"n_words = {WORDS}" in text
     file.write_text(text.replace(f"n_words = {WORDS}", f"n_words = {WORDS + 1}"))
     assert verify(tmp_path / "changed").damaged == ("run.toml",)
+
+
+def test_a_step_of_an_attached_run_is_repaired_from_its_scores(run, tmp_path):
+    folder = RunFolder(shutil.copytree(run.path, tmp_path / "copy"))
+    good = folder.step_file(4).read_bytes()
+    folder.step_file(4).write_bytes(good[:60] + bytes([good[60] ^ 4]) + good[61:])
+    assert verify(folder.path).repairable == (4,)
+    assert not repair(folder.path).damaged
+    assert folder.step_file(4).read_bytes() == good
 
 
 def test_attached_again_nothing_is_made_again_and_the_source_is_never_written_to(inputs, run):

@@ -7,12 +7,12 @@ import shutil
 import subprocess
 import sys
 import warnings
-from dataclasses import replace
 from importlib.util import find_spec
 
 import numpy as np
 import pytest
 import torch
+from msgspec.structs import replace
 from peft import PeftModel
 from peft.tuners.lora import LoraLayer
 from safetensors.torch import load_file, save_file

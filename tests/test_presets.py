@@ -1,7 +1,7 @@
 """Every preset, on a tiny random model of the same architecture and tokenizer kind and on rows of the same schema."""
 
 import json
-import shutil
+import tomllib
 from pathlib import Path
 
 import numpy as np
@@ -14,11 +14,11 @@ from model_kinds import save_kind
 from sftscope import inspection, pipeline
 from sftscope.analysis.reading import load_history
 from sftscope.cli import app
-from sftscope.config import load_settings
+from sftscope.config import load_settings, settings_from_tables
 from sftscope.errors import SftscopeError
 from sftscope.llm.adapters import linear_modules
 from sftscope.llm.loading import load_llm
-from sftscope.presets import FOLDER, find_config, preset_names
+from sftscope.presets import FOLDER, find_config, preset_names, preset_text
 
 MODELS = {
     "Qwen/Qwen2.5-3B-Instruct": "qwen2.5",
@@ -64,32 +64,31 @@ def hub(tmp_path_factory):
 
 
 @pytest.fixture
-def stand_in(hub, tmp_path, monkeypatch):
-    """The config of a preset with stand-ins for its model and data, and little to do."""
+def stand_in(hub, monkeypatch):
+    """`stand_in(name)`: a preset, and as `--set` stand-ins for its model and data, and little to do."""
     import datasets
 
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", hub / "cache")
     monkeypatch.setenv("UNILAW_R1_DATA", str(hub / "unilaw"))
 
-    def made(name: str) -> Path:
-        for file in FOLDER.glob("*-*.*"):
-            shutil.copy(file, tmp_path)
-        text = (FOLDER / f"{name}.toml").read_text()
-        path = model_of(text)
-        for old, new in ((path, str(hub / MODELS[path])), *((DATA[data], str(hub / data)) for data in DATA)):
-            text = text.replace(f'"{old}"', json.dumps(new))
-        text = text.replace("n_words = 10", "n_words = 4")
-        text += "effective_batch_size = 4\nmax_steps = 2\nlearning_rate = 1e-2\ncheckpoints = [0, 2]\nloss_rows = 4\n"
-        config = tmp_path / f"{name}.toml"
-        config.write_text(text)
-        return config
+    def made(name: str) -> tuple[Path, list[str]]:
+        config = find_config(Path(name))
+        tables = tomllib.loads(preset_text(config))
+        sets = [
+            f"model.path={hub / MODELS[tables['model']['path']]}",
+            "probes.n_words=4",
+            "training.effective_batch_size=4",
+            "training.max_steps=2",
+            "training.learning_rate=1e-2",
+            "training.checkpoints=[0, 2]",
+            "training.loss_rows=4",
+        ]
+        data = name.rpartition("-")[2]
+        sides = ("train", "eval") if data in DATA else ()
+        assert all(tables["data"][side] == DATA[data] for side in sides)
+        return config, [*sets, *(f"data.{side}={hub / data}" for side in sides)]
 
     return made
-
-
-def model_of(text: str) -> str:
-    """The model that a preset names."""
-    return next(line for line in text.splitlines() if line.startswith("path = ")).split('"')[1]
 
 
 def test_there_is_a_preset_for_every_model_and_data_set_of_the_paper():
@@ -99,13 +98,13 @@ def test_there_is_a_preset_for_every_model_and_data_set_of_the_paper():
 
 @pytest.mark.parametrize("name", preset_names())
 def test_a_preset_trains_answers_and_masks_the_words_of_every_probe(stand_in, hub, name):
-    config = stand_in(name)
-    settings = load_settings(config)
+    config, sets = stand_in(name)
+    settings = load_settings(config, sets)
     assert (settings.training.epochs, settings.training.cutoff, settings.model.dtype) == (30.0, 8192, "bfloat16")
     for probe in [
         row["id"] for row in map(json.loads, (config.parent / settings.probes.file).read_text().splitlines())
     ]:
-        found = inspection.inspect(config, probe=probe)
+        found = inspection.inspect(config, sets=sets, probe=probe)
         owned = {token["variable"] for token in found["probe"]["tokens"]} - {None}
         assert owned == set(range(len(found["probe"]["variables"])))
         target = found["probe"]["targets"][0]["text"].strip()
@@ -119,8 +118,9 @@ def test_a_preset_trains_answers_and_masks_the_words_of_every_probe(stand_in, hu
 
 @pytest.mark.parametrize("name", RUN)
 def test_a_preset_runs(stand_in, tmp_path, name):
-    config = stand_in(name)
-    pipeline.run(config, tmp_path / "run")
+    config, sets = stand_in(name)
+    pipeline.run(config, tmp_path / "run", sets=sets)
+    assert pipeline.open_run(tmp_path / "run")[1].read_run()["name"] == name
     history = load_history(tmp_path / "run")
     assert history.steps.tolist() == [0, 2]
     assert np.isfinite(history.losses["eval"]).all()
@@ -143,6 +143,21 @@ def test_a_preset_is_named_where_a_config_is_asked_for(tmp_path, monkeypatch):
     assert find_config(Path("x/qwen2.5-7b-dolly")) == Path("x/qwen2.5-7b-dolly")
     with pytest.raises(SftscopeError, match="no preset of that name; presets are gemma-3-4b-dolly, "):
         find_config(Path("qwen"))
+
+
+@pytest.mark.parametrize("name", preset_names())
+def test_the_parts_of_a_preset_are_the_config_that_it_was_as_one_file(name, tmp_path, monkeypatch):
+    before = json.loads(Path(__file__).with_name("presets_before.json").read_text())[name]
+    config = find_config(Path(name))
+    assert tomllib.loads(preset_text(config)) == before
+    monkeypatch.setenv("UNILAW_R1_DATA", str(tmp_path))
+    assert load_settings(config) == settings_from_tables(before)
+
+
+def test_help_names_every_part_of_the_presets():
+    shown = " ".join(CliRunner().invoke(app, ["run", "--help"], terminal_width=300).output.split())
+    for part in {half for name in preset_names() for half in name.rsplit("-", 1)}:
+        assert part in shown
 
 
 def test_the_data_that_the_hub_lacks_are_asked_for(monkeypatch):

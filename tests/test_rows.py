@@ -1,12 +1,12 @@
 """Training rows: every shape in every file type, the hub's layout, dataset_info.json, and data that cannot be used."""
 
 import json
-from dataclasses import replace
 
 import pyarrow
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 from pyarrow import parquet
 
 from sftscope.config import DataSettings

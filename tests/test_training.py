@@ -1,9 +1,9 @@
 """Training data in, examples as tokens, the grid of checkpoints, and which checkpoints are ready."""
 
 import json
-from dataclasses import replace
 
 import pytest
+from msgspec.structs import replace
 
 from sftscope.config import DataSettings, TrainingSettings
 from sftscope.errors import SftscopeError

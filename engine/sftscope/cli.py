@@ -13,6 +13,7 @@ from sftscope.cli_parts import (
     ConfigOrRun,
     Out,
     Run,
+    Sets,
     Shard,
     Verify,
     Workers,
@@ -22,6 +23,7 @@ from sftscope.cli_parts import (
     shard_in,
 )
 from sftscope.cli_reading import compare, report, show
+from sftscope.cli_settings import init, list_settings
 from sftscope.errors import NotReadError, SftscopeError
 from sftscope.output import put, put_error
 from sftscope.text import MOST_OF_A_KIND, json_text
@@ -30,24 +32,27 @@ from sftscope.text import MOST_OF_A_KIND, json_text
 app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 
 
-@app.command(help="Train and extract; the same command again goes on where it stopped.")
-def run(config: Config, out: Out, verify: Verify = None) -> None:
+@app.command(help="Train and extract; the same command again resumes where it stopped.")
+def run(config: Config, out: Out, sets: Sets = None, verify: Verify = None) -> None:
     need_engine()
     from sftscope import pipeline
 
-    pipeline.run(config, out, verify=verify)
+    pipeline.run(config, out, sets=sets or (), verify=verify)
     leave_if_one_of_several()
 
 
 @app.command(help="What a run will take on this machine: masked states, tokens, memory, time; runs nothing.")
 def plan(
     source: ConfigOrRun,
+    sets: Sets = None,
     as_json: Annotated[bool, typer.Option("--json", help="JSON on stdout.")] = False,
 ) -> None:
+    if sets and source.is_dir():
+        raise typer.BadParameter("expected a config; the settings of a run folder are fixed", param_hint="--set")
     need_engine()
     from sftscope import planner
 
-    made = planner.plan(source)
+    made = planner.plan(source, sets or ())
     _put(made, planner.render(made), as_json)
 
 
@@ -56,6 +61,7 @@ def plan(
 )
 def inspect(
     config: Config,
+    sets: Sets = None,
     row: Annotated[int, typer.Option("--row", min=1, help="Which training row; the first by default.")] = 1,
     probe: Annotated[str, typer.Option("--probe", help="Which probe, by its id; the first by default.")] = "",
     as_json: Annotated[bool, typer.Option("--json", help="JSON on stdout.")] = False,
@@ -63,16 +69,16 @@ def inspect(
     need_engine()
     from sftscope import inspection
 
-    found = inspection.inspect(config, row=row, probe=probe)
+    found = inspection.inspect(config, sets=sets or (), row=row, probe=probe)
     _put(found, inspection.render(found), as_json)
 
 
 @app.command(help="Fine-tune only.")
-def train(config: Config, out: Out) -> None:
+def train(config: Config, out: Out, sets: Sets = None) -> None:
     need_engine()
     from sftscope import pipeline
 
-    pipeline.train(config, out)
+    pipeline.train(config, out, sets=sets or ())
     leave_if_one_of_several()
 
 
@@ -265,6 +271,8 @@ app.command(help="Write the report of a run.")(report)
 app.command(help="Two or more runs on the same probes: their sets, generalizable ratios both ways, and a ranking.")(
     compare
 )
+app.command(help="Write a commented config to stdout: every setting, at its default or as given.")(init)
+app.command("config", help="All settings with their defaults, allowed values and help.")(list_settings)
 
 
 @app.command(help="The speed of this machine on the reference work, with ratios.")

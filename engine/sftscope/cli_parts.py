@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from sftscope.errors import SftscopeError
-from sftscope.presets import find_config
+from sftscope.presets import find_config, presets_in_words
 from sftscope.text import safe_text, whole_number
 
 
@@ -21,10 +21,22 @@ def folder(text: str) -> Path:
 
 
 Config = Annotated[
-    Path, typer.Argument(help="Settings of the run: a TOML file, or the name of a preset.", callback=find_config)
+    Path,
+    typer.Argument(
+        help=f"Settings of the run: a TOML file, or the name of a preset: {presets_in_words()}.", callback=find_config
+    ),
 ]
 ConfigOrRun = Annotated[
     Path, typer.Argument(help="Settings of a run, as for run; or a run folder: the rest of it.", callback=find_config)
+]
+Sets = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="TABLE.FIELD=VALUE",
+        help="One setting in place of the config's, such as training.max_steps=100; may be given several times. "
+        "'sftscope config' lists all.",
+    ),
 ]
 Out = Annotated[Path, typer.Option("--out", parser=folder, help="Run folder to make or to go on with.")]
 Run = Annotated[Path, typer.Argument(parser=folder, help="A run folder.")]

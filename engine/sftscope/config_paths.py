@@ -2,51 +2,64 @@
 
 import os
 import re
-from dataclasses import fields, replace
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import Any, TypeVar
 
+import msgspec
+from msgspec.structs import replace
+
+from sftscope.config_rules import settings_of
 from sftscope.errors import SftscopeError
 from sftscope.text import safe_text
 
-if TYPE_CHECKING:
-    from _typeshed import DataclassInstance
-
 DATA_SUFFIXES = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet")
-S = TypeVar("S", bound="DataclassInstance")
+S = TypeVar("S", bound=msgspec.Struct)
 
 
 def resolve_paths(settings: S, folder: Path, *, source: str = "settings") -> S:
     """`settings` with every path absolute: `$NAME` and `~` expanded, relative ones taken from `folder`.
 
-    settings: a frozen dataclass of tables. A path that is missing is an error here, not hours later;
-    `source` names the file in it. A hub name stays as it is.
+    settings: a Struct of tables. A path that is missing is an error here, not hours later; `source` names the file
+    in it. A hub name stays as it is.
     """
     resolved = {}
-    for table in (spec.name for spec in fields(settings)):
+    for table, specs in settings_of(type(settings)).items():
         part = getattr(settings, table)
-        changes = {}
-        for spec in fields(part):
-            value, kind = getattr(part, spec.name), spec.metadata.get("path")
-            if not kind or not value or (kind == "data" and part.dataset_info):
-                continue
-            place = f"{source}: [{table}] {spec.name}"
-            try:
-                target = folder / Path(_expanded(value, place)).expanduser()
-                exists, is_folder = target.exists(), target.is_dir()
-            except (OSError, RuntimeError, ValueError):  # too long, no such user, NUL
-                raise SftscopeError(f"{place}: not a usable path: {safe_text(repr(value), max_length=80)}") from None
-            if kind == "file" and is_folder:
-                raise SftscopeError(f"{place}: expected a file, {safe_text(str(target), max_length=400)} is a folder")
-            if exists:
-                changes[spec.name] = str(target.resolve())
-            elif kind == "file" or not (is_hub_data(value) if kind == "data" else is_hub_name(value)):
-                raise SftscopeError(
-                    f"{place}: {safe_text(str(target), max_length=400)} does not exist; "
-                    "paths are relative to the folder of the config file"
-                )
+        changes = {
+            name: resolve_path(value, spec.path, folder, f"{source}: [{table}] {name}")
+            for name, spec in specs.items()
+            if (value := getattr(part, name)) and is_path(spec.path, msgspec.structs.asdict(part))
+        }
         resolved[table] = replace(part, **changes)
     return replace(settings, **resolved)
+
+
+def is_path(kind: str, table: Mapping[str, Any]) -> bool:
+    """Whether a setting of this kind of path is one, in a table: with dataset_info, data are names in that file."""
+    return bool(kind) and not (kind == "data" and table.get("dataset_info"))
+
+
+def resolve_path(value: str, kind: str, folder: Path, place: str, start: str = "the folder of the config file") -> str:
+    """The absolute path that `value` means in `folder`, or `value` where it is a name of the hub.
+
+    kind: "file", "or-name" (a path or a name of the hub), or "data" (the same, for data). SftscopeError with `place`
+    where there is none; `start` is `folder` in words.
+    """
+    try:
+        target = folder / Path(_expanded(value, place)).expanduser()
+        exists, is_folder = target.exists(), target.is_dir()
+    except (OSError, RuntimeError, ValueError):  # too long, no such user, NUL
+        raise SftscopeError(f"{place}: not a usable path: {safe_text(repr(value), max_length=80)}") from None
+    if kind == "file" and is_folder:
+        raise SftscopeError(f"{place}: expected a file, {safe_text(str(target), max_length=400)} is a folder")
+    if exists:
+        return str(target.resolve())
+    if kind == "file" or not (is_hub_data(value) if kind == "data" else is_hub_name(value)):
+        raise SftscopeError(
+            f"{place}: {safe_text(str(target), max_length=400)} does not exist; paths are relative to {start}"
+        )
+    return value
 
 
 def _expanded(value: str, place: str) -> str:

@@ -12,6 +12,7 @@ from sftscope.extraction.masking import mask_probe
 from sftscope.llm.collisions import collision_warning
 from sftscope.llm.loading import model_name, templated_tokenizer
 from sftscope.llm.prompts import Template, end_of_turn, resolve_template, template_hash, tokenize_prompt
+from sftscope.presets import title
 from sftscope.probes import Probe, read_probes
 from sftscope.text import safe_text
 from sftscope.training.examples import IGNORED, count_cut, make_examples
@@ -24,12 +25,15 @@ _WIDTH = 100
 _MOST_SHOWN = 600  # tokens of the text form; JSON has all
 
 
-def inspect(config: Path, *, row: int = 1, probe: str = "") -> dict[str, Any]:
-    """Row number `row` of the training data and the probe with the id `probe` (default: the first) as plain values."""
-    settings = resolve_paths(load_settings(config), config.absolute().parent, source=str(config))
+def inspect(config: Path, *, sets: Sequence[str] = (), row: int = 1, probe: str = "") -> dict[str, Any]:
+    """Row number `row` of the training data and the probe with the id `probe` (default: the first) as plain values.
+
+    sets: as of `load_settings`.
+    """
+    settings = resolve_paths(load_settings(config, sets), config.absolute().parent, source=title(config))
     rows = read_side(settings.data, "train")
     if not 1 <= row <= len(rows):
-        raise SftscopeError(f"--row {row}: expected 1…{len(rows)}, the training rows of {config}")
+        raise SftscopeError(f"--row {row}: expected 1…{len(rows)}, the training rows of {title(config)}")
     asked = settings.probes
     probes = read_probes(Path(asked.file), n_words=asked.n_words, seed=asked.seed, variables=asked.variables)
     chosen = _probe(probes, probe, settings)

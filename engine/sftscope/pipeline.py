@@ -9,14 +9,16 @@ import itertools
 import json
 import os
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
+
+from msgspec.structs import replace
 
 from sftscope.config import RunSettings, load_settings, resolve_paths, settings_from_tables
 from sftscope.errors import SftscopeError
 from sftscope.failures import told_in_one_line
 from sftscope.files.opening import raise_if_not_read, read_plain
+from sftscope.presets import title
 from sftscope.probes import read_probes, write_probes
 from sftscope.progress import is_first_process, say
 from sftscope.store import RunFolder, ownership, write_atomically
@@ -37,32 +39,35 @@ _FREE = {
 }
 
 
-def run(config: Path, out: Path, *, verify: int | None = None) -> None:
+def run(config: Path, out: Path, *, sets: Sequence[str] = (), verify: int | None = None) -> None:
     """Train and extract; finished parts are kept.
 
-    verify: masked states per probe that are scored again, as for `extract`; by default as many as the
-    config asks for now, which may differ from what the run was begun with.
+    sets: as of `load_settings`. verify: masked states per probe that are scored again, as for `extract`; by default
+    as many as the config asks for now, which may differ from what the run was begun with.
     """
     from sftscope.extraction.precision import check_device
 
-    settings = load_settings(config)
-    check_device(settings)
-    train(config, out)
+    check_device(load_settings(config, sets))
+    settings = train(config, out, sets=sets)
     if not is_first_process():
         return  # of several processes that trained one extracts
-    extract(out, verify=settings.extraction.check_states if verify is None else verify)
+    extract(out, verify=verify, settings=settings)
 
 
-def train(config: Path, out: Path) -> None:
-    """Begin or continue the run folder `out` and fine-tune into it."""
-    settings, folder = load_settings(config), RunFolder(out)
-    resolved = resolve_paths(settings, config.absolute().parent, source=str(config))
+def train(config: Path, out: Path, *, sets: Sequence[str] = ()) -> RunSettings:
+    """Begin or continue the run folder `out` and fine-tune into it; returns the settings, with paths resolved.
+
+    sets: as of `load_settings`.
+    """
+    settings, folder = load_settings(config, sets), RunFolder(out)
+    resolved = resolve_paths(settings, config.absolute().parent, source=title(config))
     _begin(settings, resolved, folder, config)
     from sftscope.training import accuracy, sft
 
     with told_in_one_line("training", "use a smaller [training] micro_batch_size, or gradient_checkpointing = true"):
         sft.train(resolved, folder)
         accuracy.measure_accuracy(resolved, folder)
+    return resolved
 
 
 def extract(
@@ -73,14 +78,15 @@ def extract(
     shard: tuple[int, int] = (1, 1),
     place: tuple[int, int] | None = None,
     block: int | None = None,
+    settings: RunSettings | None = None,
 ) -> None:
     """Make the step files of a run folder that are not there yet.
 
     verify: masked states per probe that are scored again, in place of the run's `check_states`. shard: (I, N), the
     I-th of N processes that share the work by steps. place: (I, N), the I-th of N workers, which share it by blocks
-    of `block` probes.
+    of `block` probes. settings: as of `open_run`.
     """
-    resolved, folder, identity = open_run(out, verify)
+    resolved, folder, identity = open_run(out, verify, settings)
     from sftscope.extraction import extract as extraction
 
     with told_in_one_line("extraction", LESS_MEMORY):
@@ -96,12 +102,18 @@ def placebo(out: Path, *, step: int | None = None) -> None:
         extract_placebo(resolved, folder, identity=identity, step=step)
 
 
-def open_run(out: Path, verify: int | None = None) -> tuple[RunSettings, RunFolder, str]:
-    """Settings with paths resolved, the folder, and the identity of a run that was begun."""
+def open_run(
+    out: Path, verify: int | None = None, settings: RunSettings | None = None
+) -> tuple[RunSettings, RunFolder, str]:
+    """Settings with paths resolved, the folder, and the identity of a run that was begun.
+
+    settings: those of the config that the run is continued with, in place of those in run.toml. They give the same
+    results, and may name another device, less memory, or other paths to the same content.
+    """
     folder = RunFolder(out)
     content = folder.read_run()
     try:
-        settings = _settings_in(content, where=lambda table, key: f"{folder.run_file}")
+        kept = settings_in(content, where=lambda table, key: f"{folder.run_file}")
         origin, identity = content["source"]["config_folder"], content["identity"]
     except (KeyError, TypeError):
         raise SftscopeError(f"{folder.run_file}: expected the tables settings and source and an identity") from None
@@ -110,9 +122,10 @@ def open_run(out: Path, verify: int | None = None) -> tuple[RunSettings, RunFold
         raise SftscopeError(
             f"{folder.probes_file}: is not what the run was begun with (another sha256); {again} writes it again"
         )
+    resolved = settings or resolve_paths(kept, out.absolute() / origin, source=str(folder.run_file))
     if verify is not None:
-        settings = replace(settings, extraction=replace(settings.extraction, check_states=verify))
-    return resolve_paths(settings, out.absolute() / origin, source=str(folder.run_file)), folder, identity
+        resolved = replace(resolved, extraction=replace(resolved.extraction, check_states=verify))
+    return resolved, folder, identity
 
 
 def probes_are_whole(folder: RunFolder, hashes: Mapping[str, Any]) -> bool:
@@ -253,7 +266,7 @@ def begin_attached(
     _write_planned(planned)
 
 
-def _settings_in(content: Mapping[str, Any], **where: Callable[[str, str | None], str]) -> RunSettings:
+def settings_in(content: Mapping[str, Any], **where: Callable[[str, str | None], str]) -> RunSettings:
     """The settings in a run.toml; an attached run has none of data and training."""
     return settings_from_tables(content["settings"], trained_here="attached" not in content, **where)
 
@@ -264,7 +277,7 @@ def identity_fits(content: dict[str, Any]) -> bool:
     Earlier releases counted settings that are free now: any of them may have been.
     """
     try:
-        settings, hashes = _settings_in(content), content["hashes"]
+        settings, hashes = settings_in(content), content["hashes"]
         choices = itertools.chain.from_iterable(itertools.combinations(_FREE, k) for k in range(len(_FREE) + 1))
         return any(_identity(settings, hashes, frozenset(free)) == content["identity"] for free in choices)
     except (SftscopeError, KeyError, TypeError, AttributeError):
@@ -284,11 +297,11 @@ def _identity(settings: RunSettings, hashes: dict[str, str], free: Collection[tu
     return hashlib.sha256(json.dumps([bound, hashes], sort_keys=True).encode()).hexdigest()
 
 
-def _identity_before(settings: Any, hashes: Any) -> str | None:
+def _identity_before(content: Mapping[str, Any]) -> str | None:
     """The identity that the present rules give to what run.toml holds; None where that makes no sense."""
     try:
-        return _identity(settings_from_tables(settings), hashes)
-    except (SftscopeError, TypeError, AttributeError):
+        return _identity(settings_in(content), content["hashes"])
+    except (SftscopeError, KeyError, TypeError, AttributeError):
         return None
 
 
@@ -296,21 +309,22 @@ def _check_same(folder: RunFolder, settings: RunSettings, hashes: dict[str, str]
     content: dict[str, Any] = folder.read_run()
     if content.get("identity") == identity:
         return
-    before = content.get("settings", {})
-    if _identity_before(before, content.get("hashes")) == identity:
+    before, hashed = content.get("settings", {}), content.get("hashes", {})
+    if _identity_before(content) == identity:
         return  # begun by a release that counted a setting which is free now
     for table, values in settings.as_dict().items():
         if table not in before:
             continue  # of a run that others trained nothing is known of data and training
         for key, value in values.items():
             old = before.get(table, {}).get(key)
-            if old != value and (table, key) not in _FREE:
+            held = key in hashes and hashes[key] == hashed.get(key)  # another path to the same content
+            if old != value and not held and (table, key) not in _FREE:
                 raise SftscopeError(
-                    f"{config}: [{table}] {key} is {value!r}, but {folder.path} was begun with {old!r}; "
-                    "use another --out folder"
+                    f"{title(config)}: [{table}] {key} is {value!r}, but {folder.path} was begun with {old!r}; "
+                    "use another --out folder, or the setting it was begun with"
                 )
     for name, value in hashes.items():
-        if content.get("hashes", {}).get(name) != value:
+        if hashed.get(name) != value:
             raise SftscopeError(
                 f"{folder.path}: was begun with another {name} (its content changed); use another --out"
             )

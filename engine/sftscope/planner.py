@@ -26,6 +26,7 @@ from sftscope.llm.loading import LLM, device_name, load_llm
 from sftscope.llm.precision import FLOAT32, weights_dtype
 from sftscope.llm.prompts import resolve_template
 from sftscope.pipeline import open_run
+from sftscope.presets import title
 from sftscope.probes import Probe, read_probes
 from sftscope.progress import say
 from sftscope.store.checkpoints import ready_checkpoints
@@ -80,9 +81,12 @@ class _Plan:
         return {"host": host, "device": 0.0 if on_cpu else scoring}
 
 
-def plan(source: Path) -> dict[str, Any]:
-    """The plan of the run that a config describes, or of what is left to extract of a run folder, as plain values."""
-    made = _of_run(source) if source.is_dir() else _of_config(source)
+def plan(source: Path, sets: Sequence[str] = ()) -> dict[str, Any]:
+    """The plan of the run that a config describes, or of what is left to extract of a run folder, as plain values.
+
+    sets: as of `load_settings`, for a config.
+    """
+    made = _of_run(source) if source.is_dir() else _of_config(source, sets)
     seconds, work = made.seconds(), made.probes
     widest = work.cache_bytes / 1e9
     return {
@@ -160,8 +164,8 @@ def render(plan: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _of_config(config: Path) -> _Plan:
-    settings = resolve_paths(load_settings(config), config.absolute().parent, source=str(config))
+def _of_config(config: Path, sets: Sequence[str]) -> _Plan:
+    settings = resolve_paths(load_settings(config, sets), config.absolute().parent, source=title(config))
     asked = settings.probes
     return _measure(
         settings, read_probes(Path(asked.file), n_words=asked.n_words, seed=asked.seed, variables=asked.variables)

@@ -121,7 +121,7 @@ class LiveExtraction:
             device = model.get_input_embeddings().weight.device
             name = Path(settings.model.path).name
             llm = LLM(model, templated_tokenizer(settings.model), name, device)
-            choice = {"asked": taken, "taken": taken, "candidates": []}
+            choice: dict[str, Any] = {"asked": taken, "taken": taken, "candidates": []}
             self._work = prepare_with(llm, settings, self.folder, self.identity, choice)
         return self._work
 

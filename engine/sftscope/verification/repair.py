@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from sftscope.config import settings_from_tables
 from sftscope.decomposition.step_effects import with_effects
 from sftscope.errors import NotReadError
+from sftscope.pipeline import settings_in
 from sftscope.progress import progress, say
 from sftscope.store import RunFolder, StepFileError, StepRecord
 from sftscope.store.step_file import salvage_step_file
@@ -23,7 +23,7 @@ def repair(path: Path) -> Verification:
     found, folder = verify(path), RunFolder(path)
     if found.repairable:
         first = _whole_step(folder)
-        extraction = settings_from_tables(folder.read_run()["settings"]).extraction
+        extraction = settings_in(folder.read_run()).extraction
         words = [probe.variables for probe in folder.read_probes()]
         with progress("repair") as report:
             for done, step in enumerate(found.repairable):
