@@ -10,22 +10,23 @@ from sftscope.cli_parts import Run, Tau
 
 def show(
     run: Run,
-    step: Annotated[int | None, typer.Option("--step", help="Step to show; the last by default.")] = None,
-    base: Annotated[int | None, typer.Option("--base", help="Step to compare with; the first by default.")] = None,
-    probe: Annotated[str, typer.Option("--probe", help="Only this probe; all by default.")] = "",
+    step: Annotated[int | None, typer.Option("--step", help="Step to show; by default the last.")] = None,
+    base: Annotated[int | None, typer.Option("--base", help="Step to compare with; by default the first.")] = None,
+    probe: Annotated[str, typer.Option("--probe", help="Id of the only probe to show; by default all.")] = "",
     tau: Tau = "max-run",
     view: Annotated[
-        str, typer.Option("--view", help="all, trends, changes, orders or backbone; with --plain also probe or raw.")
+        str, typer.Option("--view", help="all, trends, changes, orders or backbone; with --plain also probe and raw.")
     ] = "all",
     trajectory: Annotated[
-        bool, typer.Option("--trajectory", help="Preserved means encoded at every step since the base step.")
+        bool,
+        typer.Option("--trajectory", help="Preserved requires being encoded at every step since the base step."),
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="JSON on stdout.")] = False,
     plain: Annotated[
-        bool, typer.Option("--plain", help="Each value after its name, no columns: for screen readers and pipes.")
+        bool, typer.Option("--plain", help="One named value after another, no columns: for screen readers and pipes.")
     ] = False,
 ) -> None:
-    """The explorer's content as text or JSON."""
+    """Print the explorer's content as text or JSON."""
     from sftscope.analysis.evolution import Evolution
     from sftscope.analysis.reading import load_history
     from sftscope.analysis.thresholds import ThresholdRule
@@ -55,18 +56,22 @@ def report(
     run: Run,
     out: Annotated[Path, typer.Option("--out", help="Folder for the report.")],
     formats: Annotated[
-        str, typer.Option("--format", help="Comma-joined: md, json, csv, html, figures, shapiq.")
+        str, typer.Option("--format", help="Comma-separated: md, json, csv, html, figures, shapiq.")
     ] = "md,json",
     tau: Tau = "max-run",
     baseline: Annotated[
         Path | None, typer.Option("--baseline", help="Run of the baseline LLM, for the generalizable ratio.")
     ] = None,
-    zeta: Annotated[bool, typer.Option("--zeta", help="Decompose again under other noise bounds; slow.")] = False,
+    zeta: Annotated[bool, typer.Option("--zeta", help="Also decompose under other noise bounds; slow.")] = False,
     descent: Annotated[
-        bool, typer.Option("--descent", help="Compare with the plain descent of earlier work; slow.")
+        bool, typer.Option("--descent", help="Also compare with the gradient descent of earlier work; slow.")
     ] = False,
 ) -> None:
-    """Write the report of a run."""
+    """Write the report of a run: verdict, findings, tables.
+
+    html is one page that loads nothing from the network. figures are SVG, PNG and PDF. Both need:
+    pip install 'sftscope[figures]'. shapiq writes InteractionValues for the Python package of that name.
+    """
     from sftscope.analysis.evolution import Evolution
     from sftscope.analysis.reading import load_history
     from sftscope.analysis.thresholds import ThresholdRule
@@ -84,11 +89,14 @@ def report(
 
 
 def compare(
-    runs: Annotated[list[Path], typer.Argument(metavar="RUN_A RUN_B [RUN ...]", help="Run folders, the same probes.")],
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN_A RUN_B [RUN ...]", help="Runs on the same probes.")],
     tau: Tau = "max-run",
     as_json: Annotated[bool, typer.Option("--json", help="JSON on stdout.")] = False,
 ) -> None:
-    """Two or more runs on the same probes: their sets, generalizable ratios both ways, and a ranking."""
+    """Compare runs on the same probes.
+
+    Sets at matching steps, generalizable ratios both ways, and a ranking.
+    """
     from sftscope.analysis.evolution import Evolution
     from sftscope.analysis.reading import load_history
     from sftscope.analysis.thresholds import ThresholdRule

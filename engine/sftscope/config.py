@@ -43,12 +43,12 @@ class ModelSettings:
         "auto, cpu, cuda or cuda:N", "auto", pattern=r"auto|cpu|cuda(:\d+)?", form="auto, cpu, cuda or cuda:N"
     )
     template: str = _setting(
-        "auto (the tokenizer's chat template, plain where it has none), chat or plain",
+        "auto (the tokenizer's chat template, plain if it has none), chat or plain",
         "auto",
         choices=("auto", "chat", "plain"),
     )
     template_file: str = _setting("Jinja chat template that replaces the tokenizer's own", "", path="file")
-    system: str = _setting("system prompt of every row and probe that brings none", "")
+    system: str = _setting("system prompt of rows and probes without one of their own", "")
     quantization: str = _setting(
         "base weights in 8 or 4 bits, by bitsandbytes: int8 or nf4", "none", choices=("none", "int8", "nf4")
     )
@@ -61,7 +61,7 @@ class DataSettings:
         "or the name of an entry of dataset_info",
         path="data",
     )
-    eval: str = _setting("held-out rows, as for train; empty: no eval loss", "", path="data")
+    eval: str = _setting("held-out rows, in the same forms as train; empty: no eval loss", "", path="data")
     dataset_info: str = _setting("LLaMA-Factory's dataset_info.json: train and eval are names in it", "", path="file")
     subset: str = _setting("subset of a hub data set", "")
     train_split: str = _setting("split of a hub data set to train on; slices work: train[:14000]", "train")
@@ -83,17 +83,19 @@ class DataSettings:
         "join",
         choices=("join", "first", "skip"),
     )
-    max_train_rows: int = _setting("seeded choice of so many training rows; 0: all", 0, at_least=0)
-    max_eval_rows: int = _setting("seeded choice of so many held-out rows; 0: all", 0, at_least=0)
+    max_train_rows: int = _setting("train on at most this many rows, by a seeded choice; 0: all", 0, at_least=0)
+    max_eval_rows: int = _setting("evaluate at most this many held-out rows, by a seeded choice; 0: all", 0, at_least=0)
     seed: int = _setting("seed of the choice of rows", 0, at_least=0, at_most=MAX_SEED)
 
 
 @dataclass(frozen=True, kw_only=True)
 class ProbeSettings:
     file: str = _setting("the probes, JSONL", path="file")
-    n_words: int = _setting("words per probe that become variables; see masked_states", 10, at_least=1, at_most=64)
+    n_words: int = _setting(
+        "words per probe that become variables; above 16 set masked_states", 10, at_least=1, at_most=64
+    )
     variables: str = _setting(
-        "what a variable is where a probe names no spans: words, or up to n_words phrases (runs of words between stop "
+        "what a variable is if a probe names no spans: words, or up to n_words phrases (runs of words between stop "
         "words and punctuation) or sentences",
         "words",
         choices=("words", "phrases", "sentences"),
@@ -104,7 +106,7 @@ class ProbeSettings:
 @dataclass(frozen=True, kw_only=True)
 class TrainingSettings:
     epochs: float = _setting("length of the schedule in passes over the data", 30.0, above=0)
-    max_steps: int = _setting("stop after so many steps; the schedule keeps its length; 0: all", 0, at_least=0)
+    max_steps: int = _setting("stop after this many steps; the schedule keeps its length; 0: all", 0, at_least=0)
     effective_batch_size: int = _setting("rows per optimisation step", 64, at_least=1)
     micro_batch_size: int = _setting("rows per forward pass; must divide the effective batch", 8, at_least=1)
     learning_rate: float = _setting("peak learning rate", 1e-4, above=0)
@@ -121,20 +123,20 @@ class TrainingSettings:
     lora_alpha: float = _setting("LoRA alpha", 16.0, above=0)
     lora_dropout: float = _setting("LoRA dropout", 0.0, at_least=0, at_most=0.99)
     use_rslora: bool = _setting("rank-stabilised LoRA: scaled by alpha / sqrt(r)", False)
-    use_dora: bool = _setting("DoRA: magnitude and direction of the weights adapted apart", False)
+    use_dora: bool = _setting("DoRA: magnitude and direction of the weights are adapted separately", False)
     cutoff: int = _setting("tokens per example; the prompt is cut, the answer is kept", 8192, at_least=8)
     gradient_checkpointing: bool = _setting("recompute activations to save memory", False)
     checkpoints: tuple[int, ...] = _setting(
         "optimisation steps to keep; the last step is always kept", DEFAULT_CHECKPOINTS, at_least=0
     )
     patience: int = _setting(
-        "stop after so many checkpoints without a lower eval loss; the schedule keeps its length; 0: never",
+        "stop after this many checkpoints without a lower eval loss; the schedule keeps its length; 0: never",
         0,
         at_least=0,
     )
-    loss_rows: int = _setting("rows of each side in the train and eval loss at a checkpoint; 0: all", 256, at_least=0)
+    loss_rows: int = _setting("rows per set in the train and eval loss at a checkpoint; 0: all", 256, at_least=0)
     accuracy_rows: int = _setting(
-        "held-out rows in the accuracy of every checkpoint (the whole answer right, by greedy decoding); 0: none",
+        "held-out rows for the accuracy at every checkpoint (complete answer right, greedy decoding); 0: none",
         0,
         at_least=0,
     )
@@ -156,22 +158,27 @@ class ExtractionSettings:
         form="mean, zero or token:<text>, such as token:<unk>",
     )
     dtype: str = _setting(
-        "precision while scoring; a lower one adds noise that imitates removal and emergence: it is measured first, "
-        "and auto takes one only where it leaves the sets as they are",
+        "precision of scoring; a lower one adds noise that imitates removal and emergence, so it is measured first; "
+        "auto takes a lower one only if the sets stay the same",
         "float32",
         choices=("float32", "auto", "tf32", "mixed", "bfloat16", "float16"),
     )
-    zeta: float = _setting("noise bound as a share of |v0(x_N) - v0(x_∅)| at step 0", 0.02, at_least=0, at_most=0.5)
+    zeta: float = _setting("noise bound as a share of |v(x_N) - v(x_∅)| at step 0", 0.02, at_least=0, at_most=0.5)
     tolerance: float = _setting("largest certified relative gap accepted", 1e-3, above=0, at_most=0.1)
-    masked_states: int = _setting("so many of a probe that has more, sampled; 0: all", 0, at_least=0, at_most=65536)
+    masked_states: int = _setting(
+        "score at most this many sampled masked states per probe (results become estimates); 0: all",
+        0,
+        at_least=0,
+        at_most=65536,
+    )
     replicates: int = _setting("estimates from resampled masked states, for intervals", 10, at_least=0, at_most=100)
     check_states: int = _setting(
-        "masked states per probe scored again without the tree, for the noise and as a check; --verify K overrides",
+        "masked states per probe scored again without the tree, as a check and for the noise; --verify K overrides",
         8,
         at_least=0,
     )
     memory_gb: float = _setting("memory for keys and values while scoring", 4.0, above=0)
-    seed: int = _setting("seed of the choice of states that are checked", 0, at_least=0, at_most=MAX_SEED)
+    seed: int = _setting("seed of the choice of checked states", 0, at_least=0, at_most=MAX_SEED)
 
 
 @dataclass(frozen=True, kw_only=True)
