@@ -204,7 +204,7 @@ def test_the_line_of_what_survives_by_hand() -> None:
     evolution = Evolution(counted_history([[4] * 8] * 4))
     boundary = find_boundary(evolution)
     line = what_survives(boundary, [], measure_sensitivity(evolution), [])
-    assert line.startswith("Under every τ rule and value tried: no two stages can be told")
+    assert line.startswith("Under every τ rule and value tried: the end of denoising cannot be determined")
 
 
 def test_what_holds_under_most_rules_is_told_apart_from_what_holds_under_all() -> None:
@@ -294,12 +294,12 @@ def test_the_page_fetches_nothing_and_hostile_text_stays_text(tmp_path: Path) ->
     assert text.count("<figure>") == 8
 
 
-def test_the_report_says_when_it_could_have_been_told(evolution: Evolution) -> None:
-    told = make_report(evolution).online
-    step = int(re.search(r"first be told at step (\d+): denoising over since (\d+)", told)[1])
+def test_the_report_says_when_the_end_could_first_be_determined(evolution: Evolution) -> None:
+    said = make_report(evolution).online
+    step = int(re.search(r"first be determined at step (\d+): it lies at step (\d+)", said)[1])
     assert 8 < step <= 128
     still = make_report(Evolution(counted_history([[4] * 8] * 4)))
-    assert "could not have been told" in still.online
+    assert "could not be determined at any step" in still.online
 
 
 def test_as_it_went_each_step_is_judged_by_its_past_alone(evolution: Evolution, tmp_path: Path) -> None:
@@ -324,7 +324,7 @@ def test_as_it_went_each_step_is_judged_by_its_past_alone(evolution: Evolution, 
 def test_the_page_answers_first(run: Path, tmp_path: Path) -> None:
     text = write_report(run, tmp_path, ["html"])[0].read_text(encoding="utf-8")
     answer = text[text.index('class="answer"') : text.index("<h2>")]
-    for part in ("denoising is over since step 8", "lies in steps", "Held-out loss alone"):
+    for part in ("denoising ended at step 8", "lies in steps", "Held-out loss alone"):
         assert part in answer
 
 

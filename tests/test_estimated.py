@@ -243,7 +243,7 @@ def test_a_sparse_moebius_transform_finds_and_effects_alone(n, tmp_path):
     assert {(item["relation"], item["subset"]) for item in record["interactions"]} == {("AND", int(s)) for s in subset}
     assert record["gap"] <= 1e-3
     assert record["held_out_r2"] > 0.999
-    assert "AND effects of up to 4 words and of whole masked states; R²" in render([record])
+    assert "AND effects of up to 4 words and of complete masked states; R²" in render([record])
     by_or = scores_of((np.ones(1, dtype=int), np.array([0b11], dtype=np.uint64), np.ones(1)), states.subset)
     made = estimate(states, by_or, 1e-3, only_and=True)
     assert set(zip(made.relation.tolist(), made.subset.tolist(), strict=True)) == {(0, 1), (0, 2), (0, 3)}

@@ -191,7 +191,7 @@ def test_no_error_of_ours_ends_a_training(inputs, alone, tmp_path, monkeypatch, 
     trainer, _ = watched(inputs, tmp_path, where="in-process")
     train(trainer)
     assert_same_training(trainer, alone)
-    assert "the training goes on" in capsys.readouterr().err
+    assert "the training continues" in capsys.readouterr().err
 
 
 def test_an_out_of_memory_halves_the_work_and_is_gone(inputs, alone, tmp_path, monkeypatch):
@@ -316,7 +316,7 @@ class At(TrainerCallback):
 
 
 def headline(step, boundary, agreement):
-    return Headline(step, 3.0, 1.0, 2.0, 1.0, boundary, agreement, f"denoising is over since step {boundary}")
+    return Headline(step, 3.0, 1.0, 2.0, 1.0, boundary, agreement, f"denoising ended at step {boundary}")
 
 
 @pytest.mark.parametrize(
@@ -333,7 +333,7 @@ def test_at_the_boundary_it_warns_and_stops_only_where_it_was_asked_to(
     assert trainer.state.global_step == last
     assert (tmp_path / "out" / f"checkpoint-{last}").is_dir()  # where it stops it saves
     said = capsys.readouterr().err
-    assert "warning: denoising is over since step 2" in said
+    assert "warning: denoising ended at step 2" in said
     assert "checkpoint-2" in said
     assert said.count("warning:") == 1
 

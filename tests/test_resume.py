@@ -167,7 +167,7 @@ def test_a_gpu_that_fails_is_one_line_and_what_was_scored_is_kept(trained, unext
             pipeline.extract(unextracted.path)
     assert str(caught.value).isprintable()
     assert said in str(caught.value)
-    assert str(caught.value).endswith("what is finished is kept, the same command goes on from there")
+    assert str(caught.value).endswith("what is finished is kept, and the same command resumes")
     assert unextracted.steps() == (0,)
     assert unextracted.read_draft(1).n_variables.size == 1
     pipeline.extract(unextracted.path)

@@ -206,7 +206,7 @@ def _measure(settings: RunSettings, probes: Sequence[Probe], left: tuple[int, ..
 def _scorer(settings: RunSettings, llm: LLM, prompts: Sequence[MaskedPrompt]) -> Scorer:
     """As a run has it, in float32 where the precision is yet to be measured.
 
-    A run folds adapters into float32 weights, where they take no time, and keeps them beside 16-bit ones.
+    A run folds adapters into float32 weights, where they take no time, and keeps them next to 16-bit ones.
     """
     extraction = settings.extraction
     precision = FLOAT32 if extraction.dtype == AUTO else extraction.dtype

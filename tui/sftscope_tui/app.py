@@ -177,7 +177,7 @@ class ExplorerApp(MovingExplorer):
         """All keys."""
         self.push_screen(TextDialog("keys", help_text(self.inks)))
 
-    # ---------------------------------------------------------------- taking along
+    # ---------------------------------------------------------------- copy and export
 
     def action_copy(self, what: str) -> None:
         """Copy the view or the command: by OSC 52 where it is small, always into a file."""
@@ -192,8 +192,8 @@ class ExplorerApp(MovingExplorer):
         size = len(text.encode())
         if size <= MOST_COPIED:
             self.copy_to_clipboard(text)
-        told = "copied" if size <= MOST_COPIED else f"{size} bytes are too many for the clipboard"
-        self.background.request(("export", what), partial(copy_file, text, told), Urgency.SHOWN)
+        said = "copied" if size <= MOST_COPIED else f"{size} bytes are too many for the clipboard"
+        self.background.request(("export", what), partial(copy_file, text, said), Urgency.SHOWN)
 
     def action_export(self) -> None:
         """Choose what to export."""

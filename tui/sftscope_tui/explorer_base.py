@@ -1,6 +1,6 @@
 """The explorer's life: its runs, its state, and when it is painted. What keys do is in `app`.
 
-Paints at once where there is time, at most so many times a second where a key is held. Reads no file
+Paints at once where there is time, at a limited rate while a key is held. Reads no file
 itself and never imports PyTorch.
 """
 
@@ -171,7 +171,7 @@ class ExplorerBase(NarrowApp):
         self.paint()
 
     def compare_with(self, path: Path | None) -> None:
-        """Have a second run beside this one, or none."""
+        """Compare with a second run, or with none."""
         self.other = Session(path, self.loader, self.state.rule) if path is not None else None
         if self.other is not None:
             self.other.look()
@@ -256,7 +256,7 @@ class ExplorerBase(NarrowApp):
         return [run_line(path, self.session, self.other, self._headlines.get(path)) for path in self.run_paths]
 
     def forget_headlines(self) -> None:
-        """They are told under one threshold, which has changed."""
+        """They hold under one threshold, which has changed."""
         self._headlines.clear()
 
     def _settle(self, scene: Scene, views: Sequence[View]) -> ViewState:

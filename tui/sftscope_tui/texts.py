@@ -57,8 +57,8 @@ def verdict_text(verdict: Verdict, inks: Inks) -> Text:
 
 
 def sensitivity_text(rows: Sequence[SensitivityRow], inks: Inks) -> Text:
-    """Where denoising ends under every threshold rule, and the mean counts a probe at the last step."""
-    text = Text(f"{'rule':<23}{'denoising':>10}   a probe, at the last step\n", inks.muted)
+    """Where denoising ends under every threshold rule, and the mean counts per probe at the last step."""
+    text = Text(f"{'rule':<23}{'denoising':>10}   per probe, at the last step\n", inks.muted)
     for row in rows:
         name = f"{row.rule}{' (chosen)' if row.chosen else ''}"
         text.append(f"{name:<23}", inks.strong if row.chosen else inks.plain)
@@ -66,14 +66,14 @@ def sensitivity_text(rows: Sequence[SensitivityRow], inks: Inks) -> Text:
         for change in CHANGES:
             text.append(f" {CLASS_GLYPHS[change]}{plain(row.at_last[change]):>6}", inks.of(change))
         text.append("\n")
-    text.append("\nt changes the rule and its value; a headline that holds under one rule only is none.", inks.muted)
+    text.append("\nt changes the rule and its value; distrust a conclusion that holds under one rule only.", inks.muted)
     return text
 
 
 def full_row_text(
     evolution: Evolution, table: ChangeTable, row: int, now: int, base: int, inks: Inks, glyphs: Glyphs
 ) -> Text:
-    """One interaction: its words, its probe, and its effect at every step with τ beside it."""
+    """One interaction: its words, its probe, and its effect at every step with τ."""
     index, relation, subset = table.identity(row)
     part, change = table.probes[index], CHANGES[int(table.change[row])]
     series, tau = table.series(row), evolution.tau[index]

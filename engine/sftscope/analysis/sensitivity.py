@@ -116,7 +116,7 @@ def _rows_that_agree(
     ends = [row.boundary.step for row in rows]
     conclusions = []
     if boundary.step is None:
-        conclusions.append(("no two stages can be told", ends.count(None)))
+        conclusions.append(("the end of denoising cannot be determined", ends.count(None)))
     elif boundary.low is not None and boundary.high is not None:
         inside = sum(step is not None and boundary.low <= step <= boundary.high for step in ends)
         conclusions.append((f"denoising ends within steps {boundary.low}–{boundary.high}", inside))

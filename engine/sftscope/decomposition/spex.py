@@ -97,7 +97,7 @@ def _asked(n: int, budget: int, seed: int) -> Subsets:
 
 
 def _budget(n: int, budget: int) -> tuple[Any, int]:
-    """A SPEX of so many states at most, and how many it asks for."""
+    """A SPEX of at most `budget` states, and how many it asks for."""
     solver = _solver("SPEX", n, 0)
     try:
         return solver, set_budget(solver, budget)

@@ -59,13 +59,13 @@ def _read(folder: RunFolder, size: int) -> np.ndarray[Any, np.dtype[np.float32]]
 
 
 def _check(folder: RunFolder, baseline: torch.Tensor, advice: str) -> None:
-    """SftscopeError unless every step file that is whole was made with this vector."""
+    """SftscopeError unless every intact step file was made with this vector."""
     digest = baseline_hash(baseline)
     for step in folder.steps():
         try:
             named = folder.read_step(step).provenance.get("baseline_vector")
         except StepFileError:
-            continue  # it will be made again
+            continue  # it will be recomputed
         if isinstance(named, dict) and named.get("sha256") not in (None, digest):
             raise SftscopeError(
                 f"{folder.baseline_file}: is not the baseline vector that {folder.step_file(step).name} "

@@ -17,12 +17,12 @@ def available_steps(folder: RunFolder) -> tuple[int, ...]:
 
 
 def is_done(folder: RunFolder, step: int, identity: str) -> bool:
-    """Whether a whole step file of this run is there; a damaged one is made again."""
+    """Whether an intact step file of this run is there; a damaged one is recomputed."""
     return is_result(folder.step_file(step), folder.read_step, step, identity)
 
 
 def is_result(path: Path, read: Callable[[int], StepRecord], step: int, identity: str) -> bool:
-    """Whether `path` holds whole results of a step; SftscopeError where they are those of another run."""
+    """Whether `path` holds complete results of a step; SftscopeError where they are those of another run."""
     if not path.exists():
         return False
     try:

@@ -74,7 +74,7 @@ def last_words_kept(prompt: MaskedPrompt, n: int) -> MaskedPrompt:
 
 
 def states_of(probe: Probe, masked_states: int, seed: int) -> States | None:
-    """The sample of so many masked states of a probe, None where all 2^n are no more than that, or it is 0.
+    """The sample of at most `masked_states` masked states of a probe; None if 2^n are no more, or it is 0.
 
     It depends on the seed and the probe's id alone. SftscopeError for more words than can be enumerated without one,
     and for more states than an estimate takes.

@@ -100,7 +100,7 @@ def _stored(folder: RunFolder, identity: str) -> dict[str, Any] | None:
         try:
             provenance = folder.read_step(step).provenance
         except StepFileError:
-            continue  # it will be made again
+            continue  # it will be recomputed
         if provenance.get("identity") == identity and isinstance(provenance.get("precision"), Mapping):
             return dict(provenance["precision"])
     content = folder.read_precision()

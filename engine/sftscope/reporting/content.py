@@ -121,15 +121,15 @@ def shown_steps(report: Report) -> list[int]:
 
 
 def _online(said: Sequence[Said]) -> str:
-    """When the end of denoising could first be told, from the steps up to then."""
+    """When the end of denoising could first be determined, from the steps up to then."""
     if not said:
-        return f"When it could first be told is measured for runs of at most {MAX_WATCHED} checkpoints."
+        return f"When it could first be determined is measured for runs of at most {MAX_WATCHED} checkpoints."
     first = first_claim([part.boundary for part in said])
     if first is None:
-        return "While the run was going on, an end of denoising could not have been told at any step."
-    told = said[first]
-    return f"While the run was going on, it could first be told at step {told.step}: denoising over since " + (
-        f"{told.boundary.step}."
+        return "During the run, the end of denoising could not be determined at any step."
+    return (
+        f"During the run, the end of denoising could first be determined at step {said[first].step}: "
+        f"it lies at step {said[first].boundary.step}."
     )
 
 
@@ -146,16 +146,16 @@ def warnings(report: Report) -> list[str]:
     lines = [f"Left out, damaged or foreign: {reason}" for reason in history.left_out] + caveats(history)
     if report.quality.uncertified:
         steps = ", ".join(map(str, report.quality.uncertified))
-        lines.append(f"Not final, the certified gap is above {CERTIFIED_GAP:g} at the steps {steps}.")
+        lines.append(f"Not final: the certified gap is above {CERTIFIED_GAP:g} at the steps {steps}.")
     lines += [
-        f"Not to be trusted, the sets change by themselves: {sentence(part)} (expected at least {TRUSTED_JACCARD})."
+        f"Do not trust the sets, they change by themselves: {sentence(part)} (expected at least {TRUSTED_JACCARD})."
         for part in report.placebos
         if part.jaccard < TRUSTED_JACCARD
     ]
     if report.trends.base_step != 0:
         lines.append(
             f"The first extracted step is {report.trends.base_step}, not 0: removed, preserved and newly "
-            "emerged are told against an LLM that is already fine-tuned."
+            "emerged are relative to an LLM that is already fine-tuned."
         )
     return lines
 

@@ -23,7 +23,7 @@ sensitivity    per τ rule, with --zeta also per ζ (its factor): boundary, coun
 findings       number, claim, holds, numbers
 residue        with --descent: |Ω| of the certified sets and of an unfinished descent at the chosen steps
 as_it_went     per step: held-out loss and accuracy, boundary and verdict from the steps up to it
-online         one line: when the end of denoising could first be told from the past alone
+online         one line: when the end of denoising could first be determined from the past alone
 survives       one line: the conclusions that hold under every rule, under most, and beyond the placebo
 baseline_llm   name of the run given with --baseline, or null
 quality, placebo, provenance, left_out
@@ -215,7 +215,7 @@ def as_text(report: Report) -> str:
         "mean over probes; then without b.",
         as_markdown(backbone_table(report.backbone, report.chosen)),
         "## How much depends on the threshold τ",
-        "Mean counts a probe under every rule; findings 1 to 5: ✓ holds, ✗ does not, ? undecided. "
+        "Mean counts per probe under every rule; findings 1 to 5: ✓ holds, ✗ does not, ? undecided. "
         "The end of denoising in the columns of counts is that of the "
         "chosen rule, so that a row differs from the next by its τ alone.",
         as_markdown(sensitivity_table(report.sensitivity)),
@@ -288,7 +288,7 @@ def _orders(report: Report) -> list[str]:
 
 
 def _placebo(report: Report) -> list[str]:
-    """What changes where nothing was trained, beside what changed."""
+    """What changes without training, and what changed."""
     if not report.placebos:
         return ["No placebo was extracted; `sftscope extract RUN --placebo` says what noise alone changes."]
     sentences = "\n".join(f"- {sentence(part)[:1].upper()}{sentence(part)[1:]}." for part in report.placebos)

@@ -135,7 +135,7 @@ def read_step_file(path: Path) -> StepRecord:
 
 
 def salvage_step_file(path: Path) -> StepRecord:
-    """The raw scores in a damaged step file, as a draft; StepFileError where they are not whole either.
+    """The raw scores in a damaged step file, as a draft; StepFileError if they are damaged too.
 
     The whole-file hash is not asked for: each dataset has its own checksum, and HDF5 one of the rest.
     """

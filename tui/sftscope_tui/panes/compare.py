@@ -1,4 +1,4 @@
-"""Compare: the sets of a second run beside those of this one, at linked steps."""
+"""Compare: the sets of a second run next to those of this one, at linked steps."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -58,7 +58,7 @@ class ComparePane(Pane[CompareSlice]):
         if diff is None:
             return [self.title([], width), line([], width), line([(f"  {slice.why}", inks.plain)], width)]
         how = "linked" if slice.linked else "held; x links"
-        title: list[Piece] = [(f": step {diff.step}", Style()), (" beside ", inks.muted), (slice.other, inks.strong)]
+        title: list[Piece] = [(f": step {diff.step}", Style()), (" and ", inks.muted), (slice.other, inks.strong)]
         title.append((f" at step {diff.other_step} ({how})", inks.muted))
         counts: list[Piece] = [(" ", Style())]
         for side, count in diff.counts.items():
