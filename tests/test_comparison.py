@@ -314,7 +314,7 @@ def test_as_it_went_each_step_is_judged_by_its_past_alone(evolution: Evolution, 
         assert said[last].boundary == past.trends.boundary
         assert said[last].accuracy == accuracy[last]
     write_report(measured, tmp_path, ["md", "json"])
-    table = (tmp_path / "report.md").read_text().split("## As it went")[1].split("\n## ")[0]
+    table = (tmp_path / "report.md").read_text().split("## What could be said at each checkpoint")[1].split("\n## ")[0]
     assert all(markdown_cell(part.verdict.sentence) in table for part in said)
     assert "accuracy" in table
     rows = json.loads((tmp_path / "report.json").read_text())["as_it_went"]

@@ -80,7 +80,7 @@ async def test_the_verdict_is_always_in_sight(run: Path, evolution: Evolution) -
             assert f"eval loss lowest at {expected.held_out.best_step}" in line
         await press(pilot, "1", "v")
         assert isinstance(pilot.app.screen, TextDialog)
-        assert expected.sentence.split(" since ")[0] in screen_text(pilot)
+        assert expected.sentence.split(" at step ")[0] in screen_text(pilot)
 
 
 async def test_boundary_key_goes_there(run: Path, evolution: Evolution) -> None:
@@ -477,7 +477,7 @@ def test_what_is_remembered_survives_and_damage_does_not_matter(tmp_path: Path) 
 async def test_hint_on_the_first_start_only(run: Path) -> None:
     """A new user reads what to press; at the second start the keys stand there."""
     async with opened(run) as pilot:
-        assert "? has all keys" in text_of(pilot, "#footer")
+        assert "? all keys" in text_of(pilot, "#footer")
     async with opened(run) as pilot:
         assert "quit" in text_of(pilot, "#footer")
 

@@ -280,13 +280,13 @@ def test_sharded_models_are_refused_in_process_and_the_sidecar_is_offered(inputs
     trainer = make_trainer(inputs)
     options = {"probes": inputs / "probes.jsonl", "out": tmp_path / "run"}
     trainer.is_fsdp_enabled = True
-    with pytest.raises(SftscopeError, match=r"FSDP leaves no whole model .* use where='sidecar'"):
+    with pytest.raises(SftscopeError, match=r"FSDP leaves no complete model .* use where='sidecar'"):
         SftscopeCallback(trainer, where="in-process", **options)
     SftscopeCallback(trainer, **options)
     trainer.is_fsdp_enabled = False
     plugin = SimpleNamespace(zero_stage=3)
     trainer.accelerator = SimpleNamespace(state=SimpleNamespace(deepspeed_plugin=plugin))
-    with pytest.raises(SftscopeError, match=r"ZeRO-3 leaves no whole model .* use where='sidecar'"):
+    with pytest.raises(SftscopeError, match=r"ZeRO-3 leaves no complete model .* use where='sidecar'"):
         SftscopeCallback(trainer, where="in-process", **options)
     plugin.zero_stage = 2
     SftscopeCallback(trainer, where="in-process", **options)

@@ -110,7 +110,7 @@ def test_sigterm_is_an_interruption(unextracted) -> None:
     said = worker.stderr.read()
     worker.stderr.close()
     assert "Traceback" not in said
-    assert worker.returncode == 0 or "the same command goes on from here" in said
+    assert worker.returncode == 0 or "the same command resumes from here" in said
 
 
 def test_no_memory_halves_what_is_scored_at_once_and_then_is_one_line(trained, unextracted, monkeypatch) -> None:
@@ -130,7 +130,7 @@ def test_no_memory_halves_what_is_scored_at_once_and_then_is_one_line(trained, u
     made, whole = unextracted.read_step(0), trained[1].read_step(0)
     np.testing.assert_allclose(made.scores, whole.scores, atol=1e-4)
     refusals["left"] = 10**6
-    with pytest.raises(SftscopeError, match=r"extraction: out of memory; use a smaller .* goes on from there"):
+    with pytest.raises(SftscopeError, match=r"extraction: out of memory; use a smaller .* the same command resumes"):
         pipeline.extract(unextracted.path)
     assert unextracted.steps() == (0,)
 

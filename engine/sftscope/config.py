@@ -77,7 +77,7 @@ class DataSettings:
         choices=("all", "last"),
     )
     instruction: str = _setting("instruction for rows that carry none (GoEmotions)", "")
-    labels: str = _setting("label names, one a line (GoEmotions)", "", path="file")
+    labels: str = _setting("label names, one per line (GoEmotions)", "", path="file")
     multi_label: str = _setting(
         "GoEmotions rows with several labels: join them, keep the first, or skip the row",
         "join",

@@ -134,7 +134,7 @@ def render(plan: dict[str, Any]) -> str:
         ("model", f"{plan['model']}, {plan['dtype']}, on {plan['device']} ({plan['threads']} threads)"),
         (
             "probes",
-            f"{plan['probes']}, n = {variables}: {plan['masked_states_per_checkpoint']:,} masked states a checkpoint"
+            f"{plan['probes']}, n = {variables}: {plan['masked_states_per_checkpoint']:,} masked states per checkpoint"
             + (f", sampled for {plan['sampled_probes']}: ESTIMATED" if plan["sampled_probes"] else ""),
         ),
         ("prompts", f"{_span(plan['prompt_tokens'])} tokens, {_span(plan['tail_tokens'])} from the last word on"),
@@ -244,15 +244,15 @@ def _warnings(made: _Plan, seconds: dict[str, float]) -> list[str]:
         found.append(f"decomposing {n} words takes too long to be timed here: that time is an estimate from a table")
     if len(exact) < len(made.probes.sampled):
         found.append(
-            "masked states are sampled: interactions are estimates, and their time is that of made-up scores; "
-            "scores that few interactions explain take less, others more"
+            "masked states are sampled: interactions are estimates, and the predicted time is that of made-up scores; "
+            "scores that few interactions explain take less time, others more"
         )
     if line := collision_warning(made.collisions):
         found.append(line)
     load, cores = os.getloadavg()[0], os.cpu_count() or 1
     if made.llm.device.type == "cpu" and load > _BUSY * cores:
         found.append(
-            f"this machine is busy (load {load:.1f} on {cores} cores): the times hold only while it stays so; "
+            f"this machine is busy (load {load:.1f} on {cores} cores): the times hold only while it is; "
             "plan again when it is idle"
         )
     if seconds["total"] > _HOURS:

@@ -84,9 +84,9 @@ def hold_out(n: int, subset: Subsets, seed: int = 0, share: float = HELD_OUT) ->
     """
     ordered = np.unique(subset)
     if ordered.size < 2 or int(ordered[0]) or int(ordered[-1]) != (1 << n) - 1:
-        raise SftscopeError("the masked states with no word and with all words must be there once each")
+        raise SftscopeError("expected the masked states with no word and with all words, once each")
     if ordered.size != subset.size:
-        raise SftscopeError(f"{subset.size - ordered.size} masked states are there twice; give each once")
+        raise SftscopeError(f"{subset.size - ordered.size} masked states are given twice; give each once")
     inner = ordered.size - 2
     out = np.zeros(ordered.size, dtype=bool)
     out[1 + np.random.default_rng(seed).permutation(inner)[: round(share * inner)]] = True

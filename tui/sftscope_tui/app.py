@@ -121,7 +121,7 @@ class ExplorerApp(MovingExplorer):
         """Let the second run go along with this one, or hold it where it is."""
         theirs = self.other.reading if self.other is not None else None
         if theirs is None or self.derived is None:
-            self.tell("no second run; 7 lists the runs, space there chooses one to compare with")
+            self.tell("no second run: press 7 for the runs, then space to compare with one")
             return
         steps = theirs.evolution.history.steps
         self.become(toggle_link(self.state, int(steps[linked_step(steps, self.state.step_number)])))
@@ -164,7 +164,7 @@ class ExplorerApp(MovingExplorer):
     def _is_there(self, content: object, action: str) -> bool:
         """Whether a dialog's content is computed; where not, `action` is tried again when it may be."""
         self._awaited = "" if content is not None else action
-        self.tell("" if content is not None else "computing; it opens by itself")
+        self.tell("" if content is not None else "computing; opens when ready")
         return content is not None
 
     def action_problems(self) -> None:

@@ -33,7 +33,7 @@ from sftscope_tui.state import BaseMode, Sort, View, ViewState, go_to, with_step
 PAINTS_A_SECOND = 15
 POLL_SECONDS = 2.0
 _FILES_A_SECOND = 500  # step files that are looked at again, so that a large run is not looked at all the time
-_HINT = "←/→ scrubs, B goes to the boundary, v says why, 1–8 are views, ? has all keys"
+_HINT = "←/→ change the step, B end of denoising, v evidence, 1–8 views, ? all keys"
 
 
 class ExplorerBase(NarrowApp):
@@ -233,7 +233,7 @@ class ExplorerBase(NarrowApp):
         elif self.state.view is View.RUNS:
             screen.show(bare_frame(self.state, self.session, self.runs(), self._note), self.inks, self.glyphs)
         elif self.session.failure:
-            text = f"{self.session.failure}\n\n7 lists other runs, q quits. This folder is looked at again by itself."
+            text = f"{self.session.failure}\n\n7 lists other runs, q quits. The folder is checked again automatically."
             screen.show_notice(text, self.inks, error=True)
         else:
             screen.show_notice(f"loading {self.session.name} …", self.inks)

@@ -42,7 +42,7 @@ def problems_text(left_out: Sequence[str], inks: Inks) -> Text:
     """The step files that could not be used, and why."""
     if not left_out:
         return Text("Every step file of this run was read.")
-    text = Text(f"{len(left_out)} step files are not part of what you see:\n", inks.strong)
+    text = Text(f"{len(left_out)} step files are left out:\n", inks.strong)
     for reason in left_out:
         text.append(f"\n{shown(reason)}\n", inks.error)
     return text

@@ -94,8 +94,8 @@ def estimate_sentence(history: RunHistory) -> str:
     words, sizes = [part.n_variables for part in chosen], [part.states.subset.size for part in chosen]
     return (
         f"ESTIMATED: {len(chosen)} of {len(history.probes)} probes from {_span(sizes)} of 2^{_span(words)} masked "
-        f"states, {candidates(max(words))}; at the last step R² of the states held out is "
-        f"{float(np.nanmean(r2)):.3f} in the mean, {float(np.nanmin(r2)):.3f} at least."
+        f"states, {candidates(max(words))}; at the last step R² of held-out states is "
+        f"{float(np.nanmean(r2)):.3f} on average, {float(np.nanmin(r2)):.3f} at the lowest."
     )
 
 

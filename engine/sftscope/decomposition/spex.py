@@ -102,7 +102,7 @@ def _budget(n: int, budget: int) -> tuple[Any, int]:
     try:
         return solver, set_budget(solver, budget)
     except ValueError as error:
-        raise SftscopeError(f"SPEX cannot do with {budget} masked states of {n} words; score more") from error
+        raise SftscopeError(f"SPEX needs more than {budget} masked states for {n} words; score more") from error
 
 
 def _solver(name: str, n: int, seed: int) -> Any:

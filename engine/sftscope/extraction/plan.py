@@ -164,10 +164,10 @@ def warnings_of(work: ScoringWork, memory_gb: float) -> list[str]:
         found.append(
             f"all masked states of a probe at once take {work.cache_bytes / 1e9:.1f} GB of keys and values, "
             f"[extraction] memory_gb is {memory_gb:g}: they are scored in parts; "
-            f"raise memory_gb where there is memory, or lower {'masked_states' if any(work.sampled) else 'n_words'}"
+            f"raise memory_gb if there is memory, or lower {'masked_states' if any(work.sampled) else 'n_words'}"
         )
     if not work.branches:
-        found.append("no prefix tree is exact on this model: every masked state is a plain forward, nothing is saved")
+        found.append("no prefix tree is exact on this model: every masked state needs a plain forward pass")
     elif work.saving < _SMALL_SAVING:
         found.append(
             f"the prefix tree saves little ({work.saving:.1f}×): the words stand early in the prompt, or are few; "

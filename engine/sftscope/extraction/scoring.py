@@ -117,7 +117,7 @@ class Scorer:
             if refusal is None:
                 return method
             self.refusals.append(refusal)
-            hint = ", which is no fault of the model: please report it" if refusal.unexpected else ""
+            hint = ", which is not the model's fault: please report it" if refusal.unexpected else ""
             say(f"the {method} cannot be used on this model ({refusal.reason}){hint}; trying the next method")
         return NAIVE
 

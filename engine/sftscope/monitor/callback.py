@@ -98,8 +98,8 @@ class SftscopeCallback(TrainerCallback):
         sharded = _sharded_by(self._trainer)
         if sharded and (self._where == "in-process" or self._steps is not None):
             raise SftscopeError(
-                f"SftscopeCallback: {sharded} leaves no whole model on any process; use where='sidecar' without steps: "
-                "it reads the checkpoints that the trainer saves (whole, as safetensors)"
+                f"SftscopeCallback: {sharded} leaves no complete model on any process; use where='sidecar' without "
+                "steps: it reads the checkpoints that the trainer saves (complete, as safetensors)"
             )
         if self._steps is None and str(self._trainer.args.save_strategy) in ("no", "SaveStrategy.NO"):
             raise SftscopeError(

@@ -41,12 +41,10 @@ MAX_WATCHED = 64
 MAX_STEPS = 40  # rows of a table over the steps
 ESTIMATE = "How far the estimates can be believed"
 RESIDUE = (
-    "What would seem encoded if the decomposition were left unfinished, after 20,000 steps of the plain descent of "
-    "earlier work, under the same τ: means over probes."
+    "What would seem encoded with an unfinished decomposition, 20,000 steps of the gradient descent of earlier work, "
+    "under the same τ; means over probes."
 )
-AS_IT_WENT = (
-    "Held-out loss and accuracy at each checkpoint, and the verdict that the checkpoints up to it would have given."
-)
+AS_IT_WENT = "Held-out loss and accuracy at each checkpoint, and the verdict from the checkpoints up to it."
 
 
 @dataclass(frozen=True, eq=False)
@@ -148,7 +146,7 @@ def warnings(report: Report) -> list[str]:
         steps = ", ".join(map(str, report.quality.uncertified))
         lines.append(f"Not final: the certified gap is above {CERTIFIED_GAP:g} at the steps {steps}.")
     lines += [
-        f"Do not trust the sets, they change by themselves: {sentence(part)} (expected at least {TRUSTED_JACCARD})."
+        f"Unreliable, the sets change by themselves: {sentence(part)} (expected at least {TRUSTED_JACCARD})."
         for part in report.placebos
         if part.jaccard < TRUSTED_JACCARD
     ]

@@ -124,7 +124,11 @@ def _estimate(report: Report) -> list[str]:
 def _as_it_went(report: Report) -> list[str]:
     if not report.as_it_went:
         return []
-    return ["<h2>As it went</h2>", f"<p>{AS_IT_WENT}</p>", _table(as_it_went_table(report.as_it_went))]
+    return [
+        "<h2>What could be said at each checkpoint</h2>",
+        f"<p>{AS_IT_WENT}</p>",
+        _table(as_it_went_table(report.as_it_went)),
+    ]
 
 
 def _strongest(report: Report) -> list[str]:

@@ -42,7 +42,7 @@ def write_atomically(path: Path, data: bytes, *, lasting: bool = True) -> None:
             raise
     except OSError as error:
         raise SftscopeError(
-            f"{path}: cannot be written: {error.strerror or error}; it is as it was before, "
+            f"{path}: cannot be written: {error.strerror or error}; it is unchanged; "
             "fix this and run the same command again"
         ) from error
     if not lasting:

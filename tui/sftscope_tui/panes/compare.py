@@ -20,8 +20,8 @@ from sftscope_tui.widgets.sparkline import Marks, area, even_width, marked
 
 _EFFECT = 8
 _GLYPHS = {Side.HERE: "<", Side.BOTH: "=", Side.THERE: ">"}
-NO_SECOND_RUN = "no second run yet: 7 lists the runs, space there chooses one to compare with"
-NOTHING_SHARED = "the two runs share no probe: a comparison needs equal prompts with equal words"
+NO_SECOND_RUN = "no second run yet: press 7 for the runs, then space to compare with one"
+NOTHING_SHARED = "the two runs share no probe: a comparison needs the same prompts and words"
 
 
 @dataclass(frozen=True, eq=False)
