@@ -47,7 +47,7 @@ def plan(
     """Predict the tokens, memory and time of a run.
 
     On this machine, before anything runs. Tokens are given naive and in the prefix tree, time after a short
-    calibration. For a run folder: what is left of it.
+    calibration, and what makes the run expensive. For a run folder: what is left of it.
     """
     need_engine()
     from sftscope import planner

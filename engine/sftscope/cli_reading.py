@@ -69,8 +69,9 @@ def report(
 ) -> None:
     """Write the report of a run: verdict, findings, tables.
 
-    html is one page that loads nothing from the network. figures are SVG, PNG and PDF. Both need:
-    pip install 'sftscope[figures]'. shapiq writes InteractionValues for the Python package of that name.
+    html is one page that loads nothing from the network. figures (when to stop, and those of the paper) are SVG, PNG
+    and PDF. Both need: pip install 'sftscope[figures]'. shapiq writes InteractionValues for the Python package of that
+    name.
     """
     from sftscope.analysis.evolution import Evolution
     from sftscope.analysis.reading import load_history
