@@ -4,12 +4,14 @@ import ast
 import io
 import re
 import tokenize
+import tomllib
 from functools import cache
 from pathlib import Path
 
 import pytest
 import typer
 
+from sftscope.config import settings_from_tables
 from sftscope_tui.cli import app
 from write_reference_pages import pages
 
@@ -145,6 +147,15 @@ def is_there(parts: list[str]) -> bool:
         place /= parts.pop(0)
     file = place / "__init__.py" if place.is_dir() else place.with_suffix(".py")
     return not parts or bool(re.search(rf"\b{parts[0]}\b", text_of(file)))
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=name_of)
+def test_every_config_in_a_page_is_accepted(path: Path) -> None:
+    for block in re.findall(r"^```toml\n(.*?)^```", text_of(path), re.DOTALL | re.MULTILINE):
+        tables = tomllib.loads(block)
+        for table, needed in (("model", "path"), ("data", "train"), ("probes", "file")):
+            tables.setdefault(table, {}).setdefault(needed, "a name")  # a page shows what it is about
+        settings_from_tables(tables)
 
 
 def links_of(path: Path) -> list[tuple[Path, str]]:

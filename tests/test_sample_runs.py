@@ -90,7 +90,7 @@ def test_the_page_has_the_numbers_of_the_run():
     shown = {row[0]: [cell.strip("*") for cell in row[1:]] for row in rows}
     at = [view.steps.index(int(step)) for step in shown["step"]]
     ratios = view.classes[Change.EMERGED].uncancelled_mean
-    assert shown["interactions a prompt"] == [f"{view.encoded_mean[t]:.1f}" for t in at]
+    assert shown["interactions per prompt"] == [f"{view.encoded_mean[t]:.1f}" for t in at]
     assert shown["newly emerged: uncancelled ratio"] == ["–" if t == 0 else f"{ratios[t]:.2f}" for t in at]
     assert shown["held-out loss"] == [f"{history.losses['eval'][t]:.3f}" for t in at]
     assert shown["held-out accuracy (400 rows)"] == [f"{history.losses['accuracy'][t]:.3f}" for t in at]

@@ -140,7 +140,7 @@ def render(plan: dict[str, Any]) -> str:
         ("prompts", f"{_span(plan['prompt_tokens'])} tokens, {_span(plan['tail_tokens'])} from the last word on"),
         ("checkpoints", f"{len(plan['checkpoints'])}: {', '.join(map(str, plan['checkpoints']))}"),
         (
-            "tokens a checkpoint",
+            "tokens per checkpoint",
             f"{tokens['naive']:,} naive, {tokens['tree']:,} in the prefix tree: {tokens['saving']:.1f}× fewer",
         ),
         ("keys and values", f"{cache['widest_level']:.2f} GB at the widest level, limit {cache['limit']:g} GB"),
@@ -153,7 +153,7 @@ def render(plan: dict[str, Any]) -> str:
         rows.append(
             ("training", f"{learn['steps']} steps on {learn['rows']:,} rows, {learn['padded_tokens']:,} tokens")
         )
-    lines = [f"{name:<20} {value}" for name, value in rows]
+    lines = [f"{name:<22} {value}" for name, value in rows]
     lines += ["", "predicted time on this machine"]
     lines += [f"  {name:<18} {_duration(value):>10}" for name, value in plan["seconds"].items()]
     lines += [f"warning: {line}" for line in plan["warnings"]]
