@@ -70,7 +70,7 @@ def test_eighteen_words_are_planned_as_sampled_and_refused_where_no_sample_is_as
     assert "n = 18: 40 masked states per checkpoint, sampled for 1: ESTIMATED" in planner.render(plan)
     assert any("interactions are estimates" in line for line in plan["warnings"])
     config.write_text(config.read_text().replace("masked_states = 40", ""))
-    with pytest.raises(SftscopeError, match=r"of 18 variables .* set \[extraction\] masked_states"):
+    with pytest.raises(SftscopeError, match=r"18 variables .* set \[extraction\] masked_states"):
         planner.plan(config)
 
 
