@@ -171,7 +171,7 @@ def test_the_headline_under_other_zeta_is_that_of_such_a_run(evolution: Evolutio
         last = [other.partition(p, small.history.steps.size - 1, 0) for p in range(2)]
         assert row.at_last == {change: np.mean([sets[change].sum() for sets in last]) for change in Change}
     report = make_report(small, zeta=True)
-    assert report.survives.startswith("Under every τ rule, value and ζ tried: ")
+    assert report.survives.startswith("Conclusions that hold under every τ rule, value and ζ tried: ")
     assert "ζ × 0.5" in as_text(sensitivity_table(report.sensitivity))
 
 
@@ -204,7 +204,9 @@ def test_the_line_of_what_survives_by_hand() -> None:
     evolution = Evolution(counted_history([[4] * 8] * 4))
     boundary = find_boundary(evolution)
     line = what_survives(boundary, [], measure_sensitivity(evolution), [])
-    assert line.startswith("Under every τ rule and value tried: the end of denoising cannot be determined")
+    assert line.startswith(
+        "Conclusions that hold under every τ rule and value tried: the end of denoising cannot be determined"
+    )
 
 
 def test_what_holds_under_most_rules_is_told_apart_from_what_holds_under_all() -> None:
@@ -218,7 +220,7 @@ def test_what_holds_under_most_rules_is_told_apart_from_what_holds_under_all() -
     ]
     findings = [Finding(i + 1, "a claim", sign, "") for i, sign in enumerate(held[0])]
     assert what_survives(boundary, findings, rows, []) == (
-        "Under every τ rule and value tried: finding 1 holds; "
+        "Conclusions that hold under every τ rule and value tried: finding 1 holds; "
         "under most: denoising ends within steps 8–24 (3 of 5), finding 2 holds (4 of 5); no placebo was extracted."
     )
 
