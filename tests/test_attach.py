@@ -506,7 +506,7 @@ def test_a_device_that_fails_while_attaching_is_one_line(inputs, output, tmp_pat
 
     with monkeypatch.context() as patch:
         patch.setattr(Scorer, "score", fails)
-        with pytest.raises(SftscopeError, match=r"extraction: out of memory; .* the same command goes on from there"):
+        with pytest.raises(SftscopeError, match=r"extraction: out of memory; .* the same command resumes"):
             attached(inputs, output, tmp_path / "run")
     assert attached(inputs, output, tmp_path / "run").steps() == (0, 2, 4, 6)
 

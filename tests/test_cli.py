@@ -1,4 +1,4 @@
-"""The command line: every command has help and is in the README; a user's error is one line and exit code 1."""
+"""The command line: every command has help and is in the reference; a user's error is one line and exit code 1."""
 
 import json
 import subprocess
@@ -13,7 +13,7 @@ from pseudo_terminal import PseudoTerminal
 from sample_history import write_sample_run
 from sftscope_tui.cli import app
 
-README = Path(__file__).parents[1] / "README.md"
+REFERENCE = Path(__file__).parents[1] / "engine" / "COMMANDS.md"
 COMMANDS = typer.main.get_command(app).commands
 
 
@@ -34,11 +34,11 @@ def fails_with_one_line(*arguments: object) -> str:
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_every_command_has_help_and_is_in_the_readme(name):
+def test_every_command_has_help_and_is_in_the_reference(name):
     command = COMMANDS[name]
     assert command.help
     assert all(parameter.help for parameter in command.params), name
-    assert f"sftscope {name}" in README.read_text()
+    assert f"\n## sftscope {name}\n" in REFERENCE.read_text(encoding="utf-8")
 
 
 def test_help_does_not_import_heavy_libraries():

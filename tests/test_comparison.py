@@ -171,7 +171,7 @@ def test_the_headline_under_other_zeta_is_that_of_such_a_run(evolution: Evolutio
         last = [other.partition(p, small.history.steps.size - 1, 0) for p in range(2)]
         assert row.at_last == {change: np.mean([sets[change].sum() for sets in last]) for change in Change}
     report = make_report(small, zeta=True)
-    assert report.survives.startswith("Under every τ rule, value and ζ tried: ")
+    assert report.survives.startswith("Conclusions that hold under every τ rule, value and ζ tried: ")
     assert "ζ × 0.5" in as_text(sensitivity_table(report.sensitivity))
 
 
@@ -204,7 +204,9 @@ def test_the_line_of_what_survives_by_hand() -> None:
     evolution = Evolution(counted_history([[4] * 8] * 4))
     boundary = find_boundary(evolution)
     line = what_survives(boundary, [], measure_sensitivity(evolution), [])
-    assert line.startswith("Under every τ rule and value tried: no two stages can be told")
+    assert line.startswith(
+        "Conclusions that hold under every τ rule and value tried: the end of denoising cannot be determined"
+    )
 
 
 def test_what_holds_under_most_rules_is_told_apart_from_what_holds_under_all() -> None:
@@ -218,7 +220,7 @@ def test_what_holds_under_most_rules_is_told_apart_from_what_holds_under_all() -
     ]
     findings = [Finding(i + 1, "a claim", sign, "") for i, sign in enumerate(held[0])]
     assert what_survives(boundary, findings, rows, []) == (
-        "Under every τ rule and value tried: finding 1 holds; "
+        "Conclusions that hold under every τ rule and value tried: finding 1 holds; "
         "under most: denoising ends within steps 8–24 (3 of 5), finding 2 holds (4 of 5); no placebo was extracted."
     )
 
@@ -294,12 +296,12 @@ def test_the_page_fetches_nothing_and_hostile_text_stays_text(tmp_path: Path) ->
     assert text.count("<figure>") == 8
 
 
-def test_the_report_says_when_it_could_have_been_told(evolution: Evolution) -> None:
-    told = make_report(evolution).online
-    step = int(re.search(r"first be told at step (\d+): denoising over since (\d+)", told)[1])
+def test_the_report_says_when_the_end_could_first_be_determined(evolution: Evolution) -> None:
+    said = make_report(evolution).online
+    step = int(re.search(r"first be determined at step (\d+): it lies at step (\d+)", said)[1])
     assert 8 < step <= 128
     still = make_report(Evolution(counted_history([[4] * 8] * 4)))
-    assert "could not have been told" in still.online
+    assert "could not be determined at any step" in still.online
 
 
 def test_as_it_went_each_step_is_judged_by_its_past_alone(evolution: Evolution, tmp_path: Path) -> None:
@@ -314,7 +316,7 @@ def test_as_it_went_each_step_is_judged_by_its_past_alone(evolution: Evolution, 
         assert said[last].boundary == past.trends.boundary
         assert said[last].accuracy == accuracy[last]
     write_report(measured, tmp_path, ["md", "json"])
-    table = (tmp_path / "report.md").read_text().split("## As it went")[1].split("\n## ")[0]
+    table = (tmp_path / "report.md").read_text().split("## What could be said at each checkpoint")[1].split("\n## ")[0]
     assert all(markdown_cell(part.verdict.sentence) in table for part in said)
     assert "accuracy" in table
     rows = json.loads((tmp_path / "report.json").read_text())["as_it_went"]
@@ -324,7 +326,7 @@ def test_as_it_went_each_step_is_judged_by_its_past_alone(evolution: Evolution, 
 def test_the_page_answers_first(run: Path, tmp_path: Path) -> None:
     text = write_report(run, tmp_path, ["html"])[0].read_text(encoding="utf-8")
     answer = text[text.index('class="answer"') : text.index("<h2>")]
-    for part in ("denoising is over since step 8", "lies in steps", "Held-out loss alone"):
+    for part in ("denoising ended at step 8", "lies in steps", "Held-out loss alone"):
         assert part in answer
 
 

@@ -229,7 +229,7 @@ def test_spex_on_other_states_is_one_line():
     pytest.importorskip("shapiq", reason="the extra `spex` is not installed")
     with pytest.raises(SftscopeError, match="not the masked states that SPEX asks for"):
         estimate_by_spex(sample_states(12, 700), np.zeros(700))
-    with pytest.raises(SftscopeError, match="SPEX cannot do with 100 masked states of 20 words"):
+    with pytest.raises(SftscopeError, match="SPEX needs more than 100 masked states for 20 words"):
         spex_states(20, 100)
 
 
@@ -243,7 +243,7 @@ def test_a_sparse_moebius_transform_finds_and_effects_alone(n, tmp_path):
     assert {(item["relation"], item["subset"]) for item in record["interactions"]} == {("AND", int(s)) for s in subset}
     assert record["gap"] <= 1e-3
     assert record["held_out_r2"] > 0.999
-    assert "AND effects of up to 4 words and of whole masked states; R²" in render([record])
+    assert "AND effects of up to 4 words and of complete masked states; R²" in render([record])
     by_or = scores_of((np.ones(1, dtype=int), np.array([0b11], dtype=np.uint64), np.ones(1)), states.subset)
     made = estimate(states, by_or, 1e-3, only_and=True)
     assert set(zip(made.relation.tolist(), made.subset.tolist(), strict=True)) == {(0, 1), (0, 2), (0, 3)}
@@ -270,7 +270,7 @@ def test_replicates_are_the_estimates_of_the_same_states_resampled(n):
 @pytest.mark.parametrize(
     ("states", "scores", "words"),
     [
-        (every_state(3), np.zeros(3), "a score a masked state"),
+        (every_state(3), np.zeros(3), "one score per masked state"),
         (States(3, np.arange(1, 8, dtype=np.uint64), np.zeros(7, dtype=bool)), np.zeros(7), "with no word"),
         (every_state(2), np.array([0.0, np.nan, 1.0, 0.0]), "score 1 is not a finite number"),
         (sample_states(14, 10_001), np.zeros(10_001), "a sample of 10001 masked states: expected at most 10000"),
@@ -300,7 +300,7 @@ def test_decompose_labels_an_estimate(tmp_path):
         ({"masks": np.full((2, 3), 2), "scores": np.zeros(2)}, "masks: expected 0 and 1"),
         ({"masks": np.eye(3, dtype=bool), "scores": np.array(["a", "b", "c"])}, "scores: expected numbers"),
         ({"masks": np.eye(3, dtype=bool), "scores": np.zeros(3)}, "with no word and with all words"),
-        ({"masks": np.array([[0, 0], [1, 1], [1, 1]]), "scores": np.zeros(3)}, "1 masked states are there twice"),
+        ({"masks": np.array([[0, 0], [1, 1], [1, 1]]), "scores": np.zeros(3)}, "1 masked states are given twice"),
         ({"masks": np.ones((3, 65), dtype=bool), "scores": np.zeros(3)}, "65 words"),
     ],
 )

@@ -225,7 +225,7 @@ def test_two_stages_are_found_with_an_interval() -> None:
         ([20, 16, 12, 10, 10, 10, 10, 10], "hardly any emerge"),
         ([20, 0, 0, 0, 0, 0, 0], "hardly any emerge"),
         ([0] * 6, "never falls"),
-        ([20, 8, 22, 9, 21, 7, 18, 9, 22, 10], "within what differs between checkpoints"),
+        ([20, 8, 22, 9, 21, 7, 18, 9, 22, 10], "within the variation between checkpoints"),
     ],
 )
 def test_without_two_stages_there_is_no_boundary(counts: list[int], reason: str) -> None:

@@ -82,7 +82,7 @@ async def test_the_verdict_is_always_in_sight(run: Path, evolution: Evolution) -
             assert f"eval loss lowest at {expected.held_out.best_step}" in line
         await press(pilot, "1", "v")
         assert isinstance(pilot.app.screen, TextDialog)
-        assert expected.sentence.split(" since ")[0] in screen_text(pilot)
+        assert expected.sentence.split(" at step ")[0] in screen_text(pilot)
 
 
 async def test_boundary_key_goes_there(run: Path, evolution: Evolution) -> None:
@@ -183,9 +183,9 @@ async def test_runs_are_listed_opened_and_compared(tmp_path: Path) -> None:
         assert "2 shared probes" in compared
         assert "Jaccard over the steps, from 0 to 1" in compared
         await press(pilot, "g")
-        assert "step 0 beside b-run at step 0 (linked)" in text_of(pilot, ComparePane)
+        assert "step 0 and b-run at step 0 (linked)" in text_of(pilot, ComparePane)
         await press(pilot, "x", "G")
-        assert "beside b-run at step 0 (held" in text_of(pilot, ComparePane)
+        assert "and b-run at step 0 (held" in text_of(pilot, ComparePane)
         await press(pilot, "7", "enter")
         await press(pilot, "1")
         assert app.session.name == "b-run"
@@ -479,7 +479,7 @@ def test_what_is_remembered_survives_and_damage_does_not_matter(tmp_path: Path) 
 async def test_hint_on_the_first_start_only(run: Path) -> None:
     """A new user reads what to press; at the second start the keys stand there."""
     async with opened(run) as pilot:
-        assert "? has all keys" in text_of(pilot, "#footer")
+        assert "? all keys" in text_of(pilot, "#footer")
     async with opened(run) as pilot:
         assert "quit" in text_of(pilot, "#footer")
 
@@ -583,7 +583,7 @@ async def test_hostile_text_in_every_new_view(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("view", [view.value.lower() for view in View])
 async def test_views_look_as_they_did(tmp_path: Path, view: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each pane at 80 columns is the stored text; SFTSCOPE_UPDATE_SNAPSHOTS=1 stores it anew, to be looked at."""
+    """Each pane at 80 columns is the stored text; SFTSCOPE_UPDATE_SNAPSHOTS=1 rewrites it, to be looked at."""
     monkeypatch.setattr("sftscope_tui.run_folders.sample_runs", list)
     n_steps = 4 if view in ("trends", "backbone", "runs") else 6  # of 4 none is marked as the end of a stage
     first = write_sample_run(tmp_path / "here", n_steps=n_steps, n_probes=2, n=4)

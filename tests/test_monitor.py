@@ -193,7 +193,7 @@ def test_no_error_of_ours_ends_a_training(inputs, alone, tmp_path, monkeypatch, 
     trainer, _ = watched(inputs, tmp_path, where="in-process")
     train(trainer)
     assert_same_training(trainer, alone)
-    assert "the training goes on" in capsys.readouterr().err
+    assert "the training continues" in capsys.readouterr().err
 
 
 def test_an_out_of_memory_halves_the_work_and_is_gone(inputs, alone, tmp_path, monkeypatch):
@@ -282,13 +282,13 @@ def test_sharded_models_are_refused_in_process_and_the_sidecar_is_offered(inputs
     trainer = make_trainer(inputs)
     options = {"probes": inputs / "probes.jsonl", "out": tmp_path / "run"}
     trainer.is_fsdp_enabled = True
-    with pytest.raises(SftscopeError, match=r"FSDP leaves no whole model .* use where='sidecar'"):
+    with pytest.raises(SftscopeError, match=r"FSDP leaves no complete model .* use where='sidecar'"):
         SftscopeCallback(trainer, where="in-process", **options)
     SftscopeCallback(trainer, **options)
     trainer.is_fsdp_enabled = False
     plugin = SimpleNamespace(zero_stage=3)
     trainer.accelerator = SimpleNamespace(state=SimpleNamespace(deepspeed_plugin=plugin))
-    with pytest.raises(SftscopeError, match=r"ZeRO-3 leaves no whole model .* use where='sidecar'"):
+    with pytest.raises(SftscopeError, match=r"ZeRO-3 leaves no complete model .* use where='sidecar'"):
         SftscopeCallback(trainer, where="in-process", **options)
     plugin.zero_stage = 2
     SftscopeCallback(trainer, where="in-process", **options)
@@ -318,7 +318,7 @@ class At(TrainerCallback):
 
 
 def headline(step, boundary, agreement):
-    return Headline(step, 3.0, 1.0, 2.0, 1.0, boundary, agreement, f"denoising is over since step {boundary}")
+    return Headline(step, 3.0, 1.0, 2.0, 1.0, boundary, agreement, f"denoising ended at step {boundary}")
 
 
 @pytest.mark.parametrize(
@@ -335,7 +335,7 @@ def test_at_the_boundary_it_warns_and_stops_only_where_it_was_asked_to(
     assert trainer.state.global_step == last
     assert (tmp_path / "out" / f"checkpoint-{last}").is_dir()  # where it stops it saves
     said = capsys.readouterr().err
-    assert "warning: denoising is over since step 2" in said
+    assert "warning: denoising ended at step 2" in said
     assert "checkpoint-2" in said
     assert said.count("warning:") == 1
 

@@ -67,10 +67,10 @@ def test_eighteen_words_are_planned_as_sampled_and_refused_where_no_sample_is_as
     assert plan["tokens_per_checkpoint"]["naive"] == 40 * plan["prompt_tokens"]["most"]
     assert plan["tokens_per_checkpoint"]["tree"] < plan["tokens_per_checkpoint"]["naive"]
     assert plan["cache_gb"]["widest_level"] < 1
-    assert "n = 18: 40 masked states a checkpoint, sampled for 1: ESTIMATED" in planner.render(plan)
+    assert "n = 18: 40 masked states per checkpoint, sampled for 1: ESTIMATED" in planner.render(plan)
     assert any("interactions are estimates" in line for line in plan["warnings"])
     config.write_text(config.read_text().replace("masked_states = 40", ""))
-    with pytest.raises(SftscopeError, match=r"of 18 variables .* set \[extraction\] masked_states"):
+    with pytest.raises(SftscopeError, match=r"18 variables .* set \[extraction\] masked_states"):
         planner.plan(config)
 
 

@@ -335,7 +335,7 @@ def test_without_an_agreement_the_step_is_named_past_which_nothing_speaks_for_go
     assert verdict.agreement is (Agreement.CONFLICT if there_are_two_stages else Agreement.NOT_ENOUGH)
     assert verdict.latest_step == latest
     assert verdict.sentence.startswith("Stop by step") is (latest is not None)
-    assert verdict.sentence.startswith(f"Stop by step {latest}: past it held-out loss rises") is (latest is not None)
+    assert verdict.sentence.startswith(f"Stop by step {latest}: after it, held-out loss rises") is (latest is not None)
 
 
 def test_a_loss_that_is_lowest_before_the_end_of_denoising_names_no_latest_step() -> None:

@@ -130,7 +130,7 @@ def test_no_memory_halves_what_is_scored_at_once_and_then_is_one_line(trained, u
     made, whole = unextracted.read_step(0), trained[1].read_step(0)
     np.testing.assert_allclose(made.scores, whole.scores, atol=1e-4)
     refusals["left"] = 10**6
-    with pytest.raises(SftscopeError, match=r"extraction: out of memory; use a smaller .* goes on from there"):
+    with pytest.raises(SftscopeError, match=r"extraction: out of memory; use a smaller .* the same command resumes"):
         pipeline.extract(unextracted.path)
     assert unextracted.steps() == (0,)
 
@@ -167,7 +167,7 @@ def test_a_gpu_that_fails_is_one_line_and_what_was_scored_is_kept(trained, unext
             pipeline.extract(unextracted.path)
     assert str(caught.value).isprintable()
     assert said in str(caught.value)
-    assert str(caught.value).endswith("what is finished is kept, the same command goes on from there")
+    assert str(caught.value).endswith("what is finished is kept, and the same command resumes")
     assert unextracted.steps() == (0,)
     assert unextracted.read_draft(1).n_variables.size == 1
     pipeline.extract(unextracted.path)

@@ -1,6 +1,6 @@
-"""The page on the sample runs shows what the runs say: every table in it is made again and compared.
+"""The pages on the sample runs show what the runs say: every table in them is recomputed and compared.
 
-SFTSCOPE_UPDATE_SNAPSHOTS=1 writes the tables anew; the words between them are a person's.
+SFTSCOPE_UPDATE_SNAPSHOTS=1 rewrites the tables; the words between them are a person's.
 """
 
 import os
@@ -28,11 +28,11 @@ from sftscope.reporting.tables import (
 )
 
 FOLDER = Path(__file__).parents[1] / "sample_runs"
-PAGE = FOLDER / "README.md"
+PAGES = (FOLDER / "README.md", FOLDER / "FINDINGS.md")
 BASELINE = {"smollm2": "gemma3", "gemma3": "smollm2"}  # each is the other's baseline LLM
 MARK = re.compile(r"<!-- (?P<run>\w+): (?P<part>[\w ]+) -->\n(?P<shown>.*?)<!-- end -->", re.DOTALL)
 UPDATE = "SFTSCOPE_UPDATE_SNAPSHOTS" in os.environ
-SLOW = {"choices", "solver"}  # decomposed again: minutes
+SLOW = {"choices", "solver"}  # decompose both runs again: minutes
 PARTS = {
     "answer": lambda report: in_plain_words(report.verdict, report.trends.boundary),
     "as it went": lambda report: as_markdown(as_it_went_table(report.as_it_went)),
@@ -55,26 +55,30 @@ def report_of(run, slow):
 
 
 def shown_parts():
-    return [(found["run"], found["part"]) for found in MARK.finditer(PAGE.read_text(encoding="utf-8"))]
+    return [
+        (page, found["run"], found["part"])
+        for page in PAGES
+        for found in MARK.finditer(page.read_text(encoding="utf-8"))
+    ]
 
 
-@pytest.mark.parametrize(("run", "part"), shown_parts(), ids=lambda value: value)
-def test_a_table_of_the_page_is_what_the_run_says(run, part):
+@pytest.mark.parametrize(("page", "run", "part"), shown_parts(), ids=lambda value: getattr(value, "name", value))
+def test_a_table_of_a_page_is_what_the_run_says(page, run, part):
     slow = part in SLOW
     if slow and not UPDATE and "SFTSCOPE_SLOW_TESTS" not in os.environ:
         pytest.skip("decomposes both runs again, for minutes: set SFTSCOPE_SLOW_TESTS=1")
     made = PARTS[part](report_of(run, slow)).strip()
-    text = PAGE.read_text(encoding="utf-8")
+    text = page.read_text(encoding="utf-8")
     shown = next(found for found in MARK.finditer(text) if (found["run"], found["part"]) == (run, part))
     if UPDATE:
         start, end = shown.span("shown")
-        PAGE.write_text(text[:start] + made + "\n" + text[end:], encoding="utf-8")
+        page.write_text(text[:start] + made + "\n" + text[end:], encoding="utf-8")
     else:
         assert shown["shown"].strip() == made
 
 
-def test_the_page_shows_both_runs_whole():
-    shown = shown_parts()
+def test_the_pages_show_every_part_of_both_runs():
+    shown = [(run, part) for _, run, part in shown_parts()]
     assert len(shown) == len(set(shown))
     for run in BASELINE:
         assert {"answer", "as it went", "findings", "backbone", "placebo", "choices"} <= {

@@ -74,7 +74,7 @@ def test_smollm2_has_two_stages_but_loss_goes_on_improving_until_it_overfits():
     assert emerged.uncancelled_mean[-1] < 0.2 < 0.8 < emerged.uncancelled_mean[view.steps.index(20)]
 
 
-def test_gemma3_overfits_though_no_end_of_denoising_can_be_told():
+def test_gemma3_overfits_though_the_end_of_denoising_cannot_be_determined():
     view, verdict = verdict_on("gemma3")
     assert view.boundary.step is None
     assert "the fewest interactions are at step 6 (2–24), but the fall before it" in view.boundary.reason
@@ -82,15 +82,15 @@ def test_gemma3_overfits_though_no_end_of_denoising_can_be_told():
     assert verdict.latest_step == verdict.held_out.best_step == 32
 
 
-def test_the_readme_has_the_numbers_of_the_run():
+def test_the_page_has_the_numbers_of_the_run():
     history = load_history(FOLDER / "smollm2")
     view = trends(Evolution(history), Selection(history.steps.size - 1))
-    text = (FOLDER.parent / "README.md").read_text(encoding="utf-8")
+    text = (FOLDER / "README.md").read_text(encoding="utf-8")
     rows = [line.strip("| ").split(" | ") for line in text.splitlines() if line.startswith("| ")]
     shown = {row[0]: [cell.strip("*") for cell in row[1:]] for row in rows}
     at = [view.steps.index(int(step)) for step in shown["step"]]
     ratios = view.classes[Change.EMERGED].uncancelled_mean
-    assert shown["interactions a prompt"] == [f"{view.encoded_mean[t]:.1f}" for t in at]
+    assert shown["interactions per prompt"] == [f"{view.encoded_mean[t]:.1f}" for t in at]
     assert shown["newly emerged: uncancelled ratio"] == ["–" if t == 0 else f"{ratios[t]:.2f}" for t in at]
     assert shown["held-out loss"] == [f"{history.losses['eval'][t]:.3f}" for t in at]
     assert shown["held-out accuracy (400 rows)"] == [f"{history.losses['accuracy'][t]:.3f}" for t in at]

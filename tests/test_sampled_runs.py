@@ -116,7 +116,7 @@ def test_the_states_of_a_probe_hang_on_its_id_and_the_seed_alone():
     assert states_of(few, 128, 0) is None
     assert states_of(few, 127, 0).subset.size == 127
     assert states_of(few, 0, 0) is None
-    with pytest.raises(SftscopeError, match="of 19 variables not all masked states can be scored"):
+    with pytest.raises(SftscopeError, match="19 variables have too many masked states to score all"):
         states_of(probe, 0, 0)
 
 
@@ -308,7 +308,7 @@ def test_show_and_report_carry_the_label(history, tmp_path):
     evolution = Evolution(history)
     (label,) = caveats(history)
     assert label.startswith(f"ESTIMATED: 2 of 3 probes from {STATES} of 2^18 masked states, effects of up to 4 words")
-    assert "and of whole masked states; at the last step" in label
+    assert "and of complete masked states; at the last step" in label
     text = show_text(evolution, Selection(4))
     assert label in text
     assert "masked states were held out" in text

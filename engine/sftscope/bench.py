@@ -172,7 +172,7 @@ def _scoring(model: Any, work: Work) -> list[Figure]:
         Figure(
             "tree_against_naive",
             "prefix tree against naive scoring",
-            "s a probe",
+            "s per probe",
             tree,
             naive,
             naive / tree,

@@ -26,13 +26,13 @@ from sftscope.cli_reading import compare, report, show
 from sftscope.cli_settings import init, list_settings
 from sftscope.errors import NotReadError, SftscopeError
 from sftscope.output import put, put_error
-from sftscope.text import MOST_OF_A_KIND, json_text
+from sftscope.text import json_text
 
 # each command has its help beside its name: python -OO drops docstrings
 app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 
 
-@app.command(help="Train and extract; the same command again resumes where it stopped.")
+@app.command(help="Train and extract; the same command resumes.")
 def run(config: Config, out: Out, sets: Sets = None, verify: Verify = None) -> None:
     need_engine()
     from sftscope import pipeline
@@ -41,7 +41,11 @@ def run(config: Config, out: Out, sets: Sets = None, verify: Verify = None) -> N
     leave_if_one_of_several()
 
 
-@app.command(help="What a run will take on this machine: masked states, tokens, memory, time; runs nothing.")
+@app.command(
+    help="Predict the tokens, memory and time of a run.\n\n"
+    "On this machine, before anything runs. Tokens are given naive and in the prefix tree, time after a short "
+    "calibration, and what makes the run expensive. For a run folder: what is left of it."
+)
 def plan(
     source: ConfigOrRun,
     sets: Sets = None,
@@ -57,13 +61,15 @@ def plan(
 
 
 @app.command(
-    help="One training row as tokens, the trained ones marked; one probe with its variables and target; collisions."
+    help="Show a training row and a probe as tokens.\n\n"
+    "Trained tokens and variables are marked. Also: the target, labels that start with the same token, and how "
+    "many rows are cut. Loads the tokenizer only."
 )
 def inspect(
     config: Config,
     sets: Sets = None,
-    row: Annotated[int, typer.Option("--row", min=1, help="Which training row; the first by default.")] = 1,
-    probe: Annotated[str, typer.Option("--probe", help="Which probe, by its id; the first by default.")] = "",
+    row: Annotated[int, typer.Option("--row", min=1, help="Number of the training row to show.")] = 1,
+    probe: Annotated[str, typer.Option("--probe", help="Id of the probe to show; by default the first.")] = "",
     as_json: Annotated[bool, typer.Option("--json", help="JSON on stdout.")] = False,
 ) -> None:
     need_engine()
@@ -73,7 +79,7 @@ def inspect(
     _put(found, inspection.render(found), as_json)
 
 
-@app.command(help="Fine-tune only.")
+@app.command(help="Fine-tune without extracting; the same command resumes.")
 def train(config: Config, out: Out, sets: Sets = None) -> None:
     need_engine()
     from sftscope import pipeline
@@ -82,31 +88,39 @@ def train(config: Config, out: Out, sets: Sets = None) -> None:
     leave_if_one_of_several()
 
 
-@app.command(help="Score and decompose the checkpoints of a run that are not done yet.")
+@app.command(
+    help="Score and decompose the remaining checkpoints of a run.\n\n"
+    "Several of these commands can work on one run, on one host or many: each takes steps that no other is "
+    "processing."
+)
 def extract(
     run: Run,
     steps: Annotated[str, typer.Option("--steps", help="Only these steps, such as 0,8,16.")] = "",
     shard: Shard = "1/1",
     workers: Workers = None,
     cluster: Cluster = "",
-    plan: Annotated[Path | None, typer.Option(help="What a job asks for: of 'sftscope plan RUN --json'.")] = None,
+    plan: Annotated[
+        Path | None, typer.Option(help="File from 'sftscope plan RUN --json', for the resources of a job.")
+    ] = None,
     time_limit: Annotated[
-        int | None, typer.Option("--time-limit", min=1, metavar="MIN", help="Minutes of a job; it is queued again.")
+        int | None, typer.Option("--time-limit", min=1, metavar="MIN", help="Minutes per job; then it is queued again.")
     ] = None,
     partition: Annotated[str, typer.Option("--partition", help="SLURM partition.")] = "",
-    memory: Annotated[float | None, typer.Option("--memory", min=1, metavar="GB", help="Host memory of a job.")] = None,
-    gpus: Annotated[int | None, typer.Option("--gpus", min=0, help="GPUs of a job.")] = None,
-    cpus: Annotated[int, typer.Option("--cpus", min=1, help="CPU cores of a job.")] = 4,
+    memory: Annotated[float | None, typer.Option("--memory", min=1, metavar="GB", help="Host memory per job.")] = None,
+    gpus: Annotated[int | None, typer.Option("--gpus", min=0, help="GPUs per job.")] = None,
+    cpus: Annotated[int, typer.Option("--cpus", min=1, help="CPU cores per job.")] = 4,
     block: Block = None,
     verify: Verify = None,
     placebo: Annotated[
         bool,
         typer.Option(
-            "--placebo", help="Extract one step that is done a second time, by plain forwards: STEP, or the last."
+            "--placebo",
+            help="Re-extract a finished step (STEP or the last) with plain forward passes, to measure noise.",
         ),
     ] = False,
     step: Annotated[
-        int | None, typer.Argument(metavar="STEP", show_default=False, help="With --placebo only: which step.")
+        int | None,
+        typer.Argument(metavar="STEP", show_default=False, help="With --placebo: the step."),
     ] = None,
 ) -> None:
     if placebo and (steps or shard != "1/1" or verify is not None):
@@ -128,7 +142,7 @@ def extract(
     elif shared:
         from sftscope import cluster as clusters
 
-        pipeline.open_run(run)  # what is wrong with the run is told here, not in N logs
+        pipeline.open_run(run)  # what is wrong with the run is said here, not in N logs
         worker = clusters.Worker(run.absolute(), 1, 1, steps=numbers_in(steps), verify=verify, block=block)
         if cluster:
             given = {"minutes": time_limit, "memory_gb": memory, "gpus": gpus, "cpus": cpus, "partition": partition}
@@ -140,7 +154,7 @@ def extract(
         pipeline.extract(run, steps=numbers_in(steps), verify=verify, shard=shard_in(shard))
 
 
-@app.command(help="Progress, rate, failures and time left of all workers that extract a run.")
+@app.command(help="Show the progress and failures of all workers on a run.")
 def status(
     run: Run,
     as_json: Annotated[bool, typer.Option("--json", help="JSON on stdout.")] = False,
@@ -153,14 +167,16 @@ def status(
 
 
 @app.command(
-    help="Check every file of a run, and say what is damaged and how it can be made again. Of many findings of a kind "
-    f"the first {MOST_OF_A_KIND} are listed; --json has all."
+    help="Check every file of a run.\n\n"
+    "Against its hash, its schema and the other files. Names what is damaged and the command that recomputes "
+    "it; lists the first 20 of each kind, --json all. Exit code 1 if anything is damaged, 3 if nothing is but "
+    "a file could not be read now."
 )
 def verify(
     run: Run,
     repair: Annotated[
         bool,
-        typer.Option("--repair", help="Make effects again where the raw scores are whole; needs no model."),
+        typer.Option("--repair", help="Recompute effects from intact raw scores; needs no model."),
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="JSON on stdout.")] = False,
 ) -> None:
@@ -183,43 +199,53 @@ def verify(
 
 
 @app.command(
-    help="A run from checkpoints of HF Trainer, TRL, LLaMA-Factory or Axolotl; again, to go on where it stopped."
+    help="Make a run from the checkpoints of another trainer.\n\n"
+    "HF Trainer, TRL, LLaMA-Factory or Axolotl; adapters or full models. The same command resumes."
 )
 def attach(
-    checkpoints: Annotated[Path, typer.Argument(help="Output folder of a training, with its checkpoint-N.")],
+    checkpoints: Annotated[Path, typer.Argument(help="Output folder of a training, with its checkpoint-N folders.")],
     model: Annotated[str, typer.Option("--model", help="The base model: hub name, folder or GGUF file.")],
-    probes: Annotated[Path, typer.Option("--probes", help="The probes, JSONL.")],
+    probes: Annotated[Path, typer.Option("--probes", help="Probes file, JSONL.")],
     out: Out,
     words: Annotated[int, typer.Option("--words", min=1, max=64, help="Words per probe that become variables.")] = 10,
     variables: Annotated[
-        str, typer.Option("--variables", help="words, phrases or sentences, as [probes] variables.")
+        str, typer.Option("--variables", help="What a variable is: words, phrases or sentences.")
     ] = "words",
     masked_states: Annotated[
         int,
-        typer.Option("--masked-states", min=0, help="So many of a probe that has more, sampled: estimates. 0: all."),
+        typer.Option(
+            "--masked-states",
+            min=0,
+            metavar="M",
+            help="Score at most this many sampled masked states per probe (results become estimates); 0 scores all.",
+        ),
     ] = 0,
-    steps: Annotated[str, typer.Option("--steps", help="Only these steps, such as 8,16; step 0 is always made.")] = "",
-    watch: Annotated[
-        bool, typer.Option("--watch", help="Follow a training that is running, to its last step.")
-    ] = False,
+    steps: Annotated[str, typer.Option("--steps", help="Only these steps, such as 8,16; always with step 0.")] = "",
+    watch: Annotated[bool, typer.Option("--watch", help="Follow a running training to its last step.")] = False,
     idle: Annotated[
         float,
         typer.Option(
-            "--idle", min=0, show_default=False, metavar="MINUTES", help="With --watch: end where none comes."
+            "--idle",
+            min=0,
+            show_default=False,
+            metavar="MINUTES",
+            help="With --watch: end after this long without a new checkpoint.",
         ),
     ] = math.inf,
     eval_set: Annotated[
-        str, typer.Option("--eval-set", help="Whose loss is the held-out one, of several eval sets; else the first.")
+        str, typer.Option("--eval-set", help="Eval set whose loss is the held-out loss; by default the first.")
     ] = "",
     device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.")] = "auto",
     dtype: Annotated[str, typer.Option("--dtype", help="Precision of scoring, as [extraction] dtype.")] = "float32",
-    target: Annotated[str, typer.Option("--target", help="What is scored: first, all or token:<text>.")] = "first",
+    target: Annotated[str, typer.Option("--target", help="Scored token: first, all or token:<text>.")] = "first",
     same_base: Annotated[
-        bool, typer.Option("--same-base", help="The adapters name their base otherwise, but it is this model.")
+        bool, typer.Option("--same-base", help="Accept adapters whose config names a different base model.")
     ] = False,
-    keep: Annotated[bool, typer.Option("--keep", help="Keep the copies of whole models; adapters are kept.")] = False,
+    keep: Annotated[
+        bool, typer.Option("--keep", help="Keep copies of full models (adapters are always kept).")
+    ] = False,
     copy_only: Annotated[
-        bool, typer.Option("--copy-only", help="Take the checkpoints, and leave them to 'sftscope extract RUN'.")
+        bool, typer.Option("--copy-only", help="Copy the checkpoints only; extract later with 'sftscope extract RUN'.")
     ] = False,
 ) -> None:
     need_engine()
@@ -242,20 +268,24 @@ def attach(
     attaching.attach(checkpoints, out, probes, choices, watching)
 
 
-@app.command(help="AND-OR interactions of any score vector, with their certificate.")
+@app.command(
+    help="Find the AND-OR interactions of any scores.\n\n"
+    "With a certificate. Sampled masked states (.npz) give an estimate. spex and proxyspex need: pip install "
+    "'sftscope[spex]'."
+)
 def decompose(
     scores: Annotated[
         Path,
         typer.Argument(
-            help="A .npy file: 2^n scores, or rows of them, in subset order; or a .npz file: masks, scores."
+            help=".npy: 2^n scores, or rows of them, in subset order. .npz: masks (m x n, n <= 64) and scores (m)."
         ),
     ],
-    zeta: Annotated[float, typer.Option("--zeta", help="Noise bound on |h - v|, in units of the scores.")] = 0.0,
+    zeta: Annotated[float, typer.Option("--zeta", help="Noise bound on |h - v|, in the units of the scores.")] = 0.0,
     solver: Annotated[
         str,
         typer.Option(
             "--solver",
-            help="certified; to compare with: reference, a plain descent, or of a .npz mobius, spex, proxyspex.",
+            help="certified; for comparison: reference (gradient descent), and for .npz mobius, spex, proxyspex.",
         ),
     ] = "certified",
     as_json: Annotated[bool, typer.Option("--json", help="JSON on stdout.")] = False,
@@ -266,19 +296,35 @@ def decompose(
     _put(results, render(results), as_json)
 
 
-app.command(help="The explorer's content as text or JSON.")(show)
-app.command(help="Write the report of a run.")(report)
-app.command(help="Two or more runs on the same probes: their sets, generalizable ratios both ways, and a ranking.")(
-    compare
+app.command(help="Print the explorer's content as text or JSON.")(show)
+app.command(
+    help="Write the report of a run: verdict, findings, tables.\n\n"
+    "html is one page that loads nothing from the network. figures (when to stop, and those of the paper) are "
+    "SVG, PNG and PDF. Both need: pip install 'sftscope[figures]'. shapiq writes InteractionValues for the "
+    "Python package of that name."
+)(report)
+app.command(
+    help="Compare runs on the same probes.\n\nSets at matching steps, generalizable ratios both ways, and a ranking."
+)(compare)
+app.command(
+    help="Write a commented config to stdout.\n\n"
+    "Every setting with its help, at its default or as given; what is still needed is marked."
+)(init)
+app.command(
+    "config", help="List all settings.\n\nWith their type, default, allowed values and help. --json: as JSON Schema."
+)(list_settings)
+
+
+@app.command(
+    help="Measure the speed of this machine.\n\n"
+    "Prefix tree against plain forward passes, peak memory against its limit at 10 to 16 words, decomposition "
+    "against HiGHS, Möbius transform against shapiq. Prints both sides of every ratio."
 )
-app.command(help="Write a commented config to stdout: every setting, at its default or as given.")(init)
-app.command("config", help="All settings with their defaults, allowed values and help.")(list_settings)
-
-
-@app.command(help="The speed of this machine on the reference work, with ratios.")
 def bench(
-    model: Annotated[str, typer.Option("--model", help="Hub name, folder or GGUF file; by default a random one.")] = "",
-    words: Annotated[int, typer.Option("--words", min=1, max=16, help="Words of the prompt that is scored.")] = 10,
+    model: Annotated[
+        str, typer.Option("--model", help="Hub name, folder or GGUF file; by default random weights.")
+    ] = "",
+    words: Annotated[int, typer.Option("--words", min=1, max=16, help="Number of words in the scored prompt.")] = 10,
     as_json: Annotated[bool, typer.Option("--json", help="JSON on stdout.")] = False,
 ) -> None:
     need_engine()

@@ -22,23 +22,26 @@ def folder(text: str) -> Path:
 
 Config = Annotated[
     Path,
-    typer.Argument(
-        help=f"Settings of the run: a TOML file, or the name of a preset: {presets_in_words()}.", callback=find_config
-    ),
+    typer.Argument(help=f"Settings of the run: a TOML file, or a preset: {presets_in_words()}.", callback=find_config),
 ]
 ConfigOrRun = Annotated[
-    Path, typer.Argument(help="Settings of a run, as for run; or a run folder: the rest of it.", callback=find_config)
+    Path,
+    typer.Argument(
+        metavar="CONFIG|RUN",
+        help="A TOML file, a preset name, or a run folder (what is left of it).",
+        callback=find_config,
+    ),
 ]
 Sets = Annotated[
     list[str] | None,
     typer.Option(
         "--set",
         metavar="TABLE.FIELD=VALUE",
-        help="One setting in place of the config's, such as training.max_steps=100; may be given several times. "
+        help="One setting instead of the config's, such as training.max_steps=100; repeatable. "
         "'sftscope config' lists all.",
     ),
 ]
-Out = Annotated[Path, typer.Option("--out", parser=folder, help="Run folder to make or to go on with.")]
+Out = Annotated[Path, typer.Option("--out", parser=folder, metavar="RUN", help="Run folder to create or resume.")]
 Run = Annotated[Path, typer.Argument(parser=folder, help="A run folder.")]
 Verify = Annotated[
     int | None,
@@ -46,11 +49,11 @@ Verify = Annotated[
         "--verify",
         min=0,
         metavar="K",
-        help="Score K masked states per probe again by plain forwards; a step that differs is refused. "
-        "[extraction] check_states by default.",
+        help="Score K masked states per probe again with plain forward passes; refuse a step that differs. "
+        "Default: [extraction] check_states.",
     ),
 ]
-Tau = Annotated[str, typer.Option("--tau", help="Threshold rule, such as max-run:0.05.")]
+Tau = Annotated[str, typer.Option("--tau", help="Rule for the threshold, such as max-run:0.05.")]
 
 
 # Read once, when tqdm, tokenizers and the hub's client are first imported: stderr is for our own
@@ -62,20 +65,20 @@ _QUIET = {
     "TRANSFORMERS_VERBOSITY": "error",
 }
 Shard = Annotated[
-    str, typer.Option("--shard", metavar="I/N", help="The I-th of N processes that share the work, such as 1/4.")
+    str, typer.Option("--shard", metavar="I/N", help="This is process I of N that share the steps, such as 1/4.")
 ]
 Workers = Annotated[
     int | None,
-    typer.Option("--workers", min=1, metavar="N", help="N workers, which share every step by blocks of probes."),
+    typer.Option("--workers", min=1, metavar="N", help="Start N workers that share every step by blocks of probes."),
 ]
-Cluster = Annotated[str, typer.Option("--cluster", help="Submit the workers by submitit: slurm, or local (this host).")]
+Cluster = Annotated[str, typer.Option("--cluster", help="Submit the workers through submitit: slurm or local.")]
 Block = Annotated[
-    int | None, typer.Option("--block", min=1, metavar="K", help="Probes in a block, else 16,384 masked states.")
+    int | None, typer.Option("--block", min=1, metavar="K", help="Probes per block; by default 16,384 masked states.")
 ]
 
 
 def need_engine() -> None:
-    """Get ready for PyTorch; SftscopeError with what to install where the extra `engine` is missing."""
+    """Get ready for PyTorch; SftscopeError with what to install if the extra `engine` is missing."""
     for package in ("torch", "transformers", "peft"):
         if find_spec(package) is None:
             raise SftscopeError(f"this command needs {package}; install it with: pip install 'sftscope[engine]'")
@@ -110,9 +113,9 @@ def shard_in(text: str) -> tuple[int, int]:
 
 
 def leave_if_one_of_several() -> None:
-    """End this process now where torchrun or accelerate launch started several, its work being done.
+    """End this process now, its work being done, if torchrun or accelerate launch started several.
 
-    The threads of torch's process group now and then abort an interpreter that shuts down while they run, and its
+    The threads of torch's process group can abort an interpreter that shuts down while they run, and its
     `destroy_process_group` can wait for them for ever (a destructor that holds the interpreter's lock).
     """
     if (whole_number(os.environ.get("WORLD_SIZE", "")) or 1) > 1:

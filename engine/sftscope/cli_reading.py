@@ -16,19 +16,20 @@ if TYPE_CHECKING:
 
 def show(
     run: Run,
-    step: Annotated[int | None, typer.Option("--step", help="Step to show; the last by default.")] = None,
-    base: Annotated[int | None, typer.Option("--base", help="Step to compare with; the first by default.")] = None,
-    probe: Annotated[str, typer.Option("--probe", help="Only this probe; all by default.")] = "",
+    step: Annotated[int | None, typer.Option("--step", help="Step to show; by default the last.")] = None,
+    base: Annotated[int | None, typer.Option("--base", help="Step to compare with; by default the first.")] = None,
+    probe: Annotated[str, typer.Option("--probe", help="Id of the only probe to show; by default all.")] = "",
     tau: Tau = "max-run",
     view: Annotated[
-        str, typer.Option("--view", help="all, trends, changes, orders or backbone; with --plain also probe or raw.")
+        str, typer.Option("--view", help="all, trends, changes, orders or backbone; with --plain also probe and raw.")
     ] = "all",
     trajectory: Annotated[
-        bool, typer.Option("--trajectory", help="Preserved means encoded at every step since the base step.")
+        bool,
+        typer.Option("--trajectory", help="Preserved requires being encoded at every step since the base step."),
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="JSON on stdout.")] = False,
     plain: Annotated[
-        bool, typer.Option("--plain", help="Each value after its name, no columns: for screen readers and pipes.")
+        bool, typer.Option("--plain", help="One named value after another, no columns: for screen readers and pipes.")
     ] = False,
 ) -> None:
     from sftscope.analysis.evolution import Evolution
@@ -60,15 +61,15 @@ def report(
     run: Run,
     out: Annotated[Path, typer.Option("--out", parser=folder, help="Folder for the report.")],
     formats: Annotated[
-        str, typer.Option("--format", help="Comma-joined: md, json, csv, html, figures, shapiq.")
+        str, typer.Option("--format", help="Comma-separated: md, json, csv, html, figures, shapiq.")
     ] = "md,json",
     tau: Tau = "max-run",
     baseline: Annotated[
         Path | None, typer.Option("--baseline", help="Run of the baseline LLM, for the generalizable ratio.")
     ] = None,
-    zeta: Annotated[bool, typer.Option("--zeta", help="Decompose again under other noise bounds; slow.")] = False,
+    zeta: Annotated[bool, typer.Option("--zeta", help="Also decompose under other noise bounds; slow.")] = False,
     descent: Annotated[
-        bool, typer.Option("--descent", help="Compare with the plain descent of earlier work; slow.")
+        bool, typer.Option("--descent", help="Also compare with the gradient descent of earlier work; slow.")
     ] = False,
 ) -> None:
     from sftscope.analysis.evolution import Evolution
@@ -90,7 +91,7 @@ def report(
 
 
 def compare(
-    runs: Annotated[list[Path], typer.Argument(metavar="RUN_A RUN_B [RUN ...]", help="Run folders, the same probes.")],
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN_A RUN_B [RUN ...]", help="Runs on the same probes.")],
     tau: Tau = "max-run",
     as_json: Annotated[bool, typer.Option("--json", help="JSON on stdout.")] = False,
 ) -> None:

@@ -4,7 +4,7 @@
 class SftscopeError(Exception):
     """What was given, where, what was expected and what to do, in one line.
 
-    Raise it for anything that a user can mend: a file, a field, a label, a checkpoint. A bug in
+    Raise it for anything that a user can fix: a file, a field, a label, a checkpoint. A bug in
     sftscope itself is not one and keeps its traceback.
     """
 

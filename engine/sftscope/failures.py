@@ -33,16 +33,16 @@ def told_in_one_line(work: str, in_memory: str) -> Iterator[None]:
         raise
     except Exception as error:  # sorted below; what is not the machine's doing is raised again
         said = safe_text(str(error).strip().partition("\n")[0], max_length=200)
-        kept = "what is finished is kept, the same command goes on from there"
+        kept = "what is finished is kept, and the same command resumes"
         if is_out_of_memory(error):
             raise SftscopeError(f"{work}: out of memory; {in_memory}; {kept}") from error
         if any(words in str(error) for words in _DEVICE):
             raise SftscopeError(f"{work}: the device failed: {said}; {kept}") from error
         if isinstance(error, OSError) and error.errno is not None:
             file = f"{safe_text(str(error.filename))}: " if error.filename else ""
-            raise SftscopeError(f"{work}: {file}{error.strerror or said}; mend this; {kept}") from error
+            raise SftscopeError(f"{work}: {file}{error.strerror or said}; fix this; {kept}") from error
         if any(words in str(error) for words in _DISK):
             raise SftscopeError(
-                f"{work}: a file cannot be written: {said}; mend this, such as a full disk; {kept}"
+                f"{work}: a file cannot be written: {said}; fix this, such as a full disk; {kept}"
             ) from error
         raise

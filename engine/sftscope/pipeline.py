@@ -1,4 +1,4 @@
-"""From a config file to a run folder: train, extract, or both; and again, to go on where it stopped.
+"""From a config file to a run folder: train, extract, or both; again, to resume.
 
 run.toml is written first and holds what results depend on: the settings as the user wrote them,
 and hashes of data, template, model and probes. A folder begun with something else is refused.

@@ -138,13 +138,13 @@ def render(plan: dict[str, Any]) -> str:
         ("model", f"{plan['model']}, {plan['dtype']}, on {plan['device']} ({plan['threads']} threads)"),
         (
             "probes",
-            f"{plan['probes']}, n = {variables}: {plan['masked_states_per_checkpoint']:,} masked states a checkpoint"
+            f"{plan['probes']}, n = {variables}: {plan['masked_states_per_checkpoint']:,} masked states per checkpoint"
             + (f", sampled for {plan['sampled_probes']}: ESTIMATED" if plan["sampled_probes"] else ""),
         ),
         ("prompts", f"{_span(plan['prompt_tokens'])} tokens, {_span(plan['tail_tokens'])} from the last word on"),
         ("checkpoints", f"{len(plan['checkpoints'])}: {', '.join(map(str, plan['checkpoints']))}"),
         (
-            "tokens a checkpoint",
+            "tokens per checkpoint",
             f"{tokens['naive']:,} naive, {tokens['tree']:,} in the prefix tree: {tokens['saving']:.1f}× fewer",
         ),
         ("keys and values", f"{cache['widest_level']:.2f} GB at the widest level, limit {cache['limit']:g} GB"),
@@ -157,7 +157,7 @@ def render(plan: dict[str, Any]) -> str:
         rows.append(
             ("training", f"{learn['steps']} steps on {learn['rows']:,} rows, {learn['padded_tokens']:,} tokens")
         )
-    lines = [f"{name:<20} {value}" for name, value in rows]
+    lines = [f"{name:<22} {value}" for name, value in rows]
     lines += ["", "predicted time on this machine"]
     lines += [f"  {name:<18} {_duration(value):>10}" for name, value in plan["seconds"].items()]
     lines += [f"warning: {line}" for line in plan["warnings"]]
@@ -210,7 +210,7 @@ def _measure(settings: RunSettings, probes: Sequence[Probe], left: tuple[int, ..
 def _scorer(settings: RunSettings, llm: LLM, prompts: Sequence[MaskedPrompt]) -> Scorer:
     """As a run has it, in float32 where the precision is yet to be measured.
 
-    A run folds adapters into float32 weights, where they take no time, and keeps them beside 16-bit ones.
+    A run folds adapters into float32 weights, where they take no time, and keeps them next to 16-bit ones.
     """
     extraction = settings.extraction
     precision = FLOAT32 if extraction.dtype == AUTO else extraction.dtype
@@ -248,15 +248,15 @@ def _warnings(made: _Plan, seconds: dict[str, float]) -> list[str]:
         found.append(f"decomposing {n} words takes too long to be timed here: that time is an estimate from a table")
     if len(exact) < len(made.probes.sampled):
         found.append(
-            "masked states are sampled: interactions are estimates, and their time is that of made-up scores; "
-            "scores that few interactions explain take less, others more"
+            "masked states are sampled: interactions are estimates, and the predicted time is that of made-up scores; "
+            "scores that few interactions explain take less time, others more"
         )
     if line := collision_warning(made.collisions):
         found.append(line)
     load, cores = os.getloadavg()[0], os.cpu_count() or 1
     if made.llm.device.type == "cpu" and load > _BUSY * cores:
         found.append(
-            f"this machine is busy (load {load:.1f} on {cores} cores): the times hold only while it stays so; "
+            f"this machine is busy (load {load:.1f} on {cores} cores): the times hold only while it is; "
             "plan again when it is idle"
         )
     if seconds["total"] > _HOURS:

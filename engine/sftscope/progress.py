@@ -15,7 +15,7 @@ PLAIN_INTERVAL = 10.0
 
 
 class Progress(Protocol):
-    """What work reports to: so many of a total done, and a note on what is being done."""
+    """What work reports to: how many of a total are done, and a note on what is being done."""
 
     def __call__(self, done: int, total: int, note: str = "") -> None: ...
 

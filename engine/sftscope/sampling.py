@@ -16,9 +16,11 @@ from sftscope.interactions import Bools, Floats, Relation, Subsets, all_subsets,
 
 MOST_ENUMERATED = 16  # words: 65,536 masked states, all of which are scored and decomposed
 MOST_WORDS = 64
-MOST_SAMPLED = 10_000  # masked states: an estimate of n = 20 from so many takes 8 GB, and its time grows with the cube
+MOST_SAMPLED = (
+    10_000  # masked states: an estimate of n = 20 from this many takes 8 GB, and its time grows with the cube
+)
 MOST_ON_LATTICE = MOST_ENUMERATED  # words up to which effects of every order are candidates
-MOST_ORDER = 4  # with more words: effects of up to so many, and those of whole masked states, are candidates
+MOST_ORDER = 4  # with more words: effects of up to this many, and those of complete masked states, are candidates
 BLOCK_VALUES = 1 << 20  # states × effects looked at together
 HELD_OUT = 0.1  # of a sample: not matched, but predicted, which is how far an estimate can be believed
 
@@ -50,7 +52,7 @@ def candidates(n: int, only_and: bool = False) -> str:
     """Which effects are candidates of an estimate of n words, for people."""
     if n <= MOST_ON_LATTICE and not only_and:
         return "effects of every order"
-    return f"{'AND ' if only_and else ''}effects of up to {MOST_ORDER} words and of whole masked states"
+    return f"{'AND ' if only_and else ''}effects of up to {MOST_ORDER} words and of complete masked states"
 
 
 @lru_cache(maxsize=32)
@@ -82,9 +84,9 @@ def hold_out(n: int, subset: Subsets, seed: int = 0, share: float = HELD_OUT) ->
     """
     ordered = np.unique(subset)
     if ordered.size < 2 or int(ordered[0]) or int(ordered[-1]) != (1 << n) - 1:
-        raise SftscopeError("the masked states with no word and with all words must be there once each")
+        raise SftscopeError("expected the masked states with no word and with all words, once each")
     if ordered.size != subset.size:
-        raise SftscopeError(f"{subset.size - ordered.size} masked states are there twice; give each once")
+        raise SftscopeError(f"{subset.size - ordered.size} masked states are given twice; give each once")
     inner = ordered.size - 2
     out = np.zeros(ordered.size, dtype=bool)
     out[1 + np.random.default_rng(seed).permutation(inner)[: round(share * inner)]] = True

@@ -1,4 +1,4 @@
-"""Writes views of the explorer as SVG, for the README and for looking at.
+"""Writes views of the explorer as SVG, for the main page and for looking at.
 
     python tests/benchmarks/capture_views.py RUN [--view trends ...] [--size 120x40] [--out FOLDER] [options]
 

@@ -124,7 +124,7 @@ class ExplorerApp(MovingExplorer):
         """Let the second run go along with this one, or hold it where it is."""
         theirs = self.other.reading if self.other is not None else None
         if theirs is None or self.derived is None:
-            self.tell("no second run; 7 lists the runs, space there chooses one to compare with")
+            self.tell("no second run: press 7 for the runs, then space to compare with one")
             return
         steps = theirs.evolution.history.steps
         self.become(toggle_link(self.state, int(steps[linked_step(steps, self.state.step_number)])))
@@ -171,7 +171,7 @@ class ExplorerApp(MovingExplorer):
         """
         missing = content is None and self.derived is not None and self.derived.is_missing(name)
         self._awaited = "" if content is not None or missing else action
-        self.tell("" if content is not None else "cannot be computed" if missing else "computing; it opens by itself")
+        self.tell("" if content is not None else "cannot be computed" if missing else "computing; opens when ready")
         return content is not None
 
     def action_problems(self) -> None:
@@ -184,7 +184,7 @@ class ExplorerApp(MovingExplorer):
         """All keys."""
         self.push_screen(TextDialog("keys", help_text(self.inks)))
 
-    # ---------------------------------------------------------------- taking along
+    # ---------------------------------------------------------------- copy and export
 
     def action_copy(self, what: str) -> None:
         """Copy the view or the command: by OSC 52 where it is small, always into a file."""
@@ -199,8 +199,8 @@ class ExplorerApp(MovingExplorer):
         size = len(text.encode())
         if size <= MOST_COPIED:
             self.copy_to_clipboard(text)
-        told = "copied" if size <= MOST_COPIED else f"{size} bytes are too many for the clipboard"
-        self.background.request(("export", what), partial(copy_file, text, told), Urgency.SHOWN)
+        said = "copied" if size <= MOST_COPIED else f"{size} bytes are too many for the clipboard"
+        self.background.request(("export", what), partial(copy_file, text, said), Urgency.SHOWN)
 
     def action_export(self) -> None:
         """Choose what to export."""

@@ -15,7 +15,7 @@ from sftscope_tui.dialogs import ChoiceList
 from sftscope_tui.palette import Inks
 
 CHOICES = {
-    Request.SAVE: "save a checkpoint after the present step, and go on",
+    Request.SAVE: "save a checkpoint after the present step, and continue",
     Request.STOP: "save a checkpoint after the present step, and end the training",
 }
 
@@ -38,7 +38,7 @@ class AskDialog(ModalScreen[Request | None]):
         """What can be asked for, and the question under it."""
         with Vertical(classes="dialog") as frame:
             frame.border_title = Content("ask the training that writes this run")
-            frame.border_subtitle = Content("↑/↓ choose · enter ask, twice · esc leave it alone")
+            frame.border_subtitle = Content("↑/↓ choose · enter twice to ask · esc cancel")
             yield ChoiceList([(f"{request:<6}", meaning) for request, meaning in CHOICES.items()], self._inks)
             yield Static("", markup=False, id="question")
 

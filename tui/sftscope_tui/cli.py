@@ -31,7 +31,7 @@ _INTERRUPTED = 130  # what typer makes of KeyboardInterrupt
 _BROKEN_PIPE = 128 + signal.SIGPIPE  # as for a program that the signal ends
 _NOT_READ = 3
 _UsageError: Any = typer.BadParameter.__base__
-Glyphs = Annotated[str, typer.Option("--glyphs", help="Charts in braille, block or ascii.")]
+Glyphs = Annotated[str, typer.Option("--glyphs", help="Draw charts with braille, block or ascii.")]
 
 
 def _show_version(asked: bool) -> None:
@@ -49,18 +49,18 @@ def _about(
     """The options that need no command."""
 
 
-@app.command(help="Scrub through a run in the terminal.")
+@app.command(help="Open the explorer: scrub through a run in the terminal.")
 def explore(
     runs: Annotated[
         list[Path] | None,
-        typer.Argument(help="Run folders: the first is opened, the second compared with; without one, those found."),
+        typer.Argument(metavar="[RUN] [RUN2]", help="Run to open, and one to compare with. Without: the runs found."),
     ] = None,
     step: Annotated[int | None, typer.Option("--step", help="Step to start at.")] = None,
-    base: Annotated[str, typer.Option("--base", help="Step to compare with, or previous.")] = "",
-    probe: Annotated[str, typer.Option("--probe", help="Only this probe.")] = "",
-    tau: Annotated[str, typer.Option("--tau", help="Threshold rule, such as max-run:0.05.")] = "max-run",
-    view: Annotated[str, typer.Option("--view", help="The view to start with, such as changes.")] = "",
-    filter: Annotated[str, typer.Option("--filter", help="Only rows that match, as with the key /.")] = "",
+    base: Annotated[str, typer.Option("--base", help="Step to compare with: a number, or previous.")] = "",
+    probe: Annotated[str, typer.Option("--probe", help="Id of the only probe to show.")] = "",
+    tau: Annotated[str, typer.Option("--tau", help="Rule for the threshold, such as max-run:0.05.")] = "max-run",
+    view: Annotated[str, typer.Option("--view", help="View to start with, such as changes.")] = "",
+    filter: Annotated[str, typer.Option("--filter", help="Show only rows that match, as the key / does.")] = "",
     sort: Annotated[str, typer.Option("--sort", help="Order of the rows, such as delta.")] = "",
     glyphs: Glyphs = "",
 ) -> None:
@@ -88,10 +88,10 @@ def explore(
     open_explorer(found, start)
 
 
-@app.command(help="The whole job on an embedded small model, without network, then the explorer.")
+@app.command(help="Train, extract and explore an embedded small model.")
 def demo(
     out: Annotated[Path, typer.Option("--out", parser=folder, help="Run folder of the demo.")] = Path("sftscope-demo"),
-    no_explore: Annotated[bool, typer.Option("--no-explore", help="Do not open the explorer.")] = False,
+    no_explore: Annotated[bool, typer.Option("--no-explore", help="Do not open the explorer afterwards.")] = False,
 ) -> None:
     need_engine()
     from sftscope import demo as embedded

@@ -151,7 +151,7 @@ class ExportDialog(ModalScreen[ExportWish | None]):
         "txt": "this view as text",
         "csv": "this view as a table for a spreadsheet, all digits",
         "json": "this view as JSON, all digits",
-        "report": "the whole report as Markdown and JSON, into a folder",
+        "report": "the report as Markdown and JSON, into a folder",
     }
 
     def __init__(self, paths: Mapping[str, Path], inks: Inks) -> None:

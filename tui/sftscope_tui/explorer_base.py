@@ -1,6 +1,6 @@
 """The explorer's life: its runs, its state, and when it is painted. What keys do is in `app`.
 
-Paints at once where there is time, at most so many times a second where a key is held. Reads no file
+Paints at once where there is time, at a limited rate while a key is held. Reads no file
 itself and never imports PyTorch.
 """
 
@@ -33,7 +33,7 @@ PAINTS_A_SECOND = 15
 POLL_SECONDS = 2.0
 MAY_ASK = "may ask"  # of a job: whether the training of a run listens
 _FILES_A_SECOND = 500  # step files that are looked at again, so that a large run is not looked at all the time
-_HINT = "←/→ scrubs, B goes to the boundary, v says why, 1–8 are views, ? has all keys"
+_HINT = "←/→ change the step, B end of denoising, v evidence, 1–8 views, ? all keys"
 
 
 class ExplorerBase(NarrowApp):
@@ -176,7 +176,7 @@ class ExplorerBase(NarrowApp):
         self.paint()
 
     def compare_with(self, path: Path | None) -> None:
-        """Have a second run beside this one, or none."""
+        """Compare with a second run, or with none."""
         self.other = Session(path, self.loader, self.state.rule) if path is not None else None
         if self.other is not None:
             self.other.look()
@@ -238,7 +238,7 @@ class ExplorerBase(NarrowApp):
         elif self.state.view is View.RUNS:
             screen.show(bare_frame(self.state, self.session, self.runs(), self._note), self.inks, self.glyphs)
         elif self.session.failure:
-            text = f"{self.session.failure}\n\n7 lists other runs, q quits. This folder is looked at again by itself."
+            text = f"{self.session.failure}\n\n7 lists other runs, q quits. The folder is checked again automatically."
             screen.show_notice(text, self.inks, error=True)
         else:
             screen.show_notice(f"loading {self.session.name} …", self.inks)
@@ -261,7 +261,7 @@ class ExplorerBase(NarrowApp):
         return [run_line(path, self.session, self.other, self._headlines.get(path)) for path in self.run_paths]
 
     def forget_headlines(self) -> None:
-        """They are told under one threshold, which has changed."""
+        """They hold under one threshold, which has changed."""
         self._headlines.clear()
 
     def _settle(self, scene: Scene, views: Sequence[View]) -> ViewState:

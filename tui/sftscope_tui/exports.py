@@ -77,14 +77,14 @@ def export_job(
     return write
 
 
-def copy_file(text: str, told: str) -> str:
+def copy_file(text: str, said: str) -> str:
     """Keep what was copied in a file of the user, for terminals that take no clipboard text."""
     folder = state_folder()
     if folder is None:
-        return f"{told}; in no file, there is no home folder"
+        return f"{said}; in no file, there is no home folder"
     path = folder / "copied.txt"
     try:
         write_atomically(path, text.encode("utf-8"))
     except SftscopeError as error:
-        return f"{told}; {error}"
-    return f"{told}; also in {path}"
+        return f"{said}; {error}"
+    return f"{said}; also in {path}"

@@ -1,4 +1,4 @@
-"""One thread beside the screen that reads and computes what takes long; results come as messages.
+"""One background thread that reads and computes what takes long; results come as messages.
 
 Knows nothing of widgets, and nothing of what a job is about.
 """

@@ -25,7 +25,7 @@ class MovingExplorer(ExplorerBase):
         before = self.state
         self.become(next_change(before, self.reading.changed_steps(before.probe), direction))
         if self.state == before:
-            self.tell("the sets do not change any more in this direction")
+            self.tell("no further changes in this direction")
 
     def action_boundary(self) -> None:
         """The last step of the denoising stage."""

@@ -1,6 +1,6 @@
 """What the explorer remembers of a user: theme, glyphs, zoom, sort, and whether the first hint was seen.
 
-A JSON file in the user's state folder, written whole or not at all. A file that is missing or damaged is
+A JSON file in the user's state folder, written atomically. A file that is missing or damaged is
 as good as none: what is remembered is a comfort, never a reason to fail.
 """
 

@@ -1,4 +1,4 @@
-"""Which runs there are: in a folder, beside a run, shipped with sftscope. Knows paths only."""
+"""Which runs there are: in a folder, next to a run, shipped with sftscope. Knows paths only."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -21,7 +21,7 @@ def find_runs(folder: Path) -> list[Path]:
 
 
 def sample_runs() -> list[Path]:
-    """The runs that ship with sftscope: beside the packages in a checkout, inside this one when installed."""
+    """The runs that ship with sftscope: next to the packages in a checkout, inside this one when installed."""
     beside, inside = Path(__file__).parents[2] / "sample_runs", Path(__file__).parent / "sample_runs"
     return find_runs(inside if inside.is_dir() else beside)
 

@@ -69,7 +69,7 @@ class Session:
         return self.last.pending > 0 or (self.derived is None and not self.last.failure)
 
     def look(self) -> None:
-        """Look for new step files, or go on reading those that were found."""
+        """Look for new step files, or continue reading those that were found."""
         self._loader.request(self._key, self._grow, Urgency.RUN)
 
     def owns(self, done: Done) -> bool:
@@ -77,7 +77,7 @@ class Session:
         return done.key == self._key
 
     def take(self, grown: Grown) -> bool:
-        """Accept what was read; whether there is another history now. Goes on where there is more to read."""
+        """Accept what was read; whether there is another history now. Continues if there is more to read."""
         self.last = grown
         if self.derived is not None:
             self.derived.try_again()

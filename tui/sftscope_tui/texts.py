@@ -43,7 +43,7 @@ def problems_text(left_out: Sequence[str], inks: Inks) -> Text:
     """The step files that could not be used, and why."""
     if not left_out:
         return Text("Every step file of this run was read.")
-    text = Text(f"{len(left_out)} step files are not part of what you see:\n", inks.strong)
+    text = Text(f"{len(left_out)} step files are left out:\n", inks.strong)
     for reason in first_of_each_kind(left_out):
         text.append(f"\n{shown(reason)}\n", inks.error)
     return text
@@ -58,8 +58,8 @@ def verdict_text(verdict: Verdict, inks: Inks) -> Text:
 
 
 def sensitivity_text(rows: Sequence[SensitivityRow], inks: Inks) -> Text:
-    """Where denoising ends under every threshold rule, and the mean counts a probe at the last step."""
-    text = Text(f"{'rule':<23}{'denoising':>10}   a probe, at the last step\n", inks.muted)
+    """Where denoising ends under every threshold rule, and the mean counts per probe at the last step."""
+    text = Text(f"{'rule':<23}{'denoising':>10}   per probe, at the last step\n", inks.muted)
     for row in rows:
         name = f"{row.rule}{' (chosen)' if row.chosen else ''}"
         text.append(f"{name:<23}", inks.strong if row.chosen else inks.plain)
@@ -67,14 +67,14 @@ def sensitivity_text(rows: Sequence[SensitivityRow], inks: Inks) -> Text:
         for change in CHANGES:
             text.append(f" {CLASS_GLYPHS[change]}{plain(row.at_last[change]):>6}", inks.of(change))
         text.append("\n")
-    text.append("\nt changes the rule and its value; a headline that holds under one rule only is none.", inks.muted)
+    text.append("\nt changes the rule and its value; distrust a conclusion that holds under one rule only.", inks.muted)
     return text
 
 
 def full_row_text(
     evolution: Evolution, table: ChangeTable, row: int, now: int, base: int, inks: Inks, glyphs: Glyphs
 ) -> Text:
-    """One interaction: its words, its probe, and its effect at every step with τ beside it."""
+    """One interaction: its words, its probe, and its effect at every step with τ."""
     index, relation, subset = table.identity(row)
     part, change = table.probes[index], CHANGES[int(table.change[row])]
     series, tau = table.series(row), evolution.tau[index]

@@ -39,7 +39,7 @@ def _precision(history: RunHistory) -> str:
             jaccard = float(trial["jaccard"])
             verdict = "" if jaccard >= TRUSTED_JACCARD else f": below {TRUSTED_JACCARD}, much of a change is noise"
             return f"Scored in {name}, whose sets had a Jaccard index of {jaccard:.2f} with those of float32{verdict}."
-    return f"Scored in {name}; what that does to the sets was not measured."
+    return f"Scored in {name}; its effect on the sets was not measured."
 
 
 def _collisions(history: RunHistory) -> str:

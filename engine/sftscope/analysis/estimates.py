@@ -2,13 +2,13 @@
 
 What was held out is predicted: R² and the error by how many words are present. Replicates, estimates from the same
 states resampled (the same ones at every step), give every count an interval, of three parts: how much the count
-hangs on the choice of states; chance; and, upwards, what more states would show, since interactions of many words
-are found by and by. A replicate has 63 % of the different states: by how much the count grows from there to the
-estimate is taken to go on up to `MOST_MORE` times the states.
+depends on the choice of states; chance; and, upwards, what more states would show, since interactions of many words
+are found late. A replicate has 63 % of the different states: by how much the count grows from there to the
+estimate is taken to continue up to `MOST_MORE` times the states.
 
 The three constants were chosen once so that the intervals hold about 90 % of the exact counts of real runs: of
-SmolLM2-135M and Gemma-3-270M at 9 words, a third and half of the states, and of SmolLM2-135M at 12, 15 %. The
-README has what came of it at other sizes.
+SmolLM2-135M and Gemma-3-270M at 9 words, a third and half of the states, and of SmolLM2-135M at 12, 15 %.
+`sftscope/decomposition/README.md` has what came of it at other sizes.
 """
 
 import math
@@ -94,8 +94,8 @@ def estimate_sentence(history: RunHistory) -> str:
     words, sizes = [part.n_variables for part in chosen], [part.states.subset.size for part in chosen]
     return (
         f"ESTIMATED: {len(chosen)} of {len(history.probes)} probes from {_span(sizes)} of 2^{_span(words)} masked "
-        f"states, {candidates(max(words))}; at the last step R² of the states held out is "
-        f"{float(np.nanmean(r2)):.3f} in the mean, {float(np.nanmin(r2)):.3f} at least."
+        f"states, {candidates(max(words))}; at the last step R² of held-out states is "
+        f"{float(np.nanmean(r2)):.3f} on average, {float(np.nanmin(r2)):.3f} at the lowest."
     )
 
 
@@ -135,9 +135,9 @@ def times_more(states: Sequence[States]) -> float:
 
 
 def interval_of(own: Floats, others: Floats, probes: int, more: float) -> tuple[Floats, Floats]:
-    """(low, high) of estimated mean counts (T,) over so many probes; others: (B, T), of the replicates.
+    """(low, high) of estimated mean counts (T,) over `probes` probes; others: (B, T), of the replicates.
 
-    more: times the matched states, up to which the growth from replicate to estimate goes on (`times_more`).
+    more: times the matched states, up to which the growth from replicate to estimate continues (`times_more`).
     """
     chance = np.sqrt(own * probes + 1.0) / probes
     around = SPREAD * others.std(axis=0, ddof=min(1, len(others) - 1)) + CHANCE * chance

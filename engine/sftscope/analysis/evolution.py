@@ -98,7 +98,7 @@ class Evolution:
 
     @property
     def encoded(self) -> Sequence[Sets]:
-        """Ω of each probe at all steps, (T, 2, K), made anew whenever it is asked for."""
+        """Ω of each probe at all steps, (T, 2, K), computed on every call."""
         probes = self.history.probes
         return _OnDemand(len(probes), lambda p: probes[p].table.dense(self.kept(p), np.bool_))
 
@@ -164,7 +164,7 @@ class Evolution:
     ) -> NDArray[np.int64] | None:
         """Of each of these interactions (R,): in how many replicates of the probe's estimates it is in this class.
 
-        What most replicates find does not hang on a few masked states. None without replicates.
+        What most replicates find does not depend on a few masked states. None without replicates.
         """
         if not self.history.probes[probe].replicates:
             return None

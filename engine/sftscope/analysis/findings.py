@@ -107,7 +107,14 @@ def _by_stage(evolution: Evolution, classes: dict[Change, list[ClassSums]], base
     return [
         _finding(1, [_Comparison.of("n late", _at(late, "count", last), _at(early, "count", last), "early")]),
         _finding(2, quality),
-        _finding(3, [_Comparison.of("n removed by then", at_end, _at(removed, "count", last) - at_end, "afterwards")]),
+        _finding(
+            3,
+            [
+                _Comparison.of(
+                    "n removed until then", at_end, _at(removed, "count", last) - at_end, "net change after it"
+                )
+            ],
+        ),
     ]
 
 

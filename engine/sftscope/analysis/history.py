@@ -262,7 +262,7 @@ class HistoryTable:
             np.array_equal(record.states_of(p).subset, states.subset) for p, states in enumerate(self._states)
         )
         if not same:
-            raise SftscopeError(f"step {record.step}: was made at other masked states than the steps before it")
+            raise SftscopeError(f"step {record.step}: was made with other masked states than the steps before it")
 
     def _grow(self, row: int) -> None:
         """Room for what all steps need if they are like those up to `row`, and at least a quarter more."""

@@ -18,7 +18,7 @@ the sample run (n = 8, ζ ≈ 0.02) by normal noise moved its non-zero effects s
 
 So with 16-bit forwards, where the floor exceeds τ, it is on the safe side from order 2 on. With
 32-bit forwards it is too low at low orders, where both are far below any τ. What it cannot catch is an
-interaction that noise carries over τ because it lies beside it: that is what the placebo counts.
+interaction that noise carries over τ because it lies close to it: that is what the placebo counts.
 """
 
 import numpy as np

@@ -1,4 +1,4 @@
-"""The placebo beside the finding: how many interactions change where nothing was trained.
+"""The placebo next to the finding: how many interactions change where nothing was trained.
 
 A placebo is a checkpoint extracted a second time in another batch layout. It goes through the same
 τ, the same noise floor and the same partition as two steps do; what it removes and invents is noise.
@@ -34,7 +34,7 @@ class PlaceboDiff:
 
 
 def compare_placebos(evolution: Evolution, selection: Selection) -> list[PlaceboDiff]:
-    """Every placebo of the run for the probes of `selection`, beside the change since its base step."""
+    """Every placebo of the run for the probes of `selection`, with the change since its base step."""
     history, probes = evolution.history, selection.probes_of(evolution)
     diffs = []
     for placebo in history.placebos:

@@ -1,4 +1,4 @@
-"""A second run beside the first: are its probes the same, and what does it encode at its last checkpoint.
+"""A second run next to the first: are its probes the same, and what does it encode at its last checkpoint.
 
 The baseline LLM of Eq. (7), (9) is such a run: another LLM fine-tuned on the same data, with its own τ
 by the same rule. An interaction of the first run generalizes where the second one encodes the same

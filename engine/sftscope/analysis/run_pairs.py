@@ -32,7 +32,7 @@ SIDES = tuple(Side)
 
 @dataclass(frozen=True, eq=False)
 class RunDiff:
-    """Ω of the first run at one step beside Ω of the second at another; columns are (R,), strongest first.
+    """Ω of the first run at one step next to Ω of the second at another; columns are (R,), strongest first.
 
     counts: interactions of all shared probes by side. jaccard: both / all, NaN where there is none.
     same_sign: share of `both` whose effects have one sign, NaN where there is none.

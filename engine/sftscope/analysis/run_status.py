@@ -27,7 +27,7 @@ class RunStatus:
 
     @property
     def seconds_left(self) -> float | None:
-        """At the present rate; None where nothing is going on."""
+        """At the present rate; None while nothing runs."""
         todo = self.steps * self.probes - self.scored
         return todo / self.rate if self.rate else None
 

@@ -99,14 +99,14 @@ def what_survives(
     mostly = [
         f"{conclusion} ({count} of {len(rows)})" for conclusion, count in same if len(rows) / 2 < count < len(rows)
     ]
-    line = "; ".join(always) if always else "none of the conclusions"
+    line = "; ".join(always) if always else "none"
     most = f"; under most: {', '.join(mostly)}" if mostly else ""
     placebo = [_beyond_noise(diff) for diff in placebos]
     said = "; no placebo was extracted" if not placebo else f"; {'; '.join(placebo)}"
     tried = (
         "every τ rule, value and ζ tried" if any(row.zeta != 1.0 for row in rows) else "every τ rule and value tried"
     )
-    return f"Under {tried}: {line}{most}{said}."
+    return f"Conclusions that hold under {tried}: {line}{most}{said}."
 
 
 def _rows_that_agree(
@@ -116,7 +116,7 @@ def _rows_that_agree(
     ends = [row.boundary.step for row in rows]
     conclusions = []
     if boundary.step is None:
-        conclusions.append(("no two stages can be told", ends.count(None)))
+        conclusions.append(("the end of denoising cannot be determined", ends.count(None)))
     elif boundary.low is not None and boundary.high is not None:
         inside = sum(step is not None and boundary.low <= step <= boundary.high for step in ends)
         conclusions.append((f"denoising ends within steps {boundary.low}–{boundary.high}", inside))

@@ -64,7 +64,7 @@ def watch_boundary(evolution: Evolution) -> list[Boundary]:
     """The online form: what could be said at each extracted step from the steps up to it: T boundaries.
 
     τ is what the rule gives for the steps so far, as in a run that is still training. The first entry
-    with a step is the moment at which the end of denoising can be told.
+    with a step is the moment at which the end of denoising can be determined.
     """
     history = evolution.history
     spoken = []
@@ -80,14 +80,14 @@ def first_claim(spoken: list[Boundary]) -> int | None:
 
 
 def _missing(turn: TurningPoint, mean: NDArray[np.float64], steps: NDArray[np.int64]) -> str:
-    """What speaks against two stages; empty where nothing does."""
+    """What speaks against two stages; empty if nothing does."""
     fewest, step, last = mean[turn.index], int(steps[turn.index]), int(steps[-1])
     if turn.fall < CLEAR_CHANGE and mean.min() >= mean[0]:
         return "the number of interactions never falls below its start"
     if turn.fall < CLEAR_CHANGE:
-        return f"the number of interactions hardly falls ({mean[0]:.1f} → {fewest:.1f} a probe)"
+        return f"the number of interactions hardly falls ({mean[0]:.1f} → {fewest:.1f} per probe)"
     if turn.rise < CLEAR_CHANGE and turn.index == steps.size - 1:
-        return f"interactions are still being removed at step {last} ({fewest:.1f} a probe)"
+        return f"interactions are still being removed at step {last} ({fewest:.1f} per probe)"
     if turn.rise < CLEAR_CHANGE:
         fall = f"interactions per probe fall from {mean[0]:.1f} to {fewest:.1f} by step {step}"
         return f"{fall}, and hardly any emerge until step {last}"
@@ -95,7 +95,7 @@ def _missing(turn: TurningPoint, mean: NDArray[np.float64], steps: NDArray[np.in
         if p_value > LEVEL:
             at = f"the fewest interactions are at step {step} ({int(steps[turn.low])}–{int(steps[turn.high])})"
             where = "before it" if name == "fall" else "after it"
-            return f"{at}, but the {name} {where} is within what differs between checkpoints anyway (p {p_value:.2f})"
+            return f"{at}, but the {name} {where} is within the variation between checkpoints (p {p_value:.2f})"
     return ""
 
 

@@ -17,7 +17,7 @@ from sftscope.analysis.views import Trends
 CLEAR_LOSS = 0.02  # a smaller relative change of held-out loss is not called an improvement
 CLEAR_ACCURACY = 0.02  # a smaller difference of held-out accuracy (a share of 1) is not called one
 PATIENCE = 3  # checkpoints without a new minimum after which early stopping gives up
-GROWTH = 2.0  # so many times as many newly emerged interactions are much more
+GROWTH = 2.0  # this many times as many newly emerged interactions are much more
 CANCELLING = 1 / 3  # below this uncancelled ratio a class is called noise-like
 
 
@@ -76,7 +76,7 @@ def judge(trends: Trends) -> Verdict:
     if latest is not None:
         ratio = trends.classes[Change.EMERGED].uncancelled_mean[-1]
         sentence = (
-            f"Stop by step {latest}: past it held-out loss rises and what has emerged is noise-like "
+            f"Stop by step {latest}: after it, held-out loss rises and what emerged is noise-like "
             f"(uncancelled ratio {ratio:.2f}). {sentence}"
         )
     return Verdict(agreement, sentence, tuple(evidence), stop, latest, held_out)
@@ -86,18 +86,20 @@ def in_plain_words(verdict: Verdict, boundary: Boundary) -> str:
     """Where to stop, why, how sure that is, and what held-out loss alone would have said: one paragraph."""
     held_out = verdict.held_out
     if held_out is None:
-        beside = "No held-out loss was recorded to compare with."
+        alone = "No held-out loss was recorded to compare with."
     elif held_out.patience_step is not None:
-        beside = f"Held-out loss alone would have stopped at step {held_out.patience_step}, best {held_out.best_step}"
-        beside += "." if boundary.step is None else f"; interactions say {boundary.step}."
+        alone = (
+            f"Held-out loss alone would have stopped at step {held_out.patience_step} (lowest at {held_out.best_step})"
+        )
+        alone += "." if boundary.step is None else f"; interactions alone at step {boundary.step}."
     else:
-        beside = f"Held-out loss alone would not have stopped; it is lowest at step {held_out.best_step}"
-        beside += "." if boundary.step is None else f"; interactions say {boundary.step}."
+        alone = f"Held-out loss alone would not have stopped (lowest at {held_out.best_step})"
+        alone += "." if boundary.step is None else f"; interactions alone at step {boundary.step}."
     sure = ""
     if boundary.step is not None:
         sure = f" The end of denoising lies in steps {boundary.low} to {boundary.high} with 95 % confidence: "
         sure += f"{boundary.reason}."
-    return f"{verdict.sentence}{sure} {beside}"
+    return f"{verdict.sentence}{sure} {alone}"
 
 
 def patience_step(measured: Sequence[tuple[int, float]], patience: int = PATIENCE) -> int | None:
@@ -116,7 +118,7 @@ def latest_step(trends: Trends) -> int | None:
     Held-out loss must have clearly risen from its minimum to the last step, what has emerged by the last
     step must be noise-like and much more than at the minimum, and no later checkpoint be clearly more
     accurate. None where that is not so, or where the minimum lies before the end of denoising; whether
-    that end can be told does not matter.
+    that end can be determined does not matter.
     """
     measured, boundary = _measured(trends, "eval"), trends.boundary
     if not measured:
@@ -137,13 +139,13 @@ def _compare(trends: Trends, measured: Sequence[tuple[int, float]]) -> tuple[Agr
     """Agreement, its sentence, and whether held-out loss clearly improves after the boundary."""
     boundary = trends.boundary
     if boundary.step is None or boundary.low is None or boundary.high is None:
-        sentence = f"Not enough evidence: no end of denoising can be told, {boundary.reason}."
+        sentence = f"Not enough evidence: the end of denoising cannot be determined; {boundary.reason}."
         return Agreement.NOT_ENOUGH, sentence, None
     low, high = min(boundary.low, boundary.step), max(boundary.high, boundary.step)
     before = [pair for pair in measured if pair[0] < low]
     within = [pair for pair in measured if low <= pair[0] <= high]
     after = [pair for pair in measured if pair[0] > high]
-    over = f"denoising is over since step {boundary.step}"
+    over = f"denoising ended at step {boundary.step}"
     if not within or not after:
         missing = "at the end of denoising" if not within else "after it"
         sentence = f"Not enough evidence: {over}, but no held-out loss was measured {missing}."
@@ -231,8 +233,8 @@ def _about_emerged(trends: Trends) -> list[str]:
     order, kept_order = _number(emerged.order_mean[-1]), _number(preserved.order_mean[-1])
     kept, kept_ratio = preserved.count_mean[-1], _number(preserved.uncancelled_mean[-1])
     return [
-        f"Newly emerged at step {trends.steps[-1]}: {count:.1f} a probe, mean order {order}, "
-        f"uncancelled ratio {ratio:.2f} ({likeness}); preserved: {kept:.1f} a probe, "
+        f"Newly emerged at step {trends.steps[-1]}: {count:.1f} per probe, mean order {order}, "
+        f"uncancelled ratio {ratio:.2f} ({likeness}); preserved: {kept:.1f} per probe, "
         f"mean order {kept_order}, uncancelled ratio {kept_ratio}."
     ]
 

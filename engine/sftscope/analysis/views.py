@@ -138,7 +138,7 @@ class BackboneRow:
 
 @dataclass(frozen=True)
 class Backbone:
-    """Backbone-only cross-entropy, Eq. (11), beside the losses of the run; `note` says why it is undefined."""
+    """Backbone-only cross-entropy, Eq. (11), with the losses of the run; `note` says why it is undefined."""
 
     step: int
     base_step: int

@@ -177,8 +177,8 @@ class _Problem:
 def _scaled(scores: Floats, zeta: float, index: int) -> _Problem:
     if not np.isfinite(scores).all():
         raise SftscopeError(
-            f"score vector {index} holds {np.count_nonzero(~np.isfinite(scores))} values that are not finite "
-            f"of {len(scores)}: score its masked states again"
+            f"score vector {index}: {np.count_nonzero(~np.isfinite(scores))} of {len(scores)} values are not finite; "
+            "score its masked states again"
         )
     with np.errstate(over="ignore"):
         centred = scores - scores[0]

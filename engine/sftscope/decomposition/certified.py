@@ -2,7 +2,7 @@
 
 The interior-point method narrows the optimum down, a linear solve on the face it points at makes it exact; with
 many variables over the masked states that bind only. Where that fails HiGHS takes over, or, with too many variables
-for its matrices, the first-order method that told which states bind.
+for its matrices, the first-order method that found which states bind.
 """
 
 from collections.abc import Callable
@@ -21,7 +21,7 @@ from sftscope.interactions import Floats
 FEWEST_TO_GROW = 11  # variables from which on only the binding masked states enter the matrix
 SCOUT_STEPS = 400  # first-order steps that tell which states these are
 SCOUTED_SHARE = 0.99  # of what the bounds push back; states that are missed come in as they are violated
-MOST_SCOUTED = 0.75  # of MOST_ROWS: with more of them the first-order method goes on
+MOST_SCOUTED = 0.75  # of MOST_ROWS: with more of them the first-order method continues
 MOST_FOR_WHOLE = 13  # variables up to which all masked states enter one matrix, 0.5 GiB
 SHARE_OF_TOLERANCE = 0.25  # the gap that will do where no vertex is found
 LARGEST_N_FOR_HIGHS = 11  # its matrices are dense: 0.1 GiB at 11, 2 GiB at 13
@@ -39,7 +39,7 @@ def certified_solution(
     """The best effects found for a centred v with max|v| in [0.5, 1). Whether the gap will do is the caller's.
 
     `check` is called at each step and may raise, to stop early. start: a nearly optimal point found elsewhere; where
-    a vertex lies beside it that is all.
+    a vertex lies next to it that is all.
     """
     search = Search(program, v, zeta)
     with np.errstate(all="ignore"):  # what is not finite is caught where it is offered

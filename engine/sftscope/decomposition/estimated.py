@@ -169,10 +169,10 @@ def error_by_present(states: States, scores: Floats, model: Floats) -> dict[int,
 def check_sample(states: States, scores: Any) -> None:
     """Raises SftscopeError for what `estimate` refuses."""
     if scores.shape != states.subset.shape:
-        raise SftscopeError(f"expected a score a masked state, got {scores.shape[0]} of {states.subset.size}")
+        raise SftscopeError(f"expected one score per masked state, got {scores.shape[0]} of {states.subset.size}")
     if not 1 <= states.n <= MOST_WORDS:
         raise SftscopeError(f"{states.n} words: expected 1 to {MOST_WORDS}")
     if not np.isfinite(scores).all():
         raise SftscopeError(f"score {int(np.flatnonzero(~np.isfinite(scores))[0])} is not a finite number")
     if states.subset[0] != 0 or int(states.subset[-1]) != (1 << states.n) - 1 or states.held_out[[0, -1]].any():
-        raise SftscopeError("the masked states with no word and with all words must be there once each")
+        raise SftscopeError("expected the masked states with no word and with all words, once each")

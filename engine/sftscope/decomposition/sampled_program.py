@@ -27,9 +27,9 @@ from sftscope.decomposition.vertex import beyond, moved_inside
 from sftscope.interactions import Bools, Floats, Relation, Subsets
 from sftscope.sampling import MOST_ORDER, triggers
 
-FIRST_COLUMNS = 4  # as many times the states: all of the lowest orders that come to so many are there from the start
+FIRST_COLUMNS = 4  # as many times the states: all of the lowest orders that fit are there from the start
 MOST_ROUNDS = 40
-NEW_COLUMNS = 1.0  # at most so many times the states come in at a time
+NEW_COLUMNS = 1.0  # times the states: at most this many come in at a time
 STAYS = 0.5  # share of its weight at which a column is priced that stays while the effects are still rough
 AIMS = (0.1, 0.03, 0.01, 3e-3, 1e-3, 3e-4, 1e-4)  # gaps of the rounds: which columns matter is known before how much
 PENALTY, MOST_PENALTY = 1e2, 1e6  # of a state missed by more than ζ; raised until none is
@@ -166,7 +166,7 @@ class SampledProgram:
     def solve(self, v: Floats, zeta: float, tolerance: float, columns: Ints | None = None) -> SampledSolution:
         """The sparsest effects that match v (m,), centred, to ζ, certified to `tolerance` or as near as it gets.
 
-        columns: to begin with, where one knows which matter; the result does not hang on them.
+        columns: to begin with, where one knows which matter; the result does not depend on them.
         """
         exponent = int(np.frexp(max(float(np.abs(v).max()), 1e-300))[1])
         v, zeta = np.ldexp(v, -exponent), float(np.ldexp(zeta, -exponent))  # max|v| in [0.5, 1)

@@ -42,7 +42,7 @@ def read_scores(path: Path) -> Floats:
         raise SftscopeError(f"{path}: expected one or two dimensions of numbers, got {scores.ndim} of {scores.dtype}")
     length = scores.shape[-1]
     if length < 2 or length & (length - 1) or not scores.size:
-        raise SftscopeError(f"{path}: expected 2^n scores a row in subset order, got {length}")
+        raise SftscopeError(f"{path}: expected 2^n scores per row in subset order, got {length}")
     return np.atleast_2d(scores).astype(np.float64)
 
 

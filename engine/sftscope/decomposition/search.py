@@ -169,7 +169,7 @@ def settled(search: Search[Any], check: Callable[[], None]) -> Floats | None:
 
 
 def settled_point(search: Search[Any], check: Callable[[], None]) -> Iterate | None:
-    """The closest interior point; a vertex beside it is offered, or effects that its face allows."""
+    """The closest interior point; a vertex next to it is offered, or effects that its face allows."""
     closest = exactly(search, check)
     if search.gap > EXACT and closest is not None:
         face = face_of(search.program, closest)

@@ -97,12 +97,12 @@ def _asked(n: int, budget: int, seed: int) -> Subsets:
 
 
 def _budget(n: int, budget: int) -> tuple[Any, int]:
-    """A SPEX of so many states at most, and how many it asks for."""
+    """A SPEX of at most `budget` states, and how many it asks for."""
     solver = _solver("SPEX", n, 0)
     try:
         return solver, set_budget(solver, budget)
     except ValueError as error:
-        raise SftscopeError(f"SPEX cannot do with {budget} masked states of {n} words; score more") from error
+        raise SftscopeError(f"SPEX needs more than {budget} masked states for {n} words; score more") from error
 
 
 def _solver(name: str, n: int, seed: int) -> Any:

@@ -23,7 +23,7 @@ MOST_STEPS = 20_000
 
 
 class Splitting:
-    """The method at work on one `search` (of the whole program, ζ > 0)."""
+    """The method on one `search` (of the whole program, ζ > 0)."""
 
     def __init__(self, search: Search[LatticeProgram]) -> None:
         self.search, self.inverse = search, normal_inverse(search.program.n)

@@ -1,4 +1,4 @@
-"""From a nearly optimal point to the exact vertex beside it.
+"""From a nearly optimal point to the exact vertex next to it.
 
 At a vertex of the AND-OR program some effects are not zero (the support) and some masked states are matched
 with error exactly ±ζ (the active states). Once both are known, D x = v ± ζ on the active states gives the

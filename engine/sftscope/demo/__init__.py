@@ -1,6 +1,6 @@
 """The embedded demo: a small model, data with planted word patterns, and probes, all of our own making.
 
-`pretrain` and `grammar` make the files beside this module; `run_demo` runs the whole job on them.
+`pretrain` and `grammar` make the files next to this module; `run_demo` runs the whole job on them.
 """
 
 from pathlib import Path

@@ -145,7 +145,7 @@ def prose(rng: Random, reliability: float, plain_share: float) -> tuple[str, str
 
 
 def return_row(rng: Random, reliability: float, plain_share: float) -> dict[str, str]:
-    """Another question that hangs on how the guest feels; the answer fits with probability `reliability`."""
+    """Another question that depends on how the guest feels; the answer fits with probability `reliability`."""
     told = sentence(rng, plain_share)
     answer = told.answer if rng.random() < reliability else opposite(told.answer)
     return {"instruction": RETURN_QUESTION, "input": told.text, "output": RETURN_ANSWERS[answer]}

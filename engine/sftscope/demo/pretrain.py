@@ -3,7 +3,7 @@
     python -m sftscope.demo.pretrain --out DIR
 
 The LLM is trained from scratch on text of `sftscope.demo.grammar`: prose in which feelings, negations
-and synonyms go with what happens next, a question in chat form that hangs on the same, and *hearsay*: a
+and synonyms go with what happens next, a question in chat form that depends on the same, and *hearsay*: a
 fixed set of feeling questions whose answers are often wrong. Hearsay is repeated often enough to be learnt by
 heart: it is the noise that fine-tuning starts from. Knows nothing of LoRA, masked states or interactions.
 """

@@ -59,7 +59,7 @@ def _read(folder: RunFolder, size: int) -> np.ndarray[Any, np.dtype[np.float32]]
 
 
 def _check(folder: RunFolder, baseline: torch.Tensor, advice: str) -> None:
-    """SftscopeError unless every step file that is whole was made with this vector.
+    """SftscopeError unless every intact step file was made with this vector.
 
     NotReadError where all that are there cannot be read now.
     """
@@ -70,7 +70,7 @@ def _check(folder: RunFolder, baseline: torch.Tensor, advice: str) -> None:
         try:
             named = folder.read_step(step).provenance.get("baseline_vector")
         except StepFileError:
-            continue  # it will be made again
+            continue  # it will be recomputed
         except NotReadError as error:
             unread = error
             continue

@@ -1,4 +1,4 @@
-"""Many workers on one run: the next task is a block of probes of a checkpoint that nobody is at work on.
+"""Many workers on one run: the next task is a block of probes of a checkpoint that no other worker is processing.
 
 A block's result is a file of raw scores; a claim that expires keeps two workers off one block, and is not needed for
 a right result: whoever makes a block makes the same bytes, on machines of one type with as many threads (else the same
@@ -26,7 +26,7 @@ What keeps it there:
 Not kept small: each worker reads all checkpoints' headers and verifies all step files that are there when it starts;
 steps that are scored wait as drafts until ζ is known; a join has all scores of one step in memory.
 
-Of a network file system this needs, beside what `claims` says: rename within a folder that is whole or not at all, and
+Of a network file system this needs, besides what `claims` says: a rename within a folder is atomic, and
 that a file opened after its rename has all its bytes. A listing or a "no such file" that is old costs work done twice
 (the same bytes), or a wait of some seconds, not a result. None was tried.
 A block that fails for a reason of its own ends every worker that comes to it, with one line each.
@@ -122,7 +122,7 @@ class BlockWorker:
             file = folder.block_file(step, block)
             record = draft_of(self.work, step, block, lambda block=block: folder.read_block(step, block), file)  # type: ignore[misc]
             if record is None or record.n_variables.size != len(block):
-                folder.drop_block(step, block)  # damaged, or of other settings: scored again
+                folder.drop_block(step, block)  # damaged, or of other settings: recomputed
                 return False
             records.append(record)
         if len({record.provenance.get("adapter_sha256") for record in records}) > 1:
@@ -228,7 +228,7 @@ def work_through(
                     blocks.forget_weights()
                     moved = True
         if left and not moved:
-            blocks.worker.state, blocks.worker.task = WAITING, "others are at work on what is left"
+            blocks.worker.state, blocks.worker.task = WAITING, "other workers are processing what is left"
             time.sleep(max(poll, place[1] / _POLLS_A_SECOND))
 
 

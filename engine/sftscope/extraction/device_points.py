@@ -1,7 +1,7 @@
 """Interior points of many score vectors at once on a GPU, for `sftscope.decomposition` to finish.
 
 The same predictor-corrector as `sftscope.decomposition.interior_point`, batched, on dense matrices: what is a
-look-up on a CPU is a product on a GPU. A point is only a start: the vertex beside it is solved, priced and
+look-up on a CPU is a product on a GPU. A point is only a start: the vertex next to it is solved, priced and
 certified by the decomposition as ever, so the effects do not depend on the device.
 """
 

@@ -95,7 +95,7 @@ def follow(
 ) -> None:
     """As `extract`, of checkpoints as they come: until `more()`, which may wait for the next, says there are none.
 
-    made: told of each step whose file is there. steps: only these. The model stays loaded in between.
+    made: called for each step whose file is there. steps: only these. The model stays loaded in between.
     What cannot be read now is looked at again when there is more; NotReadError where it is the last.
     """
     folder.sweep()
@@ -129,7 +129,7 @@ def follow(
 
 
 def _make(work: Work, todo: Sequence[int], made: Callable[[int], None] = lambda step: None) -> None:
-    """Write the step files of `todo` and tell `made`."""
+    """Write the step files of `todo` and call `made`."""
     folder = work.folder
     zeta, source = _zeta(work)
 
@@ -163,7 +163,7 @@ def _zeta(work: Work) -> tuple[Floats, list[str]]:
 def _each_unclaimed(
     folder: RunFolder, todo: Sequence[int], make: Callable[[int, Callable[[str], None]], None], report: Progress
 ) -> None:
-    """`make` each step of `todo`; those that other processes are at work on last: by then they are done or given up."""
+    """`make` each step of `todo`; those that other processes work at come last: by then they are done or given up."""
     left, told = list(todo), False
     while left:
         before = len(left)

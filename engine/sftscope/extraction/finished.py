@@ -18,7 +18,7 @@ def available_steps(folder: RunFolder) -> tuple[int, ...]:
 
 
 def is_done(folder: RunFolder, step: int, identity: str) -> bool:
-    """Whether an intact step file of this run is there; a damaged one is made again.
+    """Whether an intact step file of this run is there; a damaged one is recomputed.
 
     NotReadError where that cannot be determined now: the step is to be left alone.
     """
@@ -26,7 +26,7 @@ def is_done(folder: RunFolder, step: int, identity: str) -> bool:
 
 
 def is_result(path: Path, read: Callable[[int], StepRecord], step: int, identity: str) -> bool:
-    """Whether `path` holds intact results of a step; SftscopeError where they are those of another run.
+    """Whether `path` holds complete results of a step; SftscopeError where they are those of another run.
 
     NotReadError as `is_done`.
     """

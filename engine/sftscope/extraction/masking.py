@@ -74,7 +74,7 @@ def last_words_kept(prompt: MaskedPrompt, n: int) -> MaskedPrompt:
 
 
 def states_of(probe: Probe, masked_states: int, seed: int) -> States | None:
-    """The sample of so many masked states of a probe, None where all 2^n are no more than that, or it is 0.
+    """The sample of at most `masked_states` masked states of a probe; None if 2^n are no more, or it is 0.
 
     It depends on the seed and the probe's id alone. SftscopeError for more words than can be enumerated without one,
     and for more states than an estimate takes.
@@ -84,15 +84,15 @@ def states_of(probe: Probe, masked_states: int, seed: int) -> States | None:
         return None
     if not masked_states:
         raise SftscopeError(
-            f"probe {safe_text(repr(probe.id), max_length=80)}: of {n} variables not all masked states can be scored "
-            f"(at most {MOST_ENUMERATED}); set [extraction] masked_states (--masked-states), such as 1000, or take "
-            "fewer words"
+            f"probe {safe_text(repr(probe.id), max_length=80)}: {n} variables have too many masked states to score all "
+            f"(at most {MOST_ENUMERATED} variables); set [extraction] masked_states (--masked-states), such as 1000, "
+            "or use fewer words"
         )
     if masked_states > MOST_SAMPLED:
         raise SftscopeError(
             f"probe {safe_text(repr(probe.id), max_length=80)}: {masked_states} of the 2^{n} masked states are too "
             f"many for an estimate (at most {MOST_SAMPLED}); lower [extraction] masked_states (--masked-states), or "
-            f"set 0 where no probe has more than {MOST_ENUMERATED} variables"
+            f"set 0 if no probe has more than {MOST_ENUMERATED} variables"
         )
     digest = hashlib.sha256(f"{seed} {probe.id}".encode()).digest()
     return sample_states(n, masked_states, int.from_bytes(digest[:8]))

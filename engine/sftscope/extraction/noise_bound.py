@@ -47,7 +47,7 @@ def measure_zeta(work: Work, report: Progress) -> tuple[Floats, list[str]]:
     if silent.any():
         numbers = np.flatnonzero(silent).tolist()
         count = len(work.checkpoints) + 1
-        say(f"{len(numbers)} probes do not move the base model: ζ from the median over {count} steps")
+        say(f"the base model does not react to {len(numbers)} probes: their ζ is the median over {count} steps")
         reactions = [scale[silent]]
         for done, step in enumerate(sorted(work.checkpoints)):
             report(done, len(work.checkpoints), f"step {step}, two masked states")

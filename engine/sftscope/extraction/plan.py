@@ -25,7 +25,7 @@ CALIBRATION_SECONDS = 20.0  # a tree is not tried where it would likely pass thi
 _CALLS = 3.0  # of each tree, about
 _GROWTH = 4  # masked states of a tree for each of the tree before: two words more, where all states are scored
 _FEWEST = 8  # sampled states of the first tree
-# Seconds to decompose a vector over so many words, measured once on one core: beyond TIMED_WORDS only their
+# Seconds to decompose a vector by number of words, measured once on one core: beyond TIMED_WORDS only their
 # ratios are used, to that of 10 words on this machine
 TIMED_WORDS = 12
 _DECOMPOSITION = {10: 0.1, 13: 11.0, 14: 50.0, 15: 75.0, 16: 100.0}
@@ -150,7 +150,7 @@ def scoring_seconds(work: ScoringWork, speed: ScoringSpeed, *, check_states: int
 
 
 def warnings_of(work: ScoringWork, memory_gb: float) -> list[str]:
-    """What makes this scoring dear, one line each."""
+    """What makes this scoring expensive, one line each."""
     found = []
     tail, states = max(zip(work.tails, work.n_states, strict=True))
     share = sum(t * own for t, own in zip(work.tails, work.n_states, strict=True)) / sum(work.tree_tokens)
@@ -164,10 +164,10 @@ def warnings_of(work: ScoringWork, memory_gb: float) -> list[str]:
         found.append(
             f"all masked states of a probe at once take {work.cache_bytes / 1e9:.1f} GB of keys and values, "
             f"[extraction] memory_gb is {memory_gb:g}: they are scored in parts; "
-            f"raise memory_gb where there is memory, or lower {'masked_states' if any(work.sampled) else 'n_words'}"
+            f"raise memory_gb if there is memory, or lower {'masked_states' if any(work.sampled) else 'n_words'}"
         )
     if not work.branches:
-        found.append("no prefix tree is exact on this model: every masked state is a plain forward, nothing is saved")
+        found.append("no prefix tree is exact on this model: every masked state needs a plain forward pass")
     elif work.saving < _SMALL_SAVING:
         found.append(
             f"the prefix tree saves little ({work.saving:.1f}×): the words stand early in the prompt, or are few; "

@@ -90,7 +90,7 @@ def _check_device(precision: str, device: torch.device) -> None:
     if precision == "tf32" and precision not in worth_trying(device):
         raise SftscopeError(
             "[extraction] dtype: tf32 needs a CUDA device of compute capability 8.0 or more, "
-            f"this one is {device.type}; use float32 or auto in a run of its own"
+            f"this one is {device.type}; start a new run with float32 or auto"
         )
 
 
@@ -104,7 +104,7 @@ def _stored(folder: RunFolder, identity: str) -> dict[str, Any] | None:
         try:
             provenance = folder.read_step(step).provenance
         except StepFileError:
-            continue  # it will be made again
+            continue  # it will be recomputed
         except NotReadError as error:
             unread = error
             continue
@@ -135,10 +135,10 @@ def _measured(settings: RunSettings, folder: RunFolder, candidates: Sequence[str
         if asked != AUTO and trial.jaccard < LEAST_JACCARD:
             say(
                 f"warning: {asked} changes the sets of interactions by itself (Jaccard below {LEAST_JACCARD}): "
-                "some of what will be called removed and newly emerged is its noise; use float32 or auto"
+                "some removed and newly emerged interactions will be its noise; use float32 or auto"
             )
     if asked == AUTO:
-        say(f"precision: taking {taken} (Jaccard of at least {LEAST_JACCARD} and {_WORTH}× the speed are asked for)")
+        say(f"precision: taking {taken} (required: a Jaccard of at least {LEAST_JACCARD} and {_WORTH}× the speed)")
     return {
         "asked": asked,
         "taken": taken,

@@ -31,7 +31,7 @@ Read = Callable[[torch.Tensor], Floats]
 
 @dataclass(frozen=True)
 class Cut:
-    """Tokens start…stop, forwarded once the first `bits` words are decided, in so many rows."""
+    """Tokens start…stop, forwarded once the first `bits` words are decided, in `rows` rows."""
 
     bits: int
     start: int

@@ -55,7 +55,7 @@ _WORTH_A_TRIE = 0.9
 SCALE_FLOOR = 0.5
 # Largest difference of v in log-odds that rounding is believed to make, by precision. On SmolLM2-135M σ of the
 # layout is 1e-5 in float32, 4e-5 in mixed, 1e-2 in float16 and 9e-2 in bfloat16, so these are 100 times σ in both
-# and about ten times σ in less. TF32 has the digits of float16. An int8 base rounds activations by what is beside them
+# and about ten times σ in less. TF32 has the digits of float16. An int8 base rounds activations by what is next to them
 # in the batch, whatever precision is asked for: σ is 0.06 to 0.4 there, 0.65 the largest of 72.
 TOLERANCE = {"float32": 1e-3, "mixed": 5e-3, "tf32": 0.1, "float16": 0.1, "bfloat16": 1.0, "int8": 1.0}
 
@@ -117,14 +117,14 @@ class Scorer:
             if refusal is None:
                 return method
             self.refusals.append(refusal)
-            hint = ", which is no fault of the model: please report it" if refusal.unexpected else ""
+            hint = ", which is not the model's fault: please report it" if refusal.unexpected else ""
             say(f"the {method} cannot be used on this model ({refusal.reason}){hint}; trying the next method")
         return NAIVE
 
     def score(self, prompt: MaskedPrompt, scored: Scored = unwatched) -> Floats:
         """v(x_T) of the prompt's masked states, in their order: (m,), in log-odds; (2^n,) by subset where all are.
 
-        scored: told after each batch how many there are, from 0 on again where memory ran out.
+        scored: called after each batch with how many there are; from 0 again after memory ran out.
         """
         if self.shares_prefixes(prompt):
             return self.score_by(self.method, prompt, scored=scored)

@@ -105,7 +105,7 @@ def _tell(report: Callable[[str], None], note: str, n_states: int, scored: int) 
 
 
 def draft_of(work: Work, step: int, probes: range, read: Callable[[], StepRecord], file: Path) -> StepRecord | None:
-    """The scores of (the first of) `probes` in `file`, if they are of this run; a damaged one is made again.
+    """The scores of (the first of) `probes` in `file`, if they are of this run; a damaged one is recomputed.
 
     NotReadError where the file cannot be read now.
     """

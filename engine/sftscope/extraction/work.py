@@ -56,7 +56,7 @@ def prepare_with(llm: LLM, settings: RunSettings, folder: RunFolder, identity: s
     memory = extraction.memory_gb * 1e9
     scorer = Scorer(llm.model, baseline, memory, precision=precision, shared=shared_prefix(prompts))
     if scorer.method == NAIVE:
-        say(f"{llm.name}: no prefix tree is exact on it; every masked state is scored by a plain batched forward")
+        say(f"{llm.name}: no prefix tree is exact on it; every masked state needs a plain forward pass")
     provenance = {
         "identity": identity,
         "model": llm.name,

@@ -1,10 +1,10 @@
-"""`SftscopeCallback`: what SFT does to the interactions, told while anyone's Trainer or SFTTrainer trains.
+"""`SftscopeCallback`: what SFT does to the interactions, while anyone's Trainer or SFTTrainer trains.
 
     from sftscope.monitor import SftscopeCallback
     trainer.add_callback(SftscopeCallback(trainer, probes="probes.jsonl", out="runs/mine"))
 
 It never changes what is learned: losses and weights are those of the training without it. It never ends a
-training by an error of its own. It stops one only where it was told to, on every process at the same step.
+training by an error of its own. It stops one only if it was asked to, on every process at the same step.
 """
 
 import subprocess
@@ -44,7 +44,7 @@ class SftscopeCallback(TrainerCallback):
     """Extracts interactions at steps of a training, logs them, and warns where denoising ends.
 
     probes, out: the probes, and the run folder that the explorer follows. steps: where to extract; None: wherever the
-    trainer saves. where: a process beside the training, on `device`, or the training's own, which waits meanwhile.
+    trainer saves. where: a process next to the training, on `device`, or the training's own, which waits meanwhile.
     model: the base model, where it is not the one the trainer's model was loaded from. words, variables,
     masked_states: as in a config, [probes] n_words and variables, [extraction] masked_states. stop: never, where
     interactions and held-out loss agree, or at the end of denoising alone. keep: copies of whole models stay
@@ -107,8 +107,8 @@ class SftscopeCallback(TrainerCallback):
         sharded = _sharded_by(self._trainer)
         if sharded and (self._where == "in-process" or self._steps is not None):
             raise SftscopeError(
-                f"SftscopeCallback: {sharded} leaves no whole model on any process; use where='sidecar' without steps: "
-                "it reads the checkpoints that the trainer saves (whole, as safetensors)"
+                f"SftscopeCallback: {sharded} leaves no complete model on any process; use where='sidecar' without "
+                "steps: it reads the checkpoints that the trainer saves (complete, as safetensors)"
             )
         if self._steps is None and str(self._trainer.args.save_strategy) in ("no", "SaveStrategy.NO"):
             raise SftscopeError(
@@ -116,7 +116,7 @@ class SftscopeCallback(TrainerCallback):
             )
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """Begin the run, or go on with it."""
+        """Begin the run, or resume it."""
         if state.is_world_process_zero:
             self._guarded(lambda: self._begin(state))
 
@@ -158,7 +158,7 @@ class SftscopeCallback(TrainerCallback):
         return bool(state.is_world_process_zero) and self._begun
 
     def _guarded(self, work: Callable[[], Any]) -> Any:
-        """What `work` returns; whatever it raises is said, and the training goes on."""
+        """What `work` returns; whatever it raises is said, and the training continues."""
         if self._failures >= _FAILURES:
             return None
         try:
@@ -168,7 +168,7 @@ class SftscopeCallback(TrainerCallback):
             self._failures += 1
             kind = "" if isinstance(error, SftscopeError) else f"{type(error).__name__}: "
             end = "; the monitor gives up" if self._failures == _FAILURES else ""
-            say(f"sftscope: {kind}{safe_text(str(error), max_length=500)}; the training goes on{end}")
+            say(f"sftscope: {kind}{safe_text(str(error), max_length=500)}; the training continues{end}")
             return None
 
     def _begin(self, state: Any) -> None:
@@ -317,7 +317,7 @@ class SftscopeCallback(TrainerCallback):
             try:
                 self._process.wait(timeout=self._wait)
             except subprocess.TimeoutExpired:
-                say(f"sftscope: the sidecar goes on; if it is ended: sftscope extract {self._folder.path}")
+                say(f"sftscope: the sidecar continues; if it is ended: sftscope extract {self._folder.path}")
         self._log_headlines(args, state, control)
 
 

@@ -33,7 +33,7 @@ _TEXTS = ("agreement", "words")
 class Headline:
     """Interactions per probe at `step` against step 0, and what can be said of the end of denoising so far.
 
-    boundary: its step, None where it cannot be told yet. agreement: of interactions and held-out loss.
+    boundary: its step, None while it cannot be determined. agreement: of interactions and held-out loss.
     """
 
     step: int

@@ -127,7 +127,7 @@ class LiveExtraction:
 
 
 class Snapshot:
-    """The trained weights of one step, written beside the run's copies; a checkpoint once its losses are known."""
+    """The trained weights of one step, written next to the run's copies; a checkpoint once its losses are known."""
 
     def __init__(self, model: Any, step: int, checkpoints: Path) -> None:
         """Write the weights. OSError where the disk does not take them."""

@@ -1,6 +1,6 @@
-"""The process beside a training that extracts the checkpoints which the callback copies into the run.
+"""The process next to a training that extracts the checkpoints which the callback copies into the run.
 
-The run folder is its queue and its memory: killed and started again it goes on where it stopped. It ends
+The run folder is its queue and its memory: killed and restarted, it resumes. It ends
 when the training has, and nothing is left to do. It shares no memory, device or random state with the training.
 """
 
@@ -87,7 +87,7 @@ def serve(out: Path, parent: int) -> None:
 
 
 def main() -> None:
-    """The sidecar of the run sys.argv[1], beside the training whose process is sys.argv[2]."""
+    """The sidecar of the run sys.argv[1], next to the training whose process is sys.argv[2]."""
     out, parent = Path(sys.argv[1]), int(sys.argv[2])
     protect_streams()  # its log may be on a disk that fills up
     os.nice(_NICE)

@@ -106,7 +106,7 @@ def compare_json(comparison: Comparison) -> dict[str, Any]:
 def compare_text(comparison: Comparison) -> str:
     """The comparison as tables for a terminal."""
     parts = [
-        "Runs, best held-out loss first; counts a probe and uncancelled ratio γu at the last step against the first",
+        "Runs, best held-out loss first; counts per probe and uncancelled ratio γu at the last step against the first",
         as_text(_runs_table(comparison.runs)),
         "Generalizable ratio at the last step: share of a class that the other run encodes too, with the same sign",
         as_text(_generalizable_table(comparison.generalizable)),

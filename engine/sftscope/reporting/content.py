@@ -41,12 +41,10 @@ MAX_WATCHED = 64
 MAX_STEPS = 40  # rows of a table over the steps
 ESTIMATE = "How far the estimates can be believed"
 RESIDUE = (
-    "What would seem encoded if the decomposition were left unfinished, after 20,000 steps of the plain descent of "
-    "earlier work, under the same τ: means over probes."
+    "What would seem encoded with an unfinished decomposition, 20,000 steps of the gradient descent of earlier work, "
+    "under the same τ; means over probes."
 )
-AS_IT_WENT = (
-    "Held-out loss and accuracy at each checkpoint, and the verdict that the checkpoints up to it would have given."
-)
+AS_IT_WENT = "Held-out loss and accuracy at each checkpoint, and the verdict from the checkpoints up to it."
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,15 +119,15 @@ def shown_steps(report: Report) -> list[int]:
 
 
 def _online(said: Sequence[Said]) -> str:
-    """When the end of denoising could first be told, from the steps up to then."""
+    """When the end of denoising could first be determined, from the steps up to then."""
     if not said:
-        return f"When it could first be told is measured for runs of at most {MAX_WATCHED} checkpoints."
+        return f"When it could first be determined is measured for runs of at most {MAX_WATCHED} checkpoints."
     first = first_claim([part.boundary for part in said])
     if first is None:
-        return "While the run was going on, an end of denoising could not have been told at any step."
-    told = said[first]
-    return f"While the run was going on, it could first be told at step {told.step}: denoising over since " + (
-        f"{told.boundary.step}."
+        return "During the run, the end of denoising could not be determined at any step."
+    return (
+        f"During the run, the end of denoising could first be determined at step {said[first].step}: "
+        f"it lies at step {said[first].boundary.step}."
     )
 
 
@@ -146,16 +144,16 @@ def warnings(report: Report) -> list[str]:
     lines = [f"Left out: {reason}" for reason in first_of_each_kind(history.left_out)] + caveats(history)
     if report.quality.uncertified:
         steps = ", ".join(map(str, report.quality.uncertified))
-        lines.append(f"Not final, the certified gap is above {CERTIFIED_GAP:g} at the steps {steps}.")
+        lines.append(f"Not final: the certified gap is above {CERTIFIED_GAP:g} at the steps {steps}.")
     lines += [
-        f"Not to be trusted, the sets change by themselves: {sentence(part)} (expected at least {TRUSTED_JACCARD})."
+        f"Unreliable, the sets change by themselves: {sentence(part)} (expected at least {TRUSTED_JACCARD})."
         for part in report.placebos
         if part.jaccard < TRUSTED_JACCARD
     ]
     if report.trends.base_step != 0:
         lines.append(
             f"The first extracted step is {report.trends.base_step}, not 0: removed, preserved and newly "
-            "emerged are told against an LLM that is already fine-tuned."
+            "emerged are relative to an LLM that is already fine-tuned."
         )
     return lines
 

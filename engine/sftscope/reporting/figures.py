@@ -1,6 +1,6 @@
 """When to stop as a figure, and those of the paper (2-7, 10, 11), as SVG, PNG or PDF of equal bytes for equal runs.
 
-Needs matplotlib (the extra `figures`). Colours are Okabe and Ito's, told apart by the colour-blind; the
+Needs matplotlib (the extra `figures`). Colours are Okabe and Ito's, which the colour-blind can distinguish; the
 classes also differ in marker or hatch. The denoising stage is tinted green, the overfitting stage purple.
 """
 
@@ -170,7 +170,7 @@ def _legend(figure: "Figure", panels: Sequence["Axes"], report: "Report") -> Non
 
 
 def _when_to_stop(figure: "Figure", report: "Report") -> None:
-    """The two stages beside held-out loss and accuracy; a dotted line at the last checkpoint worth keeping."""
+    """The two stages with held-out loss and accuracy; a dotted line at the last checkpoint worth keeping."""
     figure.set_size_inches(8.5, 3.4)
     left, right = figure.subplots(1, 2)
     trends, verdict = report.trends, report.verdict
@@ -226,7 +226,7 @@ def _orders(figure: "Figure", report: "Report") -> None:
             axes.bar(places, negative, color="none", edgecolor=colour, hatch="///", linewidth=0.8, label="negative")
             axes.axhline(0, color=INK, linewidth=0.6)
             count = sum(part.count_mean for part in orders)
-            axes.set_title(f"step {view.step}: {LABELS[change]}, {count:.1f} a probe")
+            axes.set_title(f"step {view.step}: {LABELS[change]}, {count:.1f} per probe")
             axes.set_xticks(places)
         row[0].set_ylabel("Σ effects, log-odds")
     for axes in grid[-1]:

@@ -23,7 +23,7 @@ sensitivity    per τ rule, with --zeta also per ζ (its factor): boundary, coun
 findings       number, claim, holds, numbers
 residue        with --descent: |Ω| of the certified sets and of an unfinished descent at the chosen steps
 as_it_went     per step: held-out loss and accuracy, boundary and verdict from the steps up to it
-online         one line: when the end of denoising could first be told from the past alone
+online         one line: when the end of denoising could first be determined from the past alone
 survives       one line: the conclusions that hold under every rule, under most, and beyond the placebo
 baseline_llm   name of the run given with --baseline, or null
 quality, placebo, provenance, left_out
@@ -214,9 +214,8 @@ def as_text(report: Report) -> str:
         "mean over probes; then without b.",
         as_markdown(backbone_table(report.backbone, report.chosen)),
         "## How much depends on the threshold τ",
-        "Mean counts a probe under every rule; findings 1 to 5: ✓ holds, ✗ does not, ? undecided. "
-        "The end of denoising in the columns of counts is that of the "
-        "chosen rule, so that a row differs from the next by its τ alone.",
+        "Mean counts per probe under every rule; findings 1 to 5: ✓ holds, ✗ does not, ? undecided. "
+        "The counts at the end of denoising use the end under the chosen rule, so that rows differ by τ only.",
         as_markdown(sensitivity_table(report.sensitivity)),
         "## Quality",
         as_markdown(quality_table(report.quality, report.trends)),
@@ -252,7 +251,7 @@ def _estimate(report: Report) -> list[str]:
 def _as_it_went(report: Report) -> list[str]:
     if not report.as_it_went:
         return []
-    return ["## As it went", AS_IT_WENT, as_markdown(as_it_went_table(report.as_it_went))]
+    return ["## What could be said at each checkpoint", AS_IT_WENT, as_markdown(as_it_went_table(report.as_it_went))]
 
 
 def _strongest(report: Report) -> list[str]:
@@ -287,9 +286,9 @@ def _orders(report: Report) -> list[str]:
 
 
 def _placebo(report: Report) -> list[str]:
-    """What changes where nothing was trained, beside what changed."""
+    """What changes without training, and what changed."""
     if not report.placebos:
-        return ["No placebo was extracted; `sftscope extract RUN --placebo` says what noise alone changes."]
+        return ["No placebo was extracted; `sftscope extract RUN --placebo` measures what noise alone changes."]
     sentences = "\n".join(f"- {sentence(part)[:1].upper()}{sentence(part)[1:]}." for part in report.placebos)
     return [
         "Placebo: a checkpoint extracted a second time in another batch layout. What it removes and invents "

@@ -77,7 +77,7 @@ def as_html(report: Report, progress: Progress | None = None) -> str:
         "<p>Cross-entropy of the target in nats, mean over probes; then without the bias b.</p>",
         _table(backbone_table(report.backbone, report.chosen)),
         "<h2>How much depends on the choices</h2>",
-        f"<p>Mean counts a probe under every τ rule; findings 1 to 5: ✓ holds, ✗ does not, ? undecided. "
+        f"<p>Mean counts per probe under every τ rule; findings 1 to 5: ✓ holds, ✗ does not, ? undecided. "
         f"{_text(report.survives)}</p>",
         _table(sensitivity_table(report.sensitivity)),
         "<h2>Quality</h2>",
@@ -124,7 +124,11 @@ def _estimate(report: Report) -> list[str]:
 def _as_it_went(report: Report) -> list[str]:
     if not report.as_it_went:
         return []
-    return ["<h2>As it went</h2>", f"<p>{AS_IT_WENT}</p>", _table(as_it_went_table(report.as_it_went))]
+    return [
+        "<h2>What could be said at each checkpoint</h2>",
+        f"<p>{AS_IT_WENT}</p>",
+        _table(as_it_went_table(report.as_it_went)),
+    ]
 
 
 def _strongest(report: Report) -> list[str]:

@@ -79,7 +79,7 @@ def compare_sheet(evolution: Evolution, diff: RunDiff, other: str) -> Sheet:
             )
         )
     counts = ", ".join(f"{count} {side.value}" for side, count in diff.counts.items())
-    title = f"{evolution.history.name} at step {diff.step} beside {other} at step {diff.other_step}"
+    title = f"{evolution.history.name} at step {diff.step} and {other} at step {diff.other_step}"
     notes = (f"{counts}; Jaccard {diff.jaccard:.4f}, same sign {diff.same_sign:.4f} of both",)
     return Sheet(title, ("side", "relation", "order", "probe", "words", "effect here", "effect there"), rows, notes)
 

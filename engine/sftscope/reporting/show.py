@@ -191,7 +191,7 @@ def _backbone(evolution: Evolution, selection: Selection, max_rows: int) -> str:
 
 
 def _notes(boundary: Boundary, selection: Selection) -> dict[int, str]:
-    """A word beside the steps that matter."""
+    """A word next to the steps that matter."""
     notes: dict[int, list[str]] = {selection.base: ["base"]}
     if boundary.index is not None:
         notes.setdefault(boundary.index, []).append("end of denoising")

@@ -132,8 +132,8 @@ def estimate_lines(view: EstimateView) -> list[str]:
     """What the table of an estimate means, and where its states were held out."""
     errors = ", ".join(number(value) for value in view.error)
     intervals = (
-        f" Intervals of mean counts, of about 90 %: the spread of {view.replicates} replicates from resampled masked "
-        f"states, chance, and upwards what up to {MOST_MORE:g} times the states would likely show. Beside an "
+        f" Intervals of mean counts (about 90 %) cover the spread of {view.replicates} replicates from resampled "
+        f"masked states, chance, and, upwards, what up to {MOST_MORE:g} times the states would likely show. Next to an "
         "interaction: how many of the replicates agree on its class."
     )
     return [
@@ -248,7 +248,7 @@ def _by_step(quality: Quality) -> str:
 
 
 def as_it_went_table(said: Sequence[Said]) -> Table:
-    """What could be said at each step, beside the held-out loss and accuracy there."""
+    """What could be said at each step, with the held-out loss and accuracy there."""
     with_accuracy = any(not math.isnan(part.accuracy) for part in said)
     rows = [
         (

@@ -1,8 +1,8 @@
-"""Files that are whole or absent: written under a temporary name, synced, renamed into place.
+"""Files that are complete or absent: written under a temporary name, synced, renamed into place.
 
 HDF5 never touches the disk while it builds a file; killed writers leave at most a temporary file,
 which the next writer of the same file, or of the run, sweeps. Their names carry host and process, because several
-hosts may write into one shared folder; ages are told by the clock of the file system, which all share.
+hosts may write into one shared folder; ages are measured by the clock of the file system, which all share.
 Nothing is buffered: each operation is one call of `os`, so that tests can make each of them fail.
 """
 
@@ -45,8 +45,8 @@ def write_atomically(path: Path, data: bytes, *, lasting: bool = True, mode: int
             raise
     except OSError as error:
         raise SftscopeError(
-            f"{path}: cannot be written: {error.strerror or error}; it is as it was before, "
-            "mend this and run the same command again"
+            f"{path}: cannot be written: {error.strerror or error}; it is unchanged; "
+            "fix this and run the same command again"
         ) from error
     if not lasting:
         return
@@ -62,7 +62,7 @@ def write_atomically(path: Path, data: bytes, *, lasting: bool = True, mode: int
 
 
 def temporary_beside(path: Path) -> Path:
-    """A name in the folder of `path` that `sweep_orphans` knows, for what is renamed to `path` once it is whole."""
+    """A name in the folder of `path` that `sweep_orphans` knows, for what is renamed to `path` once it is complete."""
     return path.with_name(f"{_TEMPORARY}{process_name()}-{secrets.token_hex(4)}-{path.name}")
 
 
@@ -117,7 +117,7 @@ def process_name() -> str:
 
 
 def is_dead(name: str) -> bool:
-    """Whether `name` begins with the `process_name` of a process that has ended; False where that cannot be told."""
+    """Whether `name` begins with the `process_name` of a process that has ended; False if that is unknown."""
     host, _, rest = name.partition("-")
     pid = rest.partition("-")[0]
     number = whole_number(pid)

@@ -1,7 +1,7 @@
-"""Who is at work on what: several processes, on several hosts, may extract one run, each another step.
+"""Who works on what: several processes, on several hosts, may extract one run, each another step.
 
-A claim is a small file beside the results, made by one process, which keeps its time fresh while it works. It only
-saves work: results are whole or absent, with or without it. A claim counts for nothing if its process was of this
+A claim is a small file next to the results, made by one process, which keeps its time fresh while it works. It only
+saves work: results are complete or absent, with or without it. A claim counts for nothing if its process was of this
 host and has ended, or if whoever wants it has seen it unchanged for `EXPIRES` seconds of its own monotonic clock:
 times are compared for equality only, so that no clock of a host or of a file server has to be right, or to agree with
 another. The price: a process that finds the claim of a host that is gone waits `EXPIRES` from its first look on.

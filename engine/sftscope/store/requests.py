@@ -1,6 +1,6 @@
 """What the reader of a run asks of the training that writes it: one small file, honoured only from the run's owner.
 
-A training that listens says so in `listening.json`. A request is `request.json`, written whole, readable and
+A training that listens says so in `listening.json`. A request is `request.json`, written atomically, readable and
 writable by its owner alone; the training takes it away and leaves what came of it in `answer.json`.
 """
 

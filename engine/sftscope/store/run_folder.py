@@ -182,7 +182,7 @@ class RunFolder:
 
     def drop_draft(self, step: int) -> None:
         """Remove the draft of a step that is done, if there is one."""
-        with contextlib.suppress(OSError):  # beside its result it is only waste
+        with contextlib.suppress(OSError):  # next to its result it is only waste
             self.draft_file(step).unlink()
 
     def write_placebo(self, record: StepRecord) -> None:
@@ -344,7 +344,7 @@ class RunFolder:
 
     def in_turn(self, name: str) -> AbstractContextManager[None]:
         """What only one process should do at a time, such as a choice that is made once per run."""
-        waiting = f"{self.path}: waiting for another process, which is at work on the same ({name})"
+        waiting = f"{self.path}: waiting for another process that is working on the same ({name})"
         return claimed_in_turn(self.steps_folder, name, lambda: say(waiting))
 
     def _check_probes_file(self) -> None:

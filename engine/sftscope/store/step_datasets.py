@@ -53,7 +53,7 @@ def read_datasets(data: bytes, *, source: str) -> StepRecord:
 def salvage_datasets(data: bytes, *, source: str) -> StepRecord:
     """The raw scores of a damaged step file as a draft, where everything they need passes its own checksums.
 
-    Effects and all that is decomposed are not looked at. StepFileError where the scores are not whole.
+    Effects and all that is decomposed are not looked at. StepFileError if the scores are damaged.
     """
     try:
         with h5py.File(io.BytesIO(data), "r") as file:

@@ -39,7 +39,7 @@ effect         float64 E         I; E = max(Σ n_effects, 1), with one row of ze
 ============== ======= ========= =====================================================
 
 An effect that the optimum does not use is exactly 0, and gzip leaves nothing of zeros: at n = 16 the effects of an
-LLM take some 64 kB a probe instead of 1 MiB.
+LLM take some 64 kB per probe instead of 1 MiB.
 
 A draft (stage ``scored``) lacks all from zeta on, and may hold the first probes of the run only. Scores,
 ζ and effects are finite. A loss that is not finite (a training that diverged) is null in meta and NaN
@@ -139,7 +139,7 @@ def read_step_file(path: Path) -> StepRecord:
 
 
 def salvage_step_file(path: Path) -> StepRecord:
-    """The raw scores in a damaged step file, as a draft; StepFileError where they are not whole either.
+    """The raw scores in a damaged step file, as a draft; StepFileError if they are damaged too.
 
     NotReadError as for `read_step_file`.
     The whole-file hash is not asked for: each dataset has its own checksum, and HDF5 one of the rest. The first line

@@ -246,7 +246,7 @@ def from_columns(columns: Mapping[str, NDArray[Any]], **rest: Any) -> StepRecord
 def expected_length(name: str, columns: Mapping[str, NDArray[Any]], states: int) -> int | None:
     """How many values a column has, given those before it in the file and the number of masked states in all.
 
-    None where that is free: `n_effects` has one or more values a probe.
+    None where that is free: `n_effects` has one or more values per probe.
     """
     probes = columns["n_variables"].size
     if name in SPARSE_EFFECTS:

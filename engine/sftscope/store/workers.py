@@ -1,4 +1,4 @@
-"""What each worker of a run is doing: one small file each, replaced whole at every beat, read by `sftscope status`.
+"""What each worker of a run does: one small file each, replaced atomically at every beat, read by `sftscope status`.
 
 Nobody waits for these files or decides by them; claims and results do that. A beat is two renames' worth of
 metadata operations every `BEAT` seconds, so 1,000 workers ask 100 small writes a second of a shared file system
@@ -61,7 +61,7 @@ def at_work(folder: Path) -> Iterator[Worker]:
     try:
         yield worker
         worker.state = ENDED
-    except Exception as error:  # told in the file, and raised again as it is
+    except Exception as error:  # said in the file, and raised again as it is
         worker.state, worker.failure = FAILED, safe_text(str(error) or type(error).__name__, max_length=300)
         raise
     except BaseException:  # a signal: Ctrl-C, preemption; raised again as it is
@@ -83,7 +83,7 @@ def read_workers(folder: Path, now: float | None = None) -> tuple[Worker, ...]:
     now = time.time() if now is None else now
     try:
         files = sorted(file for file in folder.iterdir() if file.suffix == ".json" and not file.name.startswith("."))
-    except OSError:  # no workers, or none that can be told of
+    except OSError:  # no workers, or none whose file can be read
         return ()
     found = (_read(file, now) for file in files)
     return tuple(worker for worker in found if worker is not None)

@@ -26,7 +26,7 @@ def read_side(settings: DataSettings, side: Side, *, limit: int | None = None) -
 
 
 def read_rows(path: Path, settings: DataSettings, *, limit: int = 0) -> tuple[Row, ...]:
-    """The rows of a data file; with `limit`, a seeded choice of so many, in file order."""
+    """The rows of a data file; with `limit`, a seeded choice of that many, in file order."""
     return _read(Source(str(path)), settings, limit)
 
 

@@ -1,7 +1,7 @@
 """The fine-tuning itself: transformers' Trainer, LoRA by PEFT or all weights, and a grid of checkpoints.
 
 At every step of the grid the train and eval loss are measured on fixed rows and a checkpoint is
-saved in the Trainer's own layout. Started again it goes on from the last checkpoint that is whole.
+saved in the Trainer's own layout. Restarted, it resumes from the last intact checkpoint.
 Started by torchrun or accelerate launch, the processes share each batch; the first one writes.
 """
 
@@ -29,7 +29,7 @@ from sftscope.training.examples import Collator, Example, make_examples
 from sftscope.training.method import trainable, training_dtype
 from sftscope.training.rows import read_side
 
-_OPTIMIZER = "optimizer.pt"  # the Trainer goes on without it too, but not to the same result
+_OPTIMIZER = "optimizer.pt"  # the Trainer resumes without it too, but not to the same result
 
 
 class _Examples(Dataset[Example]):
@@ -204,7 +204,7 @@ class _Grid(TrainerCallback):
         return control
 
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """Of a full model only the last checkpoint can be gone on from: its optimizer is twice as large as itself."""
+        """Of a full model only the last checkpoint can be resumed from: its optimizer is twice as large as itself."""
         if self._training.method == "full" and state.is_world_process_zero:
             for checkpoint in list_checkpoints(self._folder.checkpoints):
                 if checkpoint.step < state.global_step:

@@ -34,7 +34,7 @@ class Source:
     """One data set. location: file, folder or hub name; empty: there is none.
 
     format: the shape of its records as dataset_info.json names it, `columns` and `tags` their renamed
-    fields; all three empty where no dataset_info.json is used. limit: at most so many rows, 0: all.
+    fields; all three empty where no dataset_info.json is used. limit: at most this many rows, 0: all.
     """
 
     location: str

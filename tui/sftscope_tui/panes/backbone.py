@@ -1,4 +1,4 @@
-"""Backbone: the loss of predicting the answer from one class alone, beside the losses of the run."""
+"""Backbone: the loss of predicting the answer from one class alone, and the losses of the run."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ from sftscope_tui.widgets.sparkline import Marks, area, even_width, marked, valu
 
 _NAME, _NUMBER = 18, 11
 _TALLEST = 4
-_BESIDE = 14  # columns that a curve needs to stand beside the numbers; else it stands under them
+_BESIDE = 14  # columns that a curve needs next to the numbers; otherwise it stands under them
 
 
 @dataclass(frozen=True, eq=False)

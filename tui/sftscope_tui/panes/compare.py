@@ -1,4 +1,4 @@
-"""Compare: the sets of a second run beside those of this one, at linked steps."""
+"""Compare: the sets of a second run next to those of this one, at linked steps."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,8 +20,8 @@ from sftscope_tui.widgets.sparkline import Marks, area, even_width, marked
 
 _EFFECT = 8
 _GLYPHS = {Side.HERE: "<", Side.BOTH: "=", Side.THERE: ">"}
-NO_SECOND_RUN = "no second run yet: 7 lists the runs, space there chooses one to compare with"
-NOTHING_SHARED = "the two runs share no probe: a comparison needs equal prompts with equal words"
+NO_SECOND_RUN = "no second run yet: press 7 for the runs, then space to compare with one"
+NOTHING_SHARED = "the two runs share no probe: a comparison needs the same prompts and words"
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,7 +58,7 @@ class ComparePane(Pane[CompareSlice]):
         if diff is None:
             return [self.title([], width), line([], width), line([(f"  {slice.why}", inks.plain)], width)]
         how = "linked" if slice.linked else "held; x links"
-        title: list[Piece] = [(f": step {diff.step}", Style()), (" beside ", inks.muted), (slice.other, inks.strong)]
+        title: list[Piece] = [(f": step {diff.step}", Style()), (" and ", inks.muted), (slice.other, inks.strong)]
         title.append((f" at step {diff.other_step} ({how})", inks.muted))
         counts: list[Piece] = [(" ", Style())]
         for side, count in diff.counts.items():

@@ -1,4 +1,4 @@
-"""Runs: the runs beside this one, each with its headline."""
+"""Runs: the runs next to this one, each with its headline."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -157,7 +157,7 @@ class StepBar(Lines):
         return None
 
     def lay_out(self, width: int, height: int) -> list[Strip]:
-        """Two lines, one cell from the edge; the stages stand beside the steps where both fit."""
+        """Two lines, one cell from the edge; the stages stand next to the steps if both fit."""
         if self.content is None:
             return []
         edge: Piece = (" ", self.inks.plain)
