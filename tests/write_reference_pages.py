@@ -9,7 +9,6 @@ compares.
 
 import inspect
 from collections.abc import Sequence
-from dataclasses import MISSING, fields
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,8 @@ from typing import Any
 import typer
 
 from sftscope.config import RunSettings
+from sftscope.config_rules import Setting, settings_of
+from sftscope.config_text import toml
 from sftscope_tui.cli import app
 from sftscope_tui.keys import FILTER_HELP, KEYS
 
@@ -47,7 +48,8 @@ def commands_page() -> str:
     commands = typer.main.get_command(app).commands
     lines = [
         f"# Commands\n\n{_NOTE}`sftscope COMMAND --help` prints the same. Results go to stdout, progress to stderr. "
-        " Exit codes: 0 fine; 1 an error, with one line that says what to do; 2 wrong usage; 130 interrupted.\n"
+        "Exit codes: 0 fine; 1 an error, with one line that says what to do; 2 wrong usage; 3 a file could not be read "
+        "now; 130, 143 and 129 ended by Ctrl-C, SIGTERM or SIGHUP; 141 the reader of a pipe has left.\n"
     ]
     first = {name: command.help.split("\n\n")[0] for name, command in commands.items()}
     lines += table(["command", "does"], [[f"[{name}](#sftscope-{name})", text] for name, text in first.items()])
@@ -90,20 +92,22 @@ def settings_page() -> str:
         f"# Settings\n\n{_NOTE}A config is a TOML file with these tables. Settings without a default are required. "
         "[Training](sftscope/training/README.md) explains them; `sample_runs/smollm2.toml` is an example.\n"
     ]
-    for part in fields(RunSettings):
-        rows = []
-        for spec in fields(part.type):  # type: ignore[arg-type]
-            default = "required" if spec.default is MISSING else f"`{_toml(spec.default)}`"
-            choices = ", ".join(f"`{choice}`" for choice in spec.metadata.get("choices", ()))
-            rows.append([f"`{spec.name}`", spec.metadata["help"], choices, default])
-        lines += [f"## [{part.name}]\n", *table(["setting", "meaning", "one of", "default"], rows), ""]
+    for name, settings in settings_of(RunSettings).items():
+        rows = [
+            [
+                f"`{each.name}`",
+                each.help,
+                each.allowed,
+                "required" if each.default is None else f"`{toml(each.default)}`",
+            ]
+            for each in settings.values()
+        ]
+        lines += [f"## [{name}]\n", *table(["setting", "meaning", "allowed", "default"], rows), ""]
     return "\n".join(lines)
 
 
-def _toml(value: Any) -> str:
-    if isinstance(value, tuple):
-        return f"[{', '.join(map(_toml, value))}]"
-    return str(value).lower() if isinstance(value, bool) else f'"{value}"' if isinstance(value, str) else str(value)
+def _default(setting: Setting) -> str:
+    return "required" if setting.default is None else f"`{toml(setting.default)}`"
 
 
 def key_tables() -> str:
