@@ -15,8 +15,9 @@ import pytest
 
 from sftscope.analysis.reading import load_history
 from sftscope.errors import SftscopeError
+from sftscope.extraction.finished import is_done
 from sftscope.interactions import logical_model
-from sftscope.store import RunFolder, StepFileError, read_step_file
+from sftscope.store import NewerFormatError, RunFolder, StepFileError, read_step_file
 from sftscope.store.step_file import USER_BLOCK
 from sftscope.store.step_record import columns_of
 from sftscope.verification.verify import verify
@@ -69,6 +70,10 @@ def test_a_newer_step_file_is_refused_with_its_version_and_the_others_are_read(t
     history = load_history(folder.path)
     assert history.steps.tolist() == [0, 6]
     assert "version 12 is newer" in history.left_out[0]
+    before = folder.step_file(2).read_bytes()
+    with pytest.raises(NewerFormatError, match="update sftscope"):  # extraction does not take it for damage
+        is_done(folder, 2, folder.read_run()["identity"])
+    assert folder.step_file(2).read_bytes() == before
 
 
 @pytest.mark.parametrize(("format_", "says"), [("2", "run format 2"), ('"x"', "run format x"), ("true", "run format")])

@@ -6,7 +6,7 @@ from pathlib import Path
 from sftscope.errors import NotReadError, SftscopeError
 from sftscope.files.opening import is_there
 from sftscope.progress import say
-from sftscope.store import NoReaderError, RunFolder, StepFileError, StepRecord
+from sftscope.store import NewerFormatError, NoReaderError, RunFolder, StepFileError, StepRecord
 from sftscope.store.checkpoints import ready_checkpoints
 
 BASE_STEP = 0
@@ -28,12 +28,14 @@ def is_done(folder: RunFolder, step: int, identity: str) -> bool:
 def is_result(path: Path, read: Callable[[int], StepRecord], step: int, identity: str) -> bool:
     """Whether `path` holds complete results of a step; SftscopeError where they are those of another run.
 
-    NotReadError as `is_done`.
+    NotReadError as `is_done`; NewerFormatError where a newer sftscope wrote it.
     """
     if not is_there(path):
         return False
     try:
         record = read(step)
+    except NewerFormatError:
+        raise
     except StepFileError as error:
         say(f"{error}; extracting step {step} again")
         return False

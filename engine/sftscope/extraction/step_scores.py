@@ -16,7 +16,7 @@ from sftscope.extraction.work import Work, enter_step, made_on
 from sftscope.files.opening import is_there
 from sftscope.interactions import Floats
 from sftscope.progress import say
-from sftscope.store import Sample, StepFileError, StepRecord
+from sftscope.store import NewerFormatError, Sample, StepFileError, StepRecord
 
 Entered = tuple[dict[str, float], str]  # losses, and the hash of the adapter
 SAVE_SECONDS = 60.0  # of scoring that a kill may cost
@@ -113,6 +113,8 @@ def draft_of(work: Work, step: int, probes: range, read: Callable[[], StepRecord
         return None
     try:
         draft = read()
+    except NewerFormatError:
+        raise
     except StepFileError as error:
         say(f"{error}; scoring step {step} again")
         return None

@@ -5,6 +5,7 @@ from sftscope.store.run_folder import RunFolder
 from sftscope.store.step_file import read_step_file
 from sftscope.store.step_record import (
     Effects,
+    NewerFormatError,
     NoReaderError,
     Pairs,
     Sample,
@@ -16,6 +17,7 @@ from sftscope.store.step_record import (
 
 __all__ = [
     "Effects",
+    "NewerFormatError",
     "NoReaderError",
     "Pairs",
     "RunFolder",

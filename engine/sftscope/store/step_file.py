@@ -75,6 +75,7 @@ from sftscope.store.step_record import (
     MAX_VARIABLES,
     SAMPLED_VERSION,
     VERSION,
+    NewerFormatError,
     StepFileError,
     StepRecord,
     columns_of,
@@ -179,7 +180,7 @@ def _check_first_line(data: bytes, source: str) -> int:
     if name != FORMAT.encode() or version is None or len(data) <= USER_BLOCK:
         raise StepFileError(f"{source}: not a step file of sftscope")
     if version > SAMPLED_VERSION:
-        raise StepFileError(
+        raise NewerFormatError(
             f"{source}: format version {version} is newer than the {SAMPLED_VERSION} that this sftscope reads; "
             "update sftscope"
         )

@@ -52,6 +52,10 @@ class StepFileError(SftscopeError):
     """
 
 
+class NewerFormatError(StepFileError):
+    """A step file that a newer sftscope wrote: nothing is wrong with it, and it is never recomputed or overwritten."""
+
+
 class TooSlowError(NotReadError):
     """A step file that needs more computing than any should: not tried again before it changes."""
 
