@@ -133,7 +133,7 @@ def test_a_checkpoint_with_an_adapter_and_a_whole_model_is_refused(inputs, tmp_p
     for file in checkpoint.iterdir():
         os.utime(file, (1e9, 1e9))
     message = rf"holds both an adapter \({left[-1]}\) and a whole model \(model.safetensors\).* move the other one away"
-    incomplete = r"no checkpoint that is whole \(step 2: adapter_config.json is missing"
+    incomplete = r"no complete checkpoint \(step 2: adapter_config.json is missing"
     with pytest.raises(SftscopeError, match=message if ADAPTER[0] in left else incomplete):
         attached(inputs, output, tmp_path / "run")
     slot = AdapterSlot(AutoModelForCausalLM.from_pretrained(inputs / "toy"))

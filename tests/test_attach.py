@@ -393,12 +393,12 @@ def test_a_half_written_checkpoint_is_left_out_and_said_or_an_error_where_it_was
     (output / "checkpoint-6" / STATE).write_text('{"global_step": 6')
     folder = attached(inputs, output, tmp_path / "run")
     assert folder.steps() == (0, 2, 4)
-    assert "checkpoint-6: left out: its trainer_state.json is not whole yet" in capsys.readouterr().err
+    assert "checkpoint-6: left out: its trainer_state.json is not complete yet" in capsys.readouterr().err
     with pytest.raises(SftscopeError, match="checkpoint-6: left out"):
         attached(inputs, output, tmp_path / "asked", steps=frozenset([2, 6]))
     with pytest.raises(SftscopeError, match="no checkpoint of step 5; there are 2, 4, 6"):
         attached(inputs, output, tmp_path / "unknown", steps=frozenset([2, 5]))
-    with pytest.raises(SftscopeError, match=r"no checkpoint that is whole \(step 6: its trainer_state.json is not"):
+    with pytest.raises(SftscopeError, match=r"no complete checkpoint \(step 6: its trainer_state.json is not"):
         attached(inputs, output, tmp_path / "none", steps=frozenset([6]))
     with pytest.raises(SftscopeError, match="no such folder"):
         attached(inputs, tmp_path / "nowhere", tmp_path / "none")
@@ -516,7 +516,7 @@ def test_watching_ends_where_no_checkpoint_comes(inputs, output, tmp_path, capsy
     shutil.move(output / "checkpoint-6", tmp_path / "later")
     folder = attached(inputs, output, tmp_path / "run", watching=Watching(poll=0.05, idle=0.2))
     assert folder.steps() == (0, 2, 4)
-    assert "no longer watched; the same command goes on" in capsys.readouterr().err
+    assert "no longer watched; the same command resumes" in capsys.readouterr().err
     shutil.move(tmp_path / "later", output / "checkpoint-6")
     assert attached(inputs, output, folder.path, watching=Watching(poll=0.05)).steps() == (0, 2, 4, 6)
     with pytest.raises(SftscopeError, match="no such folder"):

@@ -153,7 +153,6 @@ from sftscope import cluster
 class SlowWorker(cluster.Worker):
     def __call__(self):
         from sftscope.extraction.scoring import Scorer
-from sftscope.files.opening import private_folder
         score, told = Scorer.score, self.run / "scored"
         def slowly(scorer, prompt, *watched):
             made = score(scorer, prompt)

@@ -156,8 +156,7 @@ def test_zeta_is_not_measured_a_second_time(sample, monkeypatch) -> None:
         with pytest.raises(NotReadError):
             known_zeta(sample, None)
     failing_reads(monkeypatch, errno.EIO, sample.step_file(0).name, sample.step_file(1).name)
-    with pytest.raises(KeyError, match="zeta_source"):  # of the third, whose provenance is made up
-        known_zeta(sample, None)
+    assert known_zeta(sample, None)[0] is not None  # of the third
 
 
 @pytest.mark.parametrize("mood", [is_killed, cannot_be_opened])

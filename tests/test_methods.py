@@ -107,7 +107,7 @@ def test_a_full_checkpoint_of_another_model_is_one_line(full_run, tmp_path):
     base = toy_model("llama")
     path = ready_checkpoints(full_run[1].checkpoints)[6].path
     other = save_toy_llm(tmp_path / "other", "qwen2")
-    with pytest.raises(SftscopeError, match=r"not a model like the base model|its model is not whole"):
+    with pytest.raises(SftscopeError, match=r"not a model like the base model|its model is not complete"):
         AdapterSlot(base).load(other)
     broken = tmp_path / "broken"
     broken.mkdir()
@@ -115,7 +115,7 @@ def test_a_full_checkpoint_of_another_model_is_one_line(full_run, tmp_path):
     state = load_file(path / "model.safetensors")
     name = sorted(state)[0]
     save_file({key: value for key, value in state.items() if key != name}, broken / "model.safetensors")
-    with pytest.raises(SftscopeError, match="broken: its model is not whole: it lacks"):
+    with pytest.raises(SftscopeError, match="broken: its model is not complete: it lacks"):
         AdapterSlot(base).load(broken)
     (broken / "model.safetensors").write_bytes(b"torn")
     with pytest.raises(SftscopeError, match=r"broken.model\.safetensors: damaged safetensors file"):

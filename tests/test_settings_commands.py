@@ -101,7 +101,7 @@ def test_plan_and_inspect_take_set(folder):
 def test_every_command_that_takes_a_config_takes_set():
     commands = typer.main.get_command(app).commands
     with_config = {
-        name for name, command in commands.items() for parameter in command.params if "Settings of" in parameter.help
+        name for name, command in commands.items() for each in command.params if "TOML file" in (each.help or "")
     }
     with_option = {name for name, command in commands.items() if any("--set" in each.opts for each in command.params)}
     assert with_option == with_config == {"run", "train", "plan", "inspect"}

@@ -67,7 +67,7 @@ def test_checkpoints_have_the_names_that_trainers_give_them(tmp_path: Path) -> N
 
 def test_a_training_with_an_odd_name_is_warned_of(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     checkpoint(tmp_path / "out", "checkpoint-04", 4)
-    _Intake(tmp_path / "out", RunFolder(tmp_path / "run"), Choices(settings={})).refuse_incomplete()
+    _Intake(tmp_path / "out", RunFolder(tmp_path / "run"), Choices(settings={}), "").refuse_incomplete()
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith(f"warning: {tmp_path}/out/checkpoint-04: left out: expected checkpoint-N")
 

@@ -320,7 +320,7 @@ def ready() -> None:
 
 @contextlib.contextmanager
 def computing(seconds: float) -> Iterator[None]:
-    """The kernel ends this process once the block has used so many seconds of the processor."""
+    """The kernel ends this process once the block has used `seconds` of the processor."""
     signal.setitimer(signal.ITIMER_PROF, seconds)
     try:
         yield

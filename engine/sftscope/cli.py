@@ -28,7 +28,7 @@ from sftscope.errors import NotReadError, SftscopeError
 from sftscope.output import put, put_error
 from sftscope.text import json_text
 
-# each command has its help beside its name: python -OO drops docstrings
+# each command gets its help as an argument: python -OO drops docstrings
 app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 
 

@@ -1,6 +1,6 @@
 """Workers of one run: processes of this host, or jobs of a cluster through submitit, which does the scheduling.
 
-Each is the same `Worker`, told only its place among N; what is to be done, it finds in the run folder. A job that is
+Each is the same `Worker`, given only its place among N; what is to be done, it finds in the run folder. A job that is
 preempted, or reaches its time limit, is queued again by submitit as the same worker; what it had of its block is kept.
 """
 
@@ -134,7 +134,7 @@ def run_here(workers: int, worker: Worker) -> None:
     if failed:
         raise SftscopeError(
             f"{worker.run}: {failed} of {workers} workers failed; 'sftscope status {worker.run}' says why; what is "
-            "finished is kept, the same command goes on from there"
+            "finished is kept, the same command resumes from there"
         )
 
 

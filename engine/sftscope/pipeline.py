@@ -196,7 +196,7 @@ def _begin(settings: RunSettings, resolved: RunSettings, folder: RunFolder, conf
 
 
 def _write_planned(planned: Mapping[Path, bytes]) -> None:
-    """Write the files that a run begins with, after run.toml: what lies beside one is the run's."""
+    """Write the files that a run begins with, after run.toml: what lies next to one is the run's."""
     for path, content in planned.items():
         try:
             if read_plain(path) == content:

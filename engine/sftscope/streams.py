@@ -37,7 +37,7 @@ class _Output(io.FileIO):
 
 
 class _Errors(io.FileIO):
-    """Standard error, which drops what cannot be written: work goes on when its terminal is gone."""
+    """Standard error, which drops what cannot be written: work continues when its terminal is gone."""
 
     def write(self, data: Any, /) -> int:
         try:
@@ -66,9 +66,9 @@ def _fill_gaps() -> None:
 
 def _protected(stream: TextIO | None, own: TextIO | None, kind: type[io.FileIO], descriptor: int) -> TextIO:
     """`stream` with a raw file of `kind`; as it is where a test or an embedding program has put it there."""
-    if stream is not own or not isinstance(stream, io.TextIOWrapper | None):
+    if stream is not own or not (stream is None or _writes_to(stream, descriptor)):
         return stream  # type: ignore[return-value]
-    old = io.TextIOWrapper(io.BytesIO()) if stream is None else stream
+    old = stream if isinstance(stream, io.TextIOWrapper) else io.TextIOWrapper(io.BytesIO())
     old.flush()
     return io.TextIOWrapper(
         io.BufferedWriter(kind(descriptor, "w", closefd=False)),
@@ -77,6 +77,13 @@ def _protected(stream: TextIO | None, own: TextIO | None, kind: type[io.FileIO],
         line_buffering=old.line_buffering or descriptor == 2,
         write_through=old.write_through,
     )
+
+
+def _writes_to(stream: TextIO, descriptor: int) -> bool:
+    try:
+        return isinstance(stream, io.TextIOWrapper) and stream.fileno() == descriptor
+    except (OSError, ValueError):  # kept in memory, or closed
+        return False
 
 
 def _escaped(error: UnicodeError) -> tuple[str, int]:

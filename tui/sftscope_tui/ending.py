@@ -92,7 +92,7 @@ def _in_background(work: Callable[..., None], *arguments: Any) -> None:
 def _wait_for_hang_up(then: Callable[[], None]) -> None:
     """Textual takes the end of its input for a pause, and asks again without end."""
     poller = select.poll()
-    poller.register(0, 0)  # no event is asked for: the terminal's end is always told
+    poller.register(0, 0)  # no event is asked for: the terminal's end is always said
     with contextlib.suppress(OSError):
         if any(event & select.POLLHUP for _, event in poller.poll()):
             then()

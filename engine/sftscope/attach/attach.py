@@ -1,7 +1,7 @@
 """`sftscope attach`: a run from the checkpoints of a training that others did, or still do.
 
-Each checkpoint that is whole is copied into the run folder, and what is extracted is the copy; step 0 is the
-base model itself. The losses are those that the trainer logged. Started again it goes on where it stopped.
+Each complete checkpoint is copied into the run folder, and what is extracted is the copy; step 0 is the
+base model itself. The losses are those that the trainer logged. Started again it resumes where it stopped.
 """
 
 import math
@@ -36,7 +36,7 @@ class Watching:
 
 @dataclass(frozen=True, kw_only=True)
 class Choices:
-    """What may be chosen beside the checkpoints: settings by table, and how they are read.
+    """What may be chosen besides the checkpoints: settings by table, and how they are read.
 
     settings: as in a config file, `model.path` included. steps: only these; None: all. same_base: the adapters'
     base has another name than the base model but is the same. keep: copies of whole models stay after extraction.
@@ -106,7 +106,7 @@ def begin(
 ) -> None:
     """Write run.toml and probes.jsonl, or check those there; the chat template is the one of the training.
 
-    first: a checkpoint that is whole; None where there is none yet. tokenizer: that of the training, where it is
+    first: a complete checkpoint; None where there is none yet. tokenizer: that of the training, where it is
     known, else the one that the checkpoint holds. monitored: by a callback of ours within the training.
     """
     from sftscope.llm.loading import saved_tokenizer
@@ -165,7 +165,7 @@ def _refuse_another_eval_set(folder: RunFolder, wanted: str) -> None:
 
 
 def _first_whole(source: Path, choices: Choices, watching: Watching | None) -> Checkpoint:
-    """The first checkpoint that is whole; waits for one where there is `watching`."""
+    """The first complete checkpoint; waits for one where there is `watching`."""
     until = math.inf if watching is None else time.monotonic() + watching.idle
     while True:
         try:
@@ -182,7 +182,7 @@ def _first_whole(source: Path, choices: Choices, watching: Watching | None) -> C
             problems = [f"step {part.step}: {reason}" for part, reason in reasons[:3]]
             detail = "; ".join(problems or [why_misnamed(path) for path in misnamed_checkpoints(source)[:1]])
             raise SftscopeError(
-                f"{source}: no checkpoint that is whole{f' ({detail})' if detail else ''}; expected checkpoint-N "
+                f"{source}: no complete checkpoint{f' ({detail})' if detail else ''}; expected checkpoint-N "
                 f"with {'trainer_state.json and safetensors weights'}; --watch waits for one"
             )
         time.sleep(watching.poll)
@@ -206,7 +206,7 @@ class _Intake:
     _eval_set: str = ""
 
     def take(self) -> None:
-        """Copy what is whole, and write the training log anew; what is not whole yet is said once."""
+        """Copy what is complete, and write the training log anew; what is not complete yet is said once."""
         found = [part for part in find_checkpoints(self.source) if _is_wanted(part, self.choices)]
         whole = [part for part in found if not why_not_whole(part)]
         for part in whole:
@@ -241,8 +241,8 @@ class _Intake:
         for step, reason in sorted(self._said.items()):
             line = f"{self.source}/checkpoint-{step}: left out: {safe_text(reason)}"
             if self.choices.steps is not None:
-                raise SftscopeError(f"{line}; run the same command again when it is whole")
-            say(f"warning: {line}; run the same command again when it is whole")
+                raise SftscopeError(f"{line}; run the same command again when it is complete")
+            say(f"warning: {line}; run the same command again when it is complete")
         if self.choices.steps is not None and (missing := self.choices.steps - {0, *self._taken}):
             known = ", ".join(str(part.step) for part in find_checkpoints(self.source))
             raise SftscopeError(f"{self.source}: no checkpoint of step {min(missing)}; there are {known}")
@@ -259,7 +259,7 @@ class _Intake:
             if time.monotonic() > until:
                 say(
                     f"no new checkpoint in {self.source} for {watching.idle / 60:.3g} minutes: "
-                    "no longer watched; the same command goes on"
+                    "no longer watched; the same command resumes"
                 )
                 return False
             time.sleep(watching.poll)

@@ -1,6 +1,6 @@
 """Checkpoints that HF Trainer, TRL, LLaMA-Factory or Axolotl wrote: which are there, whole, and readable.
 
-All of them save in the Trainer's layout, `trainer_state.json` last. A checkpoint that is not whole may
+All of them save in the Trainer's layout, `trainer_state.json` last. An incomplete checkpoint may
 become so; one whose weights are pickled, sharded or relative to another base never will, and the reason
 is one line with what to do. Nothing is unpickled and nothing is written.
 """
@@ -27,9 +27,9 @@ _SHARDS = ("pytorch_model_fsdp_*", "global_step*", "pytorch_model_fsdp.bin", "*.
 
 
 def find_checkpoints(folder: Path) -> tuple[Checkpoint, ...]:
-    """The checkpoints at `folder`, whole or not, by step: its `checkpoint-N`, or the folder itself.
+    """The checkpoints at `folder`, complete or not, by step: its `checkpoint-N`, or the folder itself.
 
-    The final model that trainers save beside `trainer_state.json` in the folder itself is one too, where no
+    The final model that trainers save next to `trainer_state.json` in the folder itself is one too, where no
     `checkpoint-N` holds its step. SftscopeError where there is no such folder.
     """
     if not folder.is_dir():
@@ -84,17 +84,17 @@ def _why_not_whole(checkpoint: Checkpoint, now: float) -> str:
         return f"{STATE}, which comes last, is missing"
     except (OSError, SftscopeError) as error:
         reason = str(error).removeprefix(f"{folder / STATE}: ")
-        return f"its {STATE} is not whole yet: {safe_text(reason, max_length=120)}"
+        return f"its {STATE} is not complete yet: {safe_text(reason, max_length=120)}"
     if state.step != checkpoint.step:
         return f"its {STATE} is of step {state.step}"
     files = weight_files(folder)
     for file in files:
         if not is_whole(file):
-            return f"{file.name} is not whole"
+            return f"{file.name} is not complete"
     if files and is_adapter(folder) and not (folder / ADAPTER_CONFIG).exists():
         return f"{ADAPTER_CONFIG} is missing"
     if (folder / _INDEX).exists() and not _read_json(folder / _INDEX):
-        return f"{_INDEX} is not whole"
+        return f"{_INDEX} is not complete"
     return _half_replaced(folder, files, now)
 
 
@@ -112,7 +112,7 @@ def _half_replaced(folder: Path, files: list[Path], now: float) -> str:
 
 
 def refuse_unreadable(checkpoint: Checkpoint) -> None:
-    """SftscopeError where a checkpoint that is whole cannot be read, ever: what it is and what to do."""
+    """SftscopeError where a complete checkpoint cannot be read, ever: what it is and what to do."""
     folder = checkpoint.path
     refuse_adapter_and_model(folder)
     files = weight_files(folder)

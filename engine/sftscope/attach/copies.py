@@ -1,9 +1,9 @@
 """Checkpoints copied before they are read: whole copies of one moment, or none.
 
 A training deletes, rotates and replaces its checkpoints while others read them. A copy is taken under a
-temporary name, compared with the source's files before and after, tested, synced and renamed. Beside the
-weights it keeps `source.json` (see `store.ownership`), so that a source that was replaced since is noticed and never
-mixed in.
+temporary name, compared with the source's files before and after, tested, synced and renamed. Next to
+the weights it keeps `source.json` (see `store.ownership`), so that a source that was replaced since is noticed and
+never mixed in.
 """
 
 import hashlib

@@ -59,7 +59,7 @@ class AdapterSlot:
     """A base model whose adapter, or all of whose weights, can be exchanged; `model` is the plain causal LM to call.
 
     The first adapter decides ranks and modules; each next one must have the same. On a float32 base it
-    is folded into the weights, always from the untouched ones, which are kept beside them: a step's
+    is folded into the weights, always from the untouched ones, which are kept next to them: a step's
     model does not depend on the steps before it. Coarser weights would round a small adapter away.
     """
 

@@ -1,4 +1,4 @@
-"""Answers that begin with the same token: scored by their first token they cannot be told apart."""
+"""Answers that begin with the same token: scored by their first token they look the same."""
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -50,6 +50,6 @@ def collision_warning(collisions: dict[str, list[str]]) -> str:
     ]
     more = "; …" if len(collisions) > _SHOWN else ""
     return (
-        f"labels that share their first token cannot be told apart by it: {'; '.join(groups)}{more}; "
+        f"labels that share their first token look the same to it: {'; '.join(groups)}{more}; "
         'use [extraction] target = "all", or other names for the labels'
     )

@@ -22,7 +22,7 @@ def holds_full_weights(folder: Path) -> bool:
 
 
 class WeightsSwap:
-    """The weights of `base`, exchangeable: its own are kept beside those that are put in their place."""
+    """The weights of `base`, exchangeable: its own are kept next to those that are put in their place."""
 
     def __init__(self, base: Any) -> None:
         self._base = base
@@ -70,7 +70,7 @@ class WeightsSwap:
         # transformers fills what a file lacks with random numbers, and only warns
         for kind, side in (("missing_keys", "lacks"), ("unexpected_keys", "has no place for")):
             for name in sorted(info[kind]):
-                raise SftscopeError(f"{folder}: its model is not whole: it {side} {safe_text(str(name))}")
+                raise SftscopeError(f"{folder}: its model is not complete: it {side} {safe_text(str(name))}")
         return dict(model.state_dict())
 
 

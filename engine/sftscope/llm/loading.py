@@ -34,7 +34,7 @@ from sftscope.threads import blas_libraries, cpu_name, usable_cores, waiting
 
 TOKENIZER = "tokenizer.json"
 _MAX_TEMPLATE_BYTES = 2**20
-_SPARE, _SMALL = 2, 2**24  # a model may have what is tied twice, and tables of positions beside its weights
+_SPARE, _SMALL = 2, 2**24  # a model may have what is tied twice, and tables of positions next to its weights
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,7 +81,7 @@ def threads() -> dict[str, Any]:
 
 
 def machine() -> dict[str, Any]:
-    """What decides, beside the number of threads, how a sum is rounded: CPU, PyTorch's vector unit, BLAS libraries."""
+    """What decides, besides the number of threads, how a sum is rounded: CPU, PyTorch's vector unit, BLAS libraries."""
     return {"cpu": cpu_name(), "vector_unit": torch.backends.cpu.get_cpu_capability(), "blas": blas_libraries()}
 
 
@@ -104,7 +104,7 @@ def load_tokenizer(path: str) -> Any:
 
 
 def saved_tokenizer(folder: Path) -> Any:
-    """The tokenizer that a training saved beside an adapter or a model; None where it saved none."""
+    """The tokenizer that a training saved next to an adapter or a model; None where it saved none."""
     if not (folder / TOKENIZER).exists():
         return None
     with _quiet(), _as_one_line(str(folder), "tokenizer"):

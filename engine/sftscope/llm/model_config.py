@@ -76,7 +76,7 @@ def check_config(path: Path, sizes: Sizes | None = None) -> None:
 
 
 def check_index(path: Path) -> None:
-    """SftscopeError where the index of a model in several files names a file that is not beside it, or is pickled."""
+    """SftscopeError where the index of a model in several files names a file that is not next to it, or is pickled."""
     try:
         named = read_json_object(path).get("weight_map")
     except FileNotFoundError:
@@ -90,7 +90,7 @@ def _check_names(path: Path, names: Collection[Any]) -> None:
     for name in sorted(names, key=str):
         if not isinstance(name, str) or Path(name).name != name or not name.endswith(".safetensors"):
             shown = safe_text(repr(name), max_length=80)
-            raise SftscopeError(f"{path}: expected names of safetensors files beside it, got {shown}; get it again")
+            raise SftscopeError(f"{path}: expected names of safetensors files next to it, got {shown}; get it again")
 
 
 def _fields(config: Mapping[str, Any], depth: int = 0) -> Iterator[tuple[str, Any]]:

@@ -71,7 +71,7 @@ def refuse_adapter_as_base(folder: Path) -> None:
     adapter = " and ".join(name for name in (ADAPTER_CONFIG, ADAPTER_WEIGHTS) if (folder / name).exists())
     if model := [*_names(folder, "*.gguf"), *whole_weights(folder)]:
         raise SftscopeError(
-            f"{folder}: holds an adapter ({adapter}) beside the model ({model[0]}), and the base model must be "
+            f"{folder}: holds an adapter ({adapter}) next to the model ({model[0]}), and the base model must be "
             "without one; move the adapter to a folder of its own"
         )
     try:

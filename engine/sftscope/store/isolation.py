@@ -55,7 +55,7 @@ def salvage_apart(data: bytes, *, source: str) -> StepRecord:
 
 
 def start_reading() -> None:
-    """Start the child now, beside what its parent does until the first file is read."""
+    """Start the child now, while its parent does other things until the first file is read."""
     with contextlib.suppress(ChildEndedError):  # said when a file is read
         _READER.start()
 
@@ -168,7 +168,7 @@ def serve() -> None:
             limit_memory(base + due)
         try:
             data = questions.read(question["size"])
-        except MemoryError:  # never for our limit, and what is left in the pipe cannot be told from a question
+        except MemoryError:  # never for our limit, and what is left in the pipe looks like a question
             os.kill(os.getpid(), signal.SIGTERM)
             raise
         content, columns = _answer(data, question)

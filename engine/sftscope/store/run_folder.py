@@ -137,7 +137,7 @@ class RunFolder:
 
     @property
     def own_files(self) -> tuple[Path, ...]:
-        """Every file that a run writes beside run.toml."""
+        """Every file that a run writes besides run.toml."""
         return tuple(self.path / name for name in _OWN_FILES)
 
     @property
@@ -369,7 +369,7 @@ def _steps_in(folder: Path) -> tuple[int, ...]:
 
 
 def _steps_named(names: Iterable[str]) -> Iterator[int]:
-    """The steps of the names that are those of result files: not step_000000004.h5, beside step_00000004.h5."""
+    """The steps of the names that are those of result files: not step_000000004.h5, next to step_00000004.h5."""
     for name in names:
         if (match := _STEP_NAME.fullmatch(name)) and _step_name(int(match[1])) == name:
             yield int(match[1])

@@ -1,1 +1,1 @@
-"""Whether a run is whole, and making whole again what can be."""
+"""Whether a run is intact, and repairing what can be."""

@@ -11,7 +11,7 @@ from sftscope.store.hashes import file_sha256
 from sftscope.verification.findings import DAMAGED, NOTE, Inspection
 
 _STEP_FOLDERS = ("steps", "placebo")
-_LOG_REMEDY = "the step files have the losses of their steps; move it away, training goes on without it"
+_LOG_REMEDY = "the step files have the losses of their steps; move it away, training resumes without it"
 
 
 def check_run_file(run: Inspection) -> None:
@@ -42,7 +42,7 @@ def check_probes(run: Inspection) -> None:
 
 
 def check_precision(run: Inspection) -> None:
-    """What has no hash of its own and can be made again: the choice of precision."""
+    """What has no hash of its own and can be recomputed: the choice of precision."""
     file = run.folder.precision_file
     try:
         if not is_there(file):
@@ -124,7 +124,7 @@ def _checkpoint_remedy(run: Inspection, checkpoint: Checkpoint) -> str:
     if checkpoint.step in run.records:
         return f"the result of step {checkpoint.step} is intact and needs it no more"
     if run.attached is None:
-        return f"{run.begin_again} makes it again"
+        return f"{run.begin_again} recomputes it"
     if run.attached.get("monitored"):
         return f"{run.begin_again} writes it again, where it has not passed step {checkpoint.step}"
     return f"{run.begin_again} copies it again, where the training still has it"

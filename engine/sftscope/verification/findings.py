@@ -1,4 +1,4 @@
-"""What is found out about a run's files, and what is told of it."""
+"""What is found out about a run's files, and what is said of it."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -28,7 +28,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class Verification:
-    """The state of a run: how many files are whole, what was found, and which steps `repair` can mend.
+    """The state of a run: how many files are intact, what was found, and which steps `repair` can fix.
 
     not_read: the files that could not be read now, so that nothing is known of them.
     """
@@ -55,7 +55,7 @@ class Verification:
         ]
         notes = sum(each.kind == NOTE for each in self.findings)
         unread = f", {len(self.not_read)} not read" if self.not_read else ""
-        counts = f"{self.whole} files whole, {len(self.damaged)} damaged{unread}, {notes} notes"
+        counts = f"{self.whole} files intact, {len(self.damaged)} damaged{unread}, {notes} notes"
         return "\n".join([*first_of_each_kind(entries), counts])
 
 

@@ -1,4 +1,4 @@
-"""Mends what `verify` calls repairable: effects made again from raw scores that are whole, without a model."""
+"""Repairs what `verify` calls repairable: effects recomputed from intact raw scores, without a model."""
 
 from pathlib import Path
 
@@ -13,12 +13,12 @@ from sftscope.verification.verify import verify
 
 
 def repair(path: Path) -> Verification:
-    """Make the step files again whose raw scores are whole, then verify once more.
+    """Recompute the step files whose raw scores are intact, then verify once more.
 
-    NotReadError where a step that may be whole cannot be read now: nothing is replaced then.
+    NotReadError where a step that may be intact cannot be read now: nothing is replaced then.
 
-    ζ is that of a step that is whole, the same for all. Where there is none the raw scores are kept as a draft,
-    from which `extract` goes on.
+    ζ is that of an intact step, the same for all. Where there is none the raw scores are kept as a draft,
+    from which `extract` resumes.
     """
     found, folder = verify(path), RunFolder(path)
     if found.repairable:
@@ -31,7 +31,7 @@ def repair(path: Path) -> Verification:
                 if first is None or first.effects is None:
                     folder.write_draft(scores)
                     folder.step_file(step).unlink()
-                    say(f"step {step}: its raw scores are kept; 'sftscope extract {path}' goes on from them")
+                    say(f"step {step}: its raw scores are kept; 'sftscope extract {path}' resumes from them")
                 else:
                     source = first.provenance.get("zeta_source", [])
                     made = with_effects(
@@ -53,7 +53,7 @@ def _whole_step(folder: RunFolder) -> StepRecord | None:
         try:
             return folder.read_step(step)
         except StepFileError:
-            continue  # the one to be mended, or another
+            continue  # the one to be repaired, or another
         except NotReadError as error:
             unread = error
     if unread is not None:

@@ -49,7 +49,7 @@ def check_placebos(run: Inspection) -> None:
     for step in run.folder.placebo_steps():
         file = run.folder.placebo_file(step)
         run.see(file)
-        again = f"{run.command('extract', str(run.folder.path), '--placebo', str(step))} makes it again"
+        again = f"{run.command('extract', str(run.folder.path), '--placebo', str(step))} recomputes it"
         try:
             record = run.folder.read_placebo(step)
         except (StepFileError, NotReadError) as error:
@@ -73,8 +73,8 @@ def check_drafts(run: Inspection) -> None:
             again = run.command("extract", str(run.folder.path))
             run.refused(file, error, f"{again} scores the step again")
             continue
-        what = "beside its result: only waste" if step in run.records else "scored, not decomposed yet"
-        run.found(file, NOTE, what, "" if step in run.records else f"{_extract_again(run, step)} goes on from it")
+        what = "next to its result: only waste" if step in run.records else "scored, not decomposed yet"
+        run.found(file, NOTE, what, "" if step in run.records else f"{_extract_again(run, step)} resumes from it")
 
 
 def _mismatches(run: Inspection, record: StepRecord, other: Seen | None) -> Iterator[str]:
@@ -114,8 +114,8 @@ def _excess(record: StepRecord, index: int) -> float:
 
 
 def _step_remedy(run: Inspection, file: Path, step: int) -> str:
-    """What can be made again of a damaged step file, and by which command."""
-    unknown = "whether its raw scores are whole could not be determined now; verify again before anything else"
+    """What can be recomputed of a damaged step file, and by which command."""
+    unknown = "whether its raw scores are intact could not be determined now; verify again before anything else"
     if run.name(run.folder.run_file) in run.unread:
         return unknown
     try:
@@ -130,7 +130,7 @@ def _step_remedy(run: Inspection, file: Path, step: int) -> str:
         return _extract_again(run, step)
     run.repairable.append(step)
     return (
-        f"its raw scores are whole: {run.command('verify', str(run.folder.path), '--repair')} "
+        f"its raw scores are intact: {run.command('verify', str(run.folder.path), '--repair')} "
         "makes the effects again from them, without the model"
     )
 
@@ -158,7 +158,7 @@ def _baseline(run: Inspection) -> None:
     try:
         if not is_there(file):
             if wanted:
-                run.found(file, NOTE, "is gone; extraction makes it again from the model of step 0")
+                run.found(file, NOTE, "is gone; extraction recomputes it from the model of step 0")
             return
         run.see(file)
         digest = array_sha256(file)

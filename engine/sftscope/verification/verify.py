@@ -1,7 +1,7 @@
-"""Is a run whole? Every file against its hash, its schema, and the other files; and what can be made again.
+"""Is a run whole? Every file against its hash, its schema, and the other files; and what can be recomputed.
 
 Reads only. A file that cannot be read now is a note, never called damaged. Knows nothing of how a run is made, but
-names the command that mends what is damaged.
+names the command that repairs what is damaged.
 """
 
 from pathlib import Path
