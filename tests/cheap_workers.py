@@ -23,17 +23,19 @@ from typing import Any
 
 import numpy as np
 
-from sftscope.config import settings_from_tables
 from sftscope.extraction import blocks as block_work
 from sftscope.extraction.blocks import BlockWorker, work_through
 from sftscope.extraction.finished import is_done_by_now
+from sftscope.extraction.job import Work
 from sftscope.extraction.step_scores import scored_step
-from sftscope.extraction.work import Work
-from sftscope.sampling import every_state
-from sftscope.store import RunFolder, StepRecord, claims, step_file
-from sftscope.store.step_datasets import read_datasets
-from sftscope.store.step_record import Effects
-from sftscope.store.workers import Worker, at_work
+from sftscope.files import claims
+from sftscope.inputs.settings import settings_from_tables
+from sftscope.lattice.masked_states import every_state
+from sftscope.store import RunFolder, StepRecord
+from sftscope.store.sharing.worker_status import Worker, at_work
+from sftscope.store.steps import step_file
+from sftscope.store.steps.step_reader import read_datasets
+from sftscope.store.steps.step_record import Effects
 
 WORDS = 2
 IDENTITY = "cheap"

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import settings
 
 import warnings_policy
-from sftscope.threads import set_thread_defaults, usable_cores
+from sftscope.foundation.threads import set_thread_defaults, usable_cores
 
 ToyRun = Callable[..., tuple[Path, Path]]
 MOST_WORKERS = 4  # each imports PyTorch and has models of its own
@@ -84,7 +84,7 @@ def toy_run(tmp_path_factory: pytest.TempPathFactory) -> ToyRun:
     made: dict[tuple[bool, tuple[tuple[str, str], ...]], Path] = {}
 
     def copy(*, extracted: bool = False, **replaced: str) -> tuple[Path, Path]:
-        from sftscope import pipeline
+        from sftscope.runs import pipeline
         from test_pipeline import write_config  # here only: tests of the explorer run without PyTorch
 
         key = extracted, tuple(sorted(replaced.items()))

@@ -10,7 +10,7 @@ from typing import Any
 from sample_history import write_sample_run
 from sftscope.monitor.headline import Headline, append_headline
 from sftscope.store import RunFolder
-from sftscope.store.step_file import to_bytes
+from sftscope.store.steps.step_file import to_bytes
 
 EVIL = (
     "\x1b]52;c;SFhR\x07",

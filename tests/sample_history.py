@@ -7,10 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
-from sftscope.interactions import logical_model
-from sftscope.probes import Probe, choose_words, write_probes
+from sftscope.inputs.probes import Probe, choose_words, write_probes
+from sftscope.lattice.transforms import logical_model
 from sftscope.store import Effects, RunFolder, StepRecord
-from sftscope.store.step_file import to_bytes
+from sftscope.store.steps.step_file import to_bytes
 
 STEPS = (0, 1, 2, 3, 5, 8, 12, 16, 24, 32, 48, 64, 96, 128)
 ZETA = 0.02

@@ -7,10 +7,10 @@ import torch
 from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from sftscope import pipeline
+from sftscope.runs import pipeline
 from sftscope.store import RunFolder
 from sftscope.training.accuracy import share_answered
-from sftscope.training.examples import Example
+from sftscope.training.data.examples import Example
 from test_pipeline import write_config
 
 EPOCHS = {"epochs = 2": "epochs = 8\naccuracy_rows = 9"}

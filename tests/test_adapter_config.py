@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.numpy import save_file
 
-from sftscope.errors import SftscopeError
+from sftscope.foundation.errors import SftscopeError
 from sftscope.llm.adapter_config import read_adapter
 from sftscope.llm.adapters import AdapterSlot
 from toy_llm import toy_model

@@ -10,14 +10,16 @@ from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM
 
 from foreign_training import WORDS, make_trainer, quiet, train, write_inputs
-from sftscope import bench, inspection, pipeline
-from sftscope.config import ModelSettings
-from sftscope.errors import SftscopeError
+from sftscope.bench import benchmark
+from sftscope.foundation.errors import SftscopeError
+from sftscope.inputs.settings import ModelSettings
 from sftscope.llm import loading
 from sftscope.llm.adapters import AdapterSlot
 from sftscope.llm.loading import load_llm, load_tokenizer
-from sftscope.llm.weight_files import check_weights
+from sftscope.llm.untrusted_weights import check_weights
 from sftscope.monitor import SftscopeCallback
+from sftscope.preflight import inspection
+from sftscope.runs import pipeline
 from test_attach import attached
 from test_pipeline import write_config
 from toy_llm import toy_tokenizer
@@ -67,7 +69,7 @@ WAYS = {
     ),
     "run": lambda inputs, tmp_path, model: pipeline.train(config_with(inputs, tmp_path, model), tmp_path / "run"),
     "inspect": lambda inputs, tmp_path, model: inspection.inspect(config_with(inputs, tmp_path, model)),
-    "bench": lambda inputs, tmp_path, model: bench.bench(str(inputs / model)),
+    "bench": lambda inputs, tmp_path, model: benchmark.bench(str(inputs / model)),
     "callback": lambda inputs, tmp_path, model: SftscopeCallback(
         make_trainer(inputs, out=str(tmp_path / "out")),
         inputs / "probes.jsonl",

@@ -7,11 +7,11 @@ import torch
 from safetensors.torch import load_file
 from transformers import Trainer, TrainingArguments
 
-from sftscope import pipeline
+from sftscope.runs import pipeline
 from sftscope.store import RunFolder
 from sftscope.training import answer_loss
 from sftscope.training.answer_loss import AnswerLossTrainer, has_large_logits
-from sftscope.training.examples import Collator, Example
+from sftscope.training.data.examples import Collator, Example
 from test_pipeline import write_config
 from toy_llm import toy_model
 

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 import sftscope
-from sftscope.analysis.evolution import Evolution
-from sftscope.analysis.reading import load_history
-from sftscope.analysis.thresholds import ThresholdRule
-from sftscope.analysis.views import Selection, changes, trends
+from sftscope.analysis.run.read_run import load_history
+from sftscope.analysis.sets.evolution import Evolution
+from sftscope.analysis.sets.thresholds import ThresholdRule
+from sftscope.analysis.sets.views import Selection, changes, trends
 
 SAMPLE = Path(__file__).parents[1] / "sample_runs" / "gemma3"
 

@@ -17,16 +17,17 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, TrainerCallback
 
 from foreign_training import WORDS, losses_in, make_trainer, quiet, train, write_inputs
-from sftscope import cluster, pipeline
-from sftscope.analysis.reading import load_history
+from sftscope.analysis.run.read_run import load_history
 from sftscope.attach import copies
 from sftscope.attach.attach import Choices, Watching, attach
-from sftscope.attach.checkpoints import find_checkpoints, why_not_whole
 from sftscope.attach.copies import copy_checkpoint
-from sftscope.attach.logs import log_rows
-from sftscope.errors import SftscopeError
+from sftscope.attach.foreign_checkpoints import find_checkpoints, why_not_whole
+from sftscope.attach.trainer_logs import log_rows
+from sftscope.distributed import submit as cluster
 from sftscope.extraction import extract as extraction
-from sftscope.extraction.scoring import Scorer
+from sftscope.foundation.errors import SftscopeError
+from sftscope.runs import pipeline
+from sftscope.scoring.scorer import Scorer
 from sftscope.store import RunFolder
 from sftscope.store.checkpoints import Checkpoint
 from sftscope.verification.repair import repair
@@ -84,8 +85,8 @@ def test_every_checkpoint_and_the_base_become_steps_with_the_losses_that_were_lo
 
 def the_first_probe(inputs, folder):
     """The base model as transformers loads it, the mean of its embeddings, and the first probe as tokens."""
-    from sftscope.extraction.masking import mask_probe
     from sftscope.llm.loading import load_tokenizer
+    from sftscope.scoring.masking import mask_probe
 
     base = AutoModelForCausalLM.from_pretrained(inputs / "toy").eval()
     baseline = base.get_input_embeddings().weight.detach().mean(dim=0)

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from sftscope import pipeline
-from sftscope.errors import SftscopeError
-from sftscope.extraction.baseline import baseline_hash, fixed_baseline
-from sftscope.extraction.masking import baseline_vector
+from sftscope.foundation.errors import SftscopeError
+from sftscope.runs import pipeline
+from sftscope.scoring.baseline import baseline_hash, fixed_baseline
+from sftscope.scoring.masking import baseline_vector
 from sftscope.store import RunFolder
 from test_pipeline import write_config
 from toy_llm import toy_model, toy_tokenizer

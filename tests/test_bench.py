@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from sftscope.bench import Work, _memory, bench, highs_objective, reference_prompt, render
+from sftscope.bench.benchmark import Work, _memory, bench, highs_objective, reference_prompt, render
 from sftscope.decomposition import decompose
-from sftscope.extraction.scoring import tree_tokens
+from sftscope.scoring.scorer import tree_tokens
 
 TINY = Work(
     words=4,

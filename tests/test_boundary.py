@@ -5,9 +5,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from sftscope.analysis.evolution import Evolution
-from sftscope.analysis.stages import boundary_of, find_boundary, first_claim, watch_boundary
-from sftscope.analysis.turning_point import find_turning_point, smooth
+from sftscope.analysis.sets.boundary import boundary_of, find_boundary, first_claim, watch_boundary
+from sftscope.analysis.sets.evolution import Evolution
+from sftscope.analysis.sets.turning_point import find_turning_point, smooth
 from simulated_runs import Kind, simulate
 from test_evolution import counted_history
 

@@ -5,8 +5,8 @@ from dataclasses import replace
 import pytest
 
 from sample_history import write_sample_run
-from sftscope.analysis.caveats import caveats
-from sftscope.analysis.reading import load_history
+from sftscope.analysis.run.read_run import load_history
+from sftscope.analysis.trust.caveats import caveats
 
 
 @pytest.fixture(scope="module")

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 import tomli_w
 
-from sftscope import pipeline
-from sftscope.errors import SftscopeError
-from sftscope.extraction import noise_bound
-from sftscope.extraction.checks import TOLERANCE, compare, refuse_beyond_tolerance
-from sftscope.extraction.scoring import Scorer
+from sftscope.extraction import zeta as noise_bound
+from sftscope.foundation.errors import SftscopeError
+from sftscope.runs import pipeline
+from sftscope.scoring.rescoring import TOLERANCE, compare, refuse_beyond_tolerance
+from sftscope.scoring.scorer import Scorer
 from sftscope.store import RunFolder
 
 

@@ -8,14 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from sftscope.store import RunFolder, claims
-from sftscope.store.atomic import process_name
-from sftscope.store.claims import claimed, claimed_in_turn, sweep_claims
+from sftscope.files import claims
+from sftscope.files.atomic import process_name
+from sftscope.files.claims import claimed, claimed_in_turn, sweep_claims
+from sftscope.store import RunFolder
 
 HOLDER = """
 import sys, time
 from pathlib import Path
-from sftscope.store.claims import claimed
+from sftscope.files.claims import claimed
 with claimed(Path(sys.argv[1]), "step-8") as mine:
     print(mine, flush=True)
     time.sleep(60)

@@ -15,16 +15,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sftscope import cluster, pipeline
-from sftscope.analysis.run_status import run_status
-from sftscope.analysis.writer_progress import writer_progress
-from sftscope.errors import SftscopeError
+from sftscope.distributed import submit as cluster
 from sftscope.extraction.blocks import BLOCK_STATES, BLOCKS_A_STEP, blocks_of, start_of
-from sftscope.extraction.scoring import Scorer
+from sftscope.files.claims import EXPIRES
 from sftscope.files.opening import private_folder
+from sftscope.foundation.errors import SftscopeError
+from sftscope.runs import pipeline
+from sftscope.scoring.scorer import Scorer
 from sftscope.store import RunFolder
-from sftscope.store.claims import EXPIRES
-from sftscope.store.workers import at_work, read_workers
+from sftscope.store.sharing.run_status import run_status
+from sftscope.store.sharing.worker_status import at_work, read_workers
+from sftscope.store.sharing.writer_progress import writer_progress
 from test_pipeline import command
 from test_resume import assert_same_results, trained, unextracted  # noqa: F401  # fixtures
 
@@ -79,7 +80,8 @@ def test_a_damaged_block_is_made_again(trained, unextracted) -> None:  # noqa: F
 def test_workers_that_are_killed_and_stopped_lose_nothing(trained, unextracted) -> None:  # noqa: F811
     """One is killed, one is stopped and goes on when the others are done, two finish."""
     code = (
-        "import sys; from pathlib import Path; from sftscope.cluster import Worker; import sftscope.store.claims as c\n"
+        "import sys; from pathlib import Path; from sftscope.distributed.submit import Worker; "
+        "import sftscope.files.claims as c\n"
     )
     code += "c.EXPIRES = 2.0; c._REFRESH = 0.2\nWorker(Path(sys.argv[1]), int(sys.argv[2]), 4, block=1)()"
     workers = [
@@ -152,7 +154,7 @@ from sftscope import cluster
 
 class SlowWorker(cluster.Worker):
     def __call__(self):
-        from sftscope.extraction.scoring import Scorer
+        from sftscope.scoring.scorer import Scorer
         score, told = Scorer.score, self.run / "scored"
         def slowly(scorer, prompt, *watched):
             made = score(scorer, prompt)
@@ -225,7 +227,7 @@ def test_the_slurm_submission_is_an_array_with_the_resources(tmp_path, monkeypat
     ):
         assert f"#SBATCH {option}" in script, script
     assert "#SBATCH --gpus-per-node=1" in script
-    assert "-P -u -c 'from sftscope.cluster import run_job; run_job()'" in script
+    assert "-P -u -c 'from sftscope.distributed.submit import run_job; run_job()'" in script
     assert (tmp_path / "run" / "cluster").stat().st_mode & 0o777 == 0o700
 
 

@@ -13,21 +13,21 @@ import numpy as np
 import pytest
 
 from sample_history import write_sample_run
-from sftscope.analysis.as_it_went import as_it_went
-from sftscope.analysis.evolution import Change, Evolution
-from sftscope.analysis.findings import Finding, Holds, clear_sign, measure_findings
-from sftscope.analysis.other_zeta import with_other_zeta
-from sftscope.analysis.reading import load_history
-from sftscope.analysis.sensitivity import ZETA_FACTORS, SensitivityRow, measure_sensitivity, what_survives
-from sftscope.analysis.solver_residue import measure_residue
-from sftscope.analysis.stages import Boundary, find_boundary
-from sftscope.analysis.views import Selection
+from sftscope.analysis.conclusions.online_verdict import as_it_went
+from sftscope.analysis.conclusions.paper_findings import Finding, Holds, clear_sign, measure_findings
+from sftscope.analysis.run.read_run import load_history
+from sftscope.analysis.sets.boundary import Boundary, find_boundary
+from sftscope.analysis.sets.evolution import Change, Evolution
+from sftscope.analysis.sets.views import Selection
+from sftscope.analysis.trust.sensitivity import ZETA_FACTORS, SensitivityRow, measure_sensitivity, what_survives
+from sftscope.analysis.trust.solver_residue import measure_residue
+from sftscope.analysis.trust.zeta_sensitivity import with_other_zeta
 from sftscope.decomposition import decompose
-from sftscope.decomposition.reference import decompose_by_descent
-from sftscope.errors import SftscopeError
+from sftscope.decomposition.rivals.subgradient_descent import decompose_by_descent
+from sftscope.foundation.errors import SftscopeError
 from sftscope.reporting import figures
-from sftscope.reporting.compare import compare, compare_text
 from sftscope.reporting.forms import FORMATS, make_report, write_report
+from sftscope.reporting.run_comparison import compare, compare_text
 from sftscope.reporting.tables import as_text, markdown_cell, sensitivity_table
 from test_cli import fails_with_one_line, sftscope
 from test_evolution import counted_history, history_of
@@ -195,7 +195,7 @@ def test_what_an_unfinished_descent_would_encode_besides(evolution: Evolution) -
 
 
 def test_without_scipy_other_zeta_are_one_line(evolution: Evolution, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sftscope.analysis.other_zeta.find_spec", lambda name: None)
+    monkeypatch.setattr("sftscope.analysis.trust.zeta_sensitivity.find_spec", lambda name: None)
     with pytest.raises(SftscopeError, match=r"need scipy.*pip install"):
         measure_sensitivity(evolution, zeta=True)
 

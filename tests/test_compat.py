@@ -12,7 +12,7 @@ import torch
 from transformers import AutoModelForCausalLM, MambaConfig
 
 from sftscope.compat import transformers as ours
-from sftscope.decomposition.workers import threads_kept
+from sftscope.decomposition.process_pool import threads_kept
 from toy_llm import CONFIGS, toy_model
 
 ARCHITECTURES = [*CONFIGS, "gptoss"]

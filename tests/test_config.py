@@ -5,8 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from sftscope import pipeline
-from sftscope.config import (
+from sftscope.foundation.errors import SftscopeError
+from sftscope.inputs.setting_paths import is_hub_name
+from sftscope.inputs.setting_rules import Setting, settings_of
+from sftscope.inputs.settings import (
     DEFAULT_CHECKPOINTS,
     RunSettings,
     TrainingSettings,
@@ -14,9 +16,7 @@ from sftscope.config import (
     resolve_paths,
     settings_from_tables,
 )
-from sftscope.config_paths import is_hub_name
-from sftscope.config_rules import Setting, settings_of
-from sftscope.errors import SftscopeError
+from sftscope.runs import pipeline
 
 SAMPLE_RUNS = Path(__file__).parents[1] / "sample_runs"
 SETTINGS = [setting for table in settings_of(RunSettings).values() for setting in table.values()]

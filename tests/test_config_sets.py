@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from sftscope.config import RunSettings, load_settings, resolve_paths
-from sftscope.errors import SftscopeError
+from sftscope.foundation.errors import SftscopeError
+from sftscope.inputs.settings import RunSettings, load_settings, resolve_paths
 
 CONFIG = """[model]
 path = "owner/model"

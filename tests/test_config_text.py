@@ -6,12 +6,12 @@ import tomllib
 
 import pytest
 
-from sftscope.config import RunSettings, load_settings, settings_from_tables
-from sftscope.config_rules import settings_of
-from sftscope.config_text import as_list, json_schema, new_config
-from sftscope.errors import SftscopeError
-from sftscope.presets import FOLDER, preset_names, preset_text
-from sftscope.text import safe_lines
+from sftscope.foundation.errors import SftscopeError
+from sftscope.foundation.safe_text import safe_lines
+from sftscope.inputs.presets import FOLDER, preset_names, preset_text
+from sftscope.inputs.setting_rules import settings_of
+from sftscope.inputs.setting_texts import as_list, json_schema, new_config
+from sftscope.inputs.settings import RunSettings, load_settings, settings_from_tables
 
 SETTINGS = [setting for table in settings_of(RunSettings).values() for setting in table.values()]
 NEEDED = {"model": "owner/model", "train": "owner/data", "probes": str(FOLDER / "dolly-probes.jsonl")}

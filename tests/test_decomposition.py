@@ -10,13 +10,13 @@ from hypothesis import strategies as st
 from scipy.optimize import linprog
 
 from sftscope.decomposition import UncertifiedError, batch, decompose
-from sftscope.decomposition.cholesky import BreakdownError, factor
-from sftscope.decomposition.lattice_program import TIE_WEIGHT, effect_weights, lattice_program, tie_breaks
-from sftscope.decomposition.reference import decompose_by_descent
-from sftscope.decomposition.search import Solution
-from sftscope.decomposition.workers import in_order
-from sftscope.errors import SftscopeError
-from sftscope.interactions import (
+from sftscope.decomposition.exact.cholesky import BreakdownError, factor
+from sftscope.decomposition.exact.incumbent import Solution
+from sftscope.decomposition.exact.lattice_program import TIE_WEIGHT, effect_weights, lattice_program, tie_breaks
+from sftscope.decomposition.process_pool import in_order
+from sftscope.decomposition.rivals.subgradient_descent import decompose_by_descent
+from sftscope.foundation.errors import SftscopeError
+from sftscope.lattice.transforms import (
     logical_model,
     or_model,
     or_transpose,
@@ -311,8 +311,8 @@ def test_prices_are_the_transpose_of_the_model(n, seed):
 
 
 def test_without_a_safety_net_what_is_not_certified_is_refused(monkeypatch):
-    monkeypatch.setattr("sftscope.decomposition.search.interior_points", lambda *_: iter(()))
-    monkeypatch.setattr("sftscope.decomposition.certified.LARGEST_N_FOR_HIGHS", 2)
+    monkeypatch.setattr("sftscope.decomposition.exact.incumbent.interior_points", lambda *_: iter(()))
+    monkeypatch.setattr("sftscope.decomposition.exact.solver_chain.LARGEST_N_FOR_HIGHS", 2)
     with pytest.raises(UncertifiedError):
         decompose(score_vector(4, 0), 0.1)
 
@@ -320,8 +320,8 @@ def test_without_a_safety_net_what_is_not_certified_is_refused(monkeypatch):
 def test_beyond_the_largest_face_the_interior_point_is_the_answer(monkeypatch):
     scores = score_vector(6, 0)
     zeta = float(noise_bound(scores)[0])
-    monkeypatch.setattr("sftscope.decomposition.search.MOST_EFFECTS_ON_FACE", 0)
-    monkeypatch.setattr("sftscope.decomposition.certified.LARGEST_N_FOR_HIGHS", 0)
+    monkeypatch.setattr("sftscope.decomposition.exact.incumbent.MOST_EFFECTS_ON_FACE", 0)
+    monkeypatch.setattr("sftscope.decomposition.exact.solver_chain.LARGEST_N_FOR_HIGHS", 0)
     result = decompose(scores, zeta)
     assert result.solver == ("interior",)
     assert result.gap[0] <= 1e-5
@@ -496,7 +496,7 @@ def test_the_safety_net_alone_reaches_the_same_optimum(monkeypatch):
     scores = score_vector(5, seed=1)
     zeta = float(noise_bound(scores)[0])
     usual = decompose(scores, zeta)
-    monkeypatch.setattr("sftscope.decomposition.search.interior_points", lambda *_: iter(()))
+    monkeypatch.setattr("sftscope.decomposition.exact.incumbent.interior_points", lambda *_: iter(()))
     rescued = decompose(scores, zeta)
     assert rescued.solver == ("highs",)
     assert rescued.gap[0] <= 1e-8

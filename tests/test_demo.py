@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from sftscope import demo
-from sftscope.analysis.evolution import Change, Evolution
-from sftscope.analysis.reading import load_history
-from sftscope.analysis.stages import find_boundary
-from sftscope.interactions import Relation, logical_model
+from sftscope.analysis.run.read_run import load_history
+from sftscope.analysis.sets.boundary import find_boundary
+from sftscope.analysis.sets.evolution import Change, Evolution
+from sftscope.lattice.transforms import Relation, logical_model
 
 STRONGEST = 5
 

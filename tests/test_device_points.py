@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from sftscope.decomposition import decompose
-from sftscope.extraction.device_points import points_on
+from sftscope.extraction.gpu_interior_point import points_on
 from test_decomposition import all_effects, noise_bound, scale_of, score_vector
 
 DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)]
@@ -27,9 +27,9 @@ def test_the_points_alone_determine_most_vertices(monkeypatch):
     zeta = noise_bound(scores)
     asked = []
     monkeypatch.setattr(
-        "sftscope.decomposition.search.interior_points", lambda *problem: asked.append(problem) or iter(())
+        "sftscope.decomposition.exact.incumbent.interior_points", lambda *problem: asked.append(problem) or iter(())
     )
-    monkeypatch.setattr("sftscope.decomposition.certified.LARGEST_N_FOR_HIGHS", 7)
+    monkeypatch.setattr("sftscope.decomposition.exact.solver_chain.LARGEST_N_FOR_HIGHS", 7)
     result = decompose(scores, zeta, points=lambda v, bounds: points_on(torch.device("cpu"), v, bounds))
     assert result.gap.max() <= 1e-8
     assert len(asked) <= 2

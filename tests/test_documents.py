@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import typer
 
-from sftscope.config import settings_from_tables
+from sftscope.inputs.settings import settings_from_tables
 from sftscope_tui.cli import app
 from write_reference_pages import pages
 

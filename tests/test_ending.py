@@ -22,7 +22,7 @@ IGNORES_HANGUP = (
 )
 WORK = """
 import time
-from sftscope.progress import progress
+from sftscope.foundation.progress import progress
 from sftscope_tui import cli
 @cli.app.command(help="Work.")
 def work() -> None:

@@ -9,13 +9,14 @@ from pathlib import Path
 import pytest
 
 from sample_history import write_sample_run
-from sftscope.cli_parts import need_engine
-from sftscope.errors import SftscopeError
-from sftscope.store import RunFolder, step_file
-from sftscope.text import MOST_OF_A_KIND, first_of_each_kind
+from sftscope.cli.options import need_engine
+from sftscope.foundation.errors import SftscopeError
+from sftscope.foundation.safe_text import MOST_OF_A_KIND, first_of_each_kind
+from sftscope.store import RunFolder
+from sftscope.store.steps import step_file
 from sftscope.verification.verify import verify
-from sftscope_tui.exports import copy_file
-from sftscope_tui.remembered import Remembered, in_home, recall, remember, state_folder
+from sftscope_tui.app.exports import copy_file
+from sftscope_tui.state.preferences import Remembered, in_home, recall, remember, state_folder
 from test_cli import COMMANDS, fails_with_one_line, sftscope
 
 

@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sftscope.analysis.estimates import MOST_MORE, interval_of, times_more
-from sftscope.decomposition.estimated import estimate
-from sftscope.interactions import Floats
-from sftscope.sampling import every_state, sample_states
+from sftscope.analysis.trust.estimate_intervals import MOST_MORE, interval_of, times_more
+from sftscope.decomposition.sampled.estimate import estimate
+from sftscope.lattice.masked_states import every_state, sample_states
+from sftscope.lattice.transforms import Floats
 from sftscope.store import Pairs, RunFolder
 
 SAMPLE_RUN = Path(__file__).parents[1] / "sample_runs" / "smollm2"

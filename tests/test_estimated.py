@@ -7,16 +7,16 @@ import numpy as np
 import pytest
 from scipy.optimize import linprog
 
-from sftscope import sampling
 from sftscope.decomposition import decompose
-from sftscope.decomposition.estimated import estimate, held_out_r2, resampled
-from sftscope.decomposition.lattice_program import effect_weights
-from sftscope.decomposition.sampled_program import ColumnProgram, SampledProgram, masks_of, subsets_of
+from sftscope.decomposition.exact.lattice_program import effect_weights
+from sftscope.decomposition.rivals.spex import estimate_by_proxyspex, estimate_by_spex, spex_states
+from sftscope.decomposition.sampled.column_generation import ColumnProgram, SampledProgram, masks_of, subsets_of
+from sftscope.decomposition.sampled.estimate import estimate, held_out_r2, resampled
 from sftscope.decomposition.score_file import decompose_file, render
-from sftscope.decomposition.spex import estimate_by_proxyspex, estimate_by_spex, spex_states
-from sftscope.errors import SftscopeError
-from sftscope.interactions import orders, orders_of
-from sftscope.sampling import HELD_OUT, States, every_state, sample_states, triggers
+from sftscope.foundation.errors import SftscopeError
+from sftscope.lattice import masked_states
+from sftscope.lattice.masked_states import HELD_OUT, States, every_state, sample_states, triggers
+from sftscope.lattice.transforms import orders, orders_of
 from test_cli import fails_with_one_line, sftscope
 
 
@@ -68,8 +68,8 @@ def test_beside_a_vertex_that_rounding_hides_only_the_effects_that_matter_are_ke
     states = sample_states(9, 200, held_out=0.0)
     scores = np.random.default_rng(0).normal(size=200)
     exact = estimate(states, scores, 0.5)
-    monkeypatch.setattr("sftscope.decomposition.search.solve_face", lambda *_: None)
-    monkeypatch.setattr("sftscope.decomposition.search.settle_on_face", lambda *given: given[-1] + 1.0)
+    monkeypatch.setattr("sftscope.decomposition.exact.incumbent.solve_face", lambda *_: None)
+    monkeypatch.setattr("sftscope.decomposition.exact.incumbent.settle_on_face", lambda *given: given[-1] + 1.0)
     near = estimate(states, scores, 0.5)
     assert near.objective == pytest.approx(exact.objective, rel=1e-6)
     assert near.gap <= 1e-6
@@ -77,22 +77,22 @@ def test_beside_a_vertex_that_rounding_hides_only_the_effects_that_matter_are_ke
     assert near.effect.size <= exact.effect.size + 5
 
 
-@pytest.mark.parametrize(("n", "terms", "count"), [(6, 12, 60), (6, 3, 9), (sampling.MOST_ON_LATTICE + 1, 12, 60)])
+@pytest.mark.parametrize(("n", "terms", "count"), [(6, 12, 60), (6, 3, 9), (masked_states.MOST_ON_LATTICE + 1, 12, 60)])
 def test_the_model_is_the_sum_of_what_a_masked_state_triggers(n, terms, count, monkeypatch):
-    monkeypatch.setattr(sampling, "BLOCK_VALUES", 100)
+    monkeypatch.setattr(masked_states, "BLOCK_VALUES", 100)
     game, states = planted_game(n, terms, seed=1), sample_states(n, count).subset
     direct = [
         sum(e for r, s, e in zip(*game, strict=True) if (int(t) & int(s) == int(s) if r == 0 else int(t) & int(s)))
         for t in states
     ]
-    np.testing.assert_allclose(sampling.model_at(n, states, *game), direct, atol=1e-12)
+    np.testing.assert_allclose(masked_states.model_at(n, states, *game), direct, atol=1e-12)
 
 
 @pytest.mark.parametrize("seed", range(4))
 @pytest.mark.parametrize("every_order", [False, True])
 def test_the_certificate_is_the_optimum_of_all_columns_at_once(seed, every_order, monkeypatch):
     """n = 7: each column written down and given to HiGHS in one piece; of few words and of the states, or all."""
-    monkeypatch.setattr(sampling, "MOST_ON_LATTICE", 7 if every_order else 0)
+    monkeypatch.setattr(masked_states, "MOST_ON_LATTICE", 7 if every_order else 0)
     n, whole = 7, 127
     states = sample_states(n, 40, seed, held_out=0.0)
     v = np.concatenate([[0.0], np.random.default_rng(seed).normal(size=39)])

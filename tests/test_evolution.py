@@ -9,18 +9,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sample_history import ZETA, sample_record, step_grid, write_sample_run
-from sftscope.analysis import metrics
-from sftscope.analysis.effect_table import EffectTable
-from sftscope.analysis.evolution import Change, Evolution
-from sftscope.analysis.history import ProbeHistory, RunHistory
-from sftscope.analysis.reading import load_history
-from sftscope.analysis.stages import find_boundary
-from sftscope.analysis.thresholds import RULES, ThresholdRule, default_rules, thresholds
-from sftscope.analysis.views import Selection, backbone, changes, orders_view, trends
-from sftscope.errors import SftscopeError
-from sftscope.interactions import logical_model, orders
-from sftscope.probes import Probe
-from sftscope.sampling import every_state
+from sftscope.analysis.run.effect_table import EffectTable
+from sftscope.analysis.run.read_run import load_history
+from sftscope.analysis.run.run_history import ProbeHistory, RunHistory
+from sftscope.analysis.sets import metrics
+from sftscope.analysis.sets.boundary import find_boundary
+from sftscope.analysis.sets.evolution import Change, Evolution
+from sftscope.analysis.sets.thresholds import RULES, ThresholdRule, default_rules, thresholds
+from sftscope.analysis.sets.views import Selection, backbone, changes, orders_view, trends
+from sftscope.foundation.errors import SftscopeError
+from sftscope.inputs.probes import Probe
+from sftscope.lattice.masked_states import every_state
+from sftscope.lattice.transforms import logical_model, orders
 
 seeds = st.integers(0, 2**31)
 

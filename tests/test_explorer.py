@@ -11,21 +11,21 @@ from textual.pilot import Pilot
 from textual.widgets import Input, Static
 
 from sample_history import write_sample_run
-from sftscope.analysis import views
-from sftscope.analysis.evolution import Evolution
-from sftscope.analysis.reading import load_history
-from sftscope.analysis.views import Selection
+from sftscope.analysis.run.read_run import load_history
+from sftscope.analysis.sets import views
+from sftscope.analysis.sets.evolution import Evolution
+from sftscope.analysis.sets.views import Selection
 from sftscope.store import RunFolder
-from sftscope_tui.app import ExplorerApp
-from sftscope_tui.dialogs import TextDialog, ThresholdDialog
-from sftscope_tui.number_text import plain, signed, small
+from sftscope_tui.app.actions import ExplorerApp
+from sftscope_tui.dialogs.dialogs import TextDialog, ThresholdDialog
+from sftscope_tui.drawing.numbers import plain, signed, small
 from sftscope_tui.panes.backbone import BackbonePane
 from sftscope_tui.panes.changes import ChangesPane
 from sftscope_tui.panes.orders import OrdersPane
 from sftscope_tui.panes.pane import Pane
 from sftscope_tui.panes.trends import TrendsPane
-from sftscope_tui.start import Start
-from sftscope_tui.state import BaseMode, Sort, View
+from sftscope_tui.state.start_options import Start
+from sftscope_tui.state.view_state import BaseMode, Sort, View
 from sftscope_tui.widgets.lines import Lines
 
 SIZES = [(80, 24), (120, 40), (160, 48), (60, 20)]

@@ -7,8 +7,8 @@ from textual.events import MouseScrollDown, MouseScrollUp
 from textual.pilot import Pilot
 
 from sample_history import write_sample_run
-from sftscope_tui.dialogs import TextDialog
-from sftscope_tui.state import Sort, View
+from sftscope_tui.dialogs.dialogs import TextDialog
+from sftscope_tui.state.view_state import Sort, View
 from test_explorer import app_of, opened, screen_text, settle
 
 

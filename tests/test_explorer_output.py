@@ -13,11 +13,11 @@ from textual.strip import Strip
 from hostile_run import EVIL, hostile_text, write_hostile_files, write_hostile_run
 from sample_history import write_sample_run
 from sftscope.store import RunFolder
-from sftscope_tui import narrow_update
-from sftscope_tui.app import ExplorerApp
-from sftscope_tui.keys import KEYS
-from sftscope_tui.narrow_update import narrowed
-from sftscope_tui.start import Start
+from sftscope_tui.app.actions import ExplorerApp
+from sftscope_tui.drawing import narrow_update
+from sftscope_tui.drawing.narrow_update import narrowed
+from sftscope_tui.state.keys import KEYS
+from sftscope_tui.state.start_options import Start
 from test_explorer import press, screen_text, settle
 
 CONTROL = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff]")

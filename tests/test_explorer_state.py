@@ -17,19 +17,20 @@ from textual.color import Color
 from textual.strip import Strip
 
 from sample_history import write_sample_run
-from sftscope.analysis import views
-from sftscope.analysis.evolution import Change, Evolution
-from sftscope.analysis.reading import load_history
-from sftscope.analysis.stages import Boundary
-from sftscope.analysis.views import Selection
-from sftscope_tui import number_text, state
-from sftscope_tui.change_table import CHANGES, arrange, build_table
-from sftscope_tui.keys import KEYS, bindings, footer_items
-from sftscope_tui.launch import set_terminal_defaults
-from sftscope_tui.loader import Loader
-from sftscope_tui.palette import ON_DARK, Glyphs
-from sftscope_tui.safe_lines import ControlFilter, shown
-from sftscope_tui.state import TURNS, BaseMode, Sort, View, ViewState
+from sftscope.analysis.run.read_run import load_history
+from sftscope.analysis.sets import views
+from sftscope.analysis.sets.boundary import Boundary
+from sftscope.analysis.sets.evolution import Change, Evolution
+from sftscope.analysis.sets.views import Selection
+from sftscope_tui.app.launch import set_terminal_defaults
+from sftscope_tui.contents.background import Loader
+from sftscope_tui.contents.change_table import CHANGES, arrange, build_table
+from sftscope_tui.drawing import numbers as number_text
+from sftscope_tui.drawing.palette import ON_DARK, Glyphs
+from sftscope_tui.drawing.safe_lines import ControlFilter, shown
+from sftscope_tui.state import view_state
+from sftscope_tui.state.keys import KEYS, bindings, footer_items
+from sftscope_tui.state.view_state import TURNS, BaseMode, Sort, View, ViewState
 from sftscope_tui.widgets.lines import changed_spans, fit, line
 from sftscope_tui.widgets.mirrored_bars import filled_bar, hollow_bar
 from sftscope_tui.widgets.sparkline import Marks, area, bucketed, columns_of, marked, signed_line, value_range
@@ -44,7 +45,7 @@ START = ViewState(run="r", steps=STEPS, probes=("p00", "p01", "p02"), step=6)
 
 
 def test_turns_are_pure_and_total() -> None:
-    """Every turn gives a state, from every step, and leaves the old one alone."""
+    """Every turn gives a view_state, from every step, and leaves the old one alone."""
     for name, turn in TURNS.items():
         for step in range(len(STEPS)):
             before = replace(START, step=step)
@@ -68,15 +69,15 @@ def test_steps_hold_at_both_ends() -> None:
 def test_go_to_takes_the_nearest_step() -> None:
     """A step that was not extracted leads to the closest one that was."""
     for number, expected in ((0, 0), (4, 3), (6, 5), (7, 8), (13, 12), (1000, 64)):
-        assert state.go_to(START, number).step_number == expected
+        assert view_state.go_to(START, number).step_number == expected
 
 
 def test_next_change_stops_where_the_sets_change() -> None:
     """It skips steps without a change, and stays where there is none ahead."""
     changed = [index in (2, 9) for index in range(len(STEPS))]
-    assert state.next_change(START, changed, 1).step == 9
-    assert state.next_change(START, changed, -1).step == 2
-    assert state.next_change(replace(START, step=9), changed, 1).step == 9
+    assert view_state.next_change(START, changed, 1).step == 9
+    assert view_state.next_change(START, changed, -1).step == 2
+    assert view_state.next_change(replace(START, step=9), changed, 1).step == 9
 
 
 def test_probes_go_round() -> None:
@@ -103,26 +104,26 @@ def test_panes_by_width() -> None:
     """One pane below 100 columns, two below 160, three above; the chosen view is always among them."""
     for view in View:
         for width, count in ((60, 1), (99, 1), (100, 2), (159, 2), (160, 3), (300, 3)):
-            shown_panes = state.panes_shown(view, width)
+            shown_panes = view_state.panes_shown(view, width)
             assert len(shown_panes) == (1 if view in (View.RUNS, View.RAW) else count)
-            assert state.panes_shown(view, width, zoom=True) == (view,)
+            assert view_state.panes_shown(view, width, zoom=True) == (view,)
             assert view in shown_panes
 
 
 def test_tab_moves_the_focus_over_the_panes() -> None:
     """Tab walks over what is shown; where one pane is shown it is the next view."""
-    panes = state.panes_shown(View.TRENDS, 160)
-    turned = state.next_pane(START, panes)
+    panes = view_state.panes_shown(View.TRENDS, 160)
+    turned = view_state.next_pane(START, panes)
     assert (turned.view, turned.focus) == (View.TRENDS, View.CHANGES)
-    assert state.next_pane(START, (View.TRENDS,)).view is View.CHANGES
+    assert view_state.next_pane(START, (View.TRENDS,)).view is View.CHANGES
 
 
 def test_rows_and_filter() -> None:
     """The cursor stays within the rows; a new filter or sort begins at the top."""
-    assert state.move_row(START, 5, 3).row == 2
-    assert state.move_row(START, -5, 3).row == 0
-    assert state.move_row(START, 1, 0).row == 0
-    assert state.with_filter(replace(START, row=4), "x").row == 0
+    assert view_state.move_row(START, 5, 3).row == 2
+    assert view_state.move_row(START, -5, 3).row == 0
+    assert view_state.move_row(START, 1, 0).row == 0
+    assert view_state.with_filter(replace(START, row=4), "x").row == 0
     assert TURNS["cycle_sort"](replace(START, row=4)) == replace(START, row=0, sort=Sort.ORDER)
 
 
@@ -141,7 +142,7 @@ def test_key_table_is_complete() -> None:
 
 def test_every_action_exists() -> None:
     """Each row of the key table names an action of the app."""
-    from sftscope_tui.app import ExplorerApp
+    from sftscope_tui.app.actions import ExplorerApp
 
     for row in KEYS:
         name = row.action.removeprefix("app.").partition("(")[0]
@@ -351,7 +352,7 @@ def test_launch_sets_defaults_over_ssh_only() -> None:
 def test_the_app_never_imports_torch() -> None:
     """A fresh process that imports the app has no PyTorch; one that imports the launcher no Textual."""
     code = (
-        "import json, sys, sftscope_tui.launch; early = 'textual' in sys.modules; import sftscope_tui.app;"
+        "import json, sys, sftscope_tui.app.launch; early = 'textual' in sys.modules; import sftscope_tui.app.actions;"
         "print(json.dumps([early, *(m for m in ('torch', 'transformers', 'peft') if m in sys.modules)]))"
     )
     root = Path(__file__).parents[1]

@@ -5,13 +5,13 @@ from pathlib import Path
 import pytest
 
 from sample_history import write_sample_run
-from sftscope.analysis.reading import GrowingHistory
-from sftscope.errors import SftscopeError
+from sftscope.analysis.run.read_run import GrowingHistory
+from sftscope.foundation.errors import SftscopeError
 from sftscope.store import RunFolder
-from sftscope_tui.app import ExplorerApp
-from sftscope_tui.loader import failure_of
-from sftscope_tui.start import Start
-from sftscope_tui.state import View
+from sftscope_tui.app.actions import ExplorerApp
+from sftscope_tui.contents.background import failure_of
+from sftscope_tui.state.start_options import Start
+from sftscope_tui.state.view_state import View
 from test_explorer import press, screen_text, settle
 
 ERRORS = [
@@ -68,8 +68,8 @@ async def test_curves_that_cannot_be_computed_are_said_and_not_asked_for_at_ever
     run: Path, error: Exception, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls: list[int] = []
-    monkeypatch.setattr("sftscope.analysis.views.trends", raiser(error, calls))
-    monkeypatch.setattr("sftscope_tui.derived.measure_sensitivity", raiser(error, calls))
+    monkeypatch.setattr("sftscope.analysis.sets.views.trends", raiser(error, calls))
+    monkeypatch.setattr("sftscope_tui.contents.derived.measure_sensitivity", raiser(error, calls))
     app = ExplorerApp(run, start=Start.parse(view="trends"))
     async with app.run_test(size=(120, 30)) as pilot:
         await settle(pilot)
@@ -97,7 +97,7 @@ async def test_a_step_file_that_cannot_be_read_again_is_said_in_its_view(
 
 async def test_an_export_that_fails_is_said(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     app = ExplorerApp(run)
-    monkeypatch.setattr("sftscope_tui.app.copy_file", raiser(RecursionError("deep"), []))
+    monkeypatch.setattr("sftscope_tui.app.actions.copy_file", raiser(RecursionError("deep"), []))
     async with app.run_test(size=(120, 30)) as pilot:
         await settle(pilot)
         await app.run_action("copy('view')")
@@ -107,7 +107,7 @@ async def test_an_export_that_fails_is_said(run: Path, tmp_path: Path, monkeypat
 
 async def test_runs_whose_headline_cannot_be_computed_are_listed(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     app = ExplorerApp(run)
-    monkeypatch.setattr("sftscope_tui.session.load_history", raiser(OverflowError("too large"), []))
+    monkeypatch.setattr("sftscope_tui.contents.open_run.load_history", raiser(OverflowError("too large"), []))
     async with app.run_test(size=(120, 30)) as pilot:
         await settle(pilot)
         await press(pilot, "7")

@@ -16,36 +16,36 @@ from rich.segment import Segment
 from textual.color import Color
 
 from sample_history import write_sample_run
-from sftscope.analysis.evolution import Evolution
-from sftscope.analysis.masked_states import masked_state
-from sftscope.analysis.reading import load_history
-from sftscope.analysis.reference import reference_signs
-from sftscope.analysis.verdict import judge
-from sftscope.analysis.views import Selection, trends
-from sftscope.errors import SftscopeError
-from sftscope.interactions import Relation
+from sftscope.analysis.comparison.baseline_llm import reference_signs
+from sftscope.analysis.conclusions.verdict import judge
+from sftscope.analysis.run.read_run import load_history
+from sftscope.analysis.sets.evolution import Evolution
+from sftscope.analysis.sets.one_masked_state import masked_state
+from sftscope.analysis.sets.views import Selection, trends
+from sftscope.foundation.errors import SftscopeError
+from sftscope.lattice.transforms import Relation
 from sftscope.reporting.sheets import Sheet
 from sftscope.store import RunFolder
-from sftscope.store.requests import Request, listen, listening, stop_listening, take
-from sftscope.store.step_file import to_bytes
-from sftscope_tui.app import ExplorerApp
-from sftscope_tui.change_table import arrange, build_table
-from sftscope_tui.command_line import command_for
-from sftscope_tui.dialogs import ExportDialog, ExportWish, TextDialog
-from sftscope_tui.exports import export_job, sheet_of
-from sftscope_tui.keys import KEYS
-from sftscope_tui.number_text import plain, signed, small
-from sftscope_tui.palette import CLASS_GLYPHS, HIGH_CONTRAST, ON_ANSI, inks_for
+from sftscope.store.sharing.training_requests import Request, listen, listening, stop_listening, take
+from sftscope.store.steps.step_file import to_bytes
+from sftscope_tui.app.actions import ExplorerApp
+from sftscope_tui.app.exports import export_job, sheet_of
+from sftscope_tui.contents.change_table import arrange, build_table
+from sftscope_tui.dialogs.dialogs import ExportDialog, ExportWish, TextDialog
+from sftscope_tui.drawing.numbers import plain, signed, small
+from sftscope_tui.drawing.palette import CLASS_GLYPHS, HIGH_CONTRAST, ON_ANSI, inks_for
+from sftscope_tui.drawing.safe_lines import ControlFilter, shown
 from sftscope_tui.panes.compare import ComparePane
 from sftscope_tui.panes.pane import Pane
 from sftscope_tui.panes.probe import ProbePane
 from sftscope_tui.panes.raw import RawPane, datasets
 from sftscope_tui.panes.runs import RunsPane
 from sftscope_tui.panes.trends import TrendsPane
-from sftscope_tui.remembered import Remembered, recall, remember, state_folder
-from sftscope_tui.safe_lines import ControlFilter, shown
-from sftscope_tui.start import Start
-from sftscope_tui.state import BaseMode, Sort, View, ViewState, toggle_follow, with_steps
+from sftscope_tui.state.command_line import command_for
+from sftscope_tui.state.keys import KEYS
+from sftscope_tui.state.preferences import Remembered, recall, remember, state_folder
+from sftscope_tui.state.start_options import Start
+from sftscope_tui.state.view_state import BaseMode, Sort, View, ViewState, toggle_follow, with_steps
 from test_explorer import app_of, opened, press, screen_text, settle, text_of
 
 ALL_SIZES = [(80, 24), (120, 40), (200, 60)]
@@ -584,7 +584,7 @@ async def test_hostile_text_in_every_new_view(tmp_path: Path) -> None:
 @pytest.mark.parametrize("view", [view.value.lower() for view in View])
 async def test_views_look_as_they_did(tmp_path: Path, view: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each pane at 80 columns is the stored text; SFTSCOPE_UPDATE_SNAPSHOTS=1 rewrites it, to be looked at."""
-    monkeypatch.setattr("sftscope_tui.run_folders.sample_runs", list)
+    monkeypatch.setattr("sftscope_tui.contents.find_runs.sample_runs", list)
     n_steps = 4 if view in ("trends", "backbone", "runs") else 6  # of 4 none is marked as the end of a stage
     first = write_sample_run(tmp_path / "here", n_steps=n_steps, n_probes=2, n=4)
     second = write_sample_run(tmp_path / "there", n_steps=n_steps, n_probes=2, n=4, seed=3)
@@ -688,7 +688,9 @@ async def test_a_pipe_in_place_of_what_the_explorer_reads_keeps_it_waiting_for_n
     os.mkfifo(run / "listening.json")
     drawing, opening = threading.get_ident(), []
     monkeypatch.setattr(
-        sys.modules["sftscope.store.requests"], "_read", lambda path: opening.append(threading.get_ident())
+        sys.modules["sftscope.store.sharing.training_requests"],
+        "_read",
+        lambda path: opening.append(threading.get_ident()),
     )
     try:
         async with opened(run) as pilot:

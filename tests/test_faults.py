@@ -12,11 +12,11 @@ import pytest
 
 from faults import Fault, PowerLoss, all_faults
 from sample_history import write_sample_run
-from sftscope.errors import SftscopeError
+from sftscope.files.atomic import append_line
+from sftscope.files.claims import claimed
+from sftscope.foundation.errors import SftscopeError
 from sftscope.store import RunFolder, write_atomically
-from sftscope.store.atomic import append_line
-from sftscope.store.claims import claimed
-from sftscope.store.step_file import to_bytes
+from sftscope.store.steps.step_file import to_bytes
 from test_store import record
 
 OLD, NEW = record(3), record(3, seed=1)

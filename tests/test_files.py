@@ -15,14 +15,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.numpy import save_file
 
-from sftscope.errors import SftscopeError
+from sftscope.files.arrays import read_npy, read_npz
+from sftscope.files.atomic import append_line, write_atomically
 from sftscope.files.folders import check_files
 from sftscope.files.json_text import json_object, parse_json, read_json_object
-from sftscope.files.numbers import read_npy, read_npz
 from sftscope.files.opening import copy_plain, open_to_append, opened, private_folder, read_plain
 from sftscope.files.safetensors_header import is_whole, read_header
 from sftscope.files.toml_text import parse_toml
-from sftscope.store.atomic import append_line, write_atomically
+from sftscope.foundation.errors import SftscopeError
 
 
 def pipe(path: Path) -> Path:

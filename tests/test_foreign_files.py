@@ -16,25 +16,48 @@ import tomli_w
 
 from mutants import mutants
 from sample_history import sample_record, write_sample_run
-from sftscope.analysis.run_status import run_status
-from sftscope.analysis.writer_progress import writer_progress
 from sftscope.attach.attach import trainer_facts
-from sftscope.attach.checkpoints import adapter_base, find_checkpoints, is_adapter, refuse_unreadable, why_not_whole
-from sftscope.attach.logs import as_lines, choose_eval_set, eval_sets, is_finished, log_rows, refuse_two_trainings
-from sftscope.cluster import planned
-from sftscope.errors import SftscopeError
+from sftscope.attach.foreign_checkpoints import (
+    adapter_base,
+    find_checkpoints,
+    is_adapter,
+    refuse_unreadable,
+    why_not_whole,
+)
+from sftscope.attach.trainer_logs import (
+    as_lines,
+    choose_eval_set,
+    eval_sets,
+    is_finished,
+    log_rows,
+    refuse_two_trainings,
+)
+from sftscope.distributed.submit import planned
+from sftscope.files.hashes import array_sha256
+from sftscope.foundation.errors import SftscopeError
+from sftscope.foundation.safe_text import json_text
 from sftscope.monitor.headline import Headline, append_headline, headline_file, read_headlines
-from sftscope.pipeline import identity_fits, open_run
 from sftscope.reporting.content import provenance
 from sftscope.reporting.show import model_name
-from sftscope.store import RunFolder, StepFileError, step_datasets
+from sftscope.runs.pipeline import identity_fits, open_run
+from sftscope.store import RunFolder, StepFileError
 from sftscope.store.checkpoints import Checkpoint, list_checkpoints
-from sftscope.store.hashes import array_sha256
-from sftscope.store.requests import Request, answer, ask, listen, listening, read_answer, take, why_not_asked
-from sftscope.store.step_datasets import read_datasets
-from sftscope.store.step_file import USER_BLOCK, read_step_file, to_bytes
-from sftscope.store.workers import read_workers
-from sftscope.text import json_text
+from sftscope.store.sharing.run_status import run_status
+from sftscope.store.sharing.training_requests import (
+    Request,
+    answer,
+    ask,
+    listen,
+    listening,
+    read_answer,
+    take,
+    why_not_asked,
+)
+from sftscope.store.sharing.worker_status import read_workers
+from sftscope.store.sharing.writer_progress import writer_progress
+from sftscope.store.steps import step_reader
+from sftscope.store.steps.step_file import USER_BLOCK, read_step_file, to_bytes
+from sftscope.store.steps.step_reader import read_datasets
 from sftscope.verification.verify import verify
 
 BRACKETS = b"[" * 100_000
@@ -184,7 +207,7 @@ def run_toml() -> dict[str, Any]:
 def test_run_toml(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever one value of it is: who opens, shows, checks or reports a run copes, or says it in one line."""
     folder = RunFolder(write_sample_run(tmp_path / "run", n_steps=2, n_probes=1, n=2))
-    monkeypatch.setattr("sftscope.pipeline._FREE", frozenset())  # 2^8 identities for each otherwise
+    monkeypatch.setattr("sftscope.runs.pipeline._FREE", frozenset())  # 2^8 identities for each otherwise
 
     def looked_at() -> None:
         content = folder.read_run()
@@ -329,11 +352,11 @@ def test_meta_of_a_step_file() -> None:
     record = read_datasets(step_with(META), source="f")
     assert record.losses == {"train": 1.5}
     for what, mutant in mutants(META):
-        meta = survives(lambda mutant=mutant: step_datasets._checked_meta(as_json(mutant), "f"), what)
+        meta = survives(lambda mutant=mutant: step_reader._checked_meta(as_json(mutant), "f"), what)
         if isinstance(meta, SftscopeError):
             assert isinstance(meta, StepFileError)
             continue
-        losses = {name: step_datasets._loss(value) for name, value in meta["losses"].items()}
+        losses = {name: step_reader._loss(value) for name, value in meta["losses"].items()}
         assert to_bytes(replace(record, losses=losses, provenance=meta["provenance"])), what
 
 

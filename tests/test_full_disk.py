@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from sample_history import write_sample_run
-from sftscope import pipeline
-from sftscope.analysis.reading import load_history
+from sftscope.analysis.run.read_run import load_history
+from sftscope.runs import pipeline
 from sftscope.store import RunFolder
 from test_pipeline import command
 

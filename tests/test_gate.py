@@ -18,13 +18,13 @@ import numpy as np
 import pytest
 
 from hostile_run import EVIL, hostile_text, write_hostile_checkpoint, write_hostile_files, write_hostile_run
-from sftscope import output
-from sftscope.analysis.evolution import Evolution
-from sftscope.analysis.reading import load_history
-from sftscope.analysis.reference import shared_probes
-from sftscope.analysis.run_pairs import compare_steps
-from sftscope.analysis.views import Selection
-from sftscope.progress import progress, say
+from sftscope.analysis.comparison.baseline_llm import shared_probes
+from sftscope.analysis.comparison.run_pairs import compare_steps
+from sftscope.analysis.run.read_run import load_history
+from sftscope.analysis.sets.evolution import Evolution
+from sftscope.analysis.sets.views import Selection
+from sftscope.foundation import output
+from sftscope.foundation.progress import progress, say
 from sftscope.reporting.sheets import FORMATS, SHEETS, Sheet, compare_sheet, sheet_lines, view_sheet
 from sftscope.store import RunFolder
 from sftscope_tui import cli
@@ -34,7 +34,7 @@ Command = Callable[..., tuple[int, str, str]]
 
 
 def unsafe_in(text: str) -> set[str]:
-    """The characters that must not leave; by Unicode's own categories, not by what `sftscope.text` makes of them."""
+    """The characters that must not leave; by Unicode's own categories, not by what `safe_text` makes of them."""
     hidden = {"\u115f", "\u1160", "\u3164", "\uffa0", "\u034f", "\ufe0f", "\u200b"}
     bad = ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp")
     return {c for c in set(text) if c != "\n" and (c in hidden or unicodedata.category(c) in bad)}
@@ -60,7 +60,7 @@ def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str])
     """`command(*words)` is (exit code, stdout, stderr), both checked; an error is one line."""
     monkeypatch.setattr(sys, "excepthook", sys.excepthook)  # put back after the test
     monkeypatch.setattr(cli, "set_thread_defaults", lambda _: None)
-    monkeypatch.setattr("sftscope.cli_parts._QUIET", {})
+    monkeypatch.setattr("sftscope.cli.options._QUIET", {})
     monkeypatch.setattr("signal.signal", lambda *_: None)
 
     def call(*words: object) -> tuple[int, str, str]:

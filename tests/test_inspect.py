@@ -6,12 +6,12 @@ import sys
 
 import pytest
 
-from sftscope import inspection
-from sftscope.config import load_settings, resolve_paths
-from sftscope.errors import SftscopeError
+from sftscope.foundation.errors import SftscopeError
+from sftscope.inputs.settings import load_settings, resolve_paths
 from sftscope.llm.loading import templated_tokenizer
-from sftscope.training.examples import IGNORED, make_examples
-from sftscope.training.rows import read_side
+from sftscope.preflight import inspection
+from sftscope.training.data.examples import IGNORED, make_examples
+from sftscope.training.data.rows import read_side
 from test_pipeline import SENTENCES, write_config
 
 

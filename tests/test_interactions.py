@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from shapiq import ExactComputer
 
-from sftscope.interactions import (
+from sftscope.lattice.transforms import (
     and_effects_of,
     logical_model,
     moebius_transform,

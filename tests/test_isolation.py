@@ -12,13 +12,14 @@ import numpy as np
 import pytest
 
 from sample_history import write_sample_run
-from sftscope import child
-from sftscope.analysis.reading import load_history
-from sftscope.child import Child
-from sftscope.errors import NotReadError
-from sftscope.store import RunFolder, StepFileError, TooSlowError, isolation, read_step_file
-from sftscope.store.isolation import read_apart
-from sftscope.store.step_file import USER_BLOCK, from_bytes, to_bytes
+from sftscope.analysis.run.read_run import load_history
+from sftscope.foundation import sandbox
+from sftscope.foundation.errors import NotReadError
+from sftscope.foundation.sandbox import Child
+from sftscope.store import RunFolder, StepFileError, TooSlowError, read_step_file
+from sftscope.store.steps import sandboxed_reader
+from sftscope.store.steps.sandboxed_reader import read_apart
+from sftscope.store.steps.step_file import USER_BLOCK, from_bytes, to_bytes
 from sftscope.verification.verify import verify
 from test_store import HOSTILE, forged, record, same, sealed
 
@@ -29,8 +30,8 @@ FLIPS = int(os.environ.get("SFTSCOPE_FLIPS", "2000"))
 @pytest.fixture
 def fresh_reader(monkeypatch: pytest.MonkeyPatch):
     """A reader of this test's own, so that what is done to it ends with the test."""
-    reader = Child("sftscope.store.isolation", "step files are read")
-    monkeypatch.setattr(isolation, "_READER", reader)
+    reader = Child("sftscope.store.steps.sandboxed_reader", "step files are read")
+    monkeypatch.setattr(sandboxed_reader, "_READER", reader)
     yield reader
     reader.stop()
 
@@ -40,10 +41,10 @@ def breaking(monkeypatch: pytest.MonkeyPatch, body: str, *, at_start: str = "pas
 
     at_start: what it does before it is ready.
     """
-    start = child.start_child
+    start = sandbox.start_child
     started = []
     code = f"""
-import sftscope.store.step_datasets as step_datasets
+import sftscope.store.steps.step_reader as step_datasets
 read = step_datasets.read_datasets
 def read_or_break(data, *, source):
     if data.startswith(b"bad"):
@@ -56,20 +57,19 @@ step_datasets.read_datasets = read_or_break
     popen = subprocess.Popen
 
     def changed(arguments, **options):
-        head, tail = arguments[-1].split("from sftscope.store.isolation import serve", 1)
-        return popen(
-            [*arguments[:-1], f"{head}exec({code!r}); from sftscope.store.isolation import serve{tail}"], **options
-        )
+        served = "from sftscope.store.steps.sandboxed_reader import serve"
+        head, tail = arguments[-1].split(served, 1)
+        return popen([*arguments[:-1], f"{head}exec({code!r}); {served}{tail}"], **options)
 
     def with_change(module, work):
         started.append(1)
         if len(started) > children:
             return start(module, work)
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(child.subprocess, "Popen", changed)
+            patch.setattr(sandbox.subprocess, "Popen", changed)
             return start(module, work)
 
-    monkeypatch.setattr(child, "start_child", with_change)
+    monkeypatch.setattr(sandbox, "start_child", with_change)
 
 
 GOOD = to_bytes(record(3, 11))
@@ -98,8 +98,8 @@ def test_a_file_that_breaks_its_reader_is_refused_and_the_next_one_read(fresh_re
 def test_a_folder_of_files_that_hang_costs_less_and_less(fresh_reader, monkeypatch) -> None:
     """Each gets half of the one before, the first two a second try with three times as much, none is called damaged."""
     breaking(monkeypatch, "while True: pass")
-    monkeypatch.setattr(isolation, "SECONDS", 0.2)
-    monkeypatch.setattr(isolation, "LEAST_SECONDS", 0.02)
+    monkeypatch.setattr(sandboxed_reader, "SECONDS", 0.2)
+    monkeypatch.setattr(sandboxed_reader, "LEAST_SECONDS", 0.02)
     told = []
     for _ in range(5):
         with pytest.raises(TooSlowError, match=r"bad\.h5: not read") as refused:
@@ -107,7 +107,7 @@ def test_a_folder_of_files_that_hang_costs_less_and_less(fresh_reader, monkeypat
         told.append(str(refused.value).partition("over ")[2].partition(" s of")[0])
     assert told == ["0.6", "0.3", "0.05", "0.025", "0.02"]
     fresh_reader.late = 5000
-    monkeypatch.setattr(isolation, "LEAST_SECONDS", 5.0)
+    monkeypatch.setattr(sandboxed_reader, "LEAST_SECONDS", 5.0)
     assert same(read_apart(GOOD, source="x"), record(3, 11))
 
 
@@ -151,12 +151,12 @@ def test_the_reader_ends_with_its_parent(tmp_path: Path) -> None:
     """Killed with SIGKILL the parent leaves no reader behind."""
     (tmp_path / "x.h5").write_bytes(GOOD)
     code = (
-        "import sys, time; from pathlib import Path; from sftscope.store import isolation, read_step_file;"
-        "read_step_file(Path(sys.argv[1])); print(isolation._READER._process.pid, flush=True); time.sleep(60)"
+        "import sys, time; from pathlib import Path; from sftscope.store import sandboxed_reader, read_step_file;"
+        "read_step_file(Path(sys.argv[1])); print(sandboxed_reader._READER._process.pid, flush=True); time.sleep(60)"
     )
     parent = subprocess.Popen([sys.executable, "-c", code, str(tmp_path / "x.h5")], stdout=subprocess.PIPE, text=True)
     child = int(parent.stdout.readline())
-    os.kill(child, 0)
+    os.kill(sandbox, 0)
     parent.kill()
     parent.wait()
     parent.stdout.close()
@@ -181,7 +181,7 @@ def test_a_fork_has_a_reader_of_its_own(fresh_reader, tmp_path: Path) -> None:
     if not child:
         ok = same(read_apart(GOOD, source="x"), record(3, 11)) and fresh_reader._process.pid != pid
         os._exit(0 if ok else 1)
-    assert os.waitpid(child, 0)[1] == 0
+    assert os.waitpid(sandbox, 0)[1] == 0
     assert same(read_apart(GOOD, source="x"), record(3, 11))
     assert fresh_reader._process.pid == pid
 
@@ -206,7 +206,7 @@ def test_threads_share_a_reader(fresh_reader) -> None:
 
 @pytest.mark.parametrize("name", HOSTILE)
 def test_hostile_files_leave_the_reader_alive(name: str, tmp_path: Path) -> None:
-    """Refused by the schema, in the child, which reads the next one."""
+    """Refused by the schema, in the sandbox, which reads the next one."""
     path = tmp_path / "step_00000008.h5"
     path.write_bytes(forged(HOSTILE[name]))
     with pytest.raises(StepFileError, match=r"step_00000008\.h5: "):
@@ -264,7 +264,7 @@ def test_every_flipped_bit_is_detected_or_harmless() -> None:
             from_bytes(bytes(flipped), source="x")
         if number % 10 == 0:
             try:
-                draft = isolation.salvage_apart(bytes(flipped), source="x")
+                draft = sandboxed_reader.salvage_apart(bytes(flipped), source="x")
             except StepFileError:
                 continue
             assert draft.scores.tolist() == good.scores.tolist()

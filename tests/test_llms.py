@@ -9,17 +9,17 @@ import pytest
 import torch
 
 from sftscope.compat.transformers import can_branch
-from sftscope.config import DataSettings, ModelSettings
 from sftscope.decomposition import decompose
-from sftscope.extraction.masking import baseline_vector, mask_probe
-from sftscope.extraction.scoring import Scorer, tree_tokens
+from sftscope.inputs.probes import Probe, candidate_words
+from sftscope.inputs.settings import DataSettings, ModelSettings
+from sftscope.lattice.masked_states import sample_states
 from sftscope.llm.adapters import new_adapter
 from sftscope.llm.loading import load_llm
 from sftscope.llm.prompts import resolve_template
-from sftscope.probes import Probe, candidate_words
-from sftscope.sampling import sample_states
-from sftscope.training.examples import IGNORED, make_examples
-from sftscope.training.rows import read_rows
+from sftscope.scoring.masking import baseline_vector, mask_probe
+from sftscope.scoring.scorer import Scorer, tree_tokens
+from sftscope.training.data.examples import IGNORED, make_examples
+from sftscope.training.data.rows import read_rows
 
 pytestmark = pytest.mark.llm
 LONG = pytest.mark.long

@@ -5,8 +5,8 @@ import json
 import pytest
 from transformers import T5Config
 
-from sftscope.config import ModelSettings
-from sftscope.errors import SftscopeError
+from sftscope.foundation.errors import SftscopeError
+from sftscope.inputs.settings import ModelSettings
 from sftscope.llm.loading import load_llm
 from toy_llm import VOCABULARY, save_toy_llm, toy_tokenizer
 

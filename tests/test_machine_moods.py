@@ -12,24 +12,26 @@ from types import SimpleNamespace
 import pytest
 
 from sample_history import write_sample_run
-from sftscope import child, pipeline
-from sftscope.analysis.reading import GrowingHistory, load_history
-from sftscope.errors import NotReadError
-from sftscope.extraction.baseline import _read
+from sftscope.analysis.run.read_run import GrowingHistory, load_history
 from sftscope.extraction.blocks import BlockWorker
-from sftscope.extraction.noise_bound import known_zeta
+from sftscope.extraction.zeta import known_zeta
 from sftscope.files import opening
 from sftscope.files.opening import is_there
+from sftscope.foundation import sandbox
+from sftscope.foundation.errors import NotReadError
 from sftscope.monitor.headline import make_headline
-from sftscope.store import RunFolder, StepFileError, TooSlowError, isolation, ownership, step_file
+from sftscope.runs import pipeline
+from sftscope.scoring.baseline import _read
+from sftscope.store import RunFolder, StepFileError, TooSlowError, ownership
 from sftscope.store.checkpoints import Checkpoint, list_checkpoints
-from sftscope.store.isolation import read_apart
-from sftscope.verification.findings import Finding, Verification
+from sftscope.store.steps import sandboxed_reader, step_file
+from sftscope.store.steps.sandboxed_reader import read_apart
+from sftscope.verification.damage import Finding, Verification
 from sftscope.verification.repair import repair
 from sftscope.verification.verify import verify
 from sftscope_tui.cli import main
-from sftscope_tui.derived import Derived
-from sftscope_tui.loader import Done
+from sftscope_tui.contents.background import Done
+from sftscope_tui.contents.derived import Derived
 from test_isolation import GOOD, breaking
 from test_isolation import fresh_reader as fresh_reader  # a fixture
 from test_store import record, same
@@ -84,15 +86,15 @@ def is_killed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> str:
 
 def is_stuck(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> str:
     whenever_it_reads(monkeypatch, "import time; time.sleep(1000)")
-    monkeypatch.setattr(child, "LOOK_SECONDS", 0.01)
-    monkeypatch.setattr(child, "STALLED_LOOKS", 4)
+    monkeypatch.setattr(sandbox, "LOOK_SECONDS", 0.01)
+    monkeypatch.setattr(sandbox, "STALLED_LOOKS", 4)
     return "neither computed nor answered"
 
 
 def computes_slowly(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> str:
     whenever_it_reads(monkeypatch, "sum(range(10**9))")
-    monkeypatch.setattr(isolation, "SECONDS", 0.05)
-    monkeypatch.setattr(isolation, "LEAST_SECONDS", 0.05)
+    monkeypatch.setattr(sandboxed_reader, "SECONDS", 0.05)
+    monkeypatch.setattr(sandboxed_reader, "LEAST_SECONDS", 0.05)
     return "of computing"
 
 
@@ -229,7 +231,7 @@ def test_no_memory_in_this_process_is_no_damage(fresh_reader, sample, monkeypatc
         with pytest.raises(NotReadError, match="not enough memory"):
             sample.read_step(1)
     with monkeypatch.context() as patch:
-        patch.setattr(isolation, "from_columns", none)
+        patch.setattr(sandboxed_reader, "from_columns", none)
         with pytest.raises(NotReadError, match="not enough memory"):
             sample.read_step(1)
     assert sample.read_step(1).step == 1
@@ -255,17 +257,17 @@ def test_a_slow_start_uses_up_nothing(fresh_reader, monkeypatch, tmp_path, capsy
         f"import sys, time; time.sleep(0.4); sys.path.remove({str(tmp_path)!r}); del sys.modules['h5py']; import h5py"
     )
     monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
-    monkeypatch.setattr(isolation, "SECONDS", 0.1)
-    monkeypatch.setattr(child, "SLOW_SECONDS", 0.2)
+    monkeypatch.setattr(sandboxed_reader, "SECONDS", 0.1)
+    monkeypatch.setattr(sandbox, "SLOW_SECONDS", 0.2)
     assert reads()
     assert "step files are read in a process of their own, which is still starting" in capsys.readouterr().err
 
 
 def test_a_reader_that_is_stopped_is_waited_for(fresh_reader, monkeypatch) -> None:
     """Ctrl-Z, a debugger, a container that is paused: longer than any allowance, and no try is used up."""
-    monkeypatch.setattr(isolation, "SECONDS", 0.1)
-    monkeypatch.setattr(child, "LOOK_SECONDS", 0.01)
-    monkeypatch.setattr(child, "STALLED_LOOKS", 4)
+    monkeypatch.setattr(sandboxed_reader, "SECONDS", 0.1)
+    monkeypatch.setattr(sandbox, "LOOK_SECONDS", 0.01)
+    monkeypatch.setattr(sandbox, "STALLED_LOOKS", 4)
     assert reads()
     process = fresh_reader._process
     process.send_signal(signal.SIGSTOP)
@@ -279,7 +281,7 @@ def test_a_reader_that_is_stopped_is_waited_for(fresh_reader, monkeypatch) -> No
 def test_what_happened_to_one_reader_is_tried_with_another(fresh_reader, monkeypatch, body: str) -> None:
     """Killed for want of memory, crashed by a bad moment, slow: the second reader has the word."""
     breaking(monkeypatch, body, children=1)
-    monkeypatch.setattr(isolation, "SECONDS", 0.2)
+    monkeypatch.setattr(sandboxed_reader, "SECONDS", 0.2)
     with pytest.raises(StepFileError, match="damaged HDF5"):  # what an intact reader says of it
         read_apart(b"bad", source="x")
     assert not fresh_reader.late
@@ -287,10 +289,10 @@ def test_what_happened_to_one_reader_is_tried_with_another(fresh_reader, monkeyp
 
 def test_a_process_tells_what_it_does() -> None:
     """Asleep, and no more computed than before; None where there is none."""
-    mine = child.activity(os.getpid())
+    mine = sandbox.activity(os.getpid())
     assert mine is not None
     assert not mine.is_asleep
-    assert child.activity(2**22 + 1) is None
+    assert sandbox.activity(2**22 + 1) is None
 
 
 def test_a_run_that_is_open_shows_a_step_once_it_can_be_read(fresh_reader, sample, monkeypatch) -> None:

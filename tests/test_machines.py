@@ -6,15 +6,15 @@ import numpy as np
 import pytest
 import torch
 
-from sftscope import pipeline
-from sftscope.analysis.caveats import caveats
-from sftscope.analysis.evolution import Evolution
-from sftscope.analysis.machines import machine_of, machines_sentence
-from sftscope.analysis.reading import load_history
-from sftscope.analysis.thresholds import ThresholdRule
+from sftscope.analysis.run.machines import machine_of, machines_sentence
+from sftscope.analysis.run.read_run import load_history
+from sftscope.analysis.sets.evolution import Evolution
+from sftscope.analysis.sets.thresholds import ThresholdRule
+from sftscope.analysis.trust.caveats import caveats
 from sftscope.extraction.blocks import joined
-from sftscope.extraction.work import made_on
+from sftscope.extraction.job import made_on
 from sftscope.llm.loading import machine
+from sftscope.runs import pipeline
 from sftscope.store import RunFolder
 from sftscope.verification.verify import verify
 

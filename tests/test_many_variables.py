@@ -7,10 +7,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sftscope.decomposition import UncertifiedError, certified, decompose, splitting
-from sftscope.decomposition.lattice_program import effect_weights, lattice_program
-from sftscope.decomposition.schur_weyl import NormalInverse, from_spins, n_copies, to_spins
-from sftscope.interactions import logical_model, or_model, orders, zeta_transform
+from sftscope.decomposition import UncertifiedError, decompose
+from sftscope.decomposition.exact import admm, solver_chain
+from sftscope.decomposition.exact.lattice_program import effect_weights, lattice_program
+from sftscope.decomposition.exact.schur_weyl_inverse import NormalInverse, from_spins, n_copies, to_spins
+from sftscope.lattice.transforms import logical_model, or_model, orders, zeta_transform
 from test_decomposition import (
     all_effects,
     matching_error,
@@ -76,9 +77,9 @@ def test_the_working_set_leads_to_the_same_vertex_as_all_states(n, kind, monkeyp
     scores = np.stack([score_vector(n, seed, kind) for seed in range(3)])
     zeta = noise_bound(scores)
     whole = decompose(scores, zeta)
-    monkeypatch.setattr(certified, "FEWEST_TO_GROW", 1)
-    monkeypatch.setattr(certified, "MOST_FOR_WHOLE", 0)
-    monkeypatch.setattr(certified, "MOST_SCOUTED", 1.0)
+    monkeypatch.setattr(solver_chain, "FEWEST_TO_GROW", 1)
+    monkeypatch.setattr(solver_chain, "MOST_FOR_WHOLE", 0)
+    monkeypatch.setattr(solver_chain, "MOST_SCOUTED", 1.0)
     grown = decompose(scores, zeta)
     assert grown.gap.max() <= 1e-7
     assert set(grown.solver) <= {"vertex", "interior"}
@@ -90,9 +91,9 @@ def test_the_working_set_leads_to_the_same_vertex_as_all_states(n, kind, monkeyp
 def test_the_first_order_method_alone_is_certified(n, kind, monkeypatch):
     scores = score_vector(n, 1, kind)
     zeta = float(noise_bound(scores)[0])
-    monkeypatch.setattr(certified, "FEWEST_TO_GROW", 1)
-    monkeypatch.setattr(certified, "MOST_FOR_WHOLE", 0)
-    monkeypatch.setattr(certified, "MOST_SCOUTED", 0.0)
+    monkeypatch.setattr(solver_chain, "FEWEST_TO_GROW", 1)
+    monkeypatch.setattr(solver_chain, "MOST_FOR_WHOLE", 0)
+    monkeypatch.setattr(solver_chain, "MOST_SCOUTED", 0.0)
     result = decompose(scores, zeta)
     optimum, _, _ = optimum_by_highs(scores, zeta)
     assert result.solver == ("splitting",)
@@ -106,11 +107,11 @@ def test_beside_a_vertex_only_effects_that_matter_are_kept(monkeypatch):
     scores = score_vector(7, 3, "mixture")
     zeta = noise_bound(scores)
     exact = decompose(scores, zeta)
-    monkeypatch.setattr(certified, "FEWEST_TO_GROW", 1)
-    monkeypatch.setattr(certified, "MOST_FOR_WHOLE", 0)
-    monkeypatch.setattr(certified, "MOST_SCOUTED", 0.0)
+    monkeypatch.setattr(solver_chain, "FEWEST_TO_GROW", 1)
+    monkeypatch.setattr(solver_chain, "MOST_FOR_WHOLE", 0)
+    monkeypatch.setattr(solver_chain, "MOST_SCOUTED", 0.0)
     near = decompose(scores, zeta)
-    monkeypatch.setattr("sftscope.decomposition.search.TINY_SHARES", ())
+    monkeypatch.setattr("sftscope.decomposition.exact.incumbent.TINY_SHARES", ())
     dense = decompose(scores, zeta)
 
     def kept(result):
@@ -125,10 +126,10 @@ def test_beside_a_vertex_only_effects_that_matter_are_kept(monkeypatch):
 
 
 def test_too_few_steps_are_no_certificate(monkeypatch):
-    monkeypatch.setattr(certified, "FEWEST_TO_GROW", 1)
-    monkeypatch.setattr(certified, "MOST_FOR_WHOLE", 0)
-    monkeypatch.setattr(certified, "MOST_SCOUTED", 0.0)
-    monkeypatch.setattr(splitting, "MOST_STEPS", 100)
+    monkeypatch.setattr(solver_chain, "FEWEST_TO_GROW", 1)
+    monkeypatch.setattr(solver_chain, "MOST_FOR_WHOLE", 0)
+    monkeypatch.setattr(solver_chain, "MOST_SCOUTED", 0.0)
+    monkeypatch.setattr(admm, "MOST_STEPS", 100)
     with pytest.raises(UncertifiedError, match="could only be decomposed to a gap"):
         decompose(score_vector(8, 0, "gaussian"), 1e-3)
 

@@ -18,12 +18,13 @@ from peft.tuners.lora import LoraLayer
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, LlamaConfig
 
-from sftscope import pipeline, planner
-from sftscope.analysis.reading import load_history
-from sftscope.config import ModelSettings, TrainingSettings
-from sftscope.errors import SftscopeError
+from sftscope.analysis.run.read_run import load_history
+from sftscope.foundation.errors import SftscopeError
+from sftscope.inputs.settings import ModelSettings, TrainingSettings
 from sftscope.llm.adapters import AdapterSlot, linear_modules
 from sftscope.llm.loading import load_llm
+from sftscope.preflight import plan as planner
+from sftscope.runs import pipeline
 from sftscope.store import RunFolder
 from sftscope.store.checkpoints import Checkpoint, ready_checkpoints
 from sftscope.training.method import trainable

@@ -15,16 +15,16 @@ import torch
 from transformers import TrainerCallback
 
 from foreign_training import WORDS, losses_in, make_trainer, quiet, train, weights_of, write_inputs
-from sftscope.analysis.reading import load_history
-from sftscope.child import same_modules
+from sftscope.analysis.run.read_run import load_history
 from sftscope.compat.transformers import recomputation_name
-from sftscope.errors import SftscopeError
+from sftscope.files.atomic import append_line
+from sftscope.foundation.errors import SftscopeError
+from sftscope.foundation.sandbox import same_modules
 from sftscope.monitor import SftscopeCallback, sidecar
 from sftscope.monitor.headline import Headline, append_headline, headline_file, read_headlines
 from sftscope.monitor.live import untouched
 from sftscope.store import RunFolder
-from sftscope.store.atomic import append_line
-from sftscope.store.requests import Answered, Request, ask, read_answer
+from sftscope.store.sharing.training_requests import Answered, Request, ask, read_answer
 
 
 @pytest.fixture(scope="module")
@@ -138,7 +138,7 @@ def test_chosen_steps_are_written_down_without_a_save_of_the_trainer(inputs, tmp
     live = [RunFolder(tmp_path / "run").read_step(step).scores for step in (1, 3, 6)]
     for step in (1, 3, 6):
         RunFolder(tmp_path / "run").step_file(step).unlink()
-    from sftscope import pipeline
+    from sftscope.runs import pipeline
 
     pipeline.extract(tmp_path / "run")  # from what was written down
     for step, scores in zip((1, 3, 6), live, strict=True):
@@ -197,7 +197,7 @@ def test_no_error_of_ours_ends_a_training(inputs, alone, tmp_path, monkeypatch, 
 
 
 def test_an_out_of_memory_halves_the_work_and_is_gone(inputs, alone, tmp_path, monkeypatch):
-    from sftscope.extraction.scoring import Scorer
+    from sftscope.scoring.scorer import Scorer
 
     naive, failed = Scorer._naive, []
 
@@ -414,7 +414,7 @@ from foreign_training import make_trainer, train
 from transformers import TrainerCallback
 from sftscope.monitor import SftscopeCallback
 from sftscope.store import RunFolder
-from sftscope.store.requests import Request, ask
+from sftscope.store.sharing.training_requests import Request, ask
 
 folder, out = Path({folder!r}), Path({out!r})
 trainer = make_trainer(folder, out=str(out / "out"), max_steps=2000, save_steps=2, eval_strategy="no")
@@ -449,15 +449,15 @@ def test_a_stop_that_one_of_two_processes_sees_ends_both_at_the_same_step(inputs
 
 
 def test_importing_the_package_does_not_import_pytorch():
-    modules = "sftscope, sftscope.monitor, sftscope.monitor.headline, sftscope.store.requests"
+    modules = "sftscope, sftscope.monitor, sftscope.monitor.headline, sftscope.store.sharing.training_requests"
     code = f"import {modules}, sys; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_the_headline_of_a_run_is_what_its_report_says(inputs, tmp_path):
-    from sftscope.analysis.evolution import Evolution
-    from sftscope.analysis.thresholds import ThresholdRule
-    from sftscope.analysis.views import Selection, trends
+    from sftscope.analysis.sets.evolution import Evolution
+    from sftscope.analysis.sets.thresholds import ThresholdRule
+    from sftscope.analysis.sets.views import Selection, trends
 
     trainer, _ = watched(inputs, tmp_path, where="in-process")
     train(trainer)

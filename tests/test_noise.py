@@ -10,15 +10,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sample_history import write_sample_run
-from sftscope.analysis.evolution import Change, Evolution
-from sftscope.analysis.history import RunHistory
-from sftscope.analysis.noise import FLOOR, noise_floor
-from sftscope.analysis.quality import measure_quality
-from sftscope.analysis.reading import load_history
-from sftscope.analysis.thresholds import RULES, ThresholdRule
-from sftscope.analysis.views import Selection
+from sftscope.analysis.run.read_run import load_history
+from sftscope.analysis.run.run_history import RunHistory
+from sftscope.analysis.sets.evolution import Change, Evolution
+from sftscope.analysis.sets.noise_floor import FLOOR, noise_floor
+from sftscope.analysis.sets.thresholds import RULES, ThresholdRule
+from sftscope.analysis.sets.views import Selection
+from sftscope.analysis.trust.certificates import measure_quality
 from sftscope.decomposition import decompose
-from sftscope.interactions import and_effects_of, logical_model, orders
+from sftscope.lattice.transforms import and_effects_of, logical_model, orders
 from sftscope.reporting.forms import as_text as report_text
 from sftscope.reporting.forms import make_report
 from sftscope.reporting.show import show_json, show_text

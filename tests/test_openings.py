@@ -10,20 +10,21 @@ import pytest
 
 import sftscope
 import sftscope_tui
-from sftscope import probes
-from sftscope.cluster import planned
-from sftscope.config import DataSettings, load_settings
 from sftscope.decomposition.score_file import read_sampled_scores, read_scores
-from sftscope.errors import SftscopeError
+from sftscope.distributed.submit import planned
+from sftscope.files import claims
+from sftscope.files.hashes import file_sha256
+from sftscope.foundation.errors import SftscopeError
+from sftscope.inputs import probes
+from sftscope.inputs.probes import read_probes
+from sftscope.inputs.settings import DataSettings, load_settings
 from sftscope.llm.loading import saved_tokenizer
 from sftscope.monitor.headline import read_headlines
-from sftscope.probes import read_probes
-from sftscope.store import RunFolder, claims
-from sftscope.store.hashes import file_sha256
-from sftscope.store.requests import listening, read_answer, take
-from sftscope.store.workers import read_workers
-from sftscope.training.sources import Source, content_hash, records, source_of
-from sftscope_tui.remembered import Remembered, recall
+from sftscope.store import RunFolder
+from sftscope.store.sharing.training_requests import listening, read_answer, take
+from sftscope.store.sharing.worker_status import read_workers
+from sftscope.training.data.sources import Source, content_hash, records, source_of
+from sftscope_tui.state.preferences import Remembered, recall
 
 ROOTS = [Path(package.__file__).parent for package in (sftscope, sftscope_tui)]
 OPENING = {"open", "read_text", "read_bytes", "write_text", "write_bytes", "touch", "hardlink_to", "symlink_to"}
@@ -55,26 +56,29 @@ LOADING = {"from_pretrained", "from_json_file", "from_file", "from_buffer"}
 # file → what it opens, and why that is no risk
 ALLOWED: dict[str, tuple[set[str], str]] = {
     "files/opening.py": ({"os.open", "open"}, "the one place"),
-    "files/numbers.py": ({"np.load"}, "bytes whose header was compared with their length"),
+    "files/arrays.py": ({"np.load"}, "bytes whose header was compared with their length"),
     "files/toml_text.py": ({"tomllib.loads"}, "text whose size and depth were looked at"),
-    "store/atomic.py": ({"os.open"}, "a folder, to sync it"),
-    "store/claims.py": ({"hardlink_to"}, "a claim put back under its own name"),
-    "store/step_file.py": ({"h5py.File"}, "a buffer of its own, to write"),
-    "store/workers.py": ({"open"}, "a descriptor of open_new"),
-    "store/step_datasets.py": ({"h5py.File"}, "bytes, in the confined child"),
+    "files/atomic.py": ({"os.open"}, "a folder, to sync it"),
+    "files/claims.py": ({"hardlink_to"}, "a claim put back under its own name"),
+    "store/steps/step_file.py": ({"h5py.File"}, "a buffer of its own, to write"),
+    "store/sharing/worker_status.py": ({"open"}, "a descriptor of open_new"),
+    "store/steps/step_reader.py": ({"h5py.File"}, "bytes, in the confined child"),
     "monitor/sidecar.py": ({"open"}, "a descriptor of open_to_append"),
-    "llm/weight_files.py": ({"mmap.mmap"}, "a file of `opened`"),
+    "llm/untrusted_weights.py": ({"mmap.mmap"}, "a file of `opened`"),
     "llm/adapters.py": ({"load_file", "get_peft_model"}, "weights whose header was read, a config of checked values"),
     "llm/loading.py": ({"from_pretrained"}, "a folder that check_weights or check_files has looked at"),
     "llm/full_weights.py": ({"from_pretrained"}, "a checkpoint that check_weights has looked at"),
     "llm/tokenizer_trial.py": ({"from_buffer"}, "bytes, in the confined child"),
-    "training/sources.py": ({"datasets.load_dataset", "parquet.ParquetFile"}, "after check_files; a file of `opened`"),
-    "child.py": ({"read_text", "open", "mmap.mmap"}, "/proc; a pipe's descriptor; memory of its own"),
-    "streams.py": ({"os.open"}, "/dev/null"),
-    "config_text.py": ({"tomllib.loads"}, "our own presets"),
-    "presets/__init__.py": ({"read_text"}, "our own presets"),
-    "threads.py": ({"read_text"}, "/proc and /sys"),
-    "bench_memory.py": ({"read_text"}, "/proc"),
+    "training/data/sources.py": (
+        {"datasets.load_dataset", "parquet.ParquetFile"},
+        "after check_files",
+    ),
+    "foundation/sandbox.py": ({"read_text", "open", "mmap.mmap"}, "/proc; a pipe's descriptor; memory of its own"),
+    "foundation/streams.py": ({"os.open"}, "/dev/null"),
+    "inputs/setting_texts.py": ({"tomllib.loads"}, "our own presets"),
+    "inputs/presets/__init__.py": ({"read_text"}, "our own presets"),
+    "foundation/threads.py": ({"read_text"}, "/proc and /sys"),
+    "bench/memory.py": ({"read_text"}, "/proc"),
     "attach/attach.py": ({"read_bytes"}, "the run's own log, which it wrote"),
     "attach/copies.py": ({"read_text", "write_text", "open"}, "a copy that it makes under a name of its own"),
 }

@@ -13,15 +13,15 @@ from safetensors.torch import save_file
 from torch import zeros
 
 from foreign_training import WORDS, make_trainer, train, write_inputs
-from sftscope import pipeline
 from sftscope.attach import copies
 from sftscope.attach.attach import Choices, attach
 from sftscope.attach.copies import copy_checkpoint, refuse_if_disk_is_short
-from sftscope.errors import NotReadError, SftscopeError
 from sftscope.files import opening
+from sftscope.files.atomic import sweep_orphans
+from sftscope.foundation.errors import NotReadError, SftscopeError
 from sftscope.monitor import SftscopeCallback
+from sftscope.runs import pipeline
 from sftscope.store import RunFolder, ownership
-from sftscope.store.atomic import sweep_orphans
 from sftscope.store.checkpoints import Checkpoint
 from sftscope.training import sft
 from sftscope.verification.verify import verify

@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 from safetensors.torch import load_file, save_file
 
-from sftscope import pipeline
-from sftscope.analysis.reading import load_history
-from sftscope.errors import SftscopeError
-from sftscope.interactions import logical_model
+from sftscope.analysis.run.read_run import load_history
+from sftscope.foundation.errors import SftscopeError
+from sftscope.lattice.transforms import logical_model
+from sftscope.runs import pipeline
 from sftscope.store import RunFolder
 from sftscope.store.checkpoints import ready_checkpoints
 from toy_llm import save_toy_llm
@@ -183,7 +183,7 @@ def test_an_adapter_that_does_not_fit_the_base_is_one_line(toy_run):
 
 def test_where_the_base_model_is_silent_zeta_is_the_median_over_steps(finished, toy_run, monkeypatch):
     """Over all that there are, whichever are asked for; of the other probes it is that of step 0."""
-    from sftscope.extraction import noise_bound
+    from sftscope.extraction import zeta as noise_bound
 
     whole = finished[1]
     records = [whole.read_step(step) for step in whole.steps()]
@@ -224,7 +224,7 @@ def test_a_run_stays_the_same_run_when_a_setting_is_written_out_with_its_default
 
 
 def test_zeta_is_a_share_of_the_reaction_at_step_0(toy_run, monkeypatch):
-    from sftscope.extraction import noise_bound
+    from sftscope.extraction import zeta as noise_bound
 
     _, run = toy_run()
     monkeypatch.setattr(noise_bound, "SCALE_FLOOR", 0.0)

@@ -9,20 +9,20 @@ import numpy as np
 import pytest
 
 from sample_history import write_sample_run
-from sftscope import pipeline
-from sftscope.analysis.effect_table import EffectTable
-from sftscope.analysis.evolution import Change, Evolution
-from sftscope.analysis.placebo import TRUSTED_JACCARD, compare_placebos, sentence
-from sftscope.analysis.reading import load_history
-from sftscope.analysis.views import Selection
-from sftscope.errors import SftscopeError
-from sftscope.extraction import placebo as placebo_module
-from sftscope.extraction.scoring import NAIVE, Scorer
+from sftscope.analysis.run.effect_table import EffectTable
+from sftscope.analysis.run.read_run import load_history
+from sftscope.analysis.sets.evolution import Change, Evolution
+from sftscope.analysis.sets.views import Selection
+from sftscope.analysis.trust.placebo import TRUSTED_JACCARD, compare_placebos, sentence
+from sftscope.extraction import second_extraction as placebo_module
+from sftscope.foundation.errors import SftscopeError
+from sftscope.lattice.masked_states import every_state
 from sftscope.reporting.forms import as_text, make_report, write_report
 from sftscope.reporting.show import show_json, show_text
-from sftscope.sampling import every_state
+from sftscope.runs import pipeline
+from sftscope.scoring.scorer import NAIVE, Scorer
 from sftscope.store import RunFolder
-from sftscope.store.step_file import to_bytes
+from sftscope.store.steps.step_file import to_bytes
 from test_cli import fails_with_one_line, sftscope
 
 

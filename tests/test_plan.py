@@ -5,19 +5,21 @@ import json
 import numpy as np
 import pytest
 
-from sftscope import pipeline, planner, timing
-from sftscope.errors import SftscopeError
-from sftscope.extraction import plan as scoring_plan
-from sftscope.extraction.masking import baseline_vector, last_words_kept
-from sftscope.extraction.plan import (
+from sftscope.foundation import timing
+from sftscope.foundation.errors import SftscopeError
+from sftscope.preflight import plan as planner
+from sftscope.preflight import scoring_cost as scoring_plan
+from sftscope.preflight.scoring_cost import (
     count_work,
     fit,
     measure_speed,
     scoring_seconds,
     warnings_of,
 )
-from sftscope.extraction.prefix_tree import TokenCost
-from sftscope.extraction.scoring import Scorer, tree_tokens
+from sftscope.runs import pipeline
+from sftscope.scoring.masking import baseline_vector, last_words_kept
+from sftscope.scoring.prefix_tree import TokenCost
+from sftscope.scoring.scorer import Scorer, tree_tokens
 from sftscope.store import RunFolder
 from test_cli import sftscope
 from test_pipeline import SENTENCES, write_config
@@ -216,7 +218,7 @@ def test_a_busy_machine_is_a_warning(config, monkeypatch):
 
 
 def test_a_run_of_hours_is_a_warning(config, monkeypatch):
-    from sftscope.training import plan as training
+    from sftscope.preflight import training_cost as training
 
     monkeypatch.setattr(training, "training_seconds", lambda work, speed: 400 * 3600.0)
     (line,) = [line for line in planner.plan(config)["warnings"] if "take about" in line]

@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 import torch
 
-from sftscope import pipeline
-from sftscope.errors import SftscopeError
-from sftscope.extraction import precision as choice
-from sftscope.extraction.masking import baseline_vector
-from sftscope.extraction.scoring import COPY_FREE, TOLERANCE, Scorer
-from sftscope.llm.precision import Arithmetic, worth_trying
+from sftscope.foundation.errors import SftscopeError
+from sftscope.llm.arithmetic import Arithmetic, worth_trying
+from sftscope.runs import pipeline
+from sftscope.scoring import precision_choice as choice
+from sftscope.scoring.masking import baseline_vector
+from sftscope.scoring.scorer import COPY_FREE, TOLERANCE, Scorer
 from sftscope.store import RunFolder
 from test_pipeline import write_config
 from test_scoring import toy_prompt

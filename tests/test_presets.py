@@ -11,14 +11,15 @@ from pyarrow import parquet
 from typer.testing import CliRunner
 
 from model_kinds import save_kind
-from sftscope import inspection, pipeline
-from sftscope.analysis.reading import load_history
-from sftscope.cli import app
-from sftscope.config import load_settings, settings_from_tables
-from sftscope.errors import SftscopeError
+from sftscope.analysis.run.read_run import load_history
+from sftscope.cli.commands import app
+from sftscope.foundation.errors import SftscopeError
+from sftscope.inputs.presets import FOLDER, find_config, preset_names, preset_text
+from sftscope.inputs.settings import load_settings, settings_from_tables
 from sftscope.llm.adapters import linear_modules
 from sftscope.llm.loading import load_llm
-from sftscope.presets import FOLDER, find_config, preset_names, preset_text
+from sftscope.preflight import inspection
+from sftscope.runs import pipeline
 
 MODELS = {
     "Qwen/Qwen2.5-3B-Instruct": "qwen2.5",
@@ -129,7 +130,7 @@ def test_a_preset_runs(stand_in, tmp_path, name):
 
 
 def test_every_linear_layer_of_the_text_model_gets_an_adapter(hub):
-    from sftscope.config import ModelSettings
+    from sftscope.inputs.settings import ModelSettings
 
     model = load_llm(ModelSettings(path=str(hub / "gemma-3"), device="cpu")).model
     assert len(linear_modules(model)) == 2 * 7

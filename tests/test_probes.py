@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sftscope.errors import SftscopeError
-from sftscope.probes import (
+from sftscope.foundation.errors import SftscopeError
+from sftscope.inputs.probes import (
     STOP_WORDS,
     Probe,
     candidate_phrases,

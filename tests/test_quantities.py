@@ -11,19 +11,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sample_history import write_sample_run
-from sftscope.analysis import metrics
-from sftscope.analysis.class_sums import class_sums, emerged_sums, jaccard_of_neighbours
-from sftscope.analysis.effect_table import EffectTable, measure_mismatch
-from sftscope.analysis.evolution import Change, Evolution
-from sftscope.analysis.history import RunHistory
-from sftscope.analysis.life_line import life_line
-from sftscope.analysis.reading import load_history
-from sftscope.analysis.reference import match_probes, reference_signs
-from sftscope.analysis.thresholds import RULES, ThresholdRule
-from sftscope.analysis.views import Selection, backbone, changes, orders_view, trends
-from sftscope.errors import SftscopeError
-from sftscope.interactions import Relation, logical_model
-from sftscope.sampling import every_state, sample_states, triggers
+from sftscope.analysis.comparison.baseline_llm import match_probes, reference_signs
+from sftscope.analysis.run.effect_table import EffectTable, measure_mismatch
+from sftscope.analysis.run.read_run import load_history
+from sftscope.analysis.run.run_history import RunHistory
+from sftscope.analysis.sets import metrics
+from sftscope.analysis.sets.class_sums import class_sums, emerged_sums, jaccard_of_neighbours
+from sftscope.analysis.sets.evolution import Change, Evolution
+from sftscope.analysis.sets.life_line import life_line
+from sftscope.analysis.sets.thresholds import RULES, ThresholdRule
+from sftscope.analysis.sets.views import Selection, backbone, changes, orders_view, trends
+from sftscope.foundation.errors import SftscopeError
+from sftscope.lattice.masked_states import every_state, sample_states, triggers
+from sftscope.lattice.transforms import Relation, logical_model
 from sftscope.store import Pairs
 from test_evolution import counted_history, history_of, random_history, seeds
 
@@ -234,7 +234,7 @@ def test_a_step_without_any_interaction_is_a_gap_in_the_table() -> None:
 def test_a_large_run_is_held_in_float32_with_the_same_curves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = write_sample_run(tmp_path / "run", n_steps=6, n_probes=2, n=5)
     whole = load_history(path)
-    monkeypatch.setattr("sftscope.analysis.history.LARGE", 100)
+    monkeypatch.setattr("sftscope.analysis.run.run_history.LARGE", 100)
     small = load_history(path)
     assert whole.probes[0].table.effect.dtype == whole.probes[0].scores.dtype == np.float64
     assert small.probes[0].table.effect.dtype == small.probes[0].scores.dtype == np.float32

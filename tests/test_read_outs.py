@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from shapiq import ExactComputer, InteractionValues
 
-from sftscope.analysis.read_outs import (
+from sftscope.analysis.shapley import (
     banzhaf_values,
     from_shapiq,
     k_shapley_interactions,
@@ -18,8 +18,8 @@ from sftscope.analysis.read_outs import (
     shapley_values,
     to_shapiq,
 )
-from sftscope.errors import SftscopeError
-from sftscope.interactions import orders
+from sftscope.foundation.errors import SftscopeError
+from sftscope.lattice.transforms import orders
 
 seeds = st.integers(0, 2**31)
 

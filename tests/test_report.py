@@ -10,19 +10,19 @@ import numpy as np
 import pytest
 
 from sample_history import step_grid, write_sample_run
-from sftscope.analysis.effect_table import EffectTable
-from sftscope.analysis.evolution import Change, Evolution
-from sftscope.analysis.reading import load_history
-from sftscope.analysis.sensitivity import TAU_FACTORS
-from sftscope.analysis.stages import Boundary
-from sftscope.analysis.thresholds import RULES, ThresholdRule
-from sftscope.analysis.verdict import Agreement, judge, patience_step
-from sftscope.analysis.views import ClassTrend, Selection, Trends, as_plain, changes, to_plain, trends
-from sftscope.errors import SftscopeError
+from sftscope.analysis.conclusions.verdict import Agreement, judge, patience_step
+from sftscope.analysis.run.effect_table import EffectTable
+from sftscope.analysis.run.read_run import load_history
+from sftscope.analysis.sets.boundary import Boundary
+from sftscope.analysis.sets.evolution import Change, Evolution
+from sftscope.analysis.sets.thresholds import RULES, ThresholdRule
+from sftscope.analysis.sets.views import ClassTrend, Selection, Trends, as_plain, changes, to_plain, trends
+from sftscope.analysis.trust.sensitivity import TAU_FACTORS
+from sftscope.foundation.errors import SftscopeError
+from sftscope.foundation.safe_text import json_text
 from sftscope.reporting.forms import make_report, write_report
 from sftscope.reporting.show import is_provisional, model_name, show_json, show_text
 from sftscope.reporting.tables import Table, as_markdown, as_text, spread
-from sftscope.text import json_text
 
 HOSTILE = [
     "\x1b]52;c;AAAA\x07",

@@ -10,9 +10,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sftscope.errors import SftscopeError
+from sftscope.foundation.errors import SftscopeError
 from sftscope.store import RunFolder
-from sftscope.store.requests import Answered, Request, answer, ask, listen, listening, read_answer, stop_listening, take
+from sftscope.store.sharing.training_requests import (
+    Answered,
+    Request,
+    answer,
+    ask,
+    listen,
+    listening,
+    read_answer,
+    stop_listening,
+    take,
+)
 
 
 @pytest.fixture

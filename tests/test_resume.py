@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 import torch
 
-from sftscope import pipeline
-from sftscope.errors import SftscopeError
-from sftscope.extraction.scoring import Scorer
+from sftscope.foundation.errors import SftscopeError
+from sftscope.runs import pipeline
+from sftscope.scoring.scorer import Scorer
 from sftscope.store import RunFolder
 from sftscope.store.checkpoints import ready_checkpoints
 from test_pipeline import command
@@ -115,7 +115,7 @@ def test_sigterm_is_an_interruption(unextracted) -> None:
 
 def test_no_memory_halves_what_is_scored_at_once_and_then_is_one_line(trained, unextracted, monkeypatch) -> None:
     """A CPU that refuses memory twice: the same results. One that always refuses: a line that says what to lower."""
-    from sftscope.extraction import prefix_tree
+    from sftscope.scoring import prefix_tree
 
     walk, refusals = prefix_tree.TreeWalk.scores, {"left": 2}
 

@@ -9,12 +9,12 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 from pyarrow import parquet
 
-from sftscope.config import DataSettings
-from sftscope.errors import SftscopeError
-from sftscope.training.examples import make_examples
-from sftscope.training.rows import read_rows, read_side
-from sftscope.training.shapes import SHAPES, Row, rows_of
-from sftscope.training.sources import content_hash, source_of
+from sftscope.foundation.errors import SftscopeError
+from sftscope.inputs.settings import DataSettings
+from sftscope.training.data.examples import make_examples
+from sftscope.training.data.rows import read_rows, read_side
+from sftscope.training.data.shapes import SHAPES, Row, rows_of
+from sftscope.training.data.sources import content_hash, source_of
 from toy_llm import toy_tokenizer
 
 CHAT = [("user", "how"), ("assistant", "good"), ("user", "why"), ("assistant", "bad")]

@@ -13,21 +13,21 @@ import numpy as np
 import pytest
 
 from sample_history import write_sample_run
-from sftscope.analysis import views
-from sftscope.analysis.evolution import Change, Evolution
-from sftscope.analysis.history import HistoryTable, RunHistory
-from sftscope.analysis.masked_states import is_triggered, masked_state, matching
-from sftscope.analysis.reading import GrowingHistory, load_history
-from sftscope.analysis.reference import shared_probes, shared_signs
-from sftscope.analysis.run_pairs import SIDES, Side, compare_steps, jaccard_over_steps, linked_step
-from sftscope.analysis.thresholds import ThresholdRule
-from sftscope.analysis.views import Selection
-from sftscope.analysis.writer_progress import DEAD_AFTER, writer_progress
-from sftscope.errors import SftscopeError
-from sftscope.interactions import Relation, all_subsets, logical_model
+from sftscope.analysis.comparison.baseline_llm import shared_probes, shared_signs
+from sftscope.analysis.comparison.run_pairs import SIDES, Side, compare_steps, jaccard_over_steps, linked_step
+from sftscope.analysis.run.read_run import GrowingHistory, load_history
+from sftscope.analysis.run.run_history import HistoryTable, RunHistory
+from sftscope.analysis.sets import views
+from sftscope.analysis.sets.evolution import Change, Evolution
+from sftscope.analysis.sets.one_masked_state import is_triggered, masked_state, matching
+from sftscope.analysis.sets.thresholds import ThresholdRule
+from sftscope.analysis.sets.views import Selection
+from sftscope.foundation.errors import SftscopeError
+from sftscope.lattice.masked_states import triggers
+from sftscope.lattice.transforms import Relation, all_subsets, logical_model
 from sftscope.reporting.sheets import FORMATS, SHEETS, Sheet, plain_text, sheet_csv, view_sheet
-from sftscope.sampling import triggers
 from sftscope.store import RunFolder, StepRecord
+from sftscope.store.sharing.writer_progress import DEAD_AFTER, writer_progress
 
 
 @pytest.fixture(scope="module")

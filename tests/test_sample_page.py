@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from sftscope.analysis.evolution import Evolution
-from sftscope.analysis.placebo import sentence
-from sftscope.analysis.reading import load_history
-from sftscope.analysis.verdict import in_plain_words
+from sftscope.analysis.conclusions.verdict import in_plain_words
+from sftscope.analysis.run.read_run import load_history
+from sftscope.analysis.sets.evolution import Evolution
+from sftscope.analysis.trust.placebo import sentence
 from sftscope.reporting.content import make_report
 from sftscope.reporting.tables import (
     as_it_went_table,

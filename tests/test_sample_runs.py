@@ -5,12 +5,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sftscope.analysis.evolution import Change, Evolution
-from sftscope.analysis.reading import load_history
-from sftscope.analysis.verdict import Agreement, judge
-from sftscope.analysis.views import Selection, trends
+from sftscope.analysis.conclusions.verdict import Agreement, judge
+from sftscope.analysis.run.read_run import load_history
+from sftscope.analysis.sets.evolution import Change, Evolution
+from sftscope.analysis.sets.views import Selection, trends
 from sftscope.decomposition import decompose
-from sftscope.interactions import TINY_SHARE, logical_model
+from sftscope.lattice.transforms import TINY_SHARE, logical_model
 
 FOLDER = Path(__file__).parents[1] / "sample_runs"
 RUNS = sorted(file.parent for file in FOLDER.glob("*/run.toml"))

@@ -7,34 +7,34 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from sftscope import pipeline
-from sftscope.analysis.caveats import caveats
-from sftscope.analysis.estimates import ENCODED, estimate_view, held_out_r2
-from sftscope.analysis.evolution import Change, Evolution
-from sftscope.analysis.other_zeta import with_other_zeta
-from sftscope.analysis.placebo import compare_placebos
-from sftscope.analysis.reading import load_history
-from sftscope.analysis.reference import reference_signs
-from sftscope.analysis.run_pairs import compare_steps
-from sftscope.analysis.solver_residue import measure_residue
-from sftscope.analysis.views import Selection, changes, orders_view, trends
+from sftscope.analysis.comparison.baseline_llm import reference_signs
+from sftscope.analysis.comparison.run_pairs import compare_steps
+from sftscope.analysis.run.read_run import load_history
+from sftscope.analysis.sets.evolution import Change, Evolution
+from sftscope.analysis.sets.views import Selection, changes, orders_view, trends
+from sftscope.analysis.trust.caveats import caveats
+from sftscope.analysis.trust.estimate_intervals import ENCODED, estimate_view, held_out_r2
+from sftscope.analysis.trust.placebo import compare_placebos
+from sftscope.analysis.trust.solver_residue import measure_residue
+from sftscope.analysis.trust.zeta_sensitivity import with_other_zeta
 from sftscope.decomposition import decompose
-from sftscope.errors import SftscopeError
-from sftscope.extraction.masking import baseline_vector, states_of
-from sftscope.extraction.prefix_tree import plan_walk, tree_tokens
-from sftscope.extraction.scoring import COPY_FREE, STOCK, Scorer
-from sftscope.interactions import Relation, orders_of
-from sftscope.probes import Probe
+from sftscope.foundation.errors import SftscopeError
+from sftscope.inputs.probes import Probe
+from sftscope.lattice.masked_states import every_state, sample_states, triggers
+from sftscope.lattice.transforms import Relation, orders_of
 from sftscope.reporting.content import make_report
 from sftscope.reporting.forms import write_report
 from sftscope.reporting.run_csv import word_values_csv
 from sftscope.reporting.show import show_json, show_text
-from sftscope.sampling import every_state, sample_states, triggers
+from sftscope.runs import pipeline
+from sftscope.scoring.masking import baseline_vector, states_of
+from sftscope.scoring.prefix_tree import plan_walk, tree_tokens
+from sftscope.scoring.scorer import COPY_FREE, STOCK, Scorer
 from sftscope.store import RunFolder, StepFileError
-from sftscope.store.step_file import USER_BLOCK, from_bytes, to_bytes
+from sftscope.store.steps.step_file import USER_BLOCK, from_bytes, to_bytes
 from sftscope.verification.verify import verify
-from sftscope_tui.change_table import arrange, build_table
-from sftscope_tui.state import Sort
+from sftscope_tui.contents.change_table import arrange, build_table
+from sftscope_tui.state.view_state import Sort
 from test_explorer import opened, press, screen_text
 from test_pipeline import SENTENCES, write_config
 from test_scoring import toy_prompt

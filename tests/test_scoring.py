@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 from transformers import AutoModelForCausalLM, Lfm2Config, LlamaConfig, MambaConfig
 
 from sftscope.compat.transformers import can_branch
-from sftscope.extraction.masking import MaskedPrompt, baseline_vector
-from sftscope.extraction.prefix_tree import TokenCost, TreeWalk, cut_tree, plan_walk, row_subsets, shared_prefix
-from sftscope.extraction.scoring import COPY_FREE, NAIVE, STOCK, Refusal, Scorer, log_odds, tree_tokens
-from sftscope.extraction.stock_tree import StockWalk
 from sftscope.llm.adapters import AdapterSlot, new_adapter
+from sftscope.scoring.cache_tree import StockWalk
+from sftscope.scoring.masking import MaskedPrompt, baseline_vector
+from sftscope.scoring.prefix_tree import TokenCost, TreeWalk, cut_tree, plan_walk, row_subsets, shared_prefix
+from sftscope.scoring.scorer import COPY_FREE, NAIVE, STOCK, Refusal, Scorer, log_odds, tree_tokens
 from toy_llm import CONFIGS, VOCABULARY, toy_model
 
 DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)]

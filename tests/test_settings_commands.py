@@ -7,10 +7,10 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from sftscope import pipeline
-from sftscope.cli import app
-from sftscope.errors import SftscopeError
+from sftscope.cli.commands import app
 from sftscope.extraction import extract as extraction
+from sftscope.foundation.errors import SftscopeError
+from sftscope.runs import pipeline
 from sftscope.store import RunFolder
 from test_pipeline import write_config
 

@@ -9,16 +9,16 @@ import pytest
 
 from sample_history import write_sample_run
 from sftscope.attach.attach import Choices, _Intake
-from sftscope.attach.checkpoints import find_checkpoints
-from sftscope.cli_parts import numbers_in, shard_in
-from sftscope.errors import SftscopeError
+from sftscope.attach.foreign_checkpoints import find_checkpoints
+from sftscope.cli.options import numbers_in, shard_in
+from sftscope.foundation.errors import SftscopeError
+from sftscope.foundation.safe_text import whole_number
 from sftscope.store import RunFolder
 from sftscope.store.checkpoints import list_checkpoints, misnamed_checkpoints
-from sftscope.store.step_record import MAX_STEP
-from sftscope.text import whole_number
-from sftscope.training.rows import _label_names
+from sftscope.store.steps.step_record import MAX_STEP
+from sftscope.training.data.rows import _label_names
 from sftscope.verification.verify import verify
-from sftscope_tui.start import Start
+from sftscope_tui.state.start_options import Start
 
 LONG = "9" * 5000  # more digits than Python turns into a number
 ODD_NUMBERS = ["1_000", "²", "٣", "-8", "+8", "1e3", "0x10", "9" * 19, LONG, "", " "]

@@ -18,8 +18,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sample_history import sample_record, write_sample_run
-from sftscope.errors import SftscopeError
-from sftscope.sampling import every_state, sample_states
+from sftscope.files.atomic import sweep_orphans
+from sftscope.foundation.errors import SftscopeError
+from sftscope.lattice.masked_states import every_state, sample_states
 from sftscope.store import (
     Effects,
     RunFolder,
@@ -30,9 +31,8 @@ from sftscope.store import (
     read_step_file,
     write_atomically,
 )
-from sftscope.store.atomic import sweep_orphans
-from sftscope.store.step_file import USER_BLOCK, from_bytes, to_bytes
-from sftscope.store.step_record import columns_of
+from sftscope.store.steps.step_file import USER_BLOCK, from_bytes, to_bytes
+from sftscope.store.steps.step_record import columns_of
 
 
 def record(*sizes: int, step: int = 8, seed: int = 0, losses: dict[str, float] | None = None) -> StepRecord:

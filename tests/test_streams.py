@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from sample_history import write_sample_run
-from sftscope.streams import _escaped
+from sftscope.foundation.streams import _escaped
 
 MAIN = "from sftscope_tui.cli import main; main()"
 # with a Python that takes the locale at its word

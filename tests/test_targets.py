@@ -9,17 +9,18 @@ import pytest
 import torch
 
 from sample_history import write_sample_run
-from sftscope import pipeline, planner
-from sftscope.analysis.evolution import Evolution
-from sftscope.analysis.reading import load_history
-from sftscope.analysis.thresholds import ThresholdRule
-from sftscope.analysis.views import Selection, backbone
-from sftscope.errors import SftscopeError
-from sftscope.extraction.masking import baseline_vector, mask_probe, probe_targets
-from sftscope.extraction.scoring import Scorer, tree_tokens
-from sftscope.llm.collisions import collision_warning, labels_of, shared_first_tokens
-from sftscope.probes import Probe
+from sftscope.analysis.run.read_run import load_history
+from sftscope.analysis.sets.evolution import Evolution
+from sftscope.analysis.sets.thresholds import ThresholdRule
+from sftscope.analysis.sets.views import Selection, backbone
+from sftscope.foundation.errors import SftscopeError
+from sftscope.inputs.probes import Probe
+from sftscope.llm.label_collisions import collision_warning, labels_of, shared_first_tokens
+from sftscope.preflight import plan as planner
 from sftscope.reporting.show import show_text
+from sftscope.runs import pipeline
+from sftscope.scoring.masking import baseline_vector, mask_probe, probe_targets
+from sftscope.scoring.scorer import Scorer, tree_tokens
 from sftscope.store import RunFolder
 from test_pipeline import write_config
 from test_scoring import toy_prompt

@@ -3,14 +3,14 @@
 import pytest
 
 from model_kinds import KINDS, tokenizer_of
-from sftscope import pipeline
-from sftscope.errors import SftscopeError
-from sftscope.extraction.masking import mask_probe
-from sftscope.inspection import inspect
+from sftscope.foundation.errors import SftscopeError
+from sftscope.inputs.probes import Probe, candidate_words
 from sftscope.llm.prompts import resolve_template, set_template, template_hash, tokenize_prompt
-from sftscope.probes import Probe, candidate_words
-from sftscope.training.examples import IGNORED, make_examples
-from sftscope.training.shapes import Row
+from sftscope.preflight.inspection import inspect
+from sftscope.runs import pipeline
+from sftscope.scoring.masking import mask_probe
+from sftscope.training.data.examples import IGNORED, make_examples
+from sftscope.training.data.shapes import Row
 from test_pipeline import write_config
 
 TOKENIZERS = {name: tokenizer_of(kind) for name, kind in KINDS.items()}

@@ -17,7 +17,7 @@ from textual.screen import Screen
 
 from pseudo_terminal import PseudoTerminal
 from sample_history import write_sample_run
-from sftscope_tui.app import ExplorerApp
+from sftscope_tui.app.actions import ExplorerApp
 
 SAMPLE = Path(__file__).parents[1] / "sample_runs" / "smollm2"
 AS_TEXT = f"sftscope show --plain {SAMPLE}"
@@ -25,7 +25,8 @@ CANNOT = [{"TERM": ""}, {"TERM": "dumb"}, {"TERM": "unknown"}, {"TERM": "DUMB"}]
 MOST_BYTES = 500_000  # of a few screens; the cycle wrote a million and more in a second
 # What the check before the explorer keeps from happening: the app on a terminal that it would not be started on
 UNCHECKED = (
-    "import sys; from pathlib import Path; from sftscope_tui.app import ExplorerApp; ExplorerApp(Path({})).run()"
+    "import sys; from pathlib import Path; from sftscope_tui.app.actions import ExplorerApp; "
+    "ExplorerApp(Path({})).run()"
 )
 UNCHECKED = UNCHECKED.format("sys.argv[1]")
 Start = Callable[..., PseudoTerminal]
@@ -179,7 +180,7 @@ def test_a_terminal_of_which_terminfo_knows_that_it_cannot_move_its_cursor_is_re
 
 def can_move_cursor(term: str, **environ: str) -> bool:
     """The answer of a fresh process: curses reads one entry only."""
-    code = "from sftscope.terminal import can_move_cursor; print(can_move_cursor())"
+    code = "from sftscope.foundation.terminal import can_move_cursor; print(can_move_cursor())"
     known = {**os.environ, "TERM": term, **environ}
     result = subprocess.run([sys.executable, "-c", code], env=known, capture_output=True, text=True, check=True)
     return result.stdout == "True\n"
@@ -302,7 +303,7 @@ def test_a_run_that_has_no_step_yet_opens(start: Start, tmp_path: Path) -> None:
 
 
 PROGRESS = """
-from sftscope.progress import progress
+from sftscope.foundation.progress import progress
 with progress("work") as shown:
     for done in range(4):
         shown(done, 3)

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sftscope.progress import say
-from sftscope.text import (
+from sftscope.foundation.progress import say
+from sftscope.foundation.safe_text import (
     MAX_LENGTH,
     csv_cell,
     csv_text,

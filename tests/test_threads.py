@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from sftscope import threads
+from sftscope.foundation import threads
 
 
 def place(root: Path, files: dict[str, str]) -> Path:
@@ -84,7 +84,7 @@ def test_what_the_user_has_set_stays(monkeypatch: pytest.MonkeyPatch, given: dic
 def test_the_affinity_of_a_process_counts() -> None:
     code = (
         "import os; os.sched_setaffinity(0, {min(os.sched_getaffinity(0))});"
-        "from sftscope.threads import usable_cores; print(usable_cores())"
+        "from sftscope.foundation.threads import usable_cores; print(usable_cores())"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "1\n"
 

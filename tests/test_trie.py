@@ -7,17 +7,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sftscope.config import ExtractionSettings
-from sftscope.errors import SftscopeError
-from sftscope.extraction.checks import check_scores
-from sftscope.extraction.masking import MaskedPrompt, baseline_vector, states_of
-from sftscope.extraction.placebo import score_again
-from sftscope.extraction.plan import count_work, measure_speed, scoring_seconds, warnings_of
-from sftscope.extraction.prefix_tree import cut_tree, plan_walk
-from sftscope.extraction.scoring import COPY_FREE, NAIVE, STOCK, Scorer, tree_tokens
-from sftscope.extraction.trie import first_word_first, nodes
-from sftscope.probes import Probe
-from sftscope.sampling import States, every_state, sample_states
+from sftscope.extraction.second_extraction import score_again
+from sftscope.foundation.errors import SftscopeError
+from sftscope.inputs.probes import Probe
+from sftscope.inputs.settings import ExtractionSettings
+from sftscope.lattice.masked_states import States, every_state, sample_states
+from sftscope.preflight.scoring_cost import count_work, measure_speed, scoring_seconds, warnings_of
+from sftscope.scoring.masking import MaskedPrompt, baseline_vector, states_of
+from sftscope.scoring.prefix_tree import cut_tree, plan_walk
+from sftscope.scoring.rescoring import check_scores
+from sftscope.scoring.sample_trie import first_word_first, nodes
+from sftscope.scoring.scorer import COPY_FREE, NAIVE, STOCK, Scorer, tree_tokens
 from test_scoring import toy_prompt
 from toy_llm import CONFIGS, toy_model
 

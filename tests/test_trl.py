@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from foreign_training import WORDS, write_inputs
-from sftscope.analysis.reading import load_history
+from sftscope.analysis.run.read_run import load_history
 from sftscope.attach.attach import Choices, attach
 from sftscope.store import RunFolder
 from strangers import TESTS, among, write_strangers

@@ -11,14 +11,15 @@ import pytest
 import torch
 from threadpoolctl import threadpool_info
 
-from sftscope.decomposition import certified, decompose, search
-from sftscope.decomposition.estimated import estimate
-from sftscope.decomposition.lattice_program import effect_weights, lattice_program
-from sftscope.decomposition.sampled_program import ColumnProgram
-from sftscope.decomposition.vertex import moved_inside, put_inside
-from sftscope.extraction.device_points import points_on
-from sftscope.interactions import logical_model
-from sftscope.sampling import sample_states
+from sftscope.decomposition import decompose
+from sftscope.decomposition.exact import incumbent, solver_chain
+from sftscope.decomposition.exact.lattice_program import effect_weights, lattice_program
+from sftscope.decomposition.exact.vertex import moved_inside, put_inside
+from sftscope.decomposition.sampled.column_generation import ColumnProgram
+from sftscope.decomposition.sampled.estimate import estimate
+from sftscope.extraction.gpu_interior_point import points_on
+from sftscope.lattice.masked_states import sample_states
+from sftscope.lattice.transforms import logical_model
 from test_decomposition import all_effects, mixture, noise_bound, scale_of, score_vector
 
 NOISES = (0.0, 0.02, 0.1, None)  # of a mixture; None: nothing but noise
@@ -70,31 +71,31 @@ def test_a_noise_bound_next_to_nothing_is_kept_as_well(n, share):
 
 def no_vertex(monkeypatch):
     """No face is a vertex, and what is settled on one is off the mark."""
-    monkeypatch.setattr(search, "solve_face", lambda *_: None)
-    monkeypatch.setattr(search, "settle_on_face", lambda *given: given[-1] + 1.0)
+    monkeypatch.setattr(incumbent, "solve_face", lambda *_: None)
+    monkeypatch.setattr(incumbent, "settle_on_face", lambda *given: given[-1] + 1.0)
 
 
 def end_settled_on_a_face(monkeypatch):
-    monkeypatch.setattr(search, "solve_face", lambda *_: None)
-    monkeypatch.setattr(certified, "LARGEST_N_FOR_HIGHS", 0)
+    monkeypatch.setattr(incumbent, "solve_face", lambda *_: None)
+    monkeypatch.setattr(solver_chain, "LARGEST_N_FOR_HIGHS", 0)
     return {"interior"}
 
 
 def end_at_a_repaired_interior_point(monkeypatch):
     no_vertex(monkeypatch)
-    monkeypatch.setattr(certified, "LARGEST_N_FOR_HIGHS", 0)
-    monkeypatch.setattr(certified, "CLOSE", 0.0)
+    monkeypatch.setattr(solver_chain, "LARGEST_N_FOR_HIGHS", 0)
+    monkeypatch.setattr(solver_chain, "CLOSE", 0.0)
     return {"interior"}
 
 
 def end_at_an_interior_point_itself(monkeypatch):
-    monkeypatch.setattr(search, "MOST_EFFECTS_ON_FACE", 0)
-    monkeypatch.setattr(certified, "LARGEST_N_FOR_HIGHS", 0)
+    monkeypatch.setattr(incumbent, "MOST_EFFECTS_ON_FACE", 0)
+    monkeypatch.setattr(solver_chain, "LARGEST_N_FOR_HIGHS", 0)
     return {"interior"}
 
 
 def end_by_highs(monkeypatch):
-    monkeypatch.setattr(search, "interior_points", lambda *_: iter(()))
+    monkeypatch.setattr(incumbent, "interior_points", lambda *_: iter(()))
     return {"highs"}
 
 
@@ -104,15 +105,15 @@ def end_at_what_highs_has_repaired(monkeypatch):
 
 
 def end_by_the_first_order_method(monkeypatch):
-    monkeypatch.setattr(certified, "FEWEST_TO_GROW", 1)
-    monkeypatch.setattr(certified, "MOST_FOR_WHOLE", 0)
-    monkeypatch.setattr(certified, "MOST_SCOUTED", 0.0)
+    monkeypatch.setattr(solver_chain, "FEWEST_TO_GROW", 1)
+    monkeypatch.setattr(solver_chain, "MOST_FOR_WHOLE", 0)
+    monkeypatch.setattr(solver_chain, "MOST_SCOUTED", 0.0)
     return {"splitting"}
 
 
 def end_from_a_working_set(monkeypatch):
     end_by_the_first_order_method(monkeypatch)
-    monkeypatch.setattr(certified, "MOST_SCOUTED", 1.0)
+    monkeypatch.setattr(solver_chain, "MOST_SCOUTED", 1.0)
     return {"vertex", "interior"}
 
 
@@ -123,7 +124,7 @@ def end_from_a_working_set_without_a_vertex(monkeypatch):
 
 def end_at_a_vertex_that_misses_by_a_hair(monkeypatch):
     """As where a state that should be active is not: the others move to let it in."""
-    usual = search.solve_face
+    usual = incumbent.solve_face
 
     def missing(*given):
         found = usual(*given)
@@ -131,13 +132,13 @@ def end_at_a_vertex_that_misses_by_a_hair(monkeypatch):
             found[0][np.flatnonzero(found[0])[:2]] += 1e-10
         return found
 
-    monkeypatch.setattr(search, "solve_face", missing)
+    monkeypatch.setattr(incumbent, "solve_face", missing)
     return {"vertex", "interior", "highs"}
 
 
 def end_at_such_a_vertex_that_cannot_be_moved(monkeypatch):
     ends = end_at_a_vertex_that_misses_by_a_hair(monkeypatch)
-    monkeypatch.setattr(search, "moved_inside", lambda *_, **__: None)
+    monkeypatch.setattr(incumbent, "moved_inside", lambda *_, **__: None)
     return ends
 
 

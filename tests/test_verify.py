@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sftscope import pipeline
-from sftscope.analysis.reading import load_history
+from sftscope.analysis.run.read_run import load_history
 from sftscope.reporting.forms import write_report
+from sftscope.runs import pipeline
 from sftscope.store import RunFolder
-from sftscope.store.step_file import USER_BLOCK, to_bytes
+from sftscope.store.steps.step_file import USER_BLOCK, to_bytes
 from sftscope.verification.repair import repair
 from sftscope.verification.verify import verify
 from test_cli import sftscope

@@ -13,13 +13,13 @@ import h5py
 import numpy as np
 import pytest
 
-from sftscope.analysis.reading import load_history
-from sftscope.errors import SftscopeError
+from sftscope.analysis.run.read_run import load_history
 from sftscope.extraction.finished import is_done
-from sftscope.interactions import logical_model
+from sftscope.foundation.errors import SftscopeError
+from sftscope.lattice.transforms import logical_model
 from sftscope.store import NewerFormatError, RunFolder, StepFileError, read_step_file
-from sftscope.store.step_file import USER_BLOCK
-from sftscope.store.step_record import columns_of
+from sftscope.store.steps.step_file import USER_BLOCK
+from sftscope.store.steps.step_record import columns_of
 from sftscope.verification.verify import verify
 
 GOLDEN = Path(__file__).parent / "golden"

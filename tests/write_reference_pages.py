@@ -15,11 +15,11 @@ from typing import Any
 
 import typer
 
-from sftscope.config import RunSettings
-from sftscope.config_rules import Setting, settings_of
-from sftscope.config_text import toml
+from sftscope.inputs.setting_rules import Setting, settings_of
+from sftscope.inputs.setting_texts import toml
+from sftscope.inputs.settings import RunSettings
 from sftscope_tui.cli import app
-from sftscope_tui.keys import FILTER_HELP, KEYS
+from sftscope_tui.state.keys import FILTER_HELP, KEYS
 
 ROOT = Path(__file__).parents[1]
 _NOTE = "<!-- written by tests/write_reference_pages.py -->\n\n"

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from sftscope.api import open_run as open_run
     from sftscope.api import report as report
     from sftscope.decomposition import decompose as decompose
-    from sftscope.errors import SftscopeError as SftscopeError
+    from sftscope.foundation.errors import SftscopeError as SftscopeError
     from sftscope.monitor import SftscopeCallback as SftscopeCallback
 
     __version__: str
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 _FOUND_IN = {
     "Run": "sftscope.api",
     "SftscopeCallback": "sftscope.monitor",
-    "SftscopeError": "sftscope.errors",
+    "SftscopeError": "sftscope.foundation.errors",
     "decompose": "sftscope.decomposition",
     "open_run": "sftscope.api",
     "report": "sftscope.api",

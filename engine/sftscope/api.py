@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sftscope.analysis import views
-from sftscope.analysis.evolution import Evolution
-from sftscope.analysis.reading import load_history
-from sftscope.analysis.thresholds import ThresholdRule
-from sftscope.analysis.verdict import Verdict, judge
-from sftscope.interactions import Floats
+from sftscope.analysis.conclusions.verdict import Verdict, judge
+from sftscope.analysis.run.read_run import load_history
+from sftscope.analysis.sets import views
+from sftscope.analysis.sets.evolution import Evolution
+from sftscope.analysis.sets.thresholds import ThresholdRule
+from sftscope.lattice.transforms import Floats
 from sftscope.reporting.forms import write_report
 
 Table = dict[str, NDArray[Any]]

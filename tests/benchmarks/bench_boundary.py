@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from sftscope.analysis.stages import boundary_of, first_claim
+from sftscope.analysis.sets.boundary import boundary_of, first_claim
 from simulated_runs import Kind, simulate
 
 

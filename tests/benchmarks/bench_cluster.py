@@ -26,8 +26,8 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from cheap_workers import Chaos, cheap_work, counted_operations, work_as
-from sftscope.analysis.run_status import run_status
 from sftscope.store import RunFolder
+from sftscope.store.sharing.run_status import run_status
 
 COUNTED = (
     "open",

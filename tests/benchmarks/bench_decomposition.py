@@ -16,10 +16,10 @@ from shapiq import ExactComputer
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from sftscope.decomposition import decompose
-from sftscope.decomposition.highs import solve_whole
-from sftscope.decomposition.lattice_program import lattice_program
-from sftscope.interactions import moebius_transform
-from sftscope.threads import usable_cores
+from sftscope.decomposition.exact.highs import solve_whole
+from sftscope.decomposition.exact.lattice_program import lattice_program
+from sftscope.foundation.threads import usable_cores
+from sftscope.lattice.transforms import moebius_transform
 from test_decomposition import noise_bound, score_vector
 
 

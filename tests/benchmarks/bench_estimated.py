@@ -22,12 +22,12 @@ from pathlib import Path
 
 import numpy as np
 
-from sftscope.analysis.estimates import interval_of, times_more
+from sftscope.analysis.trust.estimate_intervals import interval_of, times_more
 from sftscope.decomposition import decompose
-from sftscope.decomposition.estimated import estimate, held_out_r2
-from sftscope.decomposition.spex import estimate_by_proxyspex, estimate_by_spex, spex_states
-from sftscope.interactions import orders_of
-from sftscope.sampling import sample_states
+from sftscope.decomposition.rivals.spex import estimate_by_proxyspex, estimate_by_spex, spex_states
+from sftscope.decomposition.sampled.estimate import estimate, held_out_r2
+from sftscope.lattice.masked_states import sample_states
+from sftscope.lattice.transforms import orders_of
 from sftscope.store import Pairs, RunFolder
 
 sys.path.insert(0, str(Path(__file__).parents[1]))

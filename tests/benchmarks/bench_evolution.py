@@ -14,14 +14,14 @@ from typing import Any
 
 import numpy as np
 
-from sftscope.analysis.effect_table import EffectTable
-from sftscope.analysis.evolution import Change, Evolution
-from sftscope.analysis.history import LARGE, ProbeHistory, RunHistory
-from sftscope.analysis.stages import find_boundary
-from sftscope.analysis.thresholds import ThresholdRule
-from sftscope.analysis.views import Selection, backbone, orders_view, trends
-from sftscope.probes import Probe
-from sftscope.sampling import every_state
+from sftscope.analysis.run.effect_table import EffectTable
+from sftscope.analysis.run.run_history import LARGE, ProbeHistory, RunHistory
+from sftscope.analysis.sets.boundary import find_boundary
+from sftscope.analysis.sets.evolution import Change, Evolution
+from sftscope.analysis.sets.thresholds import ThresholdRule
+from sftscope.analysis.sets.views import Selection, backbone, orders_view, trends
+from sftscope.inputs.probes import Probe
+from sftscope.lattice.masked_states import every_state
 from sftscope.store import Pairs
 
 

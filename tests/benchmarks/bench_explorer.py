@@ -34,7 +34,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from hostile_run import AT_THE_DRIVER, write_hostile_run
 from sample_history import sample_record, step_grid, write_sample_run
 from sftscope.store import RunFolder
-from sftscope.store.step_file import to_bytes
+from sftscope.store.steps.step_file import to_bytes
 
 ROOT = Path(__file__).parents[2]
 QUIET = 0.12  # seconds without a byte after which a paint is over
@@ -329,8 +329,8 @@ def hostile(folder: Path, state: Path, count: int) -> Row:
 
 def export(run: Path, folder: Path) -> Row:
     """The report of the run twice."""
-    from sftscope.analysis.evolution import Evolution
-    from sftscope.analysis.reading import load_history
+    from sftscope.analysis.run.read_run import load_history
+    from sftscope.analysis.sets.evolution import Evolution
     from sftscope.reporting.forms import write_report
 
     evolution = Evolution(load_history(run))

@@ -22,9 +22,9 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from sftscope.errors import SftscopeError
-from sftscope.store import isolation
-from sftscope.store.step_file import USER_BLOCK, to_bytes
+from sftscope.foundation.errors import SftscopeError
+from sftscope.store.steps import sandboxed_reader
+from sftscope.store.steps.step_file import USER_BLOCK, to_bytes
 from test_store import HOSTILE, forged, record, sampled_record, sealed
 
 _SIGNATURES = rb"\x89HDF|OHDR|OCHK|FRHP|FHDB|BTHD|BTLF|FSHD|FAHD|FADB|EAHD"
@@ -130,7 +130,7 @@ def main() -> None:
         counts["mutants"] += 1
         started, said = time.monotonic(), "read"
         try:
-            to_bytes(isolation.read_apart(sealed(body), source="x"))
+            to_bytes(sandboxed_reader.read_apart(sealed(body), source="x"))
         except SftscopeError as error:  # TooSlowError is none of the others
             said = str(error)
         slowest = max(slowest, time.monotonic() - started)
@@ -143,7 +143,7 @@ def main() -> None:
         if way not in ways and len(seeds) < _MOST_SEEDS:
             ways.add(way)
             seeds.append(Seed(body, tuple(piece for piece in seed.pieces if piece[1] + 4 <= len(body))))
-    isolation._READER.stop()
+    sandboxed_reader._READER.stop()
     peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss >> 10
     print(
         json.dumps(
@@ -156,7 +156,7 @@ def main() -> None:
             }
         )
     )
-    most = (1 + isolation.GENEROUS) * isolation.SECONDS + 5  # two tries
+    most = (1 + sandboxed_reader.GENEROUS) * sandboxed_reader.SECONDS + 5  # two tries
     sys.exit(1 if slowest > most or peak > 512 else 0)
 
 

@@ -26,9 +26,9 @@ os.environ |= {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "TQDM_DISABLE": "1
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from faults import CALLS
-from sftscope import pipeline
 from sftscope.extraction import extract as _  # noqa: F401  # imported once, here: children are forked
 from sftscope.reporting.forms import write_report
+from sftscope.runs import pipeline
 from sftscope.training import sft as __  # noqa: F401
 from sftscope.verification.verify import verify
 from test_pipeline import write_config

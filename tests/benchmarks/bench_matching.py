@@ -17,7 +17,7 @@ from threadpoolctl import threadpool_info
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from sftscope.decomposition import decompose
-from sftscope.decomposition.cholesky import lapack
+from sftscope.decomposition.exact.cholesky import lapack
 from test_universal_matching import PROMISE, beyond, problem
 
 # n → its share of the vectors; one of 13 variables takes as long as a hundred of 9

@@ -16,12 +16,12 @@ from statistics import median
 import numpy as np
 import torch
 
-from sftscope.config import ModelSettings
-from sftscope.extraction.masking import MaskedPrompt, baseline_vector
-from sftscope.extraction.prefix_tree import last_logits
-from sftscope.extraction.scoring import STOCK, Scorer, tree_tokens
+from sftscope.inputs.settings import ModelSettings
+from sftscope.llm.arithmetic import Arithmetic, weights_dtype
 from sftscope.llm.loading import load_llm
-from sftscope.llm.precision import Arithmetic, weights_dtype
+from sftscope.scoring.masking import MaskedPrompt, baseline_vector
+from sftscope.scoring.prefix_tree import last_logits
+from sftscope.scoring.scorer import STOCK, Scorer, tree_tokens
 
 NAIVE_ROWS = (4, 8, 16, 32)
 

@@ -55,7 +55,7 @@ def memory() -> float:
 
 async def explore(run: Path, seconds: float) -> list[float]:
     """Follow and scrub for `seconds`; memory, once a minute at most sixty times."""
-    from sftscope_tui.app import ExplorerApp
+    from sftscope_tui.app.actions import ExplorerApp
 
     app, rng, found = ExplorerApp(run), random.Random(1), [memory()]
     began = last = time.monotonic()

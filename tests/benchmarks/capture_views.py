@@ -13,7 +13,7 @@ import re
 import tempfile
 from pathlib import Path
 
-from sftscope_tui.launch import set_terminal_defaults
+from sftscope_tui.app.launch import set_terminal_defaults
 
 FONT_FACES = re.compile(r"@font-face \{.*?\}", re.DOTALL)  # they would be loaded from the network
 
@@ -22,8 +22,8 @@ async def capture(
     runs: list[Path], view: str, size: tuple[int, int], step: int | None, probe: str, keys: list[str]
 ) -> str:
     """The SVG of a view once all of it is computed; `keys` are pressed before."""
-    from sftscope_tui.app import ExplorerApp
-    from sftscope_tui.start import Start
+    from sftscope_tui.app.actions import ExplorerApp
+    from sftscope_tui.state.start_options import Start
 
     app = ExplorerApp(*runs, start=Start.parse(view=view, step=step, probe=probe))
     async with app.run_test(size=size) as pilot:

@@ -11,19 +11,19 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 import sftscope
-from sftscope import cli as engine_cli
-from sftscope.cli_parts import folder, need_engine
-from sftscope.errors import NotReadError, SftscopeError
-from sftscope.output import put, put_traceback, put_usage
-from sftscope.signals import interrupt_on_signals, interrupted_exit_code
-from sftscope.streams import OutputError, protect_streams
-from sftscope.text import safe_text, shell_command
-from sftscope.threads import set_thread_defaults
-from sftscope_tui.run_folders import check_runs, find_runs, sample_runs
-from sftscope_tui.terminal import argument, command_as_text, why_no_explorer
+from sftscope.cli import commands as engine_cli
+from sftscope.cli.options import folder, need_engine
+from sftscope.foundation.errors import NotReadError, SftscopeError
+from sftscope.foundation.output import put, put_traceback, put_usage
+from sftscope.foundation.safe_text import safe_text, shell_command
+from sftscope.foundation.signals import interrupt_on_signals, interrupted_exit_code
+from sftscope.foundation.streams import OutputError, protect_streams
+from sftscope.foundation.threads import set_thread_defaults
+from sftscope_tui.contents.find_runs import check_runs, find_runs, sample_runs
+from sftscope_tui.state.usable_terminal import argument, command_as_text, why_no_explorer
 
 if TYPE_CHECKING:
-    from sftscope_tui.start import Start
+    from sftscope_tui.state.start_options import Start
 
 app = engine_cli.app
 # what typer raises for wrong usage; it has its own name only inside the click that typer brings
@@ -69,10 +69,10 @@ def explore(
     if not found or (not runs and why_no_explorer()):
         list_runs()
         return
-    from sftscope_tui.launch import explore as open_explorer
+    from sftscope_tui.app.launch import explore as open_explorer
 
     def start() -> "Start":
-        from sftscope_tui.start import Start
+        from sftscope_tui.state.start_options import Start
 
         return Start.parse(
             step=step,
@@ -101,7 +101,7 @@ def demo(
         put(f"The demo's run is in {safe_text(str(out))}. Look at it with: {_command_to_explore(out)}")
         put(f"or as text: {command_as_text(out)}")
         return
-    from sftscope_tui.launch import explore as open_explorer
+    from sftscope_tui.app.launch import explore as open_explorer
 
     open_explorer([out])
 

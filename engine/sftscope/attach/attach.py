@@ -11,17 +11,30 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from sftscope import pipeline
-from sftscope.attach.base import refuse_another_base, training_template
-from sftscope.attach.checkpoints import find_checkpoints, is_adapter, refuse_unreadable, weight_files, why_not_whole
+from sftscope.attach.base_model import refuse_another_base, training_template
 from sftscope.attach.copies import copy_checkpoint, refuse_if_disk_is_short
-from sftscope.attach.logs import as_lines, choose_eval_set, eval_sets, is_finished, log_rows, refuse_two_trainings
-from sftscope.errors import SftscopeError
-from sftscope.failures import told_in_one_line
-from sftscope.progress import say
+from sftscope.attach.foreign_checkpoints import (
+    find_checkpoints,
+    is_adapter,
+    refuse_unreadable,
+    weight_files,
+    why_not_whole,
+)
+from sftscope.attach.trainer_logs import (
+    as_lines,
+    choose_eval_set,
+    eval_sets,
+    is_finished,
+    log_rows,
+    refuse_two_trainings,
+)
+from sftscope.foundation.errors import SftscopeError
+from sftscope.foundation.machine_errors import told_in_one_line
+from sftscope.foundation.progress import say
+from sftscope.foundation.safe_text import safe_text
+from sftscope.runs import pipeline
 from sftscope.store import RunFolder, ownership, write_atomically
 from sftscope.store.checkpoints import Checkpoint, misnamed_checkpoints, why_misnamed
-from sftscope.text import safe_text
 
 POLL = 5.0  # seconds between two looks at a training that is running
 
@@ -129,7 +142,7 @@ def begin(
 
 def read_probe_settings(tables: dict[str, dict[str, Any]], probes: Path) -> tuple[str, ...]:
     """Messages of the probes; their words are checked when the run is begun."""
-    from sftscope.probes import read_probes
+    from sftscope.inputs.probes import read_probes
 
     given = tables.get("probes", {})
     tables["probes"] = {**given, "file": "probes.jsonl"}

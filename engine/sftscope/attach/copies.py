@@ -11,12 +11,12 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from sftscope.attach.checkpoints import reading_files, refuse_unreadable, weight_files, why_not_whole
-from sftscope.errors import SftscopeError
+from sftscope.attach.foreign_checkpoints import reading_files, refuse_unreadable, weight_files, why_not_whole
+from sftscope.files.atomic import temporary_beside, write_atomically
 from sftscope.files.json_text import MAX_JSON_BYTES
 from sftscope.files.opening import copy_plain
+from sftscope.foundation.errors import SftscopeError
 from sftscope.store import ownership
-from sftscope.store.atomic import temporary_beside, write_atomically
 from sftscope.store.checkpoints import Checkpoint
 
 _SPARE = 2**28  # bytes of the disk that copies leave free

@@ -4,7 +4,7 @@
 
     minimise Σ_S w_and(S) |I_and(S)| + w_or(S) |I_or(S)|   subject to   |h(x_T) − v(x_T)| ≤ ζ for every T,
 
-h the logical model of `sftscope.interactions`, w the weights of `lattice_program.effect_weights`. An
+h the logical model of `sftscope.lattice.transforms`, w the weights of `lattice_program.effect_weights`. An
 interior-point method finds which effects are not zero, a linear solve makes them exact, HiGHS stands by.
 Vectors are solved one by one, so the rest of a batch never changes a result. Nothing here knows where scores
 come from or which effects are salient.
@@ -16,16 +16,16 @@ from typing import Final
 
 import numpy as np
 
-from sftscope.decomposition.certified import certified_solution
-from sftscope.decomposition.cholesky import lapack
-from sftscope.decomposition.interior_point import Iterate
-from sftscope.decomposition.lattice_program import Ints, LatticeProgram, lattice_program
-from sftscope.decomposition.search import Solution
-from sftscope.decomposition.workers import MOST_WORKERS, in_order, one_blas_thread
-from sftscope.decomposition.working_set import MOST_ROWS
-from sftscope.errors import SftscopeError
-from sftscope.interactions import Floats, n_variables_of, relabelled
-from sftscope.threads import usable_cores
+from sftscope.decomposition.exact.cholesky import lapack
+from sftscope.decomposition.exact.incumbent import Solution
+from sftscope.decomposition.exact.interior_point import Iterate
+from sftscope.decomposition.exact.lattice_program import Ints, LatticeProgram, lattice_program
+from sftscope.decomposition.exact.solver_chain import certified_solution
+from sftscope.decomposition.exact.working_set import MOST_ROWS
+from sftscope.decomposition.process_pool import MOST_WORKERS, in_order, one_blas_thread
+from sftscope.foundation.errors import SftscopeError
+from sftscope.foundation.threads import usable_cores
+from sftscope.lattice.transforms import Floats, n_variables_of, relabelled
 
 MOST_VARIABLES: Final = 16
 FEWEST_VARIABLES_FOR_THREADS: Final = 8

@@ -6,12 +6,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from sftscope.decomposition.batch import Points, UncertifiedError, decompose
-from sftscope.decomposition.cholesky import lapack
-from sftscope.decomposition.estimated import Estimate, Replicate, estimate
-from sftscope.decomposition.workers import MOST_WORKERS, in_order, one_blas_thread
-from sftscope.interactions import Floats
+from sftscope.decomposition.exact.cholesky import lapack
+from sftscope.decomposition.process_pool import MOST_WORKERS, in_order, one_blas_thread
+from sftscope.decomposition.sampled.estimate import Estimate, Replicate, estimate
+from sftscope.foundation.threads import usable_cores
+from sftscope.lattice.transforms import Floats
 from sftscope.store import Effects, Pairs, SparseEffects, StepRecord
-from sftscope.threads import usable_cores
 
 
 def with_effects(

@@ -10,6 +10,6 @@ FOLDER = Path(__file__).parent
 
 def run_demo(out: Path) -> None:
     """Train and extract the demo into the run folder `out`, without network."""
-    from sftscope import pipeline
+    from sftscope.runs import pipeline
 
     pipeline.run(FOLDER / "config.toml", out)

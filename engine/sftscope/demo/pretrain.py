@@ -21,7 +21,7 @@ from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from sftscope.demo import grammar
-from sftscope.progress import say
+from sftscope.foundation.progress import say
 from sftscope.store import write_atomically
 
 MODEL = "guesthouse-0.35M"

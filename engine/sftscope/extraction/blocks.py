@@ -39,14 +39,14 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from sftscope.errors import SftscopeError
 from sftscope.extraction.finished import BASE_STEP, is_done_by_now
-from sftscope.extraction.noise_bound import known_zeta
+from sftscope.extraction.job import Work, enter_step, made_on
 from sftscope.extraction.step_scores import Entered, draft_of, scored_step
-from sftscope.extraction.work import Work, enter_step, made_on
+from sftscope.extraction.zeta import known_zeta
 from sftscope.files.opening import is_there
+from sftscope.foundation.errors import SftscopeError
 from sftscope.store import Sample, StepRecord
-from sftscope.store.workers import WAITING, WORKING, Worker
+from sftscope.store.sharing.worker_status import WAITING, WORKING, Worker
 
 _Thing = TypeVar("_Thing")
 BLOCK_STATES = 2**14  # masked states in a block: 16 probes of 10 words, one of 14 or more

@@ -8,11 +8,8 @@ from collections.abc import Callable, Container, Sequence
 from dataclasses import replace
 from functools import partial
 
-from sftscope.config import RunSettings
 from sftscope.decomposition.step_effects import with_effects
-from sftscope.errors import NotReadError, SftscopeError
 from sftscope.extraction.blocks import BlockWorker, work_through
-from sftscope.extraction.device_points import points_on
 from sftscope.extraction.finished import (
     BASE_STEP,
     available_steps,
@@ -20,14 +17,17 @@ from sftscope.extraction.finished import (
     refuse_unread,
     sort_out,
 )
-from sftscope.extraction.noise_bound import known_zeta, measure_zeta
+from sftscope.extraction.gpu_interior_point import points_on
+from sftscope.extraction.job import Work, prepare
 from sftscope.extraction.step_scores import scored_step
-from sftscope.extraction.work import Work, prepare
-from sftscope.interactions import Floats
-from sftscope.progress import Progress, progress, say
+from sftscope.extraction.zeta import known_zeta, measure_zeta
+from sftscope.foundation.errors import NotReadError, SftscopeError
+from sftscope.foundation.progress import Progress, progress, say
+from sftscope.inputs.settings import RunSettings
+from sftscope.lattice.transforms import Floats
 from sftscope.store import RunFolder, StepRecord
 from sftscope.store.checkpoints import ready_checkpoints
-from sftscope.store.workers import at_work
+from sftscope.store.sharing.worker_status import at_work
 
 
 def extract(

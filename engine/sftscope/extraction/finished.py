@@ -3,9 +3,9 @@
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
-from sftscope.errors import NotReadError, SftscopeError
 from sftscope.files.opening import is_there
-from sftscope.progress import say
+from sftscope.foundation.errors import NotReadError, SftscopeError
+from sftscope.foundation.progress import say
 from sftscope.store import NewerFormatError, NoReaderError, RunFolder, StepFileError, StepRecord
 from sftscope.store.checkpoints import ready_checkpoints
 

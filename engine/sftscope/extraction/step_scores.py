@@ -10,12 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from sftscope.errors import SftscopeError
-from sftscope.extraction.checks import Difference, check_scores, refuse_beyond_tolerance, verify_record
-from sftscope.extraction.work import Work, enter_step, made_on
+from sftscope.extraction.job import Work, enter_step, made_on
 from sftscope.files.opening import is_there
-from sftscope.interactions import Floats
-from sftscope.progress import say
+from sftscope.foundation.errors import SftscopeError
+from sftscope.foundation.progress import say
+from sftscope.lattice.transforms import Floats
+from sftscope.scoring.rescoring import Difference, check_scores, refuse_beyond_tolerance, verify_record
 from sftscope.store import NewerFormatError, Sample, StepFileError, StepRecord
 
 Entered = tuple[dict[str, float], str]  # losses, and the hash of the adapter

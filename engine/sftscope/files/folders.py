@@ -8,7 +8,7 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
-from sftscope.errors import SftscopeError
+from sftscope.foundation.errors import SftscopeError
 
 _MOST_ENTRIES = 100_000
 _TEXTS = (".json", ".txt", ".jinja", ".model", ".tiktoken", ".py")  # read as a whole; weights and data are mapped

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from sftscope.errors import SftscopeError
 from sftscope.files.opening import read_plain
-from sftscope.text import safe_text
+from sftscope.foundation.errors import SftscopeError
+from sftscope.foundation.safe_text import safe_text
 
 MAX_JSON_BYTES = 2**26
 MAX_DEPTH = 64  # of lists and objects in each other: what walks them may recurse

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from io import BufferedReader
 from pathlib import Path
 
-from sftscope.errors import NotReadError, SftscopeError
+from sftscope.foundation.errors import NotReadError, SftscopeError
 
 MAX_TEXT_BYTES = 2**28  # run.toml, probes, a log, training rows
 NEW_MODE, FOLDER_MODE = 0o664, 0o775  # the umask takes more away; never writable by all, whatever it is

@@ -11,10 +11,10 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
-from sftscope.errors import SftscopeError
 from sftscope.files.json_text import json_object
 from sftscope.files.opening import opened, raise_if_not_read
-from sftscope.text import safe_text
+from sftscope.foundation.errors import SftscopeError
+from sftscope.foundation.safe_text import safe_text
 
 MAX_HEADER_BYTES = 100 * 2**20  # as in the safetensors library
 _MAX_DIMENSIONS = 16

@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from sftscope.errors import SftscopeError
 from sftscope.files.json_text import number, read_json_object
 from sftscope.files.safetensors_header import TensorEntry, read_header
-from sftscope.text import safe_text
+from sftscope.foundation.errors import SftscopeError
+from sftscope.foundation.safe_text import safe_text
 
 WEIGHTS = "adapter_model.safetensors"
 CONFIG = "adapter_config.json"

@@ -14,13 +14,13 @@ from peft.tuners.lora import LoraLayer
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from sftscope.errors import SftscopeError
-from sftscope.failures import is_out_of_memory
+from sftscope.files.hashes import file_sha256
+from sftscope.foundation.errors import SftscopeError
+from sftscope.foundation.machine_errors import is_out_of_memory
+from sftscope.foundation.safe_text import safe_text
 from sftscope.llm.adapter_config import CONFIG, PREFIX, WEIGHTS, Adapter, read_adapter
 from sftscope.llm.full_weights import WeightsSwap, holds_full_weights
-from sftscope.llm.weight_files import refuse_adapter_and_model
-from sftscope.store.hashes import file_sha256
-from sftscope.text import safe_text
+from sftscope.llm.untrusted_weights import refuse_adapter_and_model
 
 # GPT-2 keeps its linear layers as transposed Conv1D; the other two are those of bitsandbytes
 _LINEAR = ("Linear", "Conv1D", "Linear4bit", "Linear8bitLt")

@@ -8,10 +8,10 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 
-from sftscope.errors import SftscopeError
-from sftscope.llm.weight_files import check_weights
-from sftscope.store.hashes import file_sha256
-from sftscope.text import safe_text
+from sftscope.files.hashes import file_sha256
+from sftscope.foundation.errors import SftscopeError
+from sftscope.foundation.safe_text import safe_text
+from sftscope.llm.untrusted_weights import check_weights
 
 _CONFIG = "config.json"
 

@@ -20,17 +20,17 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, BitsAn
 from transformers.utils import find_adapter_config_file
 from transformers.utils import logging as transformers_logging
 
-from sftscope.config import ModelSettings
-from sftscope.errors import SftscopeError
-from sftscope.failures import is_out_of_memory
 from sftscope.files.folders import check_files
 from sftscope.files.opening import read_plain
+from sftscope.foundation.errors import SftscopeError
+from sftscope.foundation.machine_errors import is_out_of_memory
+from sftscope.foundation.safe_text import safe_text
+from sftscope.foundation.threads import blas_libraries, cpu_name, usable_cores, waiting
+from sftscope.inputs.settings import ModelSettings
 from sftscope.llm.model_config import CONFIG, check_config
 from sftscope.llm.prompts import set_template
 from sftscope.llm.tokenizer_trial import try_tokenizer
-from sftscope.llm.weight_files import check_weights, numbers_in
-from sftscope.text import safe_text
-from sftscope.threads import blas_libraries, cpu_name, usable_cores, waiting
+from sftscope.llm.untrusted_weights import check_weights, numbers_in
 
 TOKENIZER = "tokenizer.json"
 _MAX_TEMPLATE_BYTES = 2**20

@@ -11,10 +11,10 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
-from sftscope.errors import SftscopeError
 from sftscope.files.json_text import read_json_object
 from sftscope.files.safetensors_header import read_header
-from sftscope.text import safe_text
+from sftscope.foundation.errors import SftscopeError
+from sftscope.foundation.safe_text import safe_text
 
 CONFIG, INDEX = "config.json", "model.safetensors.index.json"
 _MAX_BYTES = 2**24

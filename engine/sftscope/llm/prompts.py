@@ -13,9 +13,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from sftscope.errors import NotReadError, SftscopeError
-from sftscope.llm.rendering import render
-from sftscope.text import safe_text
+from sftscope.foundation.errors import NotReadError, SftscopeError
+from sftscope.foundation.safe_text import safe_text
+from sftscope.llm.template_sandbox import render
 
 Template = Literal["chat", "plain"]
 # Private-use characters: no template and no prompt of a person contains them.

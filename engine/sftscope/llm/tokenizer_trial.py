@@ -13,10 +13,19 @@ from pathlib import Path
 from subprocess import Popen
 from typing import IO, Any
 
-from sftscope.child import Child, ChildEndedError, Ending, computing, confine, is_machine_short, limit_memory, ready
-from sftscope.errors import NotReadError, SftscopeError
 from sftscope.files.opening import failed_to_read, read_plain
-from sftscope.text import safe_text
+from sftscope.foundation.errors import NotReadError, SftscopeError
+from sftscope.foundation.safe_text import safe_text
+from sftscope.foundation.sandbox import (
+    Child,
+    ChildEndedError,
+    Ending,
+    computing,
+    confine,
+    is_machine_short,
+    limit_memory,
+    ready,
+)
 
 SECONDS, BYTES_PER_SECOND = 20.0, 2e6  # of computing for a trial; a tokenizer of a million tokens has 64 MiB
 GENEROUS = 3.0  # times as much at the second try

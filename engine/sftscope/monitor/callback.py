@@ -15,23 +15,23 @@ from typing import Any, Literal
 import torch
 from transformers import TrainerCallback
 
-from sftscope import pipeline
-from sftscope.analysis.verdict import Agreement
+from sftscope.analysis.conclusions.verdict import Agreement
 from sftscope.attach.attach import Choices, begin, drop_extracted
 from sftscope.attach.copies import copy_checkpoint, refuse_if_disk_is_short
-from sftscope.attach.logs import as_lines, choose_eval_set, log_rows
-from sftscope.errors import SftscopeError
-from sftscope.extraction.work import logged_losses
+from sftscope.attach.trainer_logs import as_lines, choose_eval_set, log_rows
+from sftscope.extraction.job import logged_losses
 from sftscope.files.opening import is_there, make_folder
-from sftscope.llm.weight_files import refuse_adapter_as_base
+from sftscope.foundation.errors import SftscopeError
+from sftscope.foundation.progress import say
+from sftscope.foundation.safe_text import safe_text
+from sftscope.llm.untrusted_weights import refuse_adapter_as_base
 from sftscope.monitor import sidecar
 from sftscope.monitor.headline import Headline, append_headline, make_headline, read_headlines, read_past
 from sftscope.monitor.live import LiveExtraction, Snapshot, is_adapted, scoring_dtype
-from sftscope.progress import say
+from sftscope.runs import pipeline
 from sftscope.store import RunFolder, StepRecord, ownership, write_atomically
 from sftscope.store.checkpoints import Checkpoint
-from sftscope.store.requests import Request, answer, listen, stop_listening, take
-from sftscope.text import safe_text
+from sftscope.store.sharing.training_requests import Request, answer, listen, stop_listening, take
 
 Where = Literal["sidecar", "in-process"]
 Stop = Literal["never", "agree", "boundary"]

@@ -10,18 +10,18 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from sftscope.analysis.evolution import Change, Evolution
-from sftscope.analysis.reading import load_history
-from sftscope.analysis.thresholds import ThresholdRule
-from sftscope.analysis.verdict import in_plain_words, judge
-from sftscope.analysis.views import Selection, trends
-from sftscope.errors import NotReadError
+from sftscope.analysis.conclusions.verdict import in_plain_words, judge
+from sftscope.analysis.run.read_run import load_history
+from sftscope.analysis.sets.evolution import Change, Evolution
+from sftscope.analysis.sets.thresholds import ThresholdRule
+from sftscope.analysis.sets.views import Selection, trends
+from sftscope.files.atomic import append_line
 from sftscope.files.json_text import count, finite, json_rows
 from sftscope.files.opening import opened
-from sftscope.progress import say
+from sftscope.foundation.errors import NotReadError
+from sftscope.foundation.progress import say
+from sftscope.foundation.safe_text import safe_text
 from sftscope.store import RunFolder
-from sftscope.store.atomic import append_line
-from sftscope.text import safe_text
 
 PREFIX = "sftscope"
 _MOST_BYTES = 2**24  # read at once; the rest is read the next time

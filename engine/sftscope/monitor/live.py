@@ -14,21 +14,21 @@ import numpy as np
 import torch
 from safetensors.torch import save_file
 
-from sftscope.attach.checkpoints import weight_files
 from sftscope.attach.copies import SNAPSHOT
+from sftscope.attach.foreign_checkpoints import weight_files
 from sftscope.compat.accelerate import plain_forward
-from sftscope.config import RunSettings
-from sftscope.errors import SftscopeError
 from sftscope.extraction.extract import decomposed
-from sftscope.extraction.noise_bound import known_zeta, reaction
-from sftscope.extraction.scoring import SCALE_FLOOR
+from sftscope.extraction.job import Work, prepare_with
 from sftscope.extraction.step_scores import score_model
-from sftscope.extraction.work import Work, prepare_with
+from sftscope.extraction.zeta import known_zeta, reaction
+from sftscope.files.atomic import temporary_beside, write_atomically
 from sftscope.files.opening import is_there, open_to_readers, private_folder
+from sftscope.foundation.errors import SftscopeError
+from sftscope.inputs.settings import RunSettings
 from sftscope.llm.adapter_config import WEIGHTS
 from sftscope.llm.loading import LLM, templated_tokenizer
+from sftscope.scoring.scorer import SCALE_FLOOR
 from sftscope.store import RunFolder, StepRecord, ownership
-from sftscope.store.atomic import temporary_beside, write_atomically
 from sftscope.store.trainer_state import STATE
 
 

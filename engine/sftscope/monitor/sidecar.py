@@ -10,16 +10,16 @@ import sys
 import time
 from pathlib import Path
 
-from sftscope.child import same_modules
-from sftscope.errors import NotReadError, SftscopeError
+from sftscope.files.atomic import is_alive
 from sftscope.files.opening import open_to_append
+from sftscope.foundation.errors import NotReadError, SftscopeError
+from sftscope.foundation.progress import say
+from sftscope.foundation.sandbox import same_modules
+from sftscope.foundation.streams import protect_streams
+from sftscope.foundation.threads import set_thread_defaults
 from sftscope.monitor.headline import append_headline, make_headline, read_headlines
-from sftscope.progress import say
 from sftscope.store import RunFolder
-from sftscope.store.atomic import is_alive
 from sftscope.store.checkpoints import ready_checkpoints
-from sftscope.streams import protect_streams
-from sftscope.threads import set_thread_defaults
 
 POLL = 1.0
 _NICE = 10
@@ -54,8 +54,8 @@ def ended_file(folder: RunFolder) -> Path:
 
 def serve(out: Path, parent: int) -> None:
     """Extract the copies in the run `out` as they come, until the training `parent` is over."""
-    from sftscope import pipeline
     from sftscope.extraction.extract import follow
+    from sftscope.runs import pipeline
 
     settings, folder, identity = pipeline.open_run(out)
     told = {headline.step for headline in read_headlines(folder, 0)[0]}

@@ -7,19 +7,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from sftscope.analysis.as_it_went import Said, as_it_went
-from sftscope.analysis.caveats import caveats
-from sftscope.analysis.estimates import EstimateView, estimate_view
-from sftscope.analysis.evolution import Change, Evolution
-from sftscope.analysis.findings import Finding, measure_findings
-from sftscope.analysis.placebo import TRUSTED_JACCARD, PlaceboDiff, compare_placebos, sentence
-from sftscope.analysis.quality import CERTIFIED_GAP, Quality, measure_quality
-from sftscope.analysis.reference import reference_signs
-from sftscope.analysis.sensitivity import SensitivityRow, measure_sensitivity, what_survives
-from sftscope.analysis.solver_residue import SolverResidue, measure_residue
-from sftscope.analysis.stages import first_claim
-from sftscope.analysis.verdict import Verdict, judge
-from sftscope.analysis.views import (
+from sftscope.analysis.comparison.baseline_llm import reference_signs
+from sftscope.analysis.conclusions.online_verdict import Said, as_it_went
+from sftscope.analysis.conclusions.paper_findings import Finding, measure_findings
+from sftscope.analysis.conclusions.verdict import Verdict, judge
+from sftscope.analysis.sets.boundary import first_claim
+from sftscope.analysis.sets.evolution import Change, Evolution
+from sftscope.analysis.sets.views import (
     Backbone,
     ChangeRow,
     Changes,
@@ -31,10 +25,16 @@ from sftscope.analysis.views import (
     orders_view,
     trends,
 )
-from sftscope.progress import Progress
+from sftscope.analysis.trust.caveats import caveats
+from sftscope.analysis.trust.certificates import CERTIFIED_GAP, Quality, measure_quality
+from sftscope.analysis.trust.estimate_intervals import EstimateView, estimate_view
+from sftscope.analysis.trust.placebo import TRUSTED_JACCARD, PlaceboDiff, compare_placebos, sentence
+from sftscope.analysis.trust.sensitivity import SensitivityRow, measure_sensitivity, what_survives
+from sftscope.analysis.trust.solver_residue import SolverResidue, measure_residue
+from sftscope.foundation.progress import Progress
+from sftscope.foundation.safe_text import first_of_each_kind, safe_text
 from sftscope.reporting.show import model_name
 from sftscope.reporting.tables import Table, spread
-from sftscope.text import first_of_each_kind, safe_text
 
 STRONGEST = 5
 MAX_WATCHED = 64

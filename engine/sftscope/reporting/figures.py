@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sftscope.analysis import metrics
-from sftscope.analysis.evolution import Change
-from sftscope.analysis.history import ACCURACY
-from sftscope.analysis.views import FULL
-from sftscope.errors import SftscopeError
-from sftscope.interactions import Relation
-from sftscope.text import safe_text
+from sftscope.analysis.run.run_history import ACCURACY
+from sftscope.analysis.sets import metrics
+from sftscope.analysis.sets.evolution import Change
+from sftscope.analysis.sets.views import FULL
+from sftscope.foundation.errors import SftscopeError
+from sftscope.foundation.safe_text import safe_text
+from sftscope.lattice.transforms import Relation
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist

@@ -37,16 +37,17 @@ from pathlib import Path
 
 import numpy as np
 
-from sftscope.analysis.evolution import Evolution
-from sftscope.analysis.placebo import sentence
-from sftscope.analysis.read_outs import moebius_values, to_shapiq
-from sftscope.analysis.reading import load_history
-from sftscope.analysis.views import (
+from sftscope.analysis.run.read_run import load_history
+from sftscope.analysis.sets.evolution import Evolution
+from sftscope.analysis.sets.views import (
     as_plain,
     to_plain,
 )
-from sftscope.errors import SftscopeError
-from sftscope.progress import Progress
+from sftscope.analysis.shapley import moebius_values, to_shapiq
+from sftscope.analysis.trust.placebo import sentence
+from sftscope.foundation.errors import SftscopeError
+from sftscope.foundation.progress import Progress
+from sftscope.foundation.safe_text import json_text, markdown_cell, safe_lines, safe_text
 from sftscope.reporting.content import (
     AS_IT_WENT,
     ESTIMATE,
@@ -79,7 +80,6 @@ from sftscope.reporting.tables import (
     trends_table,
 )
 from sftscope.store import write_atomically
-from sftscope.text import json_text, markdown_cell, safe_lines, safe_text
 
 SCHEMA = "sftscope-report"
 VERSION = 2

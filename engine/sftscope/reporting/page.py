@@ -6,9 +6,10 @@ All text of a run is made safe to show and escaped here; a table cell, a caption
 from collections.abc import Sequence
 from html import escape
 
-from sftscope.analysis.placebo import sentence
-from sftscope.analysis.verdict import in_plain_words
-from sftscope.progress import Progress
+from sftscope.analysis.conclusions.verdict import in_plain_words
+from sftscope.analysis.trust.placebo import sentence
+from sftscope.foundation.progress import Progress
+from sftscope.foundation.safe_text import safe_text
 from sftscope.reporting.content import (
     AS_IT_WENT,
     ESTIMATE,
@@ -35,7 +36,6 @@ from sftscope.reporting.tables import (
     sensitivity_table,
     trends_table,
 )
-from sftscope.text import safe_text
 
 _STYLE = """
 :root { color-scheme: light dark; --line: #8886; --soft: #8881; }

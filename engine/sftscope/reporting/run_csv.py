@@ -4,11 +4,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from sftscope.analysis.evolution import Evolution
-from sftscope.analysis.history import ProbeHistory
-from sftscope.analysis.read_outs import banzhaf_values, shapley_values
-from sftscope.interactions import Floats, Relation
-from sftscope.text import csv_text
+from sftscope.analysis.run.run_history import ProbeHistory
+from sftscope.analysis.sets.evolution import Evolution
+from sftscope.analysis.shapley import banzhaf_values, shapley_values
+from sftscope.foundation.safe_text import csv_text
+from sftscope.lattice.transforms import Floats, Relation
 
 Row = tuple[str | int | float, ...]
 HEADER = ("run", "probe", "step", "relation", "subset", "order", "words", "effect", "tau", "change")

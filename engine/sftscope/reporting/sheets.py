@@ -8,17 +8,17 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from sftscope.analysis.evolution import Change, Evolution
-from sftscope.analysis.history import ACCURACY
-from sftscope.analysis.masked_states import masked_state, matching
-from sftscope.analysis.metrics import NAN
-from sftscope.analysis.run_pairs import SIDES, RunDiff
-from sftscope.analysis.views import Selection, backbone, changes, orders_view, to_plain, trends
-from sftscope.errors import SftscopeError
-from sftscope.interactions import Relation
+from sftscope.analysis.comparison.run_pairs import SIDES, RunDiff
+from sftscope.analysis.run.run_history import ACCURACY
+from sftscope.analysis.sets.evolution import Change, Evolution
+from sftscope.analysis.sets.metrics import NAN
+from sftscope.analysis.sets.one_masked_state import masked_state, matching
+from sftscope.analysis.sets.views import Selection, backbone, changes, orders_view, to_plain, trends
+from sftscope.foundation.errors import SftscopeError
+from sftscope.foundation.safe_text import csv_text, json_text, safe_text
+from sftscope.lattice.transforms import Relation
 from sftscope.reporting.tables import Table, as_text
 from sftscope.store import StepRecord
-from sftscope.text import csv_text, json_text, safe_text
 
 Value = str | int | float
 Kept = Sequence[tuple[str, str, int]]  # probe id, relation, subset

@@ -7,17 +7,18 @@ the explorer and the report use too; all text from the run is made safe to show.
 from collections.abc import Mapping
 from typing import Any
 
-from sftscope.analysis.caveats import caveats
-from sftscope.analysis.estimates import estimate_view
-from sftscope.analysis.evolution import Evolution
-from sftscope.analysis.history import LOSSES
-from sftscope.analysis.noise import FLOOR, largest_noise
-from sftscope.analysis.placebo import compare_placebos, sentence
-from sftscope.analysis.quality import measure_quality
-from sftscope.analysis.stages import Boundary
-from sftscope.analysis.views import Selection, as_plain, backbone, changes, orders_view, to_plain, trends
-from sftscope.errors import SftscopeError
+from sftscope.analysis.run.run_history import LOSSES
+from sftscope.analysis.sets.boundary import Boundary
+from sftscope.analysis.sets.evolution import Evolution
+from sftscope.analysis.sets.noise_floor import FLOOR, largest_noise
+from sftscope.analysis.sets.views import Selection, as_plain, backbone, changes, orders_view, to_plain, trends
+from sftscope.analysis.trust.caveats import caveats
+from sftscope.analysis.trust.certificates import measure_quality
+from sftscope.analysis.trust.estimate_intervals import estimate_view
+from sftscope.analysis.trust.placebo import compare_placebos, sentence
 from sftscope.files.json_text import lookup
+from sftscope.foundation.errors import SftscopeError
+from sftscope.foundation.safe_text import first_of_each_kind, safe_text
 from sftscope.reporting.tables import (
     NAMES,
     as_text,
@@ -30,7 +31,6 @@ from sftscope.reporting.tables import (
     spread,
     trends_table,
 )
-from sftscope.text import first_of_each_kind, safe_text
 
 SCHEMA = "sftscope-show"
 VERSION = 1

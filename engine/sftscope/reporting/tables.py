@@ -10,17 +10,17 @@ from dataclasses import dataclass
 
 from rich.cells import cell_len
 
-from sftscope.analysis.as_it_went import Said
-from sftscope.analysis.estimates import ENCODED, MOST_MORE, EstimateView
-from sftscope.analysis.evolution import Change
-from sftscope.analysis.findings import Finding, Holds
-from sftscope.analysis.history import ACCURACY, LOSSES
-from sftscope.analysis.placebo import PlaceboDiff
-from sftscope.analysis.quality import CERTIFIED_GAP, Quality
-from sftscope.analysis.sensitivity import SensitivityRow
-from sftscope.analysis.solver_residue import SolverResidue
-from sftscope.analysis.views import Backbone, ChangeRow, Orders, Trends
-from sftscope.text import markdown_cell, safe_text
+from sftscope.analysis.conclusions.online_verdict import Said
+from sftscope.analysis.conclusions.paper_findings import Finding, Holds
+from sftscope.analysis.run.run_history import ACCURACY, LOSSES
+from sftscope.analysis.sets.evolution import Change
+from sftscope.analysis.sets.views import Backbone, ChangeRow, Orders, Trends
+from sftscope.analysis.trust.certificates import CERTIFIED_GAP, Quality
+from sftscope.analysis.trust.estimate_intervals import ENCODED, MOST_MORE, EstimateView
+from sftscope.analysis.trust.placebo import PlaceboDiff
+from sftscope.analysis.trust.sensitivity import SensitivityRow
+from sftscope.analysis.trust.solver_residue import SolverResidue
+from sftscope.foundation.safe_text import markdown_cell, safe_text
 
 GLYPHS = {Change.REMOVED: "−", Change.PRESERVED: "=", Change.EMERGED: "+"}
 NAMES = {Change.REMOVED: "removed", Change.PRESERVED: "preserved", Change.EMERGED: "newly emerged"}

@@ -1,9 +1,9 @@
 """The store: run folders and step files. h5py is used here and nowhere else."""
 
-from sftscope.store.atomic import write_atomically
+from sftscope.files.atomic import write_atomically
 from sftscope.store.run_folder import RunFolder
-from sftscope.store.step_file import read_step_file
-from sftscope.store.step_record import (
+from sftscope.store.steps.step_file import read_step_file
+from sftscope.store.steps.step_record import (
     Effects,
     NewerFormatError,
     NoReaderError,

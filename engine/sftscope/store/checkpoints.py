@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sftscope.errors import SftscopeError
 from sftscope.files.json_text import finite, number, read_json_object
 from sftscope.files.opening import raise_if_not_read
 from sftscope.files.safetensors_header import read_header
-from sftscope.store.step_record import MAX_STEP
+from sftscope.foundation.errors import SftscopeError
+from sftscope.store.steps.step_record import MAX_STEP
 from sftscope.store.trainer_state import STATE, TrainerState, read_trainer_state
 
 _NAME = re.compile(r"checkpoint-(0|[1-9][0-9]{0,11})")  # as trainers write it, to MAX_STEP

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from sftscope.files.json_text import count, finite, number
-from sftscope.store.step_record import MAX_STEP
+from sftscope.store.steps.step_record import MAX_STEP
 
 
 def log_row(row: Mapping[str, Any], step: str = "step") -> dict[str, Any] | None:

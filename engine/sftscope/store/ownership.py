@@ -16,13 +16,13 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from sftscope.errors import SftscopeError
+from sftscope.files.atomic import temporary_beside, write_atomically
 from sftscope.files.json_text import MAX_JSON_BYTES, read_json_object
 from sftscope.files.opening import failed_to_read, read_plain
-from sftscope.store.atomic import temporary_beside, write_atomically
+from sftscope.foundation.errors import SftscopeError
+from sftscope.foundation.safe_text import safe_text
 from sftscope.store.checkpoints import Checkpoint, list_checkpoints, step_named
 from sftscope.store.run_folder import RunFolder
-from sftscope.text import safe_text
 
 RECORD = "source.json"
 _MARK = "made_by_sftscope.json"

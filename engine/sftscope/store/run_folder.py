@@ -23,18 +23,18 @@ from typing import Any
 
 import tomli_w
 
-from sftscope.errors import SftscopeError
+from sftscope.files.atomic import append_line, sweep_orphans, write_atomically
+from sftscope.files.claims import claim_name, claimed, claimed_in_turn, sweep_claims
 from sftscope.files.json_text import json_rows, read_json_object
 from sftscope.files.opening import failed_to_read, is_there, read_plain
 from sftscope.files.toml_text import MAX_TOML_BYTES, parse_toml
-from sftscope.probes import Probe, read_jsonl, read_probes
-from sftscope.progress import say
-from sftscope.store.atomic import append_line, sweep_orphans, write_atomically
-from sftscope.store.claims import claim_name, claimed, claimed_in_turn, sweep_claims
+from sftscope.foundation.errors import SftscopeError
+from sftscope.foundation.progress import say
+from sftscope.foundation.safe_text import safe_text
+from sftscope.inputs.probes import Probe, read_jsonl, read_probes
 from sftscope.store.log_rows import log_row
-from sftscope.store.step_file import MAX_FILE_BYTES, read_step_file, to_bytes
-from sftscope.store.step_record import StepFileError, StepRecord
-from sftscope.text import safe_text
+from sftscope.store.steps.step_file import MAX_FILE_BYTES, read_step_file, to_bytes
+from sftscope.store.steps.step_record import StepFileError, StepRecord
 
 RUN_FORMAT = 1
 _OWN_FILES = (

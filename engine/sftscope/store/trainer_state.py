@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sftscope.errors import SftscopeError
 from sftscope.files.json_text import count, finite, lookup, read_json_object
+from sftscope.foundation.errors import SftscopeError
 from sftscope.store.log_rows import log_row
-from sftscope.store.step_record import MAX_STEP
+from sftscope.store.steps.step_record import MAX_STEP
 
 STATE = "trainer_state.json"
 

@@ -10,15 +10,15 @@ from typing import Any
 
 import torch
 
-from sftscope.config import RunSettings
+from sftscope.foundation.progress import is_first_process, progress
+from sftscope.inputs.settings import RunSettings
 from sftscope.llm.adapters import AdapterSlot
 from sftscope.llm.loading import load_llm
 from sftscope.llm.prompts import Template, resolve_template
-from sftscope.progress import is_first_process, progress
 from sftscope.store import RunFolder
 from sftscope.store.checkpoints import ready_checkpoints
-from sftscope.training.examples import IGNORED, Example, make_examples
-from sftscope.training.rows import read_side
+from sftscope.training.data.examples import IGNORED, Example, make_examples
+from sftscope.training.data.rows import read_side
 
 BASE_STEP = 0
 

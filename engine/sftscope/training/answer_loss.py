@@ -11,7 +11,7 @@ import torch
 from torch.nn.functional import cross_entropy
 from transformers import Trainer
 
-from sftscope.training.examples import IGNORED, Example
+from sftscope.training.data.examples import IGNORED, Example
 
 LARGE_LOGITS = 2**28  # bytes of a micro-batch in float32 from which on the positions are chosen
 

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from sftscope.config import ModelSettings, TrainingSettings
+from sftscope.inputs.settings import ModelSettings, TrainingSettings
 from sftscope.llm.adapters import new_adapter
 
 

@@ -17,17 +17,17 @@ from transformers import Trainer, TrainerCallback, TrainingArguments, set_seed
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
 from sftscope.compat.transformers import recomputation_name
-from sftscope.config import RunSettings, TrainingSettings
-from sftscope.errors import SftscopeError
+from sftscope.foundation.errors import SftscopeError
+from sftscope.foundation.progress import Progress, is_first_process, progress, say
+from sftscope.inputs.settings import RunSettings, TrainingSettings
 from sftscope.llm.loading import LLM, load_llm, templated_tokenizer
 from sftscope.llm.prompts import resolve_template
-from sftscope.progress import Progress, is_first_process, progress, say
 from sftscope.store import RunFolder, ownership
 from sftscope.store.checkpoints import Checkpoint, list_checkpoints, losses_of, ready_checkpoints
 from sftscope.training.answer_loss import AnswerLossTrainer, has_large_logits
-from sftscope.training.examples import Collator, Example, make_examples
+from sftscope.training.data.examples import Collator, Example, make_examples
+from sftscope.training.data.rows import read_side
 from sftscope.training.method import trainable, training_dtype
-from sftscope.training.rows import read_side
 
 _OPTIMIZER = "optimizer.pt"  # the Trainer resumes without it too, but not to the same result
 

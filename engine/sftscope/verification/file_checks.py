@@ -2,13 +2,13 @@
 
 import numpy as np
 
-from sftscope.errors import NotReadError, SftscopeError
+from sftscope.files.hashes import file_sha256
 from sftscope.files.opening import failed_to_read, is_there, read_plain
-from sftscope.pipeline import identity_fits
+from sftscope.foundation.errors import NotReadError, SftscopeError
+from sftscope.runs.pipeline import identity_fits
 from sftscope.store import ownership
 from sftscope.store.checkpoints import Checkpoint, list_checkpoints, misnamed_checkpoints, why_misnamed
-from sftscope.store.hashes import file_sha256
-from sftscope.verification.findings import DAMAGED, NOTE, Inspection
+from sftscope.verification.damage import DAMAGED, NOTE, Inspection
 
 _STEP_FOLDERS = ("steps", "placebo")
 _LOG_REMEDY = "the step files have the losses of their steps; move it away, training resumes without it"

@@ -3,12 +3,12 @@
 from pathlib import Path
 
 from sftscope.decomposition.step_effects import with_effects
-from sftscope.errors import NotReadError
-from sftscope.pipeline import settings_in
-from sftscope.progress import progress, say
+from sftscope.foundation.errors import NotReadError
+from sftscope.foundation.progress import progress, say
+from sftscope.runs.pipeline import settings_in
 from sftscope.store import RunFolder, StepFileError, StepRecord
-from sftscope.store.step_file import salvage_step_file
-from sftscope.verification.findings import Verification
+from sftscope.store.steps.step_file import salvage_step_file
+from sftscope.verification.damage import Verification
 from sftscope.verification.verify import verify
 
 

@@ -6,18 +6,18 @@ from pathlib import Path
 
 import numpy as np
 
-from sftscope.analysis.machines import machine_of, machines_sentence
-from sftscope.errors import NotReadError, SftscopeError
+from sftscope.analysis.run.machines import machine_of, machines_sentence
+from sftscope.files.hashes import array_sha256
 from sftscope.files.json_text import finite, lookup
 from sftscope.files.opening import is_there
-from sftscope.interactions import TINY_SHARE
-from sftscope.sampling import model_at
+from sftscope.foundation.errors import NotReadError, SftscopeError
+from sftscope.foundation.safe_text import whole_number
+from sftscope.lattice.masked_states import model_at
+from sftscope.lattice.transforms import TINY_SHARE
 from sftscope.store import NoReaderError, StepFileError, StepRecord
-from sftscope.store.hashes import array_sha256
-from sftscope.store.step_file import salvage_step_file
-from sftscope.store.step_record import MAX_STEP
-from sftscope.text import whole_number
-from sftscope.verification.findings import DAMAGED, NOTE, Inspection, Seen
+from sftscope.store.steps.step_file import salvage_step_file
+from sftscope.store.steps.step_record import MAX_STEP
+from sftscope.verification.damage import DAMAGED, NOTE, Inspection, Seen
 
 _ROUNDING = 1e-9  # of max |v - b|: what `decompose` promises beyond ζ
 

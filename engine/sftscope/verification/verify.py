@@ -7,6 +7,7 @@ names the command that repairs what is damaged.
 from pathlib import Path
 
 from sftscope.store import RunFolder
+from sftscope.verification.damage import DAMAGED, Inspection, Verification
 from sftscope.verification.file_checks import (
     check_checkpoints,
     check_log,
@@ -15,7 +16,6 @@ from sftscope.verification.file_checks import (
     check_probes,
     check_run_file,
 )
-from sftscope.verification.findings import DAMAGED, Inspection, Verification
 from sftscope.verification.step_checks import check_drafts, check_placebos, check_steps
 
 _CHECKS = (

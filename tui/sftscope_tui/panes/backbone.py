@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from rich.style import Style
 from textual.strip import Strip
 
-from sftscope.analysis.evolution import Change
-from sftscope.analysis.views import Backbone
-from sftscope_tui.number_text import small
-from sftscope_tui.palette import CLASS_GLYPHS, CLASS_WORDS
+from sftscope.analysis.sets.evolution import Change
+from sftscope.analysis.sets.views import Backbone
+from sftscope_tui.drawing.numbers import small
+from sftscope_tui.drawing.palette import CLASS_GLYPHS, CLASS_WORDS
+from sftscope_tui.drawing.safe_lines import shown
 from sftscope_tui.panes.pane import Pane
-from sftscope_tui.safe_lines import shown
-from sftscope_tui.state import View
+from sftscope_tui.state.view_state import View
 from sftscope_tui.widgets.lines import Piece, fit, line
 from sftscope_tui.widgets.sparkline import Marks, area, even_width, marked, value_range
 

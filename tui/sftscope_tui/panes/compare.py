@@ -6,15 +6,15 @@ from dataclasses import dataclass
 from rich.style import Style
 from textual.strip import Strip
 
-from sftscope.analysis.evolution import Change
-from sftscope.analysis.history import ProbeHistory
-from sftscope.analysis.run_pairs import SIDES, RunDiff, Side
-from sftscope.interactions import Relation
-from sftscope_tui.number_text import plain, signed
-from sftscope_tui.palette import CLASS_GLYPHS, Inks
+from sftscope.analysis.comparison.run_pairs import SIDES, RunDiff, Side
+from sftscope.analysis.run.run_history import ProbeHistory
+from sftscope.analysis.sets.evolution import Change
+from sftscope.lattice.transforms import Relation
+from sftscope_tui.drawing.numbers import plain, signed
+from sftscope_tui.drawing.palette import CLASS_GLYPHS, Inks
+from sftscope_tui.drawing.safe_lines import shown
 from sftscope_tui.panes.pane import Pane
-from sftscope_tui.safe_lines import shown
-from sftscope_tui.state import View
+from sftscope_tui.state.view_state import View
 from sftscope_tui.widgets.lines import Piece, fit, line
 from sftscope_tui.widgets.sparkline import Marks, area, even_width, marked
 

@@ -7,8 +7,8 @@ from typing import Generic, TypeVar
 from rich.style import Style
 from textual.strip import Strip
 
-from sftscope_tui.palette import ON_DARK, Glyphs, Inks
-from sftscope_tui.state import Sort, View
+from sftscope_tui.drawing.palette import ON_DARK, Glyphs, Inks
+from sftscope_tui.state.view_state import Sort, View
 from sftscope_tui.widgets.lines import Lines, Piece, line
 from sftscope_tui.widgets.virtual_table import window
 

@@ -5,15 +5,15 @@ from dataclasses import dataclass
 from rich.style import Style
 from textual.strip import Strip
 
-from sftscope.analysis.history import ProbeHistory
-from sftscope.analysis.masked_states import MaskedState, Matching, is_triggered
-from sftscope.interactions import Relation
-from sftscope_tui.change_table import CHANGES, ChangeTable, Ints
-from sftscope_tui.number_text import signed, small
-from sftscope_tui.palette import CLASS_GLYPHS
+from sftscope.analysis.run.run_history import ProbeHistory
+from sftscope.analysis.sets.one_masked_state import MaskedState, Matching, is_triggered
+from sftscope.lattice.transforms import Relation
+from sftscope_tui.contents.change_table import CHANGES, ChangeTable, Ints
+from sftscope_tui.drawing.numbers import signed, small
+from sftscope_tui.drawing.palette import CLASS_GLYPHS
+from sftscope_tui.drawing.safe_lines import shown
 from sftscope_tui.panes.pane import Pane
-from sftscope_tui.safe_lines import shown
-from sftscope_tui.state import View
+from sftscope_tui.state.view_state import View
 from sftscope_tui.widgets.lines import Piece, fit, line
 from sftscope_tui.widgets.prompt_words import word_pieces, wrapped
 from sftscope_tui.widgets.sparkline import Marks, area, even_width, marked, signed_line, value_range

@@ -8,12 +8,12 @@ from typing import Any
 from rich.style import Style
 from textual.strip import Strip
 
-from sftscope.analysis.history import ProbeHistory
+from sftscope.analysis.run.run_history import ProbeHistory
 from sftscope.store import SparseEffects, StepRecord
-from sftscope.store.step_record import columns_of, dataset_names
+from sftscope.store.steps.step_record import columns_of, dataset_names
+from sftscope_tui.drawing.safe_lines import shown
 from sftscope_tui.panes.pane import Pane
-from sftscope_tui.safe_lines import shown
-from sftscope_tui.state import View
+from sftscope_tui.state.view_state import View
 from sftscope_tui.widgets.lines import Piece, fit, line
 
 PER_PROBE = ("n_variables", "target", "noise", "zeta", "gap", "objective", "n_states")

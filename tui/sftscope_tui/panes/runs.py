@@ -8,7 +8,7 @@ from rich.style import Style
 from textual.strip import Strip
 
 from sftscope_tui.panes.pane import Pane
-from sftscope_tui.state import View
+from sftscope_tui.state.view_state import View
 from sftscope_tui.widgets.lines import Piece, fit, line
 from sftscope_tui.widgets.prompt_words import wrapped
 

@@ -6,15 +6,15 @@ from dataclasses import dataclass, replace
 from rich.style import Style
 from textual.strip import Strip
 
-from sftscope.analysis.estimates import ENCODED, EstimateView
-from sftscope.analysis.evolution import Change
-from sftscope.analysis.history import ACCURACY, LOSSES
-from sftscope.analysis.views import Trends
-from sftscope_tui.number_text import plain, signed, small
-from sftscope_tui.palette import CLASS_GLYPHS
+from sftscope.analysis.run.run_history import ACCURACY, LOSSES
+from sftscope.analysis.sets.evolution import Change
+from sftscope.analysis.sets.views import Trends
+from sftscope.analysis.trust.estimate_intervals import ENCODED, EstimateView
+from sftscope_tui.drawing.numbers import plain, signed, small
+from sftscope_tui.drawing.palette import CLASS_GLYPHS
+from sftscope_tui.drawing.safe_lines import shown
 from sftscope_tui.panes.pane import Pane
-from sftscope_tui.safe_lines import shown
-from sftscope_tui.state import View
+from sftscope_tui.state.view_state import View
 from sftscope_tui.widgets.lines import Piece, fit, line
 from sftscope_tui.widgets.sparkline import Marks, area, even_width, marked, value_range
 

@@ -6,8 +6,8 @@ from rich.cells import cell_len
 from rich.style import Style
 from textual.strip import Strip
 
-from sftscope_tui.palette import ON_DARK, Inks
-from sftscope_tui.state import View
+from sftscope_tui.drawing.palette import ON_DARK, Inks
+from sftscope_tui.state.view_state import View
 from sftscope_tui.widgets.lines import Lines, Piece, ends, line
 
 

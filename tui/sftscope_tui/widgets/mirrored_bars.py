@@ -2,7 +2,7 @@
 
 from rich.style import Style
 
-from sftscope_tui.palette import Glyphs
+from sftscope_tui.drawing.palette import Glyphs
 from sftscope_tui.widgets.lines import Piece
 
 _EIGHTHS = " ▏▎▍▌▋▊▉█"

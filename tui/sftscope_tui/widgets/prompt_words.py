@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from rich.cells import cell_len
 from rich.style import Style
 
-from sftscope_tui.palette import Glyphs, Inks
-from sftscope_tui.safe_lines import shown
+from sftscope_tui.drawing.palette import Glyphs, Inks
+from sftscope_tui.drawing.safe_lines import shown
 from sftscope_tui.widgets.lines import Piece
 
 _LONGEST = 4_000  # characters of a prompt that are drawn

@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.style import Style
 
-from sftscope.interactions import Floats
-from sftscope_tui.palette import Glyphs
+from sftscope.lattice.transforms import Floats
+from sftscope_tui.drawing.palette import Glyphs
 from sftscope_tui.widgets.lines import Piece
 
 _BLOCKS = " ▁▂▃▄▅▆▇█"

@@ -11,11 +11,11 @@ from rich.cells import cell_len
 from rich.style import Style
 from textual.strip import Strip
 
-from sftscope.analysis.stages import Boundary
-from sftscope.analysis.verdict import Agreement, HeldOut, Verdict
-from sftscope_tui.number_text import small
-from sftscope_tui.palette import ON_DARK, Inks
-from sftscope_tui.safe_lines import shown
+from sftscope.analysis.conclusions.verdict import Agreement, HeldOut, Verdict
+from sftscope.analysis.sets.boundary import Boundary
+from sftscope_tui.drawing.numbers import small
+from sftscope_tui.drawing.palette import ON_DARK, Inks
+from sftscope_tui.drawing.safe_lines import shown
 from sftscope_tui.widgets.lines import Lines, Piece, ends, line
 
 

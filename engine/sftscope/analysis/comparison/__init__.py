@@ -1,0 +1,1 @@
+"""Two runs: which interactions both encode, and with what sign."""

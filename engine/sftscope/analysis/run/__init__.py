@@ -1,0 +1,1 @@
+"""Step files as arrays over the steps of a run."""

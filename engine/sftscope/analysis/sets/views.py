@@ -1,0 +1,340 @@
+"""The four views of a run as plain records: the numbers that `show`, `report` and the explorer print.
+
+Each view is a function of an `Evolution`, a selection (step, base, probes) and nothing else. Where
+a number is a mean over probes its name says so (`_mean`); `pooled` sums over probes first.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields, is_dataclass
+from math import isfinite, isnan
+from typing import Any
+
+import numpy as np
+
+from sftscope.analysis.run.effect_table import measure_mismatch
+from sftscope.analysis.run.run_history import LOSSES
+from sftscope.analysis.sets import metrics
+from sftscope.analysis.sets.boundary import Boundary, find_boundary
+from sftscope.analysis.sets.class_sums import ClassSums, Signs, class_sums, emerged_sums, jaccard_of_neighbours
+from sftscope.analysis.sets.evolution import EARLY, LATE, Change, Evolution, Sets
+from sftscope.lattice.transforms import Floats, Relation
+
+FULL = "full score"
+
+
+@dataclass(frozen=True)
+class Selection:
+    """What a view looks at: indices into the run's steps, and probe indices (None: all probes).
+
+    trajectory: preserved asks that an interaction be encoded at every step in between.
+    """
+
+    now: int
+    base: int = 0
+    probe: int | None = None
+    trajectory: bool = False
+
+    def probes_of(self, evolution: Evolution) -> Sequence[int]:
+        """The probe indices that are looked at."""
+        return range(len(evolution.history.probes)) if self.probe is None else [self.probe]
+
+
+@dataclass(frozen=True)
+class ClassTrend:
+    """One class over all T steps; every list is T long."""
+
+    count_mean: list[float]
+    strength_mean: list[float]
+    order_mean: list[float]
+    uncancelled_mean: list[float]
+    uncancelled_pooled: list[float]
+    contribution_mean: list[float]
+    contribution_absolute_mean: list[float] = field(default_factory=list)
+    contribution_strength_mean: list[float] = field(default_factory=list)
+    generalizable_mean: list[float] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Trends:
+    """Counts, strengths and ratios of every class over all steps against one base step."""
+
+    steps: list[int]
+    base_step: int
+    encoded_mean: list[float]
+    classes: dict[Change, ClassTrend]
+    losses: dict[str, list[float]]
+    matching_error_all: list[float]
+    matching_error_encoded: list[float]
+    boundary: Boundary
+    jaccard_neighbours: list[float] = field(default_factory=list)
+
+    @property
+    def has_reference(self) -> bool:
+        """Whether a generalizable ratio is defined anywhere."""
+        return any(not isnan(value) for part in self.classes.values() for value in part.generalizable_mean)
+
+
+@dataclass(frozen=True)
+class ChangeRow:
+    """One interaction of the set diff between the base step and the present one.
+
+    support: in how many replicates of an estimate it is in this class; None where it is not estimated.
+    """
+
+    probe: str
+    change: Change
+    relation: str
+    subset: int
+    order: int
+    words: tuple[str, ...]
+    effect_base: float
+    effect_now: float
+    series: tuple[float, ...]
+    support: int | None = None
+
+    @property
+    def delta(self) -> float:
+        """Effect now less effect at base."""
+        return self.effect_now - self.effect_base
+
+
+@dataclass(frozen=True)
+class Changes:
+    """The set diff, strongest first."""
+
+    step: int
+    base_step: int
+    counts: dict[Change, int]
+    rows: list[ChangeRow]
+
+
+@dataclass(frozen=True)
+class OrderRow:
+    """One order of one class: Σ of positive and of negative effects and the count, means over probes."""
+
+    order: int
+    positive_mean: float
+    negative_mean: float
+    count_mean: float
+
+
+@dataclass(frozen=True)
+class Orders:
+    """Order distributions, Eq. (8), of the three classes."""
+
+    step: int
+    base_step: int
+    classes: dict[Change, list[OrderRow]]
+
+
+@dataclass(frozen=True)
+class BackboneRow:
+    """Predicting the target from one set of interactions alone; means over probes, over all T steps."""
+
+    name: str
+    cross_entropy: list[float]
+    cross_entropy_without_bias: list[float]
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """Backbone-only cross-entropy, Eq. (11), with the losses of the run; `note` says why it is undefined."""
+
+    step: int
+    base_step: int
+    steps: list[int]
+    rows: list[BackboneRow]
+    losses: dict[str, list[float]]
+    note: str = ""
+
+
+def trends(
+    evolution: Evolution,
+    selection: Selection,
+    *,
+    references: Sequence[Signs | None] | None = None,
+) -> Trends:
+    """Every class at every step, against the base step of `selection`.
+
+    references: per probe of the run what a baseline LLM encodes (see `reference`), for the
+    generalizable ratio; None for a probe that it does not have.
+    """
+    history, probes = evolution.history, selection.probes_of(evolution)
+    parts = [
+        class_sums(
+            evolution,
+            p,
+            selection.base,
+            trajectory=selection.trajectory,
+            reference=None if references is None else references[p],
+        )
+        for p in probes
+    ]
+    errors = [_matching_errors(evolution, p) for p in probes]
+    return Trends(
+        steps=history.steps.tolist(),
+        base_step=int(history.steps[selection.base]),
+        encoded_mean=evolution.counts()[list(probes)].mean(axis=0).tolist(),
+        classes={change: _class_trend([part[change] for part in parts]) for change in Change},
+        losses={name: values.tolist() for name, values in history.losses.items()},
+        matching_error_all=_mean_over_probes([both[0] for both in errors]),
+        matching_error_encoded=_mean_over_probes([both[1] for both in errors]),
+        boundary=find_boundary(evolution),
+        jaccard_neighbours=_mean_over_probes([jaccard_of_neighbours(evolution, p) for p in probes]),
+    )
+
+
+def changes(evolution: Evolution, selection: Selection) -> Changes:
+    """The set diff between the base step and the present one."""
+    history = evolution.history
+    rows = []
+    for p in selection.probes_of(evolution):
+        probe = history.probes[p]
+        steps, trajectory = (selection.now, selection.base), selection.trajectory
+        for change, members in evolution.partition(p, *steps, trajectory=trajectory).items():
+            relations, places = np.nonzero(members)
+            subsets = probe.table.subsets[places]
+            support = evolution.support(p, change, relations, subsets, *steps, trajectory=trajectory)
+            for row, (relation, subset) in enumerate(zip(relations.tolist(), subsets.tolist(), strict=True)):
+                series = probe.table.series(relation, subset)
+                rows.append(
+                    ChangeRow(
+                        probe=probe.probe.id,
+                        change=change,
+                        relation=Relation(relation).name,
+                        subset=subset,
+                        order=subset.bit_count(),
+                        words=probe.words_of(subset),
+                        effect_base=float(series[selection.base]),
+                        effect_now=float(series[selection.now]),
+                        series=tuple(series.tolist()),
+                        support=None if support is None else int(support[row]),
+                    )
+                )
+    rows.sort(key=_strongest_first)
+    return Changes(
+        step=int(history.steps[selection.now]),
+        base_step=int(history.steps[selection.base]),
+        counts={change: sum(row.change is change for row in rows) for change in Change},
+        rows=rows,
+    )
+
+
+def orders_view(evolution: Evolution, selection: Selection) -> Orders:
+    """Order distributions of the three classes between the base step and the present one."""
+    history, probes = evolution.history, selection.probes_of(evolution)
+    highest = max(history.probes[p].n_variables for p in probes)
+    classes = {}
+    for change in Change:
+        total = np.zeros((3, highest + 1))
+        for p in probes:
+            members, effects = _members(evolution, p, selection, change)
+            part = history.probes[p]
+            distribution = metrics.order_distribution(members, effects, part.table.orders, part.n_variables)
+            total[:, : distribution.shape[1]] += distribution
+        total /= len(probes)
+        classes[change] = [OrderRow(k, *map(float, total[:, k])) for k in range(1, highest + 1)]
+    return Orders(int(history.steps[selection.now]), int(history.steps[selection.base]), classes)
+
+
+def backbone(evolution: Evolution, selection: Selection) -> Backbone:
+    """Cross-entropy of predicting with one class alone, at every step, and of the full score."""
+    history, probes = evolution.history, selection.probes_of(evolution)
+    boundary = find_boundary(evolution).index
+    whole_response = history.scores_whole_response
+    names = [FULL, *(change.value for change in Change), *(() if boundary is None else (EARLY, LATE))]
+    with_bias: dict[str, list[Floats]] = {name: [] for name in names}
+    without: dict[str, list[Floats]] = {name: [] for name in names}
+    for p in [] if whole_response else probes:
+        bias = history.probes[p].bias
+        for name, total in _class_totals(evolution, p, selection, boundary).items():
+            own_bias = bias[selection.base] if name == Change.REMOVED else bias  # of the step its effects are of
+            with_bias[name].append(np.logaddexp(0.0, -(total + own_bias)))
+            without[name].append(np.logaddexp(0.0, -total))
+    nothing = [metrics.NAN] * history.steps.size
+    return Backbone(
+        step=int(history.steps[selection.now]),
+        base_step=int(history.steps[selection.base]),
+        steps=history.steps.tolist(),
+        rows=[
+            BackboneRow(name, *((_mean_over_probes(kind[name]) or nothing) for kind in (with_bias, without)))
+            for name in names
+        ],
+        losses={name: history.losses[name].tolist() for name in LOSSES if name in history.losses},
+        note="undefined: the target is the whole response, not one token" if whole_response else "",
+    )
+
+
+def as_plain(view: object) -> Any:
+    """A view as what JSON can hold: plain dicts and lists, NaN as null."""
+    return to_plain(view)
+
+
+def to_plain(value: Any) -> Any:
+    """`value` as what JSON can hold: a float that is not finite is None, a record a dict, an unknown kind its text."""
+    if isinstance(value, float):
+        return value if isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {str(key): to_plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [to_plain(item) for item in value]
+    if is_dataclass(value) and not isinstance(value, type):
+        return {field.name: to_plain(getattr(value, field.name)) for field in fields(value)}
+    return value if value is None or isinstance(value, bool | int | str) else str(value)
+
+
+def _members(evolution: Evolution, probe: int, selection: Selection, change: Change) -> tuple[Sets, Floats]:
+    sets = evolution.partition(probe, selection.now, selection.base, trajectory=selection.trajectory)
+    members = sets[change]
+    return members, evolution.effects_of(probe, change, selection.now, selection.base)
+
+
+def _class_trend(parts: Sequence[ClassSums]) -> ClassTrend:
+    """One class of several probes as curves."""
+    effect, strength = sum(part.effect for part in parts), sum(part.strength for part in parts)
+    pooled = np.divide(np.abs(effect), strength, out=np.full(np.shape(strength), metrics.NAN), where=strength > 0)
+    return ClassTrend(
+        count_mean=_mean_over_probes([part.count for part in parts]),
+        strength_mean=_mean_over_probes([part.strength for part in parts]),
+        order_mean=_mean_over_probes([part.mean_order for part in parts]),
+        uncancelled_mean=_mean_over_probes([part.uncancelled for part in parts]),
+        uncancelled_pooled=np.minimum(pooled, 1.0).tolist(),
+        contribution_mean=_mean_over_probes([part.contribution for part in parts]),
+        contribution_absolute_mean=_mean_over_probes([part.contribution_absolute for part in parts]),
+        contribution_strength_mean=_mean_over_probes([part.contribution_strength for part in parts]),
+        generalizable_mean=_mean_over_probes([part.generalizable for part in parts]),
+    )
+
+
+def _matching_errors(evolution: Evolution, probe: int) -> tuple[Floats, Floats]:
+    """Eq. (14) at every step, with all interactions and with Ω only: two of (T,)."""
+    part = evolution.history.probes[probe]
+    encoded = measure_mismatch(part.scores, part.states, part.table, evolution.kept(probe))
+    everything = part.mismatch if not part.is_estimated else measure_mismatch(part.scores, part.states, part.table)
+    return metrics.relative(everything.mean, part.scale), metrics.relative(encoded.mean, part.scale)
+
+
+def _class_totals(evolution: Evolution, probe: int, selection: Selection, boundary: int | None) -> dict[str, Floats]:
+    """Σ I of every class at every step, and of the full score: (T,) each."""
+    part = evolution.history.probes[probe]
+    classes = class_sums(evolution, probe, selection.base, trajectory=selection.trajectory)
+    sums: dict[str, ClassSums] = {change.value: found for change, found in classes.items()}
+    if boundary is not None:
+        sums |= emerged_sums(evolution, probe, selection.base, boundary)
+    return {FULL: part.output - part.bias} | {name: found.effect for name, found in sums.items()}
+
+
+def _strongest_first(row: ChangeRow) -> tuple[float, str, str, int]:
+    return -max(abs(row.effect_base), abs(row.effect_now)), row.probe, row.relation, row.subset
+
+
+def _mean_over_probes(values: Sequence[Floats]) -> list[float]:
+    """Mean over the probes (P, T) whose value is defined, NaN where none is: T long; empty without probes."""
+    if not values:
+        return []
+    table = np.array(values)
+    defined = ~np.isnan(table)
+    count = defined.sum(axis=0)
+    total = np.where(defined, table, 0.0).sum(axis=0)
+    mean: list[float] = np.divide(total, count, out=np.full(count.shape, metrics.NAN), where=count > 0).tolist()
+    return mean

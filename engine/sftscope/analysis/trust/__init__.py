@@ -1,0 +1,1 @@
+"""How far to believe a conclusion: certificates, noise, other thresholds, other noise bounds, other solvers."""

@@ -1,0 +1,87 @@
+"""Whether checkpoints belong to the base model that is given, and how they were prompted in training."""
+
+import hashlib
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+from sftscope.attach.foreign_checkpoints import adapter_base
+from sftscope.files.hashes import file_sha256
+from sftscope.foundation.errors import SftscopeError
+from sftscope.foundation.safe_text import safe_text
+from sftscope.llm.untrusted_weights import refuse_adapter_as_base
+from sftscope.store.checkpoints import Checkpoint
+
+
+def refuse_another_base(checkpoint: Checkpoint, base: str, *, trusted: bool) -> None:
+    """SftscopeError where an adapter names another base model; shapes alone do not tell two of a family apart.
+
+    base: hub name or path. Its last part counts, since the folders before it differ from machine to machine; where
+    that differs, equal weights do, where both are at hand. trusted: the user knows better.
+    """
+    named = adapter_base(checkpoint)
+    if named and not trusted and Path(named).is_dir():
+        refuse_adapter_as_base(Path(named))  # the training began with that one too
+    if trusted or not named or _plain_name(named) in _names(base) or _same_weights(named, base):
+        return
+    raise SftscopeError(
+        f"{checkpoint.path}: the adapter is of the base model {safe_text(named, max_length=200)}, --model is "
+        f"{safe_text(base, max_length=200)}; give that base, or --same-base if both are the same model"
+    )
+
+
+def training_template(trained: Any, base: str, messages: tuple[str, ...]) -> str:
+    """The chat template of a training where it is not the base model's own; else empty.
+
+    trained: the tokenizer of the training, None where it is not known. SftscopeError where it makes other tokens of
+    the probes (`messages`) than that of the base model.
+    """
+    from sftscope.llm.loading import load_tokenizer
+    from sftscope.llm.prompts import resolve_template, tokenize_prompt
+
+    if trained is None:
+        return ""
+    own, trained = load_tokenizer(base), deepcopy(trained)
+    template = str(trained.chat_template or "")
+    other = bool(template) and template != own.chat_template
+    trained.chat_template = own.chat_template = template or own.chat_template
+    kind = resolve_template(own, "auto")
+    for message in messages:
+        if tokenize_prompt(trained, message, kind).ids != tokenize_prompt(own, message, kind).ids:
+            raise SftscopeError(
+                f"{base}: its tokenizer makes other tokens of the probes than that of the training; "
+                "give the base model that this training began with"
+            )
+    return template if other else ""
+
+
+def _names(base: str) -> set[str]:
+    """What an adapter may call a base: its name; of a GGUF file also its folder, which transformers keeps instead."""
+    folder = {_plain_name(str(Path(base).absolute().parent))} if base.endswith(".gguf") else set()
+    return {_plain_name(base), *folder}
+
+
+def _plain_name(path: str) -> str:
+    """The last part of a path or hub name; of a file of the hub's cache the name of its repository."""
+    parts = [part for part in path.replace("\\", "/").split("/") if part]
+    for part in parts:
+        if part.startswith("models--"):
+            return part.rpartition("--")[2].lower()
+    return parts[-1].lower() if parts else ""
+
+
+def _same_weights(named: str, base: str) -> bool:
+    """Whether two folders or files hold the same weights, byte for byte."""
+    hashes = [_weights_hash(Path(path)) for path in (named, base)]
+    return bool(hashes[0]) and hashes[0] == hashes[1]
+
+
+def _weights_hash(path: Path) -> str:
+    try:
+        files = [path] if path.is_file() else sorted([*path.glob("*.safetensors"), *path.glob("*.gguf")])
+        digest = hashlib.sha256()
+        for file in files:
+            digest.update(bytes.fromhex(file_sha256(file)))
+    except (OSError, SftscopeError):
+        return ""
+    return digest.hexdigest() if files else ""

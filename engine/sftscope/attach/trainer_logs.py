@@ -1,0 +1,120 @@
+"""The losses that another trainer logged: `trainer_state.json` of its checkpoints, LLaMA-Factory's `trainer_log.jsonl`.
+
+Values are taken as they stand at their step; nothing is filled in between. Checkpoints of one training
+share the beginning of their logs; where they do not, they are of two, and are never made into one run.
+"""
+
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from sftscope.files.json_text import json_rows
+from sftscope.files.opening import read_plain
+from sftscope.foundation.errors import SftscopeError
+from sftscope.foundation.safe_text import safe_text
+from sftscope.store.checkpoints import Checkpoint, losses_of
+from sftscope.store.log_rows import log_row
+
+TRAINER_LOG = "trainer_log.jsonl"
+_COMPARED = ("loss", "eval_loss", "grad_norm")
+_OF_A_SET = re.compile(r"eval_(.+)_loss")
+
+
+def refuse_two_trainings(checkpoints: Sequence[Checkpoint]) -> None:
+    """SftscopeError where two checkpoints cannot be of one training: their logs differ at a step both have."""
+    seen: dict[tuple[int, str], tuple[float, Checkpoint]] = {}
+    for checkpoint in checkpoints:
+        mine = _logged(checkpoint)
+        for place, value in mine.items():
+            other = seen.setdefault(place, (value, checkpoint))
+            if other[0] != value and not (other[0] != other[0] and value != value):  # NaN is itself
+                step, name = place
+                raise SftscopeError(
+                    f"{checkpoint.path}: not of the same training as {other[1].path.name}: their logs have the "
+                    f"{safe_text(name, max_length=80)} "
+                    f"{value:g} and {other[0]:g} at step {step}; move one of them away, or choose --steps"
+                )
+
+
+def eval_sets(checkpoints: Sequence[Checkpoint]) -> tuple[str, ...]:
+    """The names of the sets that a training evaluated on, as they come in its logs: `a` of `eval_a_loss`.
+
+    Empty where it had one set without a name (`eval_loss`); what else ends in `_loss` is then a metric of its own.
+    """
+    history = [row for checkpoint in checkpoints for row in _history(checkpoint)]
+    if any("eval_loss" in row for row in history):
+        return ()
+    return tuple(dict.fromkeys(match[1] for row in history for name in row if (match := _OF_A_SET.fullmatch(name))))
+
+
+def choose_eval_set(checkpoints: Sequence[Checkpoint], wanted: str) -> str:
+    """The set whose loss is the held-out one: `wanted`, or the first that is not named after the training rows.
+
+    Empty where the sets have no names.
+
+    SftscopeError where `wanted` is not among those that were evaluated so far.
+    """
+    sets = eval_sets(checkpoints)
+    logged = {name for checkpoint in checkpoints for row in _history(checkpoint) for name in row}
+    evaluated = sets or "eval_loss" in logged
+    if wanted and evaluated and f"eval_{wanted}_loss" not in logged:
+        known = ", ".join(safe_text(name, max_length=40) for name in sets[:8]) or "one set without a name"
+        raise SftscopeError(f"--eval-set {safe_text(wanted, max_length=40)}: the training evaluated on {known}")
+    held_out = [name for name in sets if not name.startswith("train")]
+    return wanted or next(iter(held_out or sets), "")
+
+
+def log_rows(checkpoints: Sequence[Checkpoint], folder: Path, eval_set: str = "") -> list[dict[str, Any]]:
+    """Rows of a run's training log, by step: `train` and `eval` loss, learning rate, gradient norm.
+
+    A row of kind `checkpoint` has the eval loss at step 0 or at a checkpoint; `batch` has the running loss.
+    eval_set: which of several; see `choose_eval_set`.
+    """
+    steps = {0, *(checkpoint.step for checkpoint in checkpoints)}
+    rows: dict[tuple[int, str], dict[str, Any]] = {}
+    history = [row for checkpoint in checkpoints for row in _history(checkpoint)]
+    for row in [*history, *_factory_rows(folder / TRAINER_LOG)]:
+        step, losses = row["step"], losses_of(row, eval_set)
+        if not losses:
+            continue
+        kind = "batch" if "train" in losses else "checkpoint" if step in steps else "eval"
+        extra = {key: row[key] for key in ("learning_rate", "grad_norm") if key in row}
+        rows.setdefault((step, kind), {"step": step, "kind": kind, **losses, **extra})
+    return [rows[place] for place in sorted(rows)]
+
+
+def as_lines(rows: Iterable[Mapping[str, Any]]) -> bytes:
+    """The rows as JSONL."""
+    return "".join(json.dumps(row) + "\n" for row in rows).encode()
+
+
+def is_finished(checkpoint: Checkpoint) -> bool:
+    """Whether a checkpoint is the last of its training: its steps are done, or a callback had stopped it."""
+    state = checkpoint.trainer_state()
+    return state is not None and state.is_finished
+
+
+def _logged(checkpoint: Checkpoint) -> dict[tuple[int, str], float]:
+    return {
+        (row["step"], name): row[name]
+        for row in _history(checkpoint)
+        for name in row
+        if name in _COMPARED or _OF_A_SET.fullmatch(name)
+    }
+
+
+def _history(checkpoint: Checkpoint) -> Sequence[Mapping[str, Any]]:
+    state = checkpoint.trainer_state()
+    return state.log if state is not None else ()
+
+
+def _factory_rows(path: Path) -> list[Mapping[str, Any]]:
+    """The rows of LLaMA-Factory's log, with its names made the Trainer's; a torn last line is left out."""
+    try:
+        found = json_rows(read_plain(path))
+    except (OSError, SftscopeError):
+        return []
+    rows = (log_row({**row, "learning_rate": row.get("lr")}, "current_steps") for row in found)
+    return [row for row in rows if row is not None]

@@ -1,0 +1,115 @@
+"""The commands that read a finished run: show, report, compare. Thin, as those of `cli`."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from sftscope.cli.options import Run, Tau, folder
+from sftscope.foundation.output import put
+from sftscope.foundation.progress import say
+from sftscope.foundation.safe_text import json_text
+
+if TYPE_CHECKING:
+    from sftscope.analysis.run.run_history import RunHistory
+
+
+def show(
+    run: Run,
+    step: Annotated[int | None, typer.Option("--step", help="Step to show; by default the last.")] = None,
+    base: Annotated[int | None, typer.Option("--base", help="Step to compare with; by default the first.")] = None,
+    probe: Annotated[str, typer.Option("--probe", help="Id of the only probe to show; by default all.")] = "",
+    tau: Tau = "max-run",
+    view: Annotated[
+        str, typer.Option("--view", help="all, trends, changes, orders or backbone; with --plain also probe and raw.")
+    ] = "all",
+    trajectory: Annotated[
+        bool,
+        typer.Option("--trajectory", help="Preserved requires being encoded at every step since the base step."),
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="JSON on stdout.")] = False,
+    plain: Annotated[
+        bool, typer.Option("--plain", help="One named value after another, no columns: for screen readers and pipes.")
+    ] = False,
+) -> None:
+    from sftscope.analysis.run.read_run import load_history
+    from sftscope.analysis.sets.evolution import Evolution
+    from sftscope.analysis.sets.thresholds import ThresholdRule
+    from sftscope.analysis.sets.views import Selection
+    from sftscope.reporting.sheets import plain_text
+    from sftscope.reporting.show import show_json, show_text
+    from sftscope.store import RunFolder
+
+    evolution = Evolution(load_history(run), ThresholdRule.parse(tau))
+    history = evolution.history
+    selection = Selection(
+        now=history.steps.size - 1 if step is None else history.index_of(step),
+        base=0 if base is None else history.index_of(base),
+        probe=history.probe_index(probe) if probe else None,
+        trajectory=trajectory,
+    )
+    if as_json:
+        put(json_text(show_json(evolution, selection)), end="")
+    elif plain:
+        record = RunFolder(run).read_step(int(history.steps[selection.now]))
+        put(plain_text(evolution, selection, view=view, record=record), end="")
+    else:
+        put(show_text(evolution, selection, view=view))
+
+
+def report(
+    run: Run,
+    out: Annotated[Path, typer.Option("--out", parser=folder, help="Folder for the report.")],
+    formats: Annotated[
+        str, typer.Option("--format", help="Comma-separated: md, json, csv, html, figures, shapiq.")
+    ] = "md,json",
+    tau: Tau = "max-run",
+    baseline: Annotated[
+        Path | None, typer.Option("--baseline", help="Run of the baseline LLM, for the generalizable ratio.")
+    ] = None,
+    zeta: Annotated[bool, typer.Option("--zeta", help="Also decompose under other noise bounds; slow.")] = False,
+    descent: Annotated[
+        bool, typer.Option("--descent", help="Also compare with the gradient descent of earlier work; slow.")
+    ] = False,
+) -> None:
+    from sftscope.analysis.run.read_run import load_history
+    from sftscope.analysis.sets.evolution import Evolution
+    from sftscope.analysis.sets.thresholds import ThresholdRule
+    from sftscope.foundation.progress import progress
+    from sftscope.reporting.forms import write_report
+
+    rule = ThresholdRule.parse(tau)
+    evolution = Evolution(load_history(run), rule)
+    reference = None if baseline is None else Evolution(load_history(baseline), rule)
+    if reference is not None:
+        _say_left_out(reference.history)
+    wanted = tuple(part.strip() for part in formats.split(","))
+    with progress("report") as shown:
+        written = write_report(evolution, out, wanted, reference=reference, zeta=zeta, descent=descent, progress=shown)
+    for path in written:
+        put(str(path))
+
+
+def compare(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN_A RUN_B [RUN ...]", help="Runs on the same probes.")],
+    tau: Tau = "max-run",
+    as_json: Annotated[bool, typer.Option("--json", help="JSON on stdout.")] = False,
+) -> None:
+    from sftscope.analysis.run.read_run import load_history
+    from sftscope.analysis.sets.evolution import Evolution
+    from sftscope.analysis.sets.thresholds import ThresholdRule
+    from sftscope.reporting.run_comparison import compare as compare_runs
+    from sftscope.reporting.run_comparison import compare_json, compare_text
+
+    rule = ThresholdRule.parse(tau)
+    histories = [load_history(run) for run in runs]
+    for history in histories:
+        _say_left_out(history)
+    comparison = compare_runs([Evolution(history, rule) for history in histories])
+    put(json_text(compare_json(comparison)) if as_json else compare_text(comparison), end="")
+
+
+def _say_left_out(history: "RunHistory") -> None:
+    """On stderr, which steps of a run are missing from an output that has no place for it."""
+    for reason in history.left_out:
+        say(f"{history.name}: left out: {reason}")

@@ -1,0 +1,1 @@
+"""The linear program over all masked states, solved and certified."""

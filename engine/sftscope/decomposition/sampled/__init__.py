@@ -1,0 +1,1 @@
+"""Estimates from a sample of the masked states, for many words."""

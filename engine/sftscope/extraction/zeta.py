@@ -1,0 +1,78 @@
+"""The noise bound ζ of each probe, fixed over all steps of a run.
+
+Measured at step 0; for probes to whose words the model does not react there, the median over all checkpoints that
+the run has, whichever of them are wanted: of each, two masked states of these probes are scored for it.
+"""
+
+import numpy as np
+
+from sftscope.extraction.finished import BASE_STEP, is_done
+from sftscope.extraction.job import Work, enter_step
+from sftscope.extraction.step_scores import scored_step
+from sftscope.files.opening import is_there
+from sftscope.foundation.errors import NotReadError
+from sftscope.foundation.progress import Progress, say
+from sftscope.lattice.transforms import Floats
+from sftscope.scoring.masking import MaskedPrompt
+from sftscope.scoring.scorer import SCALE_FLOOR, Scorer
+from sftscope.store import RunFolder, StepRecord
+
+
+def known_zeta(folder: RunFolder, identity: str) -> tuple[Floats | None, list[str]]:
+    """ζ and its source as the first finished step of this run has them; None where none is finished.
+
+    NotReadError where only such steps are left that cannot be read now: ζ must not be measured a second time.
+    """
+    unread: NotReadError | None = None
+    for step in folder.steps():
+        try:
+            if not is_done(folder, step, identity):
+                continue
+            record = folder.read_step(step)
+        except NotReadError as error:
+            unread = error
+            continue
+        assert record.effects is not None
+        return record.effects.zeta, list(record.provenance.get("zeta_source", []))
+    if unread is not None:
+        raise unread
+    return None, []
+
+
+def measure_zeta(work: Work, report: Progress) -> tuple[Floats, list[str]]:
+    """ζ of each probe, (P,), and where it was measured. The model is left as any step's."""
+    factor = work.settings.extraction.zeta
+    scale = reaction(_scored_base(work, report))
+    silent = scale < SCALE_FLOOR
+    if silent.any():
+        numbers = np.flatnonzero(silent).tolist()
+        count = len(work.checkpoints) + 1
+        say(f"the base model does not react to {len(numbers)} probes: their ζ is the median over {count} steps")
+        reactions = [scale[silent]]
+        for done, step in enumerate(sorted(work.checkpoints)):
+            report(done, len(work.checkpoints), f"step {step}, two masked states")
+            enter_step(work, step)
+            reactions.append(np.array([_reaction_to(work.scorer, work.prompts[number]) for number in numbers]))
+        scale[silent] = np.maximum(np.median(reactions, axis=0), SCALE_FLOOR)
+    return factor * scale, ["median over steps" if each else f"step {BASE_STEP}" for each in silent]
+
+
+def _scored_base(work: Work, report: Progress) -> StepRecord:
+    """Step 0, kept as a draft where it had to be scored, so that a kill loses nothing."""
+    record = scored_step(work, BASE_STEP, lambda note: report(0, 1, note))
+    work.folder.write_draft(record)
+    if is_there(work.folder.step_file(BASE_STEP)):  # another process has made it since, and its draft was dropped
+        work.folder.drop_draft(BASE_STEP)
+    report(1, 1, f"step {BASE_STEP}")
+    return record
+
+
+def _reaction_to(scorer: Scorer, prompt: MaskedPrompt) -> float:
+    none, whole = scorer.score_naively(prompt, [0, (1 << prompt.n_variables) - 1])
+    return abs(float(whole - none))
+
+
+def reaction(record: StepRecord) -> Floats:
+    """|v(x_N) - v(x_∅)| of each probe: (P,)."""
+    ends = record.offsets
+    return np.abs(record.scores[ends[1:] - 1] - record.scores[ends[:-1]])

@@ -1,0 +1,1 @@
+"""Before anything runs: what it will take, and what will be trained and masked."""

@@ -1,0 +1,171 @@
+"""`sftscope inspect`: what a config does to one training row and one probe, token by token; where mistakes of
+templates and data are found before anything is trained. Loads the tokenizer only and writes nothing.
+"""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from sftscope.foundation.errors import SftscopeError
+from sftscope.foundation.safe_text import safe_text
+from sftscope.inputs.presets import title
+from sftscope.inputs.probes import Probe, read_probes
+from sftscope.inputs.settings import RunSettings, load_settings, resolve_paths
+from sftscope.llm.label_collisions import collision_warning
+from sftscope.llm.loading import model_name, templated_tokenizer
+from sftscope.llm.prompts import Template, end_of_turn, resolve_template, template_hash, tokenize_prompt
+from sftscope.scoring.masking import mask_probe
+from sftscope.training.data.examples import IGNORED, count_cut, make_examples
+from sftscope.training.data.labels import find_collisions
+from sftscope.training.data.rows import read_side
+
+SCHEMA = "sftscope-inspect"
+VERSION = 1
+_WIDTH = 100
+_MOST_SHOWN = 600  # tokens of the text form; JSON has all
+
+
+def inspect(config: Path, *, sets: Sequence[str] = (), row: int = 1, probe: str = "") -> dict[str, Any]:
+    """Row number `row` of the training data and the probe with the id `probe` (default: the first) as plain values.
+
+    sets: as of `load_settings`.
+    """
+    settings = resolve_paths(load_settings(config, sets), config.absolute().parent, source=title(config))
+    rows = read_side(settings.data, "train")
+    if not 1 <= row <= len(rows):
+        raise SftscopeError(f"--row {row}: expected 1…{len(rows)}, the training rows of {title(config)}")
+    asked = settings.probes
+    probes = read_probes(Path(asked.file), n_words=asked.n_words, seed=asked.seed, variables=asked.variables)
+    chosen = _probe(probes, probe, settings)
+    tokenizer = templated_tokenizer(settings.model)
+    template = resolve_template(tokenizer, settings.model.template)
+    cutoff = settings.training.cutoff
+    prompts_cut, answers_cut = count_cut(rows, tokenizer, template, cutoff=cutoff)
+    return {
+        "schema": SCHEMA,
+        "version": VERSION,
+        "model": model_name(settings.model.path),
+        "template": {"kind": template, "sha256": template_hash(tokenizer, template)},
+        "rows": len(rows),
+        "cut": {"cutoff": cutoff, "prompts": prompts_cut, "answers": answers_cut},
+        "example": _example(rows[row - 1], row, tokenizer, template, cutoff),
+        "probes": len(probes),
+        "probe": _masked(chosen, tokenizer, template, settings.extraction.target),
+        "collisions": find_collisions(settings, [each.response for each in probes], tokenizer),
+    }
+
+
+def render(found: dict[str, Any]) -> str:
+    """What `inspect` found as text."""
+    example, probe = found["example"], found["probe"]
+    lines = [
+        f"{safe_text(found['model'])}, {found['template']['kind']} template {found['template']['sha256'][:12]}",
+        "",
+        f"row {example['row']} of {found['rows']:,} ({safe_text(example['where'])}): {len(example['tokens'])} tokens, "
+        f"the {example['trained']} in [ ] are trained",
+        *_wrapped((f"[{text}]" if token["trained"] else text) for token, text in _shown(example["tokens"])),
+    ]
+    if example["prompt_cut"]:
+        lines.append(
+            f"warning: {example['prompt_cut']} tokens of the prompt are cut off at its start ([training] cutoff)"
+        )
+    if not example["ends"]:
+        lines.append("warning: the answer is longer than [training] cutoff: its end is cut off")
+    cut = found["cut"]
+    for count, part in (
+        (cut["prompts"], "prompts, at their start, where the template begins"),
+        (cut["answers"], "answers"),
+    ):
+        if count:
+            lines.append(
+                f"warning: of all {found['rows']:,} rows [training] cutoff = {cut['cutoff']} cuts {count:,} {part}"
+            )
+    targets = ", ".join(f"{_text(token)} (id {token['id']})" for token in probe["targets"])
+    lines += [
+        "",
+        f"probe {safe_text(probe['id'])} of {found['probes']}: {len(probe['tokens'])} tokens, "
+        f"{len(probe['variables'])} variables as [number text]",
+        *_wrapped(
+            text if token["variable"] is None else f"[{token['variable']} {text}]"
+            for token, text in _shown(probe["tokens"])
+        ),
+        "variables: " + ", ".join(f"{i} {safe_text(word, max_length=60)}" for i, word in enumerate(probe["variables"])),
+        f"answer: {safe_text(probe['response'], max_length=200)}",
+        f"target: {targets}",
+    ]
+    if line := collision_warning(found["collisions"]):
+        lines.append(f"warning: {line}")
+    return "\n".join(lines)
+
+
+def _probe(probes: Sequence[Probe], wanted: str, settings: RunSettings) -> Probe:
+    for probe in probes:
+        if wanted in ("", probe.id):
+            return probe
+    known = ", ".join(safe_text(probe.id, max_length=40) for probe in probes[:8])
+    raise SftscopeError(f"--probe {safe_text(wanted)}: not in {settings.probes.file}; there are {known}")
+
+
+def _example(row: Any, number: int, tokenizer: Any, template: Template, cutoff: int) -> dict[str, Any]:
+    """The row as training sees it: each token, and whether it is trained."""
+    (example,) = make_examples([row], tokenizer, template, cutoff=cutoff)
+    trained = [label != IGNORED for label in example.labels]
+    whole = tokenize_prompt(tokenizer, row.prompt, template, system=row.system, history=row.history)
+    return {
+        "row": number,
+        "where": row.where,
+        "trained": sum(trained),
+        "prompt_cut": len(whole.ids) - trained.count(False),
+        "ends": example.input_ids[-1] == end_of_turn(tokenizer, template),
+        "tokens": [
+            {**token, "trained": flag}
+            for token, flag in zip(_tokens(example.input_ids, tokenizer), trained, strict=True)
+        ],
+    }
+
+
+def _masked(probe: Probe, tokenizer: Any, template: Template, target: str) -> dict[str, Any]:
+    """The probe as scoring sees it: each token and the variable that owns it."""
+    prompt = mask_probe(probe, tokenizer, template, target)
+    return {
+        "id": probe.id,
+        "response": probe.response,
+        "variables": list(probe.variables),
+        "targets": _tokens(prompt.targets, tokenizer),
+        "tokens": [
+            {**token, "variable": None if owner < 0 else owner}
+            for token, owner in zip(_tokens(prompt.ids, tokenizer), prompt.owner, strict=True)
+        ],
+    }
+
+
+def _tokens(ids: Sequence[int], tokenizer: Any) -> list[dict[str, Any]]:
+    return [{"id": token, "text": tokenizer.decode([token])} for token in ids]
+
+
+def _text(token: dict[str, Any]) -> str:
+    return safe_text(token["text"], max_length=60) or f"id {token['id']}"
+
+
+def _shown(tokens: Sequence[dict[str, Any]]) -> Iterable[tuple[dict[str, Any], str]]:
+    """The tokens with their texts; of very many the first and the last."""
+    if len(tokens) <= _MOST_SHOWN:
+        return [(token, _text(token)) for token in tokens]
+    half = _MOST_SHOWN // 2
+    left_out = {"trained": False, "variable": None}
+    return [
+        *((token, _text(token)) for token in tokens[:half]),
+        (left_out, f" … {len(tokens) - 2 * half:,} tokens … "),
+        *((token, _text(token)) for token in tokens[-half:]),
+    ]
+
+
+def _wrapped(parts: Iterable[str]) -> list[str]:
+    """Tokens apart by bars, in indented lines."""
+    lines, line = [], ""
+    for part in parts:
+        if line and len(line) + len(part) > _WIDTH:
+            lines.append(line)
+            line = ""
+        line += ("│" if line else "  ") + part
+    return [*lines, line]

@@ -1,0 +1,1 @@
+"""What several processes on one run say to each other through its folder."""

@@ -1,0 +1,1 @@
+"""The explorer as a program: what keys do, exports, how it starts and ends."""

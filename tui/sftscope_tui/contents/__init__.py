@@ -1,0 +1,1 @@
+"""What views show, computed in the background and kept."""

@@ -1,0 +1,1 @@
+"""Colours, numbers and safe lines, and the update of what changed."""

@@ -1,0 +1,1 @@
+"""Where a user is, which keys lead elsewhere, and what is remembered."""
