@@ -84,8 +84,8 @@ def toy_run(tmp_path_factory: pytest.TempPathFactory) -> ToyRun:
     made: dict[tuple[bool, tuple[tuple[str, str], ...]], Path] = {}
 
     def copy(*, extracted: bool = False, **replaced: str) -> tuple[Path, Path]:
+        from run_configs import write_config
         from sftscope.runs import pipeline
-        from test_pipeline import write_config  # here only: tests of the explorer run without PyTorch
 
         key = extracted, tuple(sorted(replaced.items()))
         if key not in made:
@@ -118,3 +118,23 @@ def fresh(trained: tuple[Path, Path]) -> Iterator[Any]:
     shutil.copytree(trained[1], copy)
     yield RunFolder(copy)
     shutil.rmtree(copy)
+
+
+@pytest.fixture(scope="module")
+def extracted(toy_run: ToyRun) -> tuple[Path, Any]:
+    """(config, run folder) of a toy run that is trained and extracted."""
+    from sftscope.store import RunFolder
+
+    config, run = toy_run(extracted=True)
+    return config, RunFolder(run)
+
+
+@pytest.fixture
+def unextracted(extracted: tuple[Path, Any], tmp_path: Path) -> Any:
+    """A copy of it without its results."""
+    copy = tmp_path / extracted[1].path.name
+    shutil.copytree(extracted[1].path, copy, ignore=shutil.ignore_patterns("steps"))
+    toml = (copy / "run.toml").read_text()
+    relative = os.path.relpath(extracted[0].parent, copy)
+    (copy / "run.toml").write_text(toml.replace('config_folder = ".."', f'config_folder = "{relative}"'))
+    return type(extracted[1])(copy)

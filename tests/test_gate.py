@@ -158,7 +158,7 @@ def test_sheets_that_the_explorer_exports(run: Path) -> None:
 
 def test_a_name_of_a_loss_is_no_way_out(run: Path, command: Command, tmp_path: Path) -> None:
     """A step file that calls a loss by an escape sequence is left out and named."""
-    from test_foreign_files import META, step_with
+    from step_records import META, step_with
 
     copy = tmp_path / "run"
     shutil.copytree(run, copy)
@@ -233,7 +233,7 @@ def test_attach(command: Command, tmp_path: Path, eval_set: str) -> None:
 
 def test_inspect(command: Command, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Rows, probes, and the tokens of a tokenizer."""
-    from test_pipeline import write_config
+    from run_configs import write_config
 
     config = write_config(tmp_path)
     word = "\x1b[2J\u202e"

@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from strangers import TESTS, among, write_strangers
+from strangers import among, write_strangers
+
+GOLDEN = Path(__file__).parent / "store" / "golden"
 
 
 @pytest.fixture
@@ -28,7 +30,7 @@ def run_in(project: Path, code: str) -> subprocess.CompletedProcess[str]:
         "import runpy, sys; sys.argv[1:] = ['--version']; runpy.run_module('sftscope', run_name='__main__')",
         "from sftscope import SftscopeCallback; print(SftscopeCallback.__name__)",
         # step files are read in a process of its own
-        f"import sftscope; print(sftscope.open_run({str(TESTS / 'golden' / 'v1' / 'run')!r}).steps)",
+        f"import sftscope; print(sftscope.open_run({str(GOLDEN / 'v1' / 'run')!r}).steps)",
     ],
 )
 def test_nothing_of_a_strangers_is_imported(project: Path, code: str) -> None:

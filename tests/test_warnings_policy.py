@@ -81,7 +81,7 @@ def outcomes(folder: Path, test: str, *, ci: str) -> tuple[set[str], set[str], s
     (folder / "pytest.ini").touch()
     (folder / "lib" / "library.py").write_text(LIBRARY)
     (folder / "tests" / "test_x.py").write_text(test)
-    path = [str(folder / "lib"), str(TESTS), os.environ.get("PYTHONPATH", "")]
+    path = [str(folder / "lib"), str(TESTS / "support"), os.environ.get("PYTHONPATH", "")]
     call = [sys.executable, "-m", "pytest", "-q", "-rA", "-p", "warnings_policy", "-p", "no:cacheprovider", "tests"]
     environment = {**os.environ, "CI": ci, "PYTHONPATH": os.pathsep.join(path)}
     environment.pop("PYTEST_ADDOPTS", None)

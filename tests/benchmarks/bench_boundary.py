@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
+sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
 from sftscope.analysis.sets.boundary import boundary_of, first_claim
 from simulated_runs import Kind, simulate
 

@@ -13,14 +13,14 @@ from pathlib import Path
 import numpy as np
 from shapiq import ExactComputer
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "support"))
 
+from score_vectors import noise_bound, score_vector
 from sftscope.decomposition import decompose
 from sftscope.decomposition.exact.highs import solve_whole
 from sftscope.decomposition.exact.lattice_program import lattice_program
 from sftscope.foundation.threads import usable_cores
 from sftscope.lattice.transforms import moebius_transform
-from test_decomposition import noise_bound, score_vector
 
 
 def seconds(work: Callable[[], object], repeats: int) -> tuple[float, float]:

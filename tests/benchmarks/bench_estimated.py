@@ -30,8 +30,8 @@ from sftscope.lattice.masked_states import sample_states
 from sftscope.lattice.transforms import orders_of
 from sftscope.store import Pairs, RunFolder
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
-from test_estimated import planted_game, scores_of
+sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
+from planted_games import planted_game, scores_of
 
 GAMES = ((20, 15, 400), (40, 20, 700), (64, 25, 1000))  # words, terms, masked states
 LEAST_OF_SPEX = {20: 2000, 40: 3000, 64: 3000}  # masked states

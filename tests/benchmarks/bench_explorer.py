@@ -30,7 +30,7 @@ from pathlib import Path
 import numpy as np
 import pyte
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
+sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
 from hostile_run import AT_THE_DRIVER, write_hostile_run
 from sample_history import sample_record, step_grid, write_sample_run
 from sftscope.store import RunFolder

@@ -20,12 +20,13 @@ from pathlib import Path
 
 import numpy as np
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
+sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
 
+from hostile_steps import HOSTILE, forged
 from sftscope.foundation.errors import SftscopeError
 from sftscope.store.steps import sandboxed_reader
 from sftscope.store.steps.step_file import USER_BLOCK, to_bytes
-from test_store import HOSTILE, forged, record, sampled_record, sealed
+from step_records import record, sampled_record, sealed
 
 _SIGNATURES = rb"\x89HDF|OHDR|OCHK|FRHP|FHDB|BTHD|BTLF|FSHD|FAHD|FADB|EAHD"
 _LONGEST = 1024  # bytes of a piece of metadata

@@ -23,15 +23,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 os.environ |= {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "TQDM_DISABLE": "1", "TOKENIZERS_PARALLELISM": "false"}
-sys.path.insert(0, str(Path(__file__).parents[1]))
+sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
 
 from faults import CALLS
+from run_configs import write_config
 from sftscope.extraction import extract as _  # noqa: F401  # imported once, here: children are forked
 from sftscope.reporting.forms import write_report
 from sftscope.runs import pipeline
 from sftscope.training import sft as __  # noqa: F401
 from sftscope.verification.verify import verify
-from test_pipeline import write_config
 
 KILLED, DONE, FAILED = "killed", "done", "failed"
 

@@ -14,11 +14,11 @@ from pathlib import Path
 
 from threadpoolctl import threadpool_info
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "support"))
 
+from matching_problems import PROMISE, beyond, problem
 from sftscope.decomposition import decompose
 from sftscope.decomposition.exact.cholesky import lapack
-from test_universal_matching import PROMISE, beyond, problem
 
 # n → its share of the vectors; one of 13 variables takes as long as a hundred of 9
 SHARES = {8: 0.3, 9: 0.24, 10: 0.2, 11: 0.16, 12: 0.07, 13: 0.03}

@@ -20,7 +20,7 @@ import time
 from pathlib import Path
 
 TESTS = Path(__file__).parents[1]
-sys.path[:0] = [str(TESTS), str(TESTS / "benchmarks")]
+sys.path[:0] = [str(TESTS / "support"), str(TESTS / "benchmarks")]
 MOST_GROWTH = 64  # MiB
 
 

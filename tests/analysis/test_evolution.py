@@ -1,0 +1,257 @@
+"""Sets, metrics and stages: the laws of Eq. (4)-(14) on random and on planted histories."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from histories import counted_history, history_of, random_history, seeds
+from sample_history import ZETA, write_sample_run
+from sftscope.analysis.run.read_run import load_history
+from sftscope.analysis.sets import metrics
+from sftscope.analysis.sets.boundary import find_boundary
+from sftscope.analysis.sets.evolution import Change, Evolution
+from sftscope.analysis.sets.thresholds import RULES, ThresholdRule, default_rules, thresholds
+from sftscope.analysis.sets.views import Selection, backbone, changes, orders_view, trends
+from sftscope.foundation.errors import SftscopeError
+from sftscope.lattice.transforms import logical_model, orders
+
+
+@settings(deadline=None, max_examples=30)
+@given(seeds, st.integers(0, 4), st.integers(0, 4), st.booleans(), st.sampled_from(sorted(RULES)))
+def test_partition_laws(seed: int, now: int, base: int, trajectory: bool, rule: str) -> None:
+    evolution = Evolution(random_history(seed), ThresholdRule.parse(rule))
+    for p, omega in enumerate(evolution.encoded):
+        part = evolution.partition(p, now, base, trajectory=trajectory)
+        removed, preserved, emerged = (part[change] for change in Change)
+        assert np.array_equal(removed | preserved, omega[base])
+        assert np.array_equal(preserved | emerged, omega[now])
+        assert not (removed & preserved).any()
+        assert not (preserved & emerged).any()
+        two_point = evolution.partition(p, now, base)
+        assert not (preserved & ~two_point[Change.PRESERVED]).any()
+        assert trajectory or not (removed & emerged).any()
+
+
+@settings(deadline=None, max_examples=20)
+@given(seeds, st.integers(0, 4))
+def test_against_itself_nothing_changes(seed: int, step: int) -> None:
+    evolution = Evolution(random_history(seed))
+    for p in range(len(evolution.encoded)):
+        part = evolution.partition(p, step, step)
+        assert not part[Change.REMOVED].any()
+        assert not part[Change.EMERGED].any()
+
+
+@settings(deadline=None, max_examples=20)
+@given(seeds, st.integers(0, 4), st.integers(0, 4))
+def test_emerged_early_and_late_make_up_the_emerged(seed: int, now: int, boundary: int) -> None:
+    evolution = Evolution(random_history(seed))
+    for p in range(len(evolution.encoded)):
+        early, late = evolution.emerged_by(p, now, 0, boundary).values()
+        assert np.array_equal(early | late, evolution.partition(p, now)[Change.EMERGED])
+        assert not (early & late).any()
+        assert now > boundary or not late.any()
+
+
+@settings(deadline=None, max_examples=40)
+@given(seeds, st.floats(0, 1))
+def test_metrics_of_any_set(seed: int, share: float) -> None:
+    rng = np.random.default_rng(seed)
+    members = rng.random((2, 16)) < share
+    members[:, 0] = False
+    effects = rng.normal(size=(2, 16))
+    distribution = metrics.order_distribution(members, effects, orders(4), 4)
+    assert distribution[0].sum() - distribution[1].sum() == pytest.approx(metrics.strength(members, effects))
+    assert distribution[:2].sum() == pytest.approx(effects[members].sum())
+    assert distribution[2].sum() == members.sum()
+    assert distribution.shape == (3, 5)
+    if members.any():
+        assert 0 <= metrics.uncancelled_ratio(members, effects) <= 1
+        assert 1 <= metrics.mean_order(members, orders(4)) <= 4
+    else:
+        assert np.isnan(metrics.uncancelled_ratio(members, effects))
+        assert np.isnan(metrics.mean_order(members, orders(4)))
+        assert np.isnan(metrics.average_contribution(members, effects))
+
+
+def test_uncancelled_ratio_of_one_sign_is_one_and_of_opposites_zero() -> None:
+    members = np.ones((2, 4), dtype=bool)
+    assert metrics.uncancelled_ratio(members, np.full((2, 4), -0.3)) == 1.0
+    assert metrics.uncancelled_ratio(members, np.array([[1.0] * 4, [-1.0] * 4])) == 0.0
+
+
+def test_cross_entropy_neither_overflows_nor_loses_small_losses() -> None:
+    assert metrics.cross_entropy(0.0) == pytest.approx(np.log(2))
+    assert metrics.cross_entropy(-1e4) == pytest.approx(1e4)
+    assert metrics.cross_entropy(50.0) == pytest.approx(np.exp(-50))
+
+
+@settings(deadline=None, max_examples=20)
+@given(seeds)
+def test_all_interactions_match_the_score_within_zeta(seed: int) -> None:
+    history = random_history(seed)
+    for part in history.probes:
+        scale = np.abs(part.output - part.bias)
+        model = logical_model(part.bias, part.effects[:, 0], part.effects[:, 1])
+        errors = metrics.matching_error(part.scores, model)
+        assert np.all(errors[scale > 0] <= ZETA / scale[scale > 0])
+        assert np.abs(part.scores - model).max() <= ZETA
+        for t in range(history.steps.size):
+            one = metrics.matching_error(part.scores[t], part.bias[t] + part.table.model(t, part.states))
+            assert one == pytest.approx(errors[t], nan_ok=True)
+            full = metrics.cross_entropy(float(part.output[t]))
+            everything = np.ones_like(part.effects[t], dtype=bool)
+            alone = metrics.backbone_cross_entropy(everything, part.effects[t], float(part.bias[t]))
+            assert alone == pytest.approx(full, abs=ZETA)
+
+
+def test_matching_error_without_a_scale_is_undefined() -> None:
+    assert np.isnan(metrics.matching_error(np.ones(4), np.ones(4)))
+
+
+@settings(deadline=None, max_examples=20)
+@given(seeds)
+def test_rules_give_one_tau_a_step_and_the_fixed_ones_do_not_move(seed: int) -> None:
+    history = random_history(seed)
+    for rule in default_rules():
+        tau = thresholds(history, rule)
+        assert all(limit.shape == history.steps.shape and (limit >= 0).all() for limit in tau)
+        if rule.name in ("max-run", "max-base", "absolute"):
+            assert all(np.ptp(limit) == 0 for limit in tau)
+        if rule.name in ("pooled-step", "gap"):
+            assert all(np.array_equal(limit, tau[0]) for limit in tau)
+    for part, limit in zip(history.probes, thresholds(history, ThresholdRule("max-run", 0.5)), strict=True):
+        assert limit[0] == 0.5 * np.abs(part.effects).max()
+
+
+@pytest.mark.parametrize("k", [0, 1, 3, 1000])
+def test_top_k_keeps_at_most_k(k: int) -> None:
+    evolution = Evolution(random_history(0), ThresholdRule("top-k", k))
+    present = np.array([(np.abs(part.effects) > 0).sum(axis=(1, 2)) for part in evolution.history.probes])
+    assert np.array_equal(evolution.counts(), np.minimum(present, k))
+
+
+@pytest.mark.parametrize("text", [*RULES, "max-run:0.123456789", "top-k:7", "absolute:0"])
+def test_a_rule_is_written_as_it_is_read(text: str) -> None:
+    rule = ThresholdRule.parse(text)
+    assert ThresholdRule.parse(str(rule)) == rule
+
+
+@pytest.mark.parametrize(
+    "text", ["", "max", "max-run:", "max-run:x", "max-run:-1", "absolute:nan", "top-k:1.5", "\x1b"]
+)
+def test_a_rule_that_makes_no_sense_is_refused_in_one_safe_line(text: str) -> None:
+    with pytest.raises(SftscopeError) as error:
+        ThresholdRule.parse(text)
+    assert str(error.value).isprintable()
+
+
+def test_two_stages_are_found_with_an_interval() -> None:
+    rng = np.random.default_rng(0)
+    shape = np.array([12, 11, 9, 6, 3, 4, 8, 14, 18])
+    boundary = find_boundary(Evolution(counted_history([shape + rng.integers(0, 3, 9) for _ in range(6)])))
+    assert boundary.index == 4
+    assert boundary.step == 5
+    assert boundary.low is not None
+    assert boundary.high is not None
+    assert boundary.low <= 5 <= boundary.high
+    assert "by step 5, then grow" in boundary.reason
+
+
+@pytest.mark.parametrize(
+    ("counts", "reason"),
+    [
+        ([5], "at least 5 extracted steps, this run has 1"),
+        ([9, 4, 2, 7], "at least 5 extracted steps, this run has 4"),
+        ([5] * 9, "never falls"),
+        ([5, 6, 9, 12, 15, 17, 20, 23], "never falls"),
+        ([20, 20, 19, 19, 19, 20, 20, 21, 21, 22], "hardly falls"),
+        ([29, 26, 23, 20, 17, 14, 11, 8], "still being removed"),
+        ([20, 16, 12, 10, 10, 10, 10, 10], "hardly any emerge"),
+        ([20, 0, 0, 0, 0, 0, 0], "hardly any emerge"),
+        ([0] * 6, "never falls"),
+        ([20, 8, 22, 9, 21, 7, 18, 9, 22, 10], "within the variation between checkpoints"),
+    ],
+)
+def test_without_two_stages_there_is_no_boundary(counts: list[int], reason: str) -> None:
+    boundary = find_boundary(Evolution(counted_history([counts] * 3)))
+    assert (boundary.index, boundary.step, boundary.low, boundary.high) == (None,) * 4
+    assert reason in boundary.reason
+
+
+def test_one_probe_gives_a_boundary_that_owns_up() -> None:
+    boundary = find_boundary(Evolution(counted_history([[30, 24, 17, 12, 7, 3, 8, 13, 19, 25, 30]])))
+    assert boundary.index == 5
+    assert "interval says little" in boundary.reason
+
+
+def test_the_boundary_is_the_same_each_time() -> None:
+    evolution = Evolution(random_history(3, steps=9))
+    assert find_boundary(evolution) == find_boundary(evolution)
+
+
+@settings(deadline=None, max_examples=10)
+@given(seeds, st.integers(0, 4), st.integers(0, 4))
+def test_views_agree_with_each_other(seed: int, now: int, base: int) -> None:
+    evolution = Evolution(random_history(seed))
+    selection = Selection(now, base)
+    over_time, diff, by_order = (view(evolution, selection) for view in (trends, changes, orders_view))
+    probes = len(evolution.encoded)
+    for change in Change:
+        count = over_time.classes[change].count_mean[now] * probes
+        assert diff.counts[change] == pytest.approx(count)
+        assert sum(row.count_mean for row in by_order.classes[change]) * probes == pytest.approx(count)
+        strength = sum(row.positive_mean - row.negative_mean for row in by_order.classes[change])
+        assert strength == pytest.approx(over_time.classes[change].strength_mean[now])
+    assert all(row.order == len(row.words) == orders(4)[row.subset] for row in diff.rows)
+    strengths = [max(abs(row.effect_base), abs(row.effect_now)) for row in diff.rows]
+    assert strengths == sorted(strengths, reverse=True)
+
+
+def test_a_run_without_any_interaction_has_gaps_not_numbers() -> None:
+    evolution = Evolution(history_of([np.zeros((4, 2, 8))] * 2))
+    over_time = trends(evolution, Selection(3))
+    assert all(np.isnan(over_time.classes[change].uncancelled_mean).all() for change in Change)
+    assert over_time.encoded_mean == [0.0] * 4
+    assert changes(evolution, Selection(3)).rows == []
+    names = [row.name for row in backbone(evolution, Selection(3)).rows]
+    assert names == ["full score", "removed", "preserved", "emerged"]
+
+
+def test_one_probe_and_all_probes(tmp_path: Path) -> None:
+    history = load_history(write_sample_run(tmp_path / "run", n_steps=6, n_probes=3, n=[3, 4, 2]))
+    evolution = Evolution(history)
+    everything = changes(evolution, Selection(5))
+    apart = [changes(evolution, Selection(5, probe=p)) for p in range(3)]
+    assert sum(len(part.rows) for part in apart) == len(everything.rows)
+    assert {row.probe for row in apart[1].rows} <= {"p01"}
+    assert len(orders_view(evolution, Selection(5, probe=2)).classes[Change.EMERGED]) == 2
+
+
+def test_a_history_names_what_it_left_out(tmp_path: Path) -> None:
+    path = write_sample_run(tmp_path / "ru\x1bn", n_steps=4, n_probes=2, n=3)
+    other = write_sample_run(tmp_path / "other", n_steps=4, n_probes=2, n=2)
+    steps = path / "steps"
+    (steps / "step_00000001.h5").write_bytes(b"torn")
+    (steps / "step_00000003.h5").write_bytes((other / "steps" / "step_00000003.h5").read_bytes())
+    history = load_history(path)
+    assert history.steps.tolist() == [0, 2]
+    assert len(history.left_out) == 2
+    assert "step_00000001.h5: not a step file" in history.left_out[0]
+    assert "not the probes of this run" in history.left_out[1]
+    assert all(line.isprintable() for line in (history.name, *history.left_out))
+    with pytest.raises(SftscopeError, match="step 1 is not among"):
+        history.index_of(1)
+    with pytest.raises(SftscopeError, match="no probe"):
+        history.probe_index("\x1b")
+    assert history.probe_index("p01") == 1
+
+
+def test_a_run_without_results_says_what_to_do(tmp_path: Path) -> None:
+    path = write_sample_run(tmp_path / "run", n_steps=1, n_probes=1, n=2)
+    (path / "steps" / "step_00000000.h5").write_bytes(b"")
+    with pytest.raises(SftscopeError, match=r"no extracted steps yet.*not a step file"):
+        load_history(path)
