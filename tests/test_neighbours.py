@@ -1,6 +1,6 @@
 """sftscope beside other people's code: whatever modules lie in the working folder or on the PYTHONPATH.
 
-A training by TRL with its sidecar among them is in `test_trl`.
+A training by TRL with its sidecar among them is in `attach/test_trl.py`.
 """
 
 import subprocess
