@@ -150,7 +150,7 @@ def test_submitit_runs_the_workers(trained, unextracted) -> None:  # noqa: F811
 SLOW = """
 import os, time
 from pathlib import Path
-from sftscope import cluster
+from sftscope.distributed import submit as cluster
 
 class SlowWorker(cluster.Worker):
     def __call__(self):
