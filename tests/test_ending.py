@@ -16,7 +16,7 @@ UP = "\x1b[?2004h"  # bracketed paste on: the last that Textual writes before th
 MODES = [(f"\x1b[?{mode}h", f"\x1b[?{mode}l") for mode in (1049, 2004, 1004, 1000, 1003, 1006)]
 MODES += [("\x1b[?25l", "\x1b[?25h"), ("\x1b[?7l", "\x1b[?7h"), ("\x1b[>25u", "\x1b[<u")]
 # the explorer with less patience, so that a test need not have much
-HASTY = "from sftscope_tui import ending; ending.PATIENCE = 0.3; from sftscope_tui.cli import main; main()"
+HASTY = "from sftscope_tui.app import ending; ending.PATIENCE = 0.3; from sftscope_tui.cli import main; main()"
 IGNORES_HANGUP = (
     "import signal; signal.signal(signal.SIGHUP, signal.SIG_IGN); from sftscope_tui.cli import main; main()"
 )
@@ -103,6 +103,7 @@ def test_a_stopped_explorer_gives_the_terminal_back_and_takes_it_again(run: Path
     terminal.shows(UP)
     terminal.process.send_signal(signal.SIGTSTP)
     terminal.shows("\x1b[?1004l")
+    os.waitid(os.P_PID, terminal.process.pid, os.WSTOPPED | os.WNOWAIT)  # a signal to continue before it is lost
     assert left_on(terminal.text) == []
     before = len(terminal.written)
     terminal.process.send_signal(signal.SIGCONT)

@@ -158,7 +158,7 @@ def test_estimates_match_every_state_that_they_are_made_from(n, only_and, vertic
     if not vertices:
         no_vertex(monkeypatch)
     if not movable:
-        for module in ("search", "sampled_program"):
+        for module in ("exact.incumbent", "sampled.column_generation"):
             monkeypatch.setattr(f"sftscope.decomposition.{module}.moved_inside", lambda *_, **__: None)
     for zeta in (0.5, 1e-3):
         made = estimate(states, scores, zeta, only_and=only_and)

@@ -152,7 +152,7 @@ def test_submitit_runs_the_workers(extracted, unextracted) -> None:
 SLOW = """
 import os, time
 from pathlib import Path
-from sftscope import cluster
+from sftscope.distributed import submit as cluster
 
 class SlowWorker(cluster.Worker):
     def __call__(self):

@@ -52,7 +52,7 @@ async def test_a_run_that_cannot_be_read_is_a_notice(
         async with app.run_test(size=(120, 30)) as pilot:
             await settle(pilot)
             said = screen_text(pilot)
-            assert "looked at again by itself" in said
+            assert "checked again automatically" in said
             assert "\x1b" not in said
             await press(pilot, "7")
             assert app.state.view is View.RUNS

@@ -159,7 +159,7 @@ def test_many_processes_in_turn_are_never_two_at_once(tmp_path: Path) -> None:
     code = """
 import sys, time
 from pathlib import Path
-from sftscope.store import claims
+from sftscope.files import claims
 claims._POLL = 0.005
 folder = Path(sys.argv[1])
 for _ in range(5):

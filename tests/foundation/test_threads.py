@@ -94,7 +94,7 @@ def test_commands_set_it_before_pytorch_is_imported() -> None:
     environ = {name: value for name, value in os.environ.items() if not name.startswith(("OMP_", "GOMP_"))}
     code = (
         "import os, sys; from sftscope_tui.cli import main; sys.argv = ['sftscope', 'plan', 'no-such-config'];"
-        "from sftscope import cli_parts; early = 'torch' in sys.modules\n"
+        "from sftscope.cli import options; early = 'torch' in sys.modules\n"
         "try: main()\nexcept SystemExit: pass\n"
         "print(early, os.environ.get('GOMP_SPINCOUNT'))"
     )

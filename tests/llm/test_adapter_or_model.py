@@ -26,7 +26,7 @@ from toy_llm import toy_tokenizer
 
 ADAPTER = ("adapter_config.json", "adapter_model.safetensors")
 BESIDE = (
-    r"holds an adapter \(adapter_config.json and adapter_model.safetensors\) beside the model \(model.safetensors\)"
+    r"holds an adapter \(adapter_config.json and adapter_model.safetensors\) next to the model \(model.safetensors\)"
 )
 
 
@@ -102,7 +102,7 @@ def test_an_adapter_beside_a_gguf_file_is_refused_too(tmp_path):
     (tmp_path / "adapter_config.json").write_text("{}")
     (tmp_path / "model.gguf").touch()
     for path in (tmp_path, tmp_path / "model.gguf"):
-        with pytest.raises(SftscopeError, match=r"beside the model \(model.gguf\)"):
+        with pytest.raises(SftscopeError, match=r"next to the model \(model.gguf\)"):
             check_weights(path)
 
 

@@ -166,7 +166,7 @@ def test_what_a_run_samples_depends_on_the_seed_and_the_probe_alone():
     assert states_of(few, 64, 0) is None  # all of them are no more
     assert states_of(few, 63, 0).subset.size == 63
     assert states_of(few, ExtractionSettings().masked_states, 0) is None
-    with pytest.raises(SftscopeError, match=r"probe 'one': of 20 variables .* set \[extraction\] masked_states"):
+    with pytest.raises(SftscopeError, match=r"probe 'one': 20 variables .* set \[extraction\] masked_states"):
         states_of(probe, 0, 0)
     with pytest.raises(SftscopeError, match=r"10001 of the 2\^20 masked states are too many for an estimate"):
         states_of(probe, 10_001, 0)

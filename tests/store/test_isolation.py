@@ -104,12 +104,13 @@ def test_the_reader_ends_with_its_parent(tmp_path: Path) -> None:
     """Killed with SIGKILL the parent leaves no reader behind."""
     (tmp_path / "x.h5").write_bytes(GOOD)
     code = (
-        "import sys, time; from pathlib import Path; from sftscope.store import sandboxed_reader, read_step_file;"
+        "import sys, time; from pathlib import Path; from sftscope.store import read_step_file;"
+        "from sftscope.store.steps import sandboxed_reader;"
         "read_step_file(Path(sys.argv[1])); print(sandboxed_reader._READER._process.pid, flush=True); time.sleep(60)"
     )
     parent = subprocess.Popen([sys.executable, "-c", code, str(tmp_path / "x.h5")], stdout=subprocess.PIPE, text=True)
     child = int(parent.stdout.readline())
-    os.kill(sandbox, 0)
+    os.kill(child, 0)
     parent.kill()
     parent.wait()
     parent.stdout.close()
@@ -134,7 +135,7 @@ def test_a_fork_has_a_reader_of_its_own(fresh_reader, tmp_path: Path) -> None:
     if not child:
         ok = same(read_apart(GOOD, source="x"), record(3, 11)) and fresh_reader._process.pid != pid
         os._exit(0 if ok else 1)
-    assert os.waitpid(sandbox, 0)[1] == 0
+    assert os.waitpid(child, 0)[1] == 0
     assert same(read_apart(GOOD, source="x"), record(3, 11))
     assert fresh_reader._process.pid == pid
 
