@@ -15,7 +15,6 @@ from breaking_readers import breaking
 from hostile_steps import HOSTILE, forged
 from sample_history import write_sample_run
 from sftscope.analysis.run.read_run import load_history
-from sftscope.foundation import sandbox
 from sftscope.foundation.errors import NotReadError
 from sftscope.store import RunFolder, StepFileError, TooSlowError, read_step_file
 from sftscope.store.steps import sandboxed_reader
