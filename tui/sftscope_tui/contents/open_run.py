@@ -63,11 +63,6 @@ class Session:
         """Why nothing can be shown; empty where something can, or will be."""
         return self.last.failure if self.derived is None else ""
 
-    @property
-    def is_loading(self) -> bool:
-        """Whether files that were found are still to be read."""
-        return self.last.pending > 0 or (self.derived is None and not self.last.failure)
-
     def look(self) -> None:
         """Look for new step files, or continue reading those that were found."""
         self._loader.request(self._key, self._grow, Urgency.RUN)
