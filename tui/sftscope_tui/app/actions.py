@@ -271,10 +271,11 @@ class ExplorerApp(MovingExplorer):
         if request is None:
             return
         verdict = self.derived.verdict(self.reading) if self.derived and self.reading else None
-        folder, reason = RunFolder(self.session.path), verdict.sentence if verdict else ""
+        session, reason = self.session, verdict.sentence if verdict else ""
 
         def asked() -> str:
-            ask(folder, request, reason)
+            ask(RunFolder(session.path), request, reason)
+            session.has_asked = True
             return f"asked for: {request}; the training does it after its present step"
 
         self.background.request(("asked", request), asked, Urgency.SHOWN)

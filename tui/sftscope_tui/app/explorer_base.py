@@ -146,6 +146,9 @@ class ExplorerBase(NarrowApp):
             self._begin()
             if complete and not self.state.follow:
                 self.state = replace(self.state, unseen=self.state.unseen + max(len(self.state.steps) - before, 0))
+        if grown.outcome and session.has_asked:
+            session.has_asked = False
+            self.tell(grown.outcome)
         if not grown.pending:
             self.set_timer(max(POLL_SECONDS, grown.total / _FILES_A_SECOND), session.look)
 

@@ -5,7 +5,7 @@ run that cannot be read, or holds nothing yet, keeps a sentence instead of a his
 """
 
 from collections.abc import Hashable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import count
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from sftscope.analysis.sets.thresholds import ThresholdRule
 from sftscope.analysis.sets.views import Selection
 from sftscope.foundation.errors import SftscopeError
 from sftscope.store import RunFolder
+from sftscope.store.sharing.training_requests import outcome
 from sftscope.store.sharing.writer_progress import WriterProgress, writer_progress
 from sftscope_tui.contents.background import Done, Loader, Urgency, failure_of
 from sftscope_tui.contents.derived import Derived, Reading, read_history
@@ -28,7 +29,10 @@ _generations = count()
 
 @dataclass(frozen=True, eq=False)
 class Grown:
-    """What one slice of reading brought; reading is None where there is nothing new to show yet."""
+    """What one slice of reading brought; reading is None where there is nothing new to show yet.
+
+    outcome: what came of a request to the training; empty where none was made, or it waits.
+    """
 
     reading: Reading | None
     total: int
@@ -36,6 +40,7 @@ class Grown:
     left_out: tuple[str, ...]
     writer: WriterProgress | None
     failure: str = ""
+    outcome: str = ""
 
 
 class Session:
@@ -47,6 +52,7 @@ class Session:
         self.derived: Derived | None = None
         self.reading: Reading | None = None
         self.is_complete = False  # whether all files that were there at first have been read
+        self.has_asked = False  # the training for something, and what came of it is not known yet
         self.last = Grown(None, 0, 0, (), None)
         self._loader = loader
         self._key: Hashable = ("run", next(_generations))
@@ -96,7 +102,7 @@ class Session:
     def _grow(self) -> Grown:
         """In the loader's thread: look, or read for `SLICE_SECONDS`; a history where it is worth showing."""
         try:
-            return self._slice()
+            return replace(self._slice(), outcome=outcome(RunFolder(self.path)) if self.has_asked else "")
         except SftscopeError as error:
             return self._failed(shown(error))
         except Exception as error:  # whatever a file makes a reader raise: the explorer stays
