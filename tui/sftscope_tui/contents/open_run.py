@@ -131,13 +131,21 @@ class Session:
         return Grown(None, 0, 0, (), writer, why)
 
 
-def headline_of(path: Path, rule: ThresholdRule) -> str:
-    """One line on a run: its size and the verdict's sentence; `! ` and the reason where it cannot be read."""
+@dataclass(frozen=True)
+class RunHeadline:
+    """One line on a run, safe to draw; failed: it is why the run cannot be read."""
+
+    text: str
+    failed: bool = False
+
+
+def headline_of(path: Path, rule: ThresholdRule) -> RunHeadline:
+    """The size of a run and its verdict's sentence, or why it cannot be read."""
     try:
         evolution = Evolution(load_history(path), rule)
         verdict = judge(views.trends(evolution, Selection(0)))
     except Exception as error:  # whatever a file makes a reader raise: the others are still to be listed
-        return f"! {shown(failure_of(error).removeprefix(f'{path}: '))}"
+        return RunHeadline(shown(failure_of(error).removeprefix(f"{path}: ")), failed=True)
     history = evolution.history
     left_out = f", {len(history.left_out)} files left out" if history.left_out else ""
-    return shown(f"{history.steps.size} steps, {len(history.probes)} probes{left_out}. {verdict.sentence}")
+    return RunHeadline(shown(f"{history.steps.size} steps, {len(history.probes)} probes{left_out}. {verdict.sentence}"))
