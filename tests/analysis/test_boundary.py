@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from histories import counted_history
-from sftscope.analysis.sets.boundary import boundary_of, find_boundary, first_claim, watch_boundary
+from sftscope.analysis.conclusions.online_verdict import as_it_went
+from sftscope.analysis.sets.boundary import boundary_of, find_boundary, first_claim
 from sftscope.analysis.sets.evolution import Evolution
 from sftscope.analysis.sets.turning_point import find_turning_point, smooth
 from simulated_runs import Kind, simulate
@@ -56,7 +57,7 @@ def test_the_online_form_sees_the_past_only() -> None:
     """What is said at a step does not change with what comes after it."""
     counts = [[30, 24, 17, 12, 7, 3, 8, 13, 19, 25, 30]] * 2
     whole = Evolution(counted_history(counts))
-    spoken = watch_boundary(whole)
+    spoken = [said.boundary for said in as_it_went(whole)]
     for last in (4, 7, 10):
         assert spoken[last] == find_boundary(Evolution(counted_history([row[: last + 1] for row in counts])))
     assert first_claim(spoken) is not None
@@ -68,7 +69,7 @@ def test_the_online_form_sees_the_past_only() -> None:
     changed = replace(
         history, probes=tuple(replace(part, table=t) for part, t in zip(history.probes, louder, strict=True))
     )
-    assert watch_boundary(Evolution(changed))[:9] == spoken[:9]
+    assert [said.boundary for said in as_it_went(Evolution(changed))][:9] == spoken[:9]
 
 
 def test_smoothing_by_hand() -> None:

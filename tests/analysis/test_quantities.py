@@ -18,13 +18,12 @@ from sftscope.analysis.run.read_run import load_history
 from sftscope.analysis.run.run_history import RunHistory
 from sftscope.analysis.sets import metrics
 from sftscope.analysis.sets.class_sums import class_sums, emerged_sums, jaccard_of_neighbours
-from sftscope.analysis.sets.evolution import Change, Evolution
-from sftscope.analysis.sets.life_line import life_line
+from sftscope.analysis.sets.evolution import EARLY, LATE, Change, Evolution
 from sftscope.analysis.sets.thresholds import RULES, ThresholdRule
 from sftscope.analysis.sets.views import Selection, backbone, changes, orders_view, trends
 from sftscope.foundation.errors import SftscopeError
 from sftscope.lattice.masked_states import every_state, sample_states, triggers
-from sftscope.lattice.transforms import Relation, logical_model
+from sftscope.lattice.transforms import logical_model
 from sftscope.store import Pairs
 
 
@@ -140,13 +139,14 @@ def test_curves_are_the_plain_definitions(seed: int, base: int, trajectory: bool
                 found = sums[change]
                 assert found.count[now] == members.sum()
                 assert found.effect[now] == pytest.approx(effects[members].sum(), abs=1e-12)
-                assert found.strength[now] == pytest.approx(metrics.strength(members, effects), abs=1e-12)
-                assert found.mean_order[now] == pytest.approx(
-                    metrics.mean_order(members, part.table.orders), nan_ok=True
-                )
-                assert found.uncancelled[now] == pytest.approx(
-                    metrics.uncancelled_ratio(members, effects), abs=1e-12, nan_ok=True
-                )
+                assert found.strength[now] == pytest.approx(np.abs(effects[members]).sum(), abs=1e-12)
+                if members.any():
+                    order = np.broadcast_to(part.table.orders, members.shape)[members].mean()
+                    uncancelled = abs(effects[members].sum()) / np.abs(effects[members]).sum()
+                    assert found.mean_order[now] == pytest.approx(order)
+                    assert found.uncancelled[now] == pytest.approx(uncancelled, abs=1e-12)
+                else:
+                    assert np.isnan([found.mean_order[now], found.uncancelled[now]]).all()
                 assert found.shared[now] == shared.sum()
                 for ratio in (found.uncancelled[now], found.generalizable[now]):
                     assert np.isnan(ratio) or 0 <= ratio <= 1
@@ -157,9 +157,12 @@ def test_curves_are_the_plain_definitions(seed: int, base: int, trajectory: bool
 def test_early_and_late_are_the_plain_definition(seed: int, boundary: int) -> None:
     evolution = Evolution(random_history(seed))
     for p, part in enumerate(evolution.history.probes):
-        for name, found in emerged_sums(evolution, p, 0, boundary).items():
+        early = evolution.seen_by(p, boundary)
+        sums = emerged_sums(evolution, p, 0, boundary)
+        assert np.array_equal(early, np.logical_or.reduce([evolution.omega(p, t) for t in range(boundary + 1)]))
+        for found, seen in ((sums[EARLY], early), (sums[LATE], ~early)):
             for now in range(5):
-                members = evolution.emerged_by(p, now, 0, boundary)[name]
+                members = evolution.partition(p, now)[Change.EMERGED] & seen
                 assert found.count[now] == members.sum()
                 assert found.effect[now] == pytest.approx(part.effects[now][members].sum(), abs=1e-12)
 
@@ -277,15 +280,6 @@ def test_one_checkpoint_and_empty_classes_are_gaps() -> None:
     assert over_time.classes[Change.EMERGED].count_mean == [0.0]
     assert np.isnan(over_time.classes[Change.EMERGED].contribution_mean).all()
     assert np.isnan(over_time.jaccard_neighbours).all()
-
-
-def test_the_life_line_of_an_interaction_by_hand() -> None:
-    line = life_line(Evolution(by_hand(), TAU), 0, Relation.AND, 3)
-    assert line.words == ("a", "b")
-    assert line.effect == [0.5, 0, 0.05]
-    assert line.encoded == [True, False, False]
-    with pytest.raises(SftscopeError, match="expected a subset of 2 words"):
-        life_line(Evolution(by_hand(), TAU), 0, Relation.OR, 4)
 
 
 def test_the_views_follow_the_trajectory_option() -> None:

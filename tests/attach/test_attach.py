@@ -28,7 +28,9 @@ from sftscope.attach.trainer_logs import log_rows
 from sftscope.distributed import submit as cluster
 from sftscope.extraction import extract as extraction
 from sftscope.foundation.errors import SftscopeError
+from sftscope.inputs.settings import load_settings, resolve_paths
 from sftscope.runs import pipeline
+from sftscope.runs.begin import begin
 from sftscope.scoring.scorer import Scorer
 from sftscope.store import RunFolder
 from sftscope.store.checkpoints import Checkpoint
@@ -128,9 +130,9 @@ def test_the_same_adapters_by_our_own_path_give_the_same_interactions(inputs, ru
         config.read_text().replace('"toy"', f'"{inputs / "toy"}"').replace('"probes.jsonl"', f'"{inputs}/probes.jsonl"')
     )
     config.write_text(text.replace("check_states = 4", ""))
-    settings_ = pipeline.load_settings(config)
+    settings_ = load_settings(config)
     own = RunFolder(tmp_path / "own")
-    pipeline._begin(settings_, pipeline.resolve_paths(settings_, tmp_path), own, config)
+    begin(settings_, resolve_paths(settings_, tmp_path), own, config)
     shutil.copytree(inputs / "lora", own.checkpoints)
     pipeline.extract(own.path)
     assert own.steps() == run.steps()

@@ -31,7 +31,7 @@ async def capture(
             await pilot.press(*([key] if key else []))
             for _ in range(6_000):
                 await pilot.pause(0.01)
-                if app.settled and not app.session.is_loading:
+                if app.settled and not app.session.last.pending:
                     break
             await pilot.pause()
         svg = app.export_screenshot(title=f"sftscope explore {runs[0].name} --view {view}")

@@ -14,6 +14,7 @@ import pytest
 from rich.cells import cell_len
 from rich.segment import Segment
 from textual.color import Color
+from textual.pilot import Pilot
 
 from explorer_pilot import app_of, opened, press, screen_text, settle, text_of
 from sample_history import write_sample_run
@@ -27,7 +28,7 @@ from sftscope.foundation.errors import SftscopeError
 from sftscope.lattice.transforms import Relation
 from sftscope.reporting.sheets import Sheet
 from sftscope.store import RunFolder
-from sftscope.store.sharing.training_requests import Request, listen, listening, stop_listening, take
+from sftscope.store.sharing.training_requests import Request, answer, listen, listening, stop_listening, take
 from sftscope.store.steps.step_file import to_bytes
 from sftscope_tui.app.actions import ExplorerApp
 from sftscope_tui.app.exports import export_job, sheet_of
@@ -655,6 +656,12 @@ async def test_a_new_reading_keeps_the_curves(run: Path) -> None:
 # ------------------------------------------------------------------ asking the training
 
 
+async def looked_again(pilot: Pilot[None]) -> None:
+    """The run is looked at once more, without waiting for the timer."""
+    app_of(pilot).session.look()
+    await settle(pilot)
+
+
 async def test_the_training_is_asked_only_where_one_listens_and_only_when_asked_twice(run: Path) -> None:
     """`S` says why not; with a training it asks after the second enter, and not after another choice in between."""
     folder = RunFolder(run)
@@ -674,6 +681,14 @@ async def test_the_training_is_asked_only_where_one_listens_and_only_when_asked_
             assert asked is not None
             assert asked.request is Request.STOP
             assert "asked for: stop" in text_of(pilot, "#footer")
+            await looked_again(pilot)
+            assert "asked for: stop" in text_of(pilot, "#footer")  # it waits
+            answer(folder, asked.request, 12)
+            await looked_again(pilot)
+            assert "the training answers: stopping at step 12" in text_of(pilot, "#footer")
+            app_of(pilot).tell("")
+            await looked_again(pilot)
+            assert "answers" not in text_of(pilot, "#footer")  # once
         finally:
             stop_listening(folder)
 

@@ -10,6 +10,7 @@ import tomli_w
 from sftscope.extraction import zeta as noise_bound
 from sftscope.foundation.errors import SftscopeError
 from sftscope.runs import pipeline
+from sftscope.runs.identity import identity_fits
 from sftscope.scoring.rescoring import TOLERANCE, compare, refuse_beyond_tolerance
 from sftscope.scoring.scorer import Scorer
 from sftscope.store import RunFolder
@@ -116,11 +117,13 @@ def test_run_checks_as_many_states_as_its_config_says_now(trained, fresh):
     assert fresh.read_step(1).provenance["verify"]["states"] == 7
 
 
-def test_a_folder_begun_when_check_states_belonged_to_a_run_goes_on(trained, fresh):
+def test_a_folder_with_an_identity_that_its_settings_do_not_have_is_refused(trained, fresh):
     config, _ = trained
     content = tomllib.loads(fresh.run_file.read_text())
-    fresh.run_file.write_text(tomli_w.dumps(content | {"identity": "of an earlier release"}))
-    pipeline.train(config, fresh.path)
+    fresh.run_file.write_text(tomli_w.dumps(content | {"identity": "of another run"}))
+    assert not identity_fits(fresh.read_run())
+    with pytest.raises(SftscopeError, match="belongs to another run"):
+        pipeline.train(config, fresh.path)
     other = config.with_name("other.toml")
     other.write_text(config.read_text().replace("learning_rate = 1e-2", "learning_rate = 2e-2"))
     with pytest.raises(SftscopeError, match="learning_rate"):

@@ -36,7 +36,8 @@ from sftscope.foundation.safe_text import json_text
 from sftscope.monitor.headline import Headline, append_headline, headline_file, read_headlines
 from sftscope.reporting.content import provenance
 from sftscope.reporting.show import model_name
-from sftscope.runs.pipeline import identity_fits, open_run
+from sftscope.runs.identity import identity_fits
+from sftscope.runs.pipeline import open_run
 from sftscope.store import RunFolder, StepFileError
 from sftscope.store.checkpoints import Checkpoint, list_checkpoints
 from sftscope.store.sharing.run_status import run_status
@@ -198,10 +199,9 @@ def run_toml() -> dict[str, Any]:
     }
 
 
-def test_run_toml(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_run_toml(tmp_path: Path) -> None:
     """Whatever one value of it is: who opens, shows, checks or reports a run copes, or says it in one line."""
     folder = RunFolder(write_sample_run(tmp_path / "run", n_steps=2, n_probes=1, n=2))
-    monkeypatch.setattr("sftscope.runs.pipeline._FREE", frozenset())  # 2^8 identities for each otherwise
 
     def looked_at() -> None:
         content = folder.read_run()

@@ -16,7 +16,7 @@ from sftscope.inputs.settings import (
     resolve_paths,
     settings_from_tables,
 )
-from sftscope.runs import pipeline
+from sftscope.runs.identity import identity_of
 
 SAMPLE_RUNS = Path(__file__).parents[2] / "sample_runs"
 SETTINGS = [setting for table in settings_of(RunSettings).values() for setting in table.values()]
@@ -77,11 +77,15 @@ def test_every_setting_has_one_line_of_help_and_a_default_that_passes(setting: S
         setting.check(list(setting.default) if isinstance(setting.default, tuple) else setting.default, "default")
 
 
-@pytest.mark.parametrize("run", sorted(SAMPLE_RUNS.glob("*/run.toml")), ids=lambda run: run.parent.name)
+@pytest.mark.parametrize(
+    "run",
+    sorted([*SAMPLE_RUNS.glob("*/run.toml"), *Path(__file__).parent.glob("golden/*/run/run.toml")]),
+    ids=lambda run: run.parent.name,
+)
 def test_runs_of_before_keep_their_identity(run: Path) -> None:
     content = tomllib.loads(run.read_text())
     settings = settings_from_tables(content["settings"])
-    assert pipeline._identity(settings, content["hashes"]) == content["identity"]
+    assert identity_of(settings, content["hashes"]) == content["identity"]
     kept = settings.as_dict()
     for table, values in content["settings"].items():
         assert {key: kept[table][key] for key in values} == values

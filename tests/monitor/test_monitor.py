@@ -186,7 +186,7 @@ def test_gradient_checkpointing_trains_the_same(inputs, tmp_path):
 
 
 @pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA out of memory"), ValueError("anything"), SystemError()])
-def test_no_error_of_ours_ends_a_training(inputs, alone, tmp_path, monkeypatch, capsys, error):
+def test_no_error_of_ours_ends_a_training(inputs, alone, tmp_path, monkeypatch, caplog, error):
     def fail(*_, **__):
         raise error
 
@@ -194,7 +194,7 @@ def test_no_error_of_ours_ends_a_training(inputs, alone, tmp_path, monkeypatch, 
     trainer, _ = watched(inputs, tmp_path, where="in-process")
     train(trainer)
     assert_same_training(trainer, alone)
-    assert "the training continues" in capsys.readouterr().err
+    assert "the training continues" in caplog.text
 
 
 def test_an_out_of_memory_halves_the_work_and_is_gone(inputs, alone, tmp_path, monkeypatch):
@@ -231,7 +231,7 @@ def test_a_killed_sidecar_is_started_again_and_finishes(inputs, alone, tmp_path)
     assert load_history(tmp_path / "run").steps.tolist() == [0, 2, 4, 6]
 
 
-def test_a_sidecar_that_cannot_run_is_given_up_and_the_training_is_not(inputs, alone, tmp_path, monkeypatch, capsys):
+def test_a_sidecar_that_cannot_run_is_given_up_and_the_training_is_not(inputs, alone, tmp_path, monkeypatch, caplog):
     monkeypatch.setattr(sidecar, "start", lambda out: subprocess.Popen([sys.executable, "-c", "raise SystemExit(1)"]))
     trainer, callback = watched(inputs, tmp_path, arguments={"save_steps": 1})
     original = callback.on_save
@@ -243,7 +243,7 @@ def test_a_sidecar_that_cannot_run_is_given_up_and_the_training_is_not(inputs, a
     monkeypatch.setattr(callback, "on_save", after_it_died)
     train(trainer)
     assert losses_in(trainer) == losses_in(alone)
-    assert "the sidecar ended 3 times" in capsys.readouterr().err
+    assert "the sidecar ended 3 times" in caplog.text
     assert sorted(path.name for path in (tmp_path / "run" / "checkpoints").glob("checkpoint-*")) == [
         f"checkpoint-{step}" for step in range(1, 7)
     ]
@@ -269,13 +269,13 @@ def test_resume_from_a_checkpoint_that_was_saved_without_the_monitor(inputs, alo
     np.testing.assert_allclose(RunFolder(tmp_path / "run").read_step(0).scores, base, atol=1e-5)
 
 
-def test_a_whole_model_that_is_trained_already_has_no_step_0_in_process(inputs, tmp_path, capsys):
+def test_a_whole_model_that_is_trained_already_has_no_step_0_in_process(inputs, tmp_path, caplog):
     plain = make_trainer(inputs, adapter=False, out=str(tmp_path / "plain"))
     train(plain)
     trainer, _ = watched(inputs, tmp_path, adapter=False, where="in-process")
     train(trainer, resume_from_checkpoint=str(tmp_path / "plain" / "checkpoint-2"))
     assert trainer.state.global_step == 6
-    assert "has no step 0" in capsys.readouterr().err
+    assert "has no step 0" in caplog.text
     assert not RunFolder(tmp_path / "run").steps()
 
 
@@ -327,7 +327,7 @@ def headline(step, boundary, agreement):
     [("never", "agree", 6), ("agree", "conflict", 6), ("agree", "agree", 4), ("boundary", "conflict", 4)],
 )
 def test_at_the_boundary_it_warns_and_stops_only_where_it_was_asked_to(
-    inputs, tmp_path, monkeypatch, capsys, stop, agreement, last
+    inputs, tmp_path, monkeypatch, caplog, stop, agreement, last
 ):
     monkeypatch.setattr(sidecar, "start", lambda out: subprocess.Popen([sys.executable, "-c", ""]))
     trainer, _ = watched(inputs, tmp_path, stop=stop)
@@ -335,14 +335,14 @@ def test_at_the_boundary_it_warns_and_stops_only_where_it_was_asked_to(
     train(trainer)
     assert trainer.state.global_step == last
     assert (tmp_path / "out" / f"checkpoint-{last}").is_dir()  # where it stops it saves
-    said = capsys.readouterr().err
+    said = caplog.text
     assert "warning: denoising ended at step 2" in said
     assert "checkpoint-2" in said
     assert said.count("warning:") == 1
 
 
 @pytest.mark.parametrize("kind", ["writable by others", "a link", "a second name"])
-def test_a_headline_that_another_user_could_have_written_stops_no_training(inputs, tmp_path, monkeypatch, capsys, kind):
+def test_a_headline_that_another_user_could_have_written_stops_no_training(inputs, tmp_path, monkeypatch, caplog, kind):
     monkeypatch.setattr(sidecar, "start", lambda out: subprocess.Popen([sys.executable, "-c", ""]))
     folder, elsewhere = RunFolder(tmp_path / "run"), tmp_path / "elsewhere"
 
@@ -362,7 +362,7 @@ def test_a_headline_that_another_user_could_have_written_stops_no_training(input
     trainer.add_callback(At(3, forge))
     train(trainer)
     assert trainer.state.global_step == 6
-    said = capsys.readouterr().err
+    said = caplog.text
     assert "headlines.jsonl" in said
     assert "stopping" not in said
 
@@ -389,7 +389,8 @@ def test_the_sidecars_log_is_no_link(tmp_path):
     assert (tmp_path / "bashrc").read_text() == "mine\n"
 
 
-def test_the_owner_can_ask_for_a_save_and_for_a_stop(inputs, tmp_path, monkeypatch, capsys):
+def test_the_owner_can_ask_for_a_save_and_for_a_stop(inputs, tmp_path, monkeypatch, caplog):
+    caplog.set_level("INFO", "sftscope")
     monkeypatch.setattr(sidecar, "start", lambda out: subprocess.Popen([sys.executable, "-c", ""]))
     folder = RunFolder(tmp_path / "run")
     trainer, _ = watched(inputs, tmp_path)
@@ -399,7 +400,7 @@ def test_the_owner_can_ask_for_a_save_and_for_a_stop(inputs, tmp_path, monkeypat
     assert trainer.state.global_step == 5
     assert (tmp_path / "out" / "checkpoint-3").is_dir()
     assert read_answer(folder) == Answered(Request.STOP, 5)
-    said = capsys.readouterr().err
+    said = caplog.text
     assert "stop asked for at step 5: seen enough" in said
     assert "\x1b" not in said
     with pytest.raises(SftscopeError, match="no training listens"):

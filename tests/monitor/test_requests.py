@@ -19,6 +19,7 @@ from sftscope.store.sharing.training_requests import (
     ask,
     listen,
     listening,
+    outcome,
     read_answer,
     stop_listening,
     take,
@@ -40,6 +41,20 @@ def test_a_request_arrives_once_with_its_evidence_made_safe(folder):
     assert take(folder) is None
     answer(folder, Request.STOP, 12)
     assert read_answer(folder) == Answered(Request.STOP, 12)
+
+
+def test_the_outcome_is_that_of_the_last_request(folder):
+    """No earlier answer counts, a training that ended without one is said, and one that answered last still counts."""
+    answer(folder, Request.SAVE, 3)
+    ask(folder, Request.STOP)
+    assert outcome(folder) == ""
+    stop_listening(folder)
+    assert outcome(folder).startswith("not done: no training listens")
+    listen(folder)
+    ask(folder, Request.SAVE)
+    answer(folder, take(folder).request, 7)
+    stop_listening(folder)
+    assert outcome(folder) == "the training answers: saved at step 7"
 
 
 def test_the_last_request_counts(folder):

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from data_rows import read_rows
 from sftscope.compat.transformers import can_branch
 from sftscope.decomposition import decompose
 from sftscope.inputs.probes import Probe, candidate_words
@@ -19,7 +20,6 @@ from sftscope.llm.prompts import resolve_template
 from sftscope.scoring.masking import baseline_vector, mask_probe
 from sftscope.scoring.scorer import Scorer, tree_tokens
 from sftscope.training.data.examples import IGNORED, make_examples
-from sftscope.training.data.rows import read_rows
 
 pytestmark = pytest.mark.llm
 LONG = pytest.mark.long

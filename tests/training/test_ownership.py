@@ -134,7 +134,7 @@ def test_a_run_in_a_folder_of_its_own_within_the_output_is_fine(tmp_path):
         ownership.refuse_same_place(tmp_path / "out", RunFolder(out))
 
 
-def test_a_link_that_is_made_while_the_training_runs_costs_no_checkpoint(inputs, tmp_path, capsys):
+def test_a_link_that_is_made_while_the_training_runs_costs_no_checkpoint(inputs, tmp_path, caplog):
     trainer = make_trainer(inputs, out=str(tmp_path / "out"), max_steps=4)
     options = {"probes": inputs / "probes.jsonl", "out": tmp_path / "run", "words": WORDS}
     callback = SftscopeCallback(trainer, where="in-process", keep=False, **options)
@@ -142,7 +142,7 @@ def test_a_link_that_is_made_while_the_training_runs_costs_no_checkpoint(inputs,
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "checkpoints").symlink_to(tmp_path / "out")
     train(trainer)
-    assert "its checkpoints are the output folder of the training" in capsys.readouterr().err
+    assert "its checkpoints are the output folder of the training" in caplog.text
     assert all(Checkpoint(step, tmp_path / "out" / f"checkpoint-{step}").is_ready() for step in (2, 4))
 
 

@@ -9,10 +9,11 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 from pyarrow import parquet
 
+from data_rows import read_rows
 from sftscope.foundation.errors import SftscopeError
 from sftscope.inputs.settings import DataSettings
 from sftscope.training.data.examples import make_examples
-from sftscope.training.data.rows import read_rows, read_side
+from sftscope.training.data.rows import read_side
 from sftscope.training.data.shapes import SHAPES, Row, rows_of
 from sftscope.training.data.sources import content_hash, source_of
 from toy_llm import toy_tokenizer

@@ -6,11 +6,12 @@ import pytest
 from msgspec.structs import replace
 
 from checkpoints import write_checkpoint
+from data_rows import read_rows
 from sftscope.foundation.errors import SftscopeError
 from sftscope.inputs.settings import DataSettings, TrainingSettings
 from sftscope.store.checkpoints import Checkpoint, ready_checkpoints
 from sftscope.training.data.examples import IGNORED, Collator, make_examples
-from sftscope.training.data.rows import Row, read_rows
+from sftscope.training.data.rows import Row
 from sftscope.training.sft import checkpoint_grid, schedule_length
 from toy_llm import toy_tokenizer
 

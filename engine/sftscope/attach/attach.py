@@ -33,6 +33,7 @@ from sftscope.foundation.machine_errors import told_in_one_line
 from sftscope.foundation.progress import say
 from sftscope.foundation.safe_text import safe_text
 from sftscope.runs import pipeline
+from sftscope.runs.begin import begin_attached
 from sftscope.store import RunFolder, ownership, write_atomically
 from sftscope.store.checkpoints import Checkpoint, misnamed_checkpoints, why_misnamed
 
@@ -137,7 +138,7 @@ def begin(
     if monitored:
         known["monitored"] = True
     template = training_template(trained, tables["model"]["path"], read)
-    pipeline.begin_attached(tables, out, known, probes, template=template)
+    begin_attached(tables, out, known, probes, template=template)
 
 
 def read_probe_settings(tables: dict[str, dict[str, Any]], probes: Path) -> tuple[str, ...]:

@@ -25,7 +25,6 @@ from sftscope.foundation.signals import interrupt_on_signals, interrupted_exit_c
 from sftscope.foundation.streams import protect_streams
 from sftscope.foundation.threads import set_thread_defaults
 
-CLUSTERS = ("slurm", "local")
 _MOST_BYTES = 2**24  # of a plan
 _JOB = "from sftscope.distributed.submit import run_job; run_job()"  # submitit's own module checks nothing
 _REQUEUES = 1000  # submitit's default, 3, counts preemptions that have nothing to do with the work

@@ -1,10 +1,15 @@
-"""Progress of long work on stderr: a bar with rate and time left in a terminal that can move its cursor, else lines."""
+"""Progress of long work on stderr: a bar with rate and time left in a terminal that can move its cursor, else lines.
 
+Within another program (`hosted`) lines go to its logging, and no bar is drawn.
+"""
+
+import logging
 import os
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from typing import Protocol
 
 from sftscope.foundation.output import put_error
@@ -12,6 +17,7 @@ from sftscope.foundation.safe_text import safe_text
 from sftscope.foundation.terminal import can_move_cursor, is_terminal
 
 PLAIN_INTERVAL = 10.0
+_hosted = ContextVar("hosted", default=False)
 
 
 class Progress(Protocol):
@@ -25,9 +31,35 @@ def is_first_process() -> bool:
     return os.environ.get("RANK", "0") == "0"
 
 
-def say(line: str) -> None:
+@contextmanager
+def hosted() -> Iterator[None]:
+    """Inside, our work runs in another program: what is said goes to the logger `sftscope`."""
+    token = _hosted.set(True)
+    try:
+        yield
+    finally:
+        _hosted.reset(token)
+
+
+def say(line: str, level: int = logging.INFO) -> None:
     """One line of diagnostics on stderr, whatever is in it; of several processes the first one speaks."""
-    if is_first_process():
+    if not is_first_process():
+        return
+    if _hosted.get():
+        _log(line, level)
+    else:
+        put_error(line)
+
+
+def _log(line: str, level: int) -> None:
+    """To the handlers that the program configured for our logger or for all; to stderr where it configured none.
+
+    No handler of ours is installed: it would count as one of the program's, and repeat what its others print.
+    """
+    logger = logging.getLogger("sftscope")
+    if logger.hasHandlers():
+        logger.log(level, "%s", safe_text(line.removeprefix("sftscope: ")), stacklevel=3)
+    elif level >= logger.level and logger.manager.disable < level:  # the level of root is for its handlers
         put_error(line)
 
 
@@ -36,7 +68,7 @@ def progress(title: str) -> Iterator[Progress]:
     """A `Progress` on stderr for the duration of the block."""
     if not is_first_process():
         yield lambda done, total, note="": None
-    elif is_terminal(sys.stderr) and can_move_cursor():
+    elif is_terminal(sys.stderr) and can_move_cursor() and not _hosted.get():
         yield from _bar(title)
     else:
         yield _plain(title)

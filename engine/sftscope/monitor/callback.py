@@ -7,6 +7,7 @@ It never changes what is learned: losses and weights are those of the training w
 training by an error of its own. It stops one only if it was asked to, on every process at the same step.
 """
 
+import logging
 import subprocess
 from collections.abc import Callable, Collection
 from pathlib import Path
@@ -22,7 +23,7 @@ from sftscope.attach.trainer_logs import as_lines, choose_eval_set, log_rows
 from sftscope.extraction.job import logged_losses
 from sftscope.files.opening import is_there, make_folder
 from sftscope.foundation.errors import SftscopeError
-from sftscope.foundation.progress import say
+from sftscope.foundation.progress import hosted, say
 from sftscope.foundation.safe_text import safe_text
 from sftscope.llm.untrusted_weights import refuse_adapter_as_base
 from sftscope.monitor import sidecar
@@ -161,15 +162,17 @@ class SftscopeCallback(TrainerCallback):
         """What `work` returns; whatever it raises is said, and the training continues."""
         if self._failures >= _FAILURES:
             return None
-        try:
-            return work()
-        except Exception as error:  # nobody's training may end by a mistake of its monitor, whichever it is
-            torch.cuda.empty_cache()
-            self._failures += 1
-            kind = "" if isinstance(error, SftscopeError) else f"{type(error).__name__}: "
-            end = "; the monitor gives up" if self._failures == _FAILURES else ""
-            say(f"sftscope: {kind}{safe_text(str(error), max_length=500)}; the training continues{end}")
-            return None
+        with hosted():
+            try:
+                return work()
+            except Exception as error:  # nobody's training may end by a mistake of its monitor, whichever it is
+                torch.cuda.empty_cache()
+                self._failures += 1
+                kind = "" if isinstance(error, SftscopeError) else f"{type(error).__name__}: "
+                end = "; the monitor gives up" if self._failures == _FAILURES else ""
+                what = f"{kind}{safe_text(str(error), max_length=500)}"
+                say(f"sftscope: {what}; the training continues{end}", logging.WARNING)
+                return None
 
     def _begin(self, state: Any) -> None:
         out = self._folder.path
@@ -289,11 +292,11 @@ class SftscopeCallback(TrainerCallback):
                 continue
             if not self._warned:
                 kept = self._folder.checkpoints / f"checkpoint-{headline.boundary}"
-                say(f"sftscope: warning: {headline.words} The checkpoint is kept at {kept}.")
+                say(f"sftscope: warning: {headline.words} The checkpoint is kept at {kept}.", logging.WARNING)
                 self._warned = True
             agrees = headline.agreement == str(Agreement.AGREE)
             if self._stop == "boundary" or (self._stop == "agree" and agrees):
-                say(f"sftscope: stopping the training, as asked for: {headline.words}")
+                say(f"sftscope: stopping the training, as asked for: {headline.words}", logging.WARNING)
                 self._wants_stop = True
 
     def _log_headlines(self, args: Any, state: Any, control: Any) -> None:
@@ -317,7 +320,8 @@ class SftscopeCallback(TrainerCallback):
             try:
                 self._process.wait(timeout=self._wait)
             except subprocess.TimeoutExpired:
-                say(f"sftscope: the sidecar continues; if it is ended: sftscope extract {self._folder.path}")
+                hint = f"the sidecar continues; if it is ended: sftscope extract {self._folder.path}"
+                say(f"sftscope: {hint}", logging.WARNING)
         self._log_headlines(args, state, control)
 
 

@@ -4,6 +4,7 @@ Computed by whoever extracts, read by the training. Knows no PyTorch.
 """
 
 import json
+import logging
 import math
 import os
 from dataclasses import asdict, dataclass
@@ -65,7 +66,7 @@ def make_headline(folder: RunFolder) -> Headline | None:
     else:
         unread = next(iter(history.not_read), "")
     if unread:
-        say(f"sftscope: no headline yet: {unread}")
+        say(f"sftscope: no headline yet: {unread}", logging.WARNING)
         return None
     evolution = Evolution(history, ThresholdRule.parse("max-run"))
     seen = trends(evolution, Selection(now=evolution.history.steps.size - 1))

@@ -9,7 +9,7 @@ from typing import Any
 from sftscope.foundation.errors import NotReadError, SftscopeError
 from sftscope.foundation.safe_text import first_of_each_kind, safe_text, shell_command
 from sftscope.inputs.probes import Probe
-from sftscope.runs.pipeline import probes_are_whole
+from sftscope.runs.identity import probes_are_whole
 from sftscope.store import RunFolder, StepRecord
 from sftscope.store.checkpoints import ready_checkpoints
 

@@ -5,7 +5,7 @@ import numpy as np
 from sftscope.files.hashes import file_sha256
 from sftscope.files.opening import failed_to_read, is_there, read_plain
 from sftscope.foundation.errors import NotReadError, SftscopeError
-from sftscope.runs.pipeline import identity_fits
+from sftscope.runs.identity import identity_fits
 from sftscope.store import ownership
 from sftscope.store.checkpoints import Checkpoint, list_checkpoints, misnamed_checkpoints, why_misnamed
 from sftscope.verification.damage import DAMAGED, NOTE, Inspection
@@ -23,7 +23,7 @@ def check_run_file(run: Inspection) -> None:
     except SftscopeError as error:
         run.refused(file, error, again)
         return
-    if not identity_fits(dict(content)):
+    if not identity_fits(content):
         run.found(file, DAMAGED, "its identity is not that of its settings and hashes: it was changed", again)
 
 

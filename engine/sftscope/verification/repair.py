@@ -5,7 +5,7 @@ from pathlib import Path
 from sftscope.decomposition.step_effects import with_effects
 from sftscope.foundation.errors import NotReadError
 from sftscope.foundation.progress import progress, say
-from sftscope.runs.pipeline import settings_in
+from sftscope.runs.identity import settings_in
 from sftscope.store import RunFolder, StepFileError, StepRecord
 from sftscope.store.steps.step_file import salvage_step_file
 from sftscope.verification.damage import Verification

@@ -19,7 +19,7 @@ from sftscope.foundation.errors import SftscopeError
 from sftscope.foundation.safe_text import safe_lines
 from sftscope.store import RunFolder
 from sftscope.store.sharing.training_requests import Request, ask, why_not_asked
-from sftscope_tui.app.explorer_base import MAY_ASK
+from sftscope_tui.app.explorer_base import MayAskJob, NoticeJob
 from sftscope_tui.app.exports import copy_file, default_paths, export_job, sheet_of
 from sftscope_tui.app.moves import MovingExplorer
 from sftscope_tui.contents.background import Urgency
@@ -200,7 +200,7 @@ class ExplorerApp(MovingExplorer):
         if size <= MOST_COPIED:
             self.copy_to_clipboard(text)
         said = "copied" if size <= MOST_COPIED else f"{size} bytes are too many for the clipboard"
-        self.background.request(("export", what), partial(copy_file, text, said), Urgency.SHOWN)
+        self.background.request(NoticeJob(f"copy {what}"), partial(copy_file, text, said), Urgency.SHOWN)
 
     def action_export(self) -> None:
         """Choose what to export."""
@@ -214,12 +214,12 @@ class ExplorerApp(MovingExplorer):
             return
         self.tell(f"writing {wish.path} …")
         try:
-            tell = partial(self.background.tell, ("progress", wish.form))
+            tell = partial(self.background.tell, NoticeJob("progress"))
             job = export_job(wish, scene.reading.evolution, sheet_of(scene), tell)
         except SftscopeError as error:
             self.tell(str(error))
             return
-        self.background.request(("export", wish.form), job, Urgency.SHOWN)
+        self.background.request(NoticeJob(f"export {wish.form}"), job, Urgency.SHOWN)
 
     # ---------------------------------------------------------------- the mouse, which nothing needs
 
@@ -258,7 +258,7 @@ class ExplorerApp(MovingExplorer):
     def action_ask(self) -> None:
         """Choose what to ask of the training that writes this run; only where one listens."""
         job = partial(why_not_asked, RunFolder(self.session.path))
-        self.background.request((MAY_ASK, self.session.path), job, Urgency.SHOWN)
+        self.background.request(MayAskJob(self.session.path), job, Urgency.SHOWN)
 
     def may_ask(self, path: Path, why: str) -> None:
         """It is known whether a training listens: choose, where it is that of the run that is shown."""
@@ -271,13 +271,14 @@ class ExplorerApp(MovingExplorer):
         if request is None:
             return
         verdict = self.derived.verdict(self.reading) if self.derived and self.reading else None
-        folder, reason = RunFolder(self.session.path), verdict.sentence if verdict else ""
+        session, reason = self.session, verdict.sentence if verdict else ""
 
         def asked() -> str:
-            ask(folder, request, reason)
+            ask(RunFolder(session.path), request, reason)
+            session.has_asked = True
             return f"asked for: {request}; the training does it after its present step"
 
-        self.background.request(("asked", request), asked, Urgency.SHOWN)
+        self.background.request(NoticeJob(f"ask {request}"), asked, Urgency.SHOWN)
 
     # ---------------------------------------------------------------- the rest
 

@@ -5,7 +5,7 @@ itself and never imports PyTorch.
 """
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from time import monotonic
@@ -18,7 +18,7 @@ from sftscope_tui.contents.background import Done, Loader, Urgency
 from sftscope_tui.contents.change_table import Identity
 from sftscope_tui.contents.derived import Derived, Reading
 from sftscope_tui.contents.find_runs import runs_beside
-from sftscope_tui.contents.open_run import Grown, Session, headline_of
+from sftscope_tui.contents.open_run import Grown, RunHeadline, Session, headline_of
 from sftscope_tui.drawing.narrow_update import NarrowApp
 from sftscope_tui.drawing.palette import HIGH_CONTRAST_THEME, Glyphs, Inks, inks_for
 from sftscope_tui.drawing.safe_lines import ControlFilter, shown
@@ -31,9 +31,29 @@ from sftscope_tui.state.view_state import BaseMode, Sort, View, ViewState, go_to
 
 PAINTS_A_SECOND = 15
 POLL_SECONDS = 2.0
-MAY_ASK = "may ask"  # of a job: whether the training of a run listens
 _FILES_A_SECOND = 500  # step files that are looked at again, so that a large run is not looked at all the time
 _HINT = "←/→ change the step, B end of denoising, v evidence, 1–8 views, ? all keys"
+
+
+@dataclass(frozen=True)
+class HeadlineJob:
+    """Key of a background job: the headline of the run at `path`."""
+
+    path: Path
+
+
+@dataclass(frozen=True)
+class MayAskJob:
+    """Key of a background job: why the training of the run at `path` cannot be asked for something."""
+
+    path: Path
+
+
+@dataclass(frozen=True)
+class NoticeJob:
+    """Key of a background job with a line for the footer. what: jobs of the same name wait for each other."""
+
+    what: str
 
 
 class ExplorerBase(NarrowApp):
@@ -55,7 +75,7 @@ class ExplorerBase(NarrowApp):
         self.state = self._first_state(path)
         self.run_paths: list[Path] = []
         self.given = list(more)
-        self._headlines: dict[Path, str] = {}
+        self._headlines: dict[Path, RunHeadline] = {}
         self._to_begin = True  # the command line's step and probe are still to be found in the run
         self._user_moved = False
         self._note = "" if self.memory.hint_seen else _HINT
@@ -117,19 +137,26 @@ class ExplorerBase(NarrowApp):
             self.tell(done.failure)
         if session is not None:
             self._grown(session, done.value or Grown(None, 0, 0, (), None, shown(done.failure)))
-        elif isinstance(done.key, tuple) and done.key[0] == "headline":
-            self._headlines[done.key[1]] = done.value or f"! {shown(done.failure)}"
-        elif isinstance(done.key, tuple) and done.key[0] == MAY_ASK:
-            self.may_ask(done.key[1], done.value or shown(done.failure))
-        elif isinstance(done.key, tuple) and done.key[0] in ("export", "progress", "asked"):
-            self.tell(done.value or done.failure)
-        else:
-            for each in (self.session, self.other):
-                if each is not None and each.derived is not None:
-                    each.derived.keep(done)
-            if self._awaited and not done.failure:
-                self.call_later(self.run_action, self._awaited)
+            self.paint()
+            return
+        match done.key:
+            case HeadlineJob(path):
+                self._headlines[path] = done.value or RunHeadline(shown(done.failure), failed=True)
+            case MayAskJob(path):
+                self.may_ask(path, done.value or shown(done.failure))
+            case NoticeJob():
+                self.tell(done.value or done.failure)
+            case _:
+                self._keep(done)
         self.paint()
+
+    def _keep(self, done: Done) -> None:
+        """Something that is derived from a run; a dialog may wait for it."""
+        for each in (self.session, self.other):
+            if each is not None and each.derived is not None:
+                each.derived.keep(done)
+        if self._awaited and not done.failure:
+            self.call_later(self.run_action, self._awaited)
 
     def may_ask(self, path: Path, why: str) -> None:
         """It is known why the training of the run at `path` cannot be asked for something; empty where it can be."""
@@ -146,6 +173,9 @@ class ExplorerBase(NarrowApp):
             self._begin()
             if complete and not self.state.follow:
                 self.state = replace(self.state, unseen=self.state.unseen + max(len(self.state.steps) - before, 0))
+        if grown.outcome and session.has_asked:
+            session.has_asked = False
+            self.tell(grown.outcome)
         if not grown.pending:
             self.set_timer(max(POLL_SECONDS, grown.total / _FILES_A_SECOND), session.look)
 
@@ -257,7 +287,7 @@ class ExplorerBase(NarrowApp):
             self.run_paths = runs_beside(self.session.path, self.given)
         for path in self.run_paths:
             if path not in self._headlines:
-                self.background.request(("headline", path), partial(headline_of, path, self.state.rule), Urgency.SPARE)
+                self.background.request(HeadlineJob(path), partial(headline_of, path, self.state.rule), Urgency.SPARE)
         return [run_line(path, self.session, self.other, self._headlines.get(path)) for path in self.run_paths]
 
     def forget_headlines(self) -> None:

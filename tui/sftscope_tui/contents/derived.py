@@ -99,6 +99,15 @@ class _Missing:
     why: str
 
 
+@dataclass(frozen=True)
+class Wanted:
+    """Key of a job of the loader for one `Derived`: what is computed, from what. generation: of the history."""
+
+    generation: int
+    name: str
+    of: tuple[Hashable, ...] = ()
+
+
 class Derived:
     """What is derived from one run. Curves over all steps come from the loader, None until they are there;
     what belongs to one step is computed when it is first looked at."""
@@ -115,25 +124,28 @@ class Derived:
         self._records = Recent(2)  # step files, of up to some hundred megabytes
         self._tables = Recent(12)  # of up to some megabytes
         self._small = Recent(128)
-        self._unread: set[tuple[Hashable, ...]] = set()  # records that could not be read, but may be at another time
-        self._again: set[tuple[Hashable, ...]] = set()  # those that are to be read again when they are next looked at
+        self._unread: set[Wanted] = set()  # records that could not be read, but may be at another time
+        self._again: set[Wanted] = set()  # those that are to be read again when they are next looked at
 
     def keep(self, done: Done) -> None:
         """Store a result of the loader, or why there is none, unless it belongs to another history."""
-        if isinstance(done.key, tuple) and done.key[0] == self.generation:
-            key = done.key[1:]
+        key = done.key
+        if isinstance(key, Wanted) and key.generation == self.generation:
             value = _Missing(done.failure) if done.error is not None else done.value
             may_come = isinstance(value, NotReadError) and not isinstance(value, TooSlowError)
             self._unread = self._unread | {key} if may_come else self._unread - {key}
-            (self._records if key[0] == "record" else self._slow).put(key, value)
+            (self._records if key.name == "record" else self._slow).put(key, value)
+
+    def _key(self, name: str, *of: Hashable) -> Wanted:
+        return Wanted(self.generation, name, of)
 
     def adopt(self, reading: Reading) -> None:
         """Take over a reading that came with the history."""
-        self._slow.put(("reading", reading.evolution.rule), reading)
+        self._slow.put(self._key("reading", reading.evolution.rule), reading)
 
     def reading(self, rule: ThresholdRule) -> Reading | None:
         """The run under `rule`."""
-        found: Reading | None = self._asked(("reading", rule), lambda: read_history(self.history, rule))
+        found: Reading | None = self._asked(self._key("reading", rule), lambda: read_history(self.history, rule))
         return found
 
     def trends(self, reading: Reading, state: ViewState, other: Reading | None = None) -> Trends | None:
@@ -151,7 +163,8 @@ class Derived:
         """When to stop: always from all probes, against the first step."""
         selection = Selection(0)
         trends: Trends | None = self._asked(
-            ("trends", reading.evolution.rule, selection, None), lambda: views.trends(reading.evolution, selection)
+            self._key("trends", reading.evolution.rule, selection, None),
+            lambda: views.trends(reading.evolution, selection),
         )
         if trends is None:
             return None
@@ -161,7 +174,7 @@ class Derived:
     def sensitivity(self, reading: Reading) -> list[SensitivityRow] | None:
         """The headline under every threshold rule."""
         found: list[SensitivityRow] | None = self._asked(
-            ("sensitivity", reading.evolution.rule), lambda: measure_sensitivity(reading.evolution)
+            self._key("sensitivity", reading.evolution.rule), lambda: measure_sensitivity(reading.evolution)
         )
         return found
 
@@ -181,10 +194,10 @@ class Derived:
             except Exception as error:  # whatever the file makes a reader raise: the pane says it
                 return error
 
-        key = ("record", step)
+        key = self._key("record", step)
         if key in self._again:
             self._again.discard(key)
-            self._loader.request((self.generation, *key), read)
+            self._loader.request(key, read)
         found: StepRecord | Exception | None = self._asked(key, read, self._records)
         return found
 
@@ -211,7 +224,7 @@ class Derived:
         """How alike the two runs' sets are at every step."""
         first, second = reading.evolution, other.evolution
         found: list[float] | None = self._asked(
-            ("jaccard", first.rule, other.serial),
+            self._key("jaccard", first.rule, other.serial),
             lambda: jaccard_over_steps(first, second, shared_probes(first.history, second.history)),
         )
         return found
@@ -276,20 +289,20 @@ class Derived:
     ) -> Any:
         """A view that does not depend on the present step, against the base of the curves. other: a serial."""
         selection = Selection(now=state.trend_base, base=state.trend_base, probe=state.probe)
-        key = (name, reading.evolution.rule, selection, other)
+        key = self._key(name, reading.evolution.rule, selection, other)
         found = self._asked(key, lambda: view(reading.evolution, selection))
         if found is not None:
             self.newest[name] = found
         return found if found is not None else self.newest.get(name, self._before.get(name))
 
-    def _asked(self, key: tuple[Hashable, ...], job: Callable[[], Any], kept: Recent | None = None) -> Any:
+    def _asked(self, key: Wanted, job: Callable[[], Any], kept: Recent | None = None) -> Any:
         if (value := (kept or self._slow).get(key)) is None:
-            self._loader.request((self.generation, *key), job)
+            self._loader.request(key, job)
         return None if isinstance(value, _Missing) else value
 
     def is_missing(self, name: str) -> bool:
         """Whether something of this name could not be computed."""
-        return any(key[0] == name and isinstance(value, _Missing) for key, value in self._slow.items())
+        return any(key.name == name and isinstance(value, _Missing) for key, value in self._slow.items())
 
 
 def selection_of(state: ViewState) -> Selection:

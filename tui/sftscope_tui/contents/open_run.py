@@ -5,7 +5,7 @@ run that cannot be read, or holds nothing yet, keeps a sentence instead of a his
 """
 
 from collections.abc import Hashable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import count
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from sftscope.analysis.sets.thresholds import ThresholdRule
 from sftscope.analysis.sets.views import Selection
 from sftscope.foundation.errors import SftscopeError
 from sftscope.store import RunFolder
+from sftscope.store.sharing.training_requests import outcome
 from sftscope.store.sharing.writer_progress import WriterProgress, writer_progress
 from sftscope_tui.contents.background import Done, Loader, Urgency, failure_of
 from sftscope_tui.contents.derived import Derived, Reading, read_history
@@ -28,7 +29,10 @@ _generations = count()
 
 @dataclass(frozen=True, eq=False)
 class Grown:
-    """What one slice of reading brought; reading is None where there is nothing new to show yet."""
+    """What one slice of reading brought; reading is None where there is nothing new to show yet.
+
+    outcome: what came of a request to the training; empty where none was made, or it waits.
+    """
 
     reading: Reading | None
     total: int
@@ -36,6 +40,7 @@ class Grown:
     left_out: tuple[str, ...]
     writer: WriterProgress | None
     failure: str = ""
+    outcome: str = ""
 
 
 class Session:
@@ -47,6 +52,7 @@ class Session:
         self.derived: Derived | None = None
         self.reading: Reading | None = None
         self.is_complete = False  # whether all files that were there at first have been read
+        self.has_asked = False  # the training for something, and what came of it is not known yet
         self.last = Grown(None, 0, 0, (), None)
         self._loader = loader
         self._key: Hashable = ("run", next(_generations))
@@ -62,11 +68,6 @@ class Session:
     def failure(self) -> str:
         """Why nothing can be shown; empty where something can, or will be."""
         return self.last.failure if self.derived is None else ""
-
-    @property
-    def is_loading(self) -> bool:
-        """Whether files that were found are still to be read."""
-        return self.last.pending > 0 or (self.derived is None and not self.last.failure)
 
     def look(self) -> None:
         """Look for new step files, or continue reading those that were found."""
@@ -101,7 +102,7 @@ class Session:
     def _grow(self) -> Grown:
         """In the loader's thread: look, or read for `SLICE_SECONDS`; a history where it is worth showing."""
         try:
-            return self._slice()
+            return replace(self._slice(), outcome=outcome(RunFolder(self.path)) if self.has_asked else "")
         except SftscopeError as error:
             return self._failed(shown(error))
         except Exception as error:  # whatever a file makes a reader raise: the explorer stays
@@ -130,13 +131,21 @@ class Session:
         return Grown(None, 0, 0, (), writer, why)
 
 
-def headline_of(path: Path, rule: ThresholdRule) -> str:
-    """One line on a run: its size and the verdict's sentence; `! ` and the reason where it cannot be read."""
+@dataclass(frozen=True)
+class RunHeadline:
+    """One line on a run, safe to draw; failed: it is why the run cannot be read."""
+
+    text: str
+    failed: bool = False
+
+
+def headline_of(path: Path, rule: ThresholdRule) -> RunHeadline:
+    """The size of a run and its verdict's sentence, or why it cannot be read."""
     try:
         evolution = Evolution(load_history(path), rule)
         verdict = judge(views.trends(evolution, Selection(0)))
     except Exception as error:  # whatever a file makes a reader raise: the others are still to be listed
-        return f"! {shown(failure_of(error).removeprefix(f'{path}: '))}"
+        return RunHeadline(shown(failure_of(error).removeprefix(f"{path}: ")), failed=True)
     history = evolution.history
     left_out = f", {len(history.left_out)} files left out" if history.left_out else ""
-    return shown(f"{history.steps.size} steps, {len(history.probes)} probes{left_out}. {verdict.sentence}")
+    return RunHeadline(shown(f"{history.steps.size} steps, {len(history.probes)} probes{left_out}. {verdict.sentence}"))

@@ -13,7 +13,7 @@ from sftscope.analysis.sets.views import Trends
 from sftscope.reporting.show import is_provisional, model_name
 from sftscope.store import RunFolder
 from sftscope_tui.contents.derived import Derived, Reading
-from sftscope_tui.contents.open_run import Session
+from sftscope_tui.contents.open_run import RunHeadline, Session
 from sftscope_tui.drawing.numbers import small
 from sftscope_tui.drawing.safe_lines import shown
 from sftscope_tui.frames.screen import Frame
@@ -261,14 +261,14 @@ def _alert(session: Session, known: Sequence[str] = ()) -> str:
     return "  ".join(f" {part}" for part in parts)
 
 
-def run_line(path: Path, session: Session, other: Session | None, text: str | None) -> RunLine:
-    """A row of the Runs view; a headline that begins with `! ` is a failure."""
+def run_line(path: Path, session: Session, other: Session | None, headline: RunHeadline | None) -> RunLine:
+    """A row of the Runs view; headline: None while it is read."""
     here = path.absolute()
     return RunLine(
         name=shown(here.name, 60),
         where=shown(here, 200),
         is_open=here == session.path.absolute(),
         is_compared=other is not None and here == other.path.absolute(),
-        headline=text.removeprefix("! ") if text is not None else None,
-        error=bool(text and text.startswith("! ")),
+        headline=headline.text if headline is not None else None,
+        error=headline is not None and headline.failed,
     )

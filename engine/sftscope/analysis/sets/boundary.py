@@ -60,22 +60,8 @@ def boundary_of(counts: NDArray[np.int64], steps: NDArray[np.int64], *, seed: in
     return Boundary(turn.index, step, int(steps[turn.low]), int(steps[turn.high]), reason)
 
 
-def watch_boundary(evolution: Evolution) -> list[Boundary]:
-    """The online form: what could be said at each extracted step from the steps up to it: T boundaries.
-
-    τ is what the rule gives for the steps so far, as in a run that is still training. The first entry
-    with a step is the moment at which the end of denoising can be determined.
-    """
-    history = evolution.history
-    spoken = []
-    for last in range(history.steps.size):
-        so_far = Evolution(history.until(last), evolution.rule)
-        spoken.append(find_boundary(so_far))
-    return spoken
-
-
 def first_claim(spoken: list[Boundary]) -> int | None:
-    """The index of the first of `watch_boundary` that names a step, None where none does."""
+    """The index of the first that names a step, of what could be said at each; None where none does."""
     return next((index for index, boundary in enumerate(spoken) if boundary.step is not None), None)
 
 

@@ -9,7 +9,7 @@ An interaction's identity is (relation, subset) within a probe; sets are boolean
 (2, K) over the K subsets of the probe's effect table, axis 0 by Relation.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cached_property
@@ -190,12 +190,3 @@ class Evolution:
         seen = np.zeros(table.width, dtype=bool)
         seen[table.column[:end][self.kept(probe)[:end]]] = True
         return seen.reshape(2, -1)
-
-    def emerged_by(self, probe: int, now: int, base: int, boundary: int) -> Mapping[str, Sets]:
-        """The emerged set split by when its interactions were first seen: up to `boundary`, or later.
-
-        Both are subsets of the two-point emerged set at `now`; all arguments are step indices.
-        """
-        emerged = self.partition(probe, now, base)[Change.EMERGED]
-        early = self.seen_by(probe, boundary)
-        return {EARLY: emerged & early, LATE: emerged & ~early}

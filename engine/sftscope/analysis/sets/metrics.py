@@ -1,4 +1,4 @@
-"""The quantities of Eq. (8), (10), (11), (14) for one set of interactions of one probe.
+"""The quantities of Eq. (8) and (14) for one set of interactions of one probe, and the loss of a score.
 
 `members` is a boolean (2, K) over K subsets, `effects` the effects that stand for it. A ratio over an empty set
 is NaN: undefined is not 0 and not 1.
@@ -32,35 +32,9 @@ def order_distribution(members: Sets, effects: Floats, orders: NDArray[np.int64]
     )
 
 
-def mean_order(members: Sets, orders: NDArray[np.int64]) -> float:
-    """Mean |S| of the members; orders: (K,), of the subsets."""
-    return float(np.broadcast_to(orders, members.shape)[members].mean()) if members.any() else NAN
-
-
-def strength(members: Sets, effects: Floats) -> float:
-    """Σ |I|."""
-    return float(np.abs(effects[members]).sum())
-
-
-def uncancelled_ratio(members: Sets, effects: Floats) -> float:
-    """Eq. (10): |Σ I| / Σ |I|, in [0, 1]."""
-    total = strength(members, effects)
-    return abs(float(effects[members].sum())) / total if total > 0 else NAN
-
-
-def average_contribution(members: Sets, effects: Floats) -> float:
-    """Σ I / count, signed."""
-    return float(effects[members].mean()) if members.any() else NAN
-
-
 def cross_entropy(score: float) -> float:
     """-log sigmoid(score), in nats, without overflow."""
     return float(np.logaddexp(0.0, -score))
-
-
-def backbone_cross_entropy(members: Sets, effects: Floats, bias: float) -> float:
-    """Eq. (11): the loss of predicting the target with these interactions alone, -log sigmoid(Σ I + bias)."""
-    return cross_entropy(float(effects[members].sum()) + bias)
 
 
 def relative(error: Floats, scale: Floats) -> Floats:

@@ -1,7 +1,8 @@
 """What the reader of a run asks of the training that writes it: one small file, honoured only from the run's owner.
 
 A training that listens says so in `listening.json`. A request is `request.json`, written atomically, readable and
-writable by its owner alone; the training takes it away and leaves what came of it in `answer.json`.
+writable by its owner alone; the training takes it away and leaves what came of it in `answer.json`, which the next
+request takes away.
 """
 
 import contextlib
@@ -63,6 +64,7 @@ def ask(folder: RunFolder, request: Request, reason: str = "") -> None:
     """
     if why := why_not_asked(folder):
         raise SftscopeError(f"{folder.path}: {why}")
+    _answer_file(folder).unlink(missing_ok=True)  # of an earlier request
     content = {"request": str(request), "reason": safe_text(reason, max_length=500), "asked": time.time()}
     write_atomically(_request_file(folder), json.dumps(content).encode(), lasting=False, mode=0o600)
 
@@ -142,14 +144,24 @@ def listening(folder: RunFolder) -> Listening | None:
 def answer(folder: RunFolder, request: Request, step: int) -> None:
     """Say that a request was honoured at `step`."""
     content = {"request": str(request), "step": step, "at": time.time()}
-    write_atomically(folder.path / "answer.json", json.dumps(content).encode())
+    write_atomically(_answer_file(folder), json.dumps(content).encode())
 
 
 def read_answer(folder: RunFolder) -> Answered | None:
-    """What came of the last request; None where there was none."""
-    content = _read(folder.path / "answer.json") or {}
+    """What came of the last request; None where there was none, or it waits."""
+    content = _read(_answer_file(folder)) or {}
     request, step = content.get("request"), count(content.get("step"))
     return Answered(Request(request), step) if request in list(Request) and step is not None else None
+
+
+def outcome(folder: RunFolder) -> str:
+    """What came of the request that was made last, in a few words; empty while it waits."""
+    over = why_not_asked(folder)  # looked at first: no answer comes after it
+    answered = read_answer(folder)
+    if answered is None:
+        return f"not done: {over}" if over else ""
+    done = "saved at" if answered.request is Request.SAVE else "stopping at"
+    return f"the training answers: {done} step {answered.step}"
 
 
 def _read(path: Path) -> dict[str, Any] | None:
@@ -165,3 +177,7 @@ def _request_file(folder: RunFolder) -> Path:
 
 def _listening_file(folder: RunFolder) -> Path:
     return folder.path / "listening.json"
+
+
+def _answer_file(folder: RunFolder) -> Path:
+    return folder.path / "answer.json"

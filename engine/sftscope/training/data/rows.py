@@ -25,11 +25,6 @@ def read_side(settings: DataSettings, side: Side, *, limit: int | None = None) -
     return _read(source, settings, limit) if source.location else ()
 
 
-def read_rows(path: Path, settings: DataSettings, *, limit: int = 0) -> tuple[Row, ...]:
-    """The rows of a data file; with `limit`, a seeded choice of that many, in file order."""
-    return _read(Source(str(path)), settings, limit)
-
-
 def _read(source: Source, settings: DataSettings, limit: int) -> tuple[Row, ...]:
     rows = list(_rows(source, settings))
     if not rows:

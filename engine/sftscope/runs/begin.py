@@ -1,0 +1,161 @@
+"""The beginning of a run: write run.toml and its probes, or check that those there belong to the same run.
+
+run.toml comes first and holds what results depend on: the settings as the user wrote them, and hashes of data,
+template, model and probes.
+"""
+
+import hashlib
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from msgspec.structs import replace
+
+from sftscope.files.opening import read_plain
+from sftscope.foundation.errors import SftscopeError
+from sftscope.foundation.progress import say
+from sftscope.inputs.probes import Probe, read_probes, write_probes
+from sftscope.inputs.settings import ModelSettings, RunSettings, resolve_paths, settings_from_tables
+from sftscope.runs.identity import check_same, file_hash, identity_of, model_hash
+from sftscope.store import RunFolder, ownership, write_atomically
+from sftscope.store.run_folder import RUN_FORMAT
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+_TRAINED_HERE = ("data", "training")  # tables of settings that an attached run does not have
+
+
+def begin(settings: RunSettings, resolved: RunSettings, folder: RunFolder, config: Path) -> None:
+    """Begin a run that is trained here. resolved: the settings, with paths resolved."""
+    name = config.stem if config.stem != "config" else config.absolute().parent.name
+    parent = os.path.relpath(config.absolute().parent, folder.path.absolute())
+    source = {"config": config.name, "config_folder": parent}
+    _begin(settings, resolved, folder, config, name, {"source": source})
+
+
+def begin_attached(
+    tables: Mapping[str, Any], out: Path, attached: Mapping[str, Any], probes_file: Path, *, template: str = ""
+) -> None:
+    """Begin the run folder `out` for checkpoints that others wrote, or check that the one there belongs to them.
+
+    tables: the settings, without data and training; their paths are absolute or relative to `out`. attached: what
+    is known of the training, for readers of run.toml. template: the chat template of the training, where it is not the
+    base model's own; kept in the run.
+    """
+    folder, settings = RunFolder(out), settings_from_tables(tables, trained_here=False)
+    resolved = resolve_paths(replace(settings, probes=replace(settings.probes, file=str(probes_file.absolute()))), out)
+    if template:
+        settings = replace(settings, model=replace(settings.model, template_file=folder.template_file.name))
+    origin = {"source": {"config_folder": "."}, "attached": dict(attached)}
+    _begin(settings, resolved, folder, out, out.absolute().name, origin, template=template)
+
+
+def _begin(
+    settings: RunSettings,
+    resolved: RunSettings,
+    folder: RunFolder,
+    config: Path,
+    name: str,
+    origin: Mapping[str, Any],
+    *,
+    template: str = "",
+) -> None:
+    """The files that a run begins with: run.toml, then the others, so that what lies next to it is the run's.
+
+    name: of a run that is not there yet. origin: where it is from; with `attached`, others trained. template: as of
+    `begin_attached`.
+    """
+    from sftscope.llm.loading import device_name, model_name, resolve_device, versions
+    from sftscope.llm.prompts import resolve_template, template_hash
+    from sftscope.scoring.masking import probe_targets
+
+    trained_here = "attached" not in origin
+    probes = _checked_probes(resolved)
+    tokenizer = _tokenizer(resolved.model, template)
+    kind = resolve_template(tokenizer, resolved.model.template)
+    rows = write_probes(probes, probe_targets(probes, tokenizer, kind, resolved.extraction.target)).encode()
+    collisions = _collisions(resolved, probes, tokenizer) if trained_here else {}
+    hashes = {
+        **(_data_hashes(resolved) if trained_here else {}),
+        "probes": hashlib.sha256(rows).hexdigest(),
+        "template": template_hash(tokenizer, kind),
+        "model": model_hash(Path(resolved.model.path)),
+    }
+    planned = {folder.probes_file: rows, **({folder.template_file: template.encode()} if template else {})}
+    identity = identity_of(settings, hashes)
+    ownership.refuse_others_files(folder, planned, identity)
+    if folder.exists():
+        check_same(folder, settings, hashes, config)
+    else:
+        kept = settings.as_dict()
+        folder.write_run(
+            {
+                "format": RUN_FORMAT,
+                "identity": identity,
+                "name": name,
+                "model": {"name": model_name(resolved.model.path), "template": kind},
+                "device": device_name(resolve_device(resolved.model.device)),
+                **origin,
+                "hashes": hashes,
+                **({"collisions": collisions} if collisions else {}),
+                "versions": versions(),
+                "settings": kept if trained_here else {key: kept[key] for key in kept if key not in _TRAINED_HERE},
+            }
+        )
+    for path, content in planned.items():
+        _write_unless_there(path, content)
+
+
+def _checked_probes(resolved: RunSettings) -> Sequence[Probe]:
+    from sftscope.scoring.masking import states_of
+
+    asked = resolved.probes
+    probes = read_probes(Path(asked.file), n_words=asked.n_words, seed=asked.seed, variables=asked.variables)
+    for probe in probes:  # raises where a probe has too many masked states
+        states_of(probe, resolved.extraction.masked_states, resolved.extraction.seed)
+    return probes
+
+
+def _tokenizer(model: ModelSettings, template: str) -> "PreTrainedTokenizerBase":
+    from sftscope.llm.loading import templated_tokenizer
+    from sftscope.llm.prompts import set_template
+
+    if not template:
+        return templated_tokenizer(model)
+    tokenizer = templated_tokenizer(replace(model, system=""))
+    set_template(tokenizer, template, model.system)
+    return tokenizer
+
+
+def _collisions(
+    resolved: RunSettings, probes: Sequence[Probe], tokenizer: "PreTrainedTokenizerBase"
+) -> dict[str, list[str]]:
+    """Labels that look the same to the target, said once at the beginning."""
+    from sftscope.llm.label_collisions import collision_warning
+    from sftscope.training.data.labels import find_collisions
+
+    collisions = find_collisions(resolved, [probe.response for probe in probes], tokenizer)
+    if line := collision_warning(collisions):
+        say(f"warning: {line}")
+    return collisions
+
+
+def _data_hashes(resolved: RunSettings) -> dict[str, str]:
+    from sftscope.training.data.sources import content_hash, source_of
+
+    return {
+        "train": content_hash(source_of(resolved.data, "train")),
+        "eval": content_hash(source_of(resolved.data, "eval")),
+        "labels": file_hash(resolved.data.labels),
+    }
+
+
+def _write_unless_there(path: Path, content: bytes) -> None:
+    try:
+        if read_plain(path) == content:
+            return
+    except (OSError, SftscopeError):
+        pass
+    write_atomically(path, content)
