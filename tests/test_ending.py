@@ -97,6 +97,7 @@ def test_a_terminal_that_takes_no_more_output_does_not_hold_the_explorer(run: Pa
     assert terminal.process.wait(PATIENCE) == 128 + signal.SIGTERM
 
 
+@pytest.mark.campaign
 def test_a_stopped_explorer_gives_the_terminal_back_and_takes_it_again(run: Path, start: Start) -> None:
     """Ctrl-Z and fg."""
     terminal = start("explore", run)

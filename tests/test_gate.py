@@ -203,6 +203,7 @@ def test_what_is_typed_wrongly(run: Path, command: Command, tmp_path: Path, word
     assert err
 
 
+@pytest.mark.campaign
 def test_commands_that_open_a_run_to_work_on_it(run: Path, command: Command) -> None:
     """Its settings are hostile: one line."""
     for name in ("plan", "extract", "verify"):
@@ -298,6 +299,7 @@ def test_lists_of_runs(run: Path, command: Command, monkeypatch: pytest.MonkeyPa
     assert "sftscope explore" in out
 
 
+@pytest.mark.campaign
 @pytest.mark.parametrize(
     "content",
     [

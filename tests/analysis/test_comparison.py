@@ -262,6 +262,7 @@ class _Page(HTMLParser):
         self.broken |= not self.open or self.open.pop() != tag
 
 
+@pytest.mark.campaign
 def test_every_form_is_equal_bytes_when_made_twice(run: Path, tmp_path: Path) -> None:
     formats = [name for name in FORMATS if name != "figures"]
     first = write_report(run, tmp_path / "a", formats)

@@ -48,6 +48,7 @@ def test_a_single_replicate_has_no_spread_and_is_no_error():
     assert np.isfinite([low, high]).all()
 
 
+@pytest.mark.campaign
 def test_intervals_hold_most_exact_counts_of_a_real_run():
     """Half of the 512 masked states of 6 prompts of SmolLM2, against the sets of all of them."""
     folder = RunFolder(SAMPLE_RUN)

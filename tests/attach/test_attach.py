@@ -173,6 +173,7 @@ def test_attached_again_nothing_is_made_again_and_the_source_is_never_written_to
     assert seen(inputs / "lora") == source
 
 
+@pytest.mark.campaign
 def test_copies_alone_are_extracted_by_workers_to_the_same_results(inputs, run, tmp_path):
     folder = attached(inputs, inputs / "lora", tmp_path / "run", extracting=False)
     assert folder.steps() == ()

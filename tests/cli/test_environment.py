@@ -82,6 +82,7 @@ def test_an_empty_name_is_not_the_working_folder(tmp_path: Path, monkeypatch: py
     assert sftscope("show", "").returncode == 2
 
 
+@pytest.mark.campaign
 def test_help_and_results_are_those_of_python_without_switches(tmp_path: Path) -> None:
     """-OO drops docstrings and assertions, -W error makes an error of a warning."""
     run = write_sample_run(tmp_path / "run", n_steps=2, n_probes=1)

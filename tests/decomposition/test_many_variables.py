@@ -126,6 +126,7 @@ def test_too_few_steps_are_no_certificate(monkeypatch):
         decompose(score_vector(8, 0, "gaussian"), 1e-3)
 
 
+@pytest.mark.campaign
 def test_many_variables_with_noise_end_at_or_near_a_vertex():
     """Where it ends depends on how sums are rounded, so on the processor; what is promised does not."""
     scores = mixture(11, np.random.default_rng(11), noise=0.02)
@@ -137,6 +138,7 @@ def test_many_variables_with_noise_end_at_or_near_a_vertex():
     np.testing.assert_array_equal(all_effects(again)[1], all_effects(result)[0])
 
 
+@pytest.mark.campaign
 @pytest.mark.parametrize("n", [14, pytest.param(16, marks=pytest.mark.long)])
 def test_sixteen_variables_are_decomposed_exactly(n):
     """A sparse game with noise of a fifth of ζ at every masked state."""

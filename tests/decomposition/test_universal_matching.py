@@ -205,6 +205,7 @@ print(json.dumps({"kernels": kernels(), **worst_of(problems)}))
 """
 
 
+@pytest.mark.campaign
 @pytest.mark.parametrize(
     ("core", "threads", "avx512"), [("Haswell", 1, False), ("SkylakeX", 2, True), ("Sandybridge", 2, False)]
 )

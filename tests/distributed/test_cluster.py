@@ -79,6 +79,7 @@ def test_a_damaged_block_is_made_again(extracted, unextracted) -> None:
     assert_same_results(unextracted, extracted[1])
 
 
+@pytest.mark.campaign
 def test_workers_that_are_killed_and_stopped_lose_nothing(extracted, unextracted) -> None:
     """One is killed, one is stopped and goes on when the others are done, two finish."""
     code = (
@@ -103,6 +104,7 @@ def test_workers_that_are_killed_and_stopped_lose_nothing(extracted, unextracted
     assert_same_results(unextracted, extracted[1])
 
 
+@pytest.mark.campaign
 def test_workers_of_this_host_by_command_then_status(extracted, unextracted) -> None:
     made = subprocess.run(
         command("extract", unextracted.path, "--workers", "2", "--block", "1"), capture_output=True, text=True
@@ -169,6 +171,7 @@ class SlowWorker(cluster.Worker):
 """
 
 
+@pytest.mark.campaign
 def test_a_requeue_signal_in_the_middle_of_a_block_loses_at_most_that_block(
     extracted,
     unextracted,
@@ -333,6 +336,7 @@ def test_a_worker_that_fails_makes_the_command_fail(unextracted) -> None:
         cluster.run_here(1, replace(cluster.Worker(RunFolder(unextracted.path).path, 1, 1)))
 
 
+@pytest.mark.campaign
 @pytest.mark.parametrize("rounds", [6, pytest.param(20, marks=pytest.mark.long)])
 def test_chaos_loses_nothing_and_makes_nothing_twice_but_what_was_given_up(rounds) -> None:
     """Workers killed, stopped for longer than a claim lasts, and with clocks that are wrong, in forked processes."""

@@ -28,6 +28,7 @@ def _own_state_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
 
 
+@pytest.mark.campaign
 async def test_hostile_strings_in_every_field(tmp_path: Path) -> None:
     """Words, prompts, ids, targets, model, names of losses and files, provenance: in all views and dialogs."""
     rng = random.Random(0)

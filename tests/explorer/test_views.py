@@ -258,6 +258,7 @@ async def test_new_steps_appear_and_are_followed(tmp_path: Path) -> None:
         assert not app.state.follow
 
 
+@pytest.mark.campaign
 async def test_two_explorers_on_a_run_that_is_written_and_damaged(tmp_path: Path) -> None:
     """Each sees every step and names the damage, whatever the other does; neither changes a file of the run."""
     path = write_sample_run(tmp_path / "live", n_steps=8, n_probes=2)

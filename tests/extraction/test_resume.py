@@ -60,6 +60,7 @@ def test_a_draft_that_a_kill_left_beside_its_result_goes_with_the_next_call(extr
     assert_same_results(unextracted, extracted[1])
 
 
+@pytest.mark.campaign
 def test_two_extractors_at_once_give_one_result(extracted, unextracted) -> None:
     """Both end well and leave no claim, no draft and no temporary file."""
     workers = [
@@ -71,6 +72,7 @@ def test_two_extractors_at_once_give_one_result(extracted, unextracted) -> None:
     assert_same_results(unextracted, extracted[1])
 
 
+@pytest.mark.campaign
 def test_sigterm_is_an_interruption(unextracted) -> None:
     """A scheduler's SIGTERM ends extraction with exit code 143 and one line."""
     worker = subprocess.Popen(command("extract", unextracted.path), stderr=subprocess.PIPE, text=True)
@@ -180,6 +182,7 @@ main()
 """
 
 
+@pytest.mark.campaign
 @pytest.mark.parametrize("limit", [3000])
 def test_a_write_that_the_system_cuts_short_is_one_line(extracted, unextracted, limit: int) -> None:
     """A real limit on the size of files stops the write in the middle: the old state stands; without it all goes on."""
@@ -193,6 +196,7 @@ def test_a_write_that_the_system_cuts_short_is_one_line(extracted, unextracted, 
     assert_same_results(unextracted, extracted[1])
 
 
+@pytest.mark.campaign
 def test_training_without_space_is_one_line(extracted, tmp_path) -> None:
     """The Trainer's own files cannot be written: a line, and the same command goes on to the same checkpoints."""
     config, whole = extracted

@@ -154,6 +154,7 @@ def test_a_claim_that_was_taken_over_is_left_to_its_new_owner(tmp_path: Path) ->
     assert file.read_text() == "0badhost-12-abcd"
 
 
+@pytest.mark.campaign
 def test_many_processes_in_turn_are_never_two_at_once(tmp_path: Path) -> None:
     """Six processes, one of them killed while it has the claim: each other one has its turn alone."""
     code = """

@@ -216,6 +216,7 @@ def test_an_out_of_memory_halves_the_work_and_is_gone(inputs, alone, tmp_path, m
     assert load_history(tmp_path / "run").steps.tolist() == [0, 2, 4, 6]
 
 
+@pytest.mark.campaign
 def test_a_killed_sidecar_is_started_again_and_finishes(inputs, alone, tmp_path):
     class Killer(TrainerCallback):
         def on_step_end(self, args, state, control, **_):
@@ -249,6 +250,7 @@ def test_a_sidecar_that_cannot_run_is_given_up_and_the_training_is_not(inputs, a
     ]
 
 
+@pytest.mark.campaign
 def test_a_sidecar_ends_when_its_training_was_killed(both):
     folder = RunFolder(both["sidecar"][0] / "run")
     sidecar.ended_file(folder).unlink()

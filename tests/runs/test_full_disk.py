@@ -78,6 +78,7 @@ def assert_goes_on(run: RunFolder, trained) -> None:
     assert load_history(run.path).steps.size == 5
 
 
+@pytest.mark.campaign
 @pytest.mark.parametrize("left", [0, 12_288])
 def test_a_full_disk_ends_extraction_with_a_line_and_it_goes_on_later(run, trained, disk, left):
     before = run.step_file(0).read_bytes()
@@ -89,6 +90,7 @@ def test_a_full_disk_ends_extraction_with_a_line_and_it_goes_on_later(run, train
     assert_goes_on(run, trained)
 
 
+@pytest.mark.campaign
 def test_no_room_for_the_temporary_file(run, trained, disk):
     made = use_up_names(disk)
     assert_refused_in_one_line("No space left on device", "extract", run.path)
@@ -98,6 +100,7 @@ def test_no_room_for_the_temporary_file(run, trained, disk):
     assert_goes_on(run, trained)
 
 
+@pytest.mark.campaign
 def test_a_run_that_cannot_be_written_is_read_and_not_extracted(run, trained, disk):
     subprocess.run([MOUNT, "-o", "remount,ro", str(disk)], check=True)
     assert_refused_in_one_line("Read-only file system", "extract", run.path)
@@ -107,6 +110,7 @@ def test_a_run_that_cannot_be_written_is_read_and_not_extracted(run, trained, di
     assert_goes_on(run, trained)
 
 
+@pytest.mark.campaign
 def test_training_on_a_full_disk_ends_with_a_line_and_goes_on_later(trained, disk):
     config = disk / "job" / trained[0].name
     shutil.copytree(trained[0].parent, config.parent, ignore=shutil.ignore_patterns("run", "copy"))

@@ -5,9 +5,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 SCRIPT = Path(__file__).parents[1] / "benchmarks" / "bench_kills.py"
 
 
+@pytest.mark.campaign
 def test_killed_at_random_points_nothing_is_torn_and_everything_is_finished() -> None:
     """kill -9 of run, extract and report, at random times and file operations, each then finished to the same bytes."""
     call = [sys.executable, str(SCRIPT), "--kills", "16", "--seconds", "30"]
