@@ -328,7 +328,8 @@ def test_as_it_went_each_step_is_judged_by_its_past_alone(evolution: Evolution, 
 
 def test_the_page_answers_first(run: Path, tmp_path: Path) -> None:
     text = write_report(run, tmp_path, ["html"])[0].read_text(encoding="utf-8")
-    answer = text[text.index('class="answer"') : text.index("<h2>")]
+    start = text.index('class="answer"')
+    answer = text[start : text.index("<h2>", start)]
     for part in ("denoising ended at step 8", "lies in steps", "Held-out loss alone"):
         assert part in answer
 

@@ -20,8 +20,9 @@ from sftscope.analysis.sets.views import Selection
 from sftscope.analysis.trust.certificates import measure_quality
 from sftscope.decomposition import decompose
 from sftscope.lattice.transforms import and_effects_of, logical_model, orders
-from sftscope.reporting.forms import as_text as report_text
+from sftscope.reporting.document import markdown
 from sftscope.reporting.forms import make_report
+from sftscope.reporting.outline import outline
 from sftscope.reporting.show import show_json, show_text
 
 
@@ -111,7 +112,7 @@ def test_show_and_report_say_how_many_fell_below_the_floor(tmp_path: Path) -> No
     assert sum(below) > 0
     assert show_json(loud, Selection(3))["quality"]["below_noise"] == below
     assert show_json(loud, Selection(3))["noise_floor"] == {"factor": FLOOR, "sigma_by_probe": [0.1, 0.1]}
-    for text in (show_text(loud, Selection(3)), report_text(make_report(loud))):
+    for text in (show_text(loud, Selection(3)), markdown(outline(make_report(loud)))):
         (line,) = [line for line in text.splitlines() if "below the noise floor" in line]
         assert str(sum(below)) in line
         assert f"{below[0]} at step 0" in line

@@ -18,7 +18,9 @@ from sftscope.analysis.trust.placebo import TRUSTED_JACCARD, compare_placebos, s
 from sftscope.extraction import second_extraction as placebo_module
 from sftscope.foundation.errors import SftscopeError
 from sftscope.lattice.masked_states import every_state
-from sftscope.reporting.forms import as_text, make_report, write_report
+from sftscope.reporting.document import markdown as as_markdown
+from sftscope.reporting.forms import make_report, write_report
+from sftscope.reporting.outline import outline
 from sftscope.reporting.show import show_json, show_text
 from sftscope.runs import pipeline
 from sftscope.scoring.scorer import NAIVE, Scorer
@@ -143,7 +145,7 @@ def test_show_and_report_say_the_placebo_beside_the_real_counts(tmp_path):
     report = json.loads(write_report(evolution, tmp_path / "out")[1].read_text())
     assert shown["placebo"] == report["placebo"]
     assert report["placebo"][0]["counts"]["emerged"] == 0
-    markdown = as_text(make_report(evolution))
+    markdown = as_markdown(outline(make_report(evolution)))
     assert "| step 3 against itself " in markdown
     assert "step 3 against step 0" in markdown
     assert "sets change by themselves" not in markdown
@@ -153,7 +155,7 @@ def test_a_placebo_that_changes_is_a_warning(tmp_path):
     evolution = Evolution(load_history(planted(tmp_path / "run", step=3, noise=0.3).path))
     (diff,) = compare_placebos(evolution, Selection(3))
     assert diff.jaccard < TRUSTED_JACCARD
-    markdown = as_text(make_report(evolution))
+    markdown = as_markdown(outline(make_report(evolution)))
     assert markdown.index("the sets change by themselves") < markdown.index("## Over the steps")
     (one,) = compare_placebos(evolution, Selection(3, probe=0))
     assert one.counts[Change.EMERGED] < diff.counts[Change.EMERGED]
@@ -163,7 +165,7 @@ def test_without_a_placebo_the_report_says_how_to_make_one(tmp_path):
     evolution = Evolution(load_history(write_sample_run(tmp_path / "run", n_steps=3, n_probes=1, n=3)))
     assert show_json(evolution, Selection(2))["placebo"] == []
     assert "placebo" not in show_text(evolution, Selection(2))
-    assert "--placebo" in as_text(make_report(evolution))
+    assert "--placebo" in as_markdown(outline(make_report(evolution)))
 
 
 def test_a_placebo_without_any_interaction_has_no_jaccard(tmp_path):

@@ -36,6 +36,7 @@ MAX_LENGTH = 2_000
 _MAX_DIGITS = 18  # such a number fits 64 bits
 MOST_OF_A_KIND = 20
 _NUMBER = re.compile(r"[0-9]+")
+_MARKUP = frozenset("\\`*_{}[]<>()#|~!&$@^")
 # what spreadsheets take for the begin of a formula, in their wide forms too
 _FORMULA = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 
@@ -111,7 +112,19 @@ def whole_number(text: str) -> int | None:
 
 def markdown_cell(text: str) -> str:
     """`text` as one Markdown table cell: safe, and with every character that could mark up or link escaped."""
-    escaped = "".join(f"\\{c}" if c in "\\`*_{}[]<>()#|~!&$@^" else c for c in safe_text(text))
+    return _markdown(text, _MARKUP)
+
+
+def markdown_prose(text: str) -> str:
+    """`text` as one Markdown line outside a table: as in a cell, but for the marks that need a bracket before or after.
+
+    With brackets escaped, ! and parentheses mark up nothing.
+    """
+    return _markdown(text, _MARKUP - set("()!"))
+
+
+def _markdown(text: str, marks: frozenset[str]) -> str:
+    escaped = "".join(f"\\{c}" if c in marks else c for c in safe_text(text))
     return escaped.replace("://", "\\://").replace("www.", "www\\.")
 
 

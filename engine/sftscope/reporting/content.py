@@ -1,6 +1,7 @@
 """What a report says, before it has a form: all views of a run at the steps that its story turns on.
 
-Writes nothing; `report` and `page` give it a form. Equal runs give equal content: no clock, no path.
+Writes nothing: `outline` orders it, `document` and `page` give it a form. Equal runs give equal content: there is no
+clock and no path in it.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -33,18 +34,11 @@ from sftscope.analysis.trust.sensitivity import SensitivityRow, measure_sensitiv
 from sftscope.analysis.trust.solver_residue import SolverResidue, measure_residue
 from sftscope.foundation.progress import Progress
 from sftscope.foundation.safe_text import first_of_each_kind, safe_text
-from sftscope.reporting.show import model_name
 from sftscope.reporting.tables import Table, spread
 
 STRONGEST = 5
 MAX_WATCHED = 64
 MAX_STEPS = 40  # rows of a table over the steps
-ESTIMATE = "How far the estimates can be believed"
-RESIDUE = (
-    "What would seem encoded with an unfinished decomposition, 20,000 steps of the gradient descent of earlier work, "
-    "under the same τ; means over probes."
-)
-AS_IT_WENT = "Held-out loss and accuracy at each checkpoint, and the verdict from the checkpoints up to it."
 
 
 @dataclass(frozen=True, eq=False)
@@ -129,13 +123,6 @@ def _online(said: Sequence[Said]) -> str:
         f"During the run, the end of denoising could first be determined at step {said[first].step}: "
         f"it lies at step {said[first].boundary.step}."
     )
-
-
-def title(report: Report) -> str:
-    """The run and what it is of, as it came."""
-    history = report.evolution.history
-    model = model_name(history.run)
-    return f"{history.name}{f', {model}' if model else ''}, {len(history.probes)} probes, τ {report.evolution.rule}"
 
 
 def warnings(report: Report) -> list[str]:

@@ -1,4 +1,4 @@
-"""The report of a run as files: Markdown and JSON are written here, HTML by `page`, CSV by `run_csv`.
+"""The report of a run as files: `outline` as Markdown and HTML, the JSON from here, CSV by `run_csv`.
 
 Headless; reads a run and never writes into it. Equal runs give equal bytes: there is no clock and no
 path in a report. The numbers are those of `views`, which `show` and the explorer use too.
@@ -39,46 +39,19 @@ import numpy as np
 
 from sftscope.analysis.run.read_run import load_history
 from sftscope.analysis.sets.evolution import Evolution
-from sftscope.analysis.sets.views import (
-    as_plain,
-    to_plain,
-)
+from sftscope.analysis.sets.views import as_plain, to_plain
 from sftscope.analysis.shapley import moebius_values, to_shapiq
-from sftscope.analysis.trust.placebo import sentence
 from sftscope.foundation.errors import SftscopeError
 from sftscope.foundation.progress import Progress
-from sftscope.foundation.safe_text import json_text, markdown_cell, safe_lines, safe_text
-from sftscope.reporting.content import (
-    AS_IT_WENT,
-    ESTIMATE,
-    RESIDUE,
-    Report,
-    make_report,
-    provenance,
-    shown_steps,
-    strongest_rows,
-    warnings,
-)
+from sftscope.foundation.safe_text import json_text, safe_text
+from sftscope.reporting.content import Report, make_report
+from sftscope.reporting.document import markdown
 from sftscope.reporting.figures import FORMATS as FIGURE_FORMATS
 from sftscope.reporting.figures import draw, figures, need_matplotlib
-from sftscope.reporting.page import as_html
+from sftscope.reporting.outline import outline
+from sftscope.reporting.page import html
 from sftscope.reporting.run_csv import as_csv, word_values_csv
-from sftscope.reporting.show import describe, model_name
-from sftscope.reporting.tables import (
-    as_it_went_table,
-    as_markdown,
-    backbone_table,
-    changes_table,
-    estimate_lines,
-    estimate_table,
-    findings_table,
-    orders_table,
-    placebo_table,
-    quality_table,
-    residue_table,
-    sensitivity_table,
-    trends_table,
-)
+from sftscope.reporting.show import describe
 from sftscope.store import write_atomically
 
 SCHEMA = "sftscope-report"
@@ -121,7 +94,7 @@ def _files(report: Report, kind: str, progress: Progress | None) -> Iterator[tup
     """The files of one format: their names and bytes."""
     match kind:
         case "md":
-            yield "report.md", safe_lines(as_text(report)).encode()
+            yield "report.md", markdown(outline(report)).encode()
         case "json":
             yield "report.json", as_json(report).encode()
         case "csv":
@@ -140,7 +113,7 @@ def _files(report: Report, kind: str, progress: Progress | None) -> Iterator[tup
                 content = to_shapiq(values, index="Moebius", max_order=n, bias=float(scores[0]))
                 yield f"shapiq/probe_{number:04d}.json", json_text(content).encode()
         case "html":
-            yield "report.html", safe_lines(as_html(report, progress)).encode()
+            yield "report.html", html(outline(report), progress).encode()
         case _:
             drawings = figures(report)
             for done, (name, (_, drawing)) in enumerate(drawings.items()):
@@ -185,114 +158,3 @@ def as_json(report: Report) -> str:
             "left_out": list(history.left_out),
         }
     )
-
-
-def as_text(report: Report) -> str:
-    """The report as Markdown."""
-    history = report.evolution.history
-    model = model_name(history.run)
-    listed = [f"- {markdown_cell(line)}" for line in warnings(report)]
-    parts = [
-        f"# What fine-tuning changed: {markdown_cell(history.name)}",
-        f"{f'{markdown_cell(model)}, ' if model else ''}{len(history.probes)} probes, "
-        f"{history.steps.size} steps from {report.trends.steps[0]} to {report.trends.steps[-1]}, "
-        f"τ {report.evolution.rule}.",
-        "## When should it have stopped?",
-        f"**{report.verdict.sentence}**",
-        "\n".join(f"- {line}" for line in (*report.verdict.evidence, report.online)),
-        *(["\n".join(listed)] if listed else []),
-        report.survives,
-        "## The paper's findings on this run",
-        as_markdown(findings_table(report.findings)),
-        *_over_the_steps(report),
-        *_estimate(report),
-        *_as_it_went(report),
-        *_strongest(report),
-        *_orders(report),
-        "## Predicting with one class alone",
-        "Cross-entropy of the target from the sum of these interactions and the bias b, in nats, "
-        "mean over probes; then without b.",
-        as_markdown(backbone_table(report.backbone, report.chosen)),
-        "## How much depends on the threshold τ",
-        "Mean counts per probe under every rule; findings 1 to 5: ✓ holds, ✗ does not, ? undecided. "
-        "The counts at the end of denoising use the end under the chosen rule, so that rows differ by τ only.",
-        as_markdown(sensitivity_table(report.sensitivity)),
-        "## Quality",
-        as_markdown(quality_table(report.quality, report.trends)),
-        *_placebo(report),
-        *([RESIDUE, as_markdown(residue_table(report.residue))] if report.residue else []),
-        "## Provenance",
-        as_markdown(provenance(history.run)),
-    ]
-    return "\n\n".join(parts) + "\n"
-
-
-def _over_the_steps(report: Report) -> list[str]:
-    boundary = report.trends.boundary.index
-    last = len(report.trends.steps) - 1
-    notes = {0: "base"} | ({} if boundary is None else {boundary: "end of denoising"})
-    rows = shown_steps(report)
-    thinned = "" if len(rows) == last + 1 else f" {len(rows)} of {last + 1} steps are shown; report.json has all."
-    return [
-        "## Over the steps",
-        "Means over probes, against the first step: − removed, = preserved, + newly emerged; n count, "
-        f"Σ|I| strength, γu uncancelled ratio (– where a class is empty).{thinned}",
-        as_markdown(trends_table(report.trends, rows, notes)),
-    ]
-
-
-def _estimate(report: Report) -> list[str]:
-    if report.estimate is None:
-        return []
-    lines = "\n".join(f"- {line}" for line in estimate_lines(report.estimate))
-    return [f"## {ESTIMATE}", lines, as_markdown(estimate_table(report.estimate, shown_steps(report)))]
-
-
-def _as_it_went(report: Report) -> list[str]:
-    if not report.as_it_went:
-        return []
-    return ["## What could be said at each checkpoint", AS_IT_WENT, as_markdown(as_it_went_table(report.as_it_went))]
-
-
-def _strongest(report: Report) -> list[str]:
-    parts = [
-        "## The strongest interactions",
-        "Effects are log-odds of the target token; words in text order.",
-    ]
-    for part in report.evolution.history.probes:
-        parts.append(f"### {markdown_cell(safe_text(part.probe.id, max_length=60))}")
-        parts.append(f"> {markdown_cell(safe_text(part.probe.text, max_length=400))}")
-        target = part.target.get("text")
-        if isinstance(target, str):
-            parts.append(f"Target token: {markdown_cell(repr(safe_text(target, max_length=60)))}")
-        for diff, change, rows, total in strongest_rows(report, part.probe.id):
-            if rows:
-                parts.append(f"Step {diff.step}, {change.value}, {len(rows)} of {total}:")
-                parts.append(as_markdown(changes_table(rows, diff.base_step, diff.step, with_probe=False)))
-            else:
-                parts.append(f"Step {diff.step}: nothing {change.value}.")
-    return parts
-
-
-def _orders(report: Report) -> list[str]:
-    parts = [
-        "## Orders",
-        "Order is the number of words. Σ+ and Σ- are sums of positive and of negative effects, n counts; "
-        "means over probes.",
-    ]
-    for view in report.orders:
-        parts += [f"Step {view.step}, against step {view.base_step}:", as_markdown(orders_table(view))]
-    return parts
-
-
-def _placebo(report: Report) -> list[str]:
-    """What changes without training, and what changed."""
-    if not report.placebos:
-        return ["No placebo was extracted; `sftscope extract RUN --placebo` measures what noise alone changes."]
-    sentences = "\n".join(f"- {sentence(part)[:1].upper()}{sentence(part)[1:]}." for part in report.placebos)
-    return [
-        "Placebo: a checkpoint extracted a second time in another batch layout. What it removes and invents "
-        "is numerical noise; counts are sums over probes.",
-        sentences,
-        as_markdown(placebo_table(report.placebos)),
-    ]

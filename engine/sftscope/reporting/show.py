@@ -19,9 +19,9 @@ from sftscope.analysis.trust.placebo import compare_placebos, sentence
 from sftscope.files.json_text import lookup
 from sftscope.foundation.errors import SftscopeError
 from sftscope.foundation.safe_text import first_of_each_kind, safe_text
+from sftscope.reporting.document import Block, Heading, Listing, Text, plain_text
 from sftscope.reporting.tables import (
     NAMES,
-    as_text,
     backbone_table,
     changes_table,
     estimate_lines,
@@ -42,9 +42,8 @@ def show_text(evolution: Evolution, selection: Selection, *, view: str = "all", 
     if view != "all" and view not in VIEWS:
         raise SftscopeError(f"unknown view {safe_text(repr(view), max_length=60)}; known are all, {', '.join(VIEWS)}")
     builders = {"trends": _trends, "changes": _changes, "orders": _orders, "backbone": _backbone}
-    parts = [_head(evolution, selection)]
-    parts += [build(evolution, selection, max_rows) for name, build in builders.items() if view in ("all", name)]
-    return "\n\n".join(parts) + "\n"
+    built = [build(evolution, selection, max_rows) for name, build in builders.items() if view in ("all", name)]
+    return plain_text([*_head(evolution, selection), *(block for blocks in built for block in blocks)])
 
 
 def show_json(evolution: Evolution, selection: Selection) -> dict[str, Any]:
@@ -110,13 +109,12 @@ def model_name(run: Mapping[str, Any]) -> str:
     return ""
 
 
-def _boundary_lines(boundary: Boundary) -> str:
-    if boundary.step is None:
-        return f"end of denoising: none\n  {boundary.reason}"
-    return f"end of denoising: step {boundary.step} ({boundary.low}–{boundary.high})\n  {boundary.reason}"
+def _boundary_lines(boundary: Boundary) -> list[str]:
+    where = "none" if boundary.step is None else f"step {boundary.step} ({boundary.low}–{boundary.high})"
+    return [f"end of denoising: {where}", f"  {boundary.reason}"]
 
 
-def _head(evolution: Evolution, selection: Selection) -> str:
+def _head(evolution: Evolution, selection: Selection) -> list[Block]:
     history = evolution.history
     probe = (
         (f"all {len(history.probes)} probes" if len(history.probes) > 1 else "1 probe")
@@ -125,69 +123,60 @@ def _head(evolution: Evolution, selection: Selection) -> str:
     )
     now, base = int(history.steps[selection.now]), int(history.steps[selection.base])
     model = safe_text(model_name(history.run), max_length=60)
-    lines = [
-        f"{history.name}" + (f" · {model}" if model else ""),
-        f"step {now} of {int(history.steps[-1])} against step {base} · {probe} · τ {evolution.rule}"
-        + (" (provisional)" if is_provisional(evolution) else ""),
+    line = f"step {now} of {int(history.steps[-1])} against step {base} · {probe} · τ {evolution.rule}"
+    line += " (provisional)" if is_provisional(evolution) else ""
+    left_out = [f"left out: {reason}" for reason in first_of_each_kind(history.left_out)]
+    return [
+        Heading(f"{history.name}" + (f" · {model}" if model else ""), 1),
+        Listing([line, *left_out, *caveats(history)]),
     ]
-    lines += [f"left out: {reason}" for reason in first_of_each_kind(history.left_out)] + caveats(history)
-    return "\n".join(lines)
 
 
-def _trends(evolution: Evolution, selection: Selection, max_rows: int) -> str:
+def _trends(evolution: Evolution, selection: Selection, max_rows: int) -> list[Block]:
     over_time = trends(evolution, selection)
     last = len(over_time.steps) - 1
     notes = _notes(over_time.boundary, selection)
     rows = spread(last + 1, [0, last, *notes], max_rows)
-    quality = quality_table(measure_quality(evolution, selection), over_time)
     estimate = estimate_view(evolution, selection)
-    sampled = [] if estimate is None else ["", *estimate_lines(estimate), as_text(estimate_table(estimate, rows))]
-    return "\n".join(
-        [
-            "Trends: means over probes; n count, Σ|I| strength, γu uncancelled ratio",
-            _boundary_lines(over_time.boundary),
-            "",
-            as_text(trends_table(over_time, rows, notes)),
-            *sampled,
-            "",
-            as_text(quality),
-        ]
-    )
+    sampled: list[Block] = []
+    if estimate is not None:
+        sampled = [Listing(estimate_lines(estimate)), estimate_table(estimate, rows)]
+    return [
+        Heading("Trends: means over probes; n count, Σ|I| strength, γu uncancelled ratio"),
+        Listing(_boundary_lines(over_time.boundary)),
+        trends_table(over_time, rows, notes),
+        *sampled,
+        quality_table(measure_quality(evolution, selection), over_time),
+    ]
 
 
-def _changes(evolution: Evolution, selection: Selection, max_rows: int) -> str:
+def _changes(evolution: Evolution, selection: Selection, max_rows: int) -> list[Block]:
     diff = changes(evolution, selection)
     counts = "   ".join(f"{diff.counts[change]} {name}" for change, name in NAMES.items())
-    lines = [f"Changes: step {diff.base_step} → {diff.step}   {counts}"]
-    lines += [f"placebo: {sentence(part)}" for part in compare_placebos(evolution, selection)]
-    if diff.rows:
-        lines += ["", as_text(changes_table(diff.rows[:max_rows], diff.base_step, diff.step))]
-    if len(diff.rows) > max_rows:
-        lines.append(f"… and {len(diff.rows) - max_rows} weaker ones")
-    return "\n".join(lines)
-
-
-def _orders(evolution: Evolution, selection: Selection, max_rows: int) -> str:
-    orders = orders_view(evolution, selection)
-    title = (
-        f"Orders: step {orders.base_step} → {orders.step}; "
-        "means over probes; Σ+, Σ- positive and negative effects, n count"
-    )
-    return "\n".join([title, "", as_text(orders_table(orders))])
-
-
-def _backbone(evolution: Evolution, selection: Selection, max_rows: int) -> str:
-    view = backbone(evolution, selection)
-    last = len(view.steps) - 1
-    indices = sorted({selection.base, selection.now, last})
-    title = "Backbone: cross-entropy (nats, mean over probes) with these interactions only"
-    lines = [title, *([view.note] if view.note else []), "", as_text(backbone_table(view, indices))]
-    losses = [
-        f"{name} loss at step {view.steps[selection.now]}: {view.losses[name][selection.now]:.3f}"
-        for name in LOSSES
-        if name in view.losses
+    weaker = len(diff.rows) - max_rows
+    return [
+        Heading(f"Changes: step {diff.base_step} → {diff.step}   {counts}"),
+        Listing([f"placebo: {sentence(part)}" for part in compare_placebos(evolution, selection)]),
+        *([changes_table(diff.rows[:max_rows], diff.base_step, diff.step)] if diff.rows else []),
+        *([Text(f"… and {weaker} weaker ones")] if weaker > 0 else []),
     ]
-    return "\n".join([*lines, *losses])
+
+
+def _orders(evolution: Evolution, selection: Selection, max_rows: int) -> list[Block]:
+    orders = orders_view(evolution, selection)
+    title = f"Orders: step {orders.base_step} → {orders.step}; means over probes; "
+    return [Heading(f"{title}Σ+, Σ- positive and negative effects, n count"), orders_table(orders)]
+
+
+def _backbone(evolution: Evolution, selection: Selection, max_rows: int) -> list[Block]:
+    view = backbone(evolution, selection)
+    now, losses = selection.now, [name for name in LOSSES if name in view.losses]
+    return [
+        Heading("Backbone: cross-entropy (nats, mean over probes) with these interactions only"),
+        *([Text(view.note)] if view.note else []),
+        backbone_table(view, sorted({selection.base, now, len(view.steps) - 1})),
+        Listing([f"{name} loss at step {view.steps[now]}: {view.losses[name][now]:.3f}" for name in losses]),
+    ]
 
 
 def _notes(boundary: Boundary, selection: Selection) -> dict[int, str]:

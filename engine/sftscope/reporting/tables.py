@@ -45,15 +45,8 @@ def as_text(table: Table, *, width: int = MAX_WIDTH) -> str:
     widths = [max(map(cell_len, column)) for column in zip(*cells, strict=True)]
     before = sum(widths[:-1]) + 2 * (len(widths) - 1)
     widths[-1] = max(min(widths[-1], width - before), min(widths[-1], 12))
-    lines = []
-    for row in cells:
-        fitted = [_fit(cell, size) for cell, size in zip(row, widths, strict=True)]
-        padded = [
-            cell + " " * (size - cell_len(cell)) if i in table.left else " " * (size - cell_len(cell)) + cell
-            for i, (cell, size) in enumerate(zip(fitted, widths, strict=True))
-        ]
-        lines.append("  ".join(padded).rstrip())
-    return "\n".join(lines)
+    fitted = [tuple(_fit(cell, size) for cell, size in zip(row, widths, strict=True)) for row in cells]
+    return "\n".join("  ".join(row).rstrip() for row in _padded(fitted, widths, table.left))
 
 
 def as_markdown(table: Table) -> str:
@@ -61,14 +54,18 @@ def as_markdown(table: Table) -> str:
     cells = [tuple(markdown_cell(cell) for cell in row) for row in [table.headers, *table.rows]]
     widths = [max(3, *map(cell_len, column)) for column in zip(*cells, strict=True)]
     rule = [":" + "-" * (size - 1) if i in table.left else "-" * (size - 1) + ":" for i, size in enumerate(widths)]
-    padded = [
-        [
-            cell + " " * (size - cell_len(cell)) if i in table.left else " " * (size - cell_len(cell)) + cell
-            for i, (cell, size) in enumerate(zip(row, widths, strict=True))
-        ]
-        for row in cells
-    ]
-    return "\n".join("| " + " | ".join(row) + " |" for row in [padded[0], rule, *padded[1:]])
+    head, *rows = _padded(cells, widths, table.left)
+    return "\n".join("| " + " | ".join(row) + " |" for row in [head, rule, *rows])
+
+
+def _padded(rows: Sequence[tuple[str, ...]], widths: Sequence[int], left: frozenset[int]) -> list[list[str]]:
+    """The cells filled with spaces to the widths of their columns."""
+    filled = []
+    for row in rows:
+        spaces = [" " * (size - cell_len(cell)) for cell, size in zip(row, widths, strict=True)]
+        cells = zip(row, spaces, strict=True)
+        filled.append([cell + space if i in left else space + cell for i, (cell, space) in enumerate(cells)])
+    return filled
 
 
 def number(value: float | None, digits: int = 2) -> str:

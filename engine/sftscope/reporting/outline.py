@@ -1,0 +1,156 @@
+"""The report as a document: its sections, in their order, the same in every form."""
+
+from collections.abc import Iterator
+
+from sftscope.analysis.conclusions.verdict import in_plain_words
+from sftscope.analysis.trust.placebo import sentence
+from sftscope.foundation.safe_text import safe_text
+from sftscope.reporting.content import Report, provenance, shown_steps, strongest_rows, warnings
+from sftscope.reporting.document import Block, Document, Figure, Heading, Listing, Style, Text
+from sftscope.reporting.figures import figures
+from sftscope.reporting.show import model_name
+from sftscope.reporting.tables import (
+    as_it_went_table,
+    backbone_table,
+    changes_table,
+    estimate_lines,
+    estimate_table,
+    findings_table,
+    orders_table,
+    placebo_table,
+    quality_table,
+    residue_table,
+    sensitivity_table,
+    trends_table,
+)
+
+
+def outline(report: Report) -> Document:
+    """Everything the report says, the answer first."""
+    sections = (_answer, _figures, _findings, _over_the_steps, _estimate, _as_it_went, _strongest, _orders, _backbone)
+    return [block for section in (*sections, _sensitivity, _quality, _provenance) for block in section(report)]
+
+
+def _answer(report: Report) -> Iterator[Block]:
+    history, steps = report.evolution.history, report.trends.steps
+    model = model_name(history.run)
+    yield Heading(f"What fine-tuning changed: {history.name}", 1)
+    yield Text(
+        f"{f'{model}, ' if model else ''}{len(history.probes)} probes, {len(steps)} steps from {steps[0]} to "
+        f"{steps[-1]}, τ {report.evolution.rule}."
+    )
+    yield Heading("When should it have stopped?")
+    yield Text(in_plain_words(report.verdict, report.trends.boundary), Style.ANSWER)
+    yield Listing([*report.verdict.evidence, report.online])
+    yield Listing(warnings(report))
+    yield Text(report.survives)
+
+
+def _figures(report: Report) -> Iterator[Block]:
+    yield Heading("Figures")
+    yield Text("The HTML report shows them; the format figures writes them as files.")
+    yield from (Figure(name, *parts) for name, parts in figures(report).items())
+
+
+def _findings(report: Report) -> Iterator[Block]:
+    yield Heading("The paper's findings on this run")
+    yield findings_table(report.findings)
+
+
+def _over_the_steps(report: Report) -> Iterator[Block]:
+    boundary, total = report.trends.boundary.index, len(report.trends.steps)
+    notes = {0: "base"} | ({} if boundary is None else {boundary: "end of denoising"})
+    rows = shown_steps(report)
+    thinned = "" if len(rows) == total else f" {len(rows)} of {total} steps are shown; report.json has all."
+    yield Heading("Over the steps")
+    yield Text(
+        "Means over probes, against the first step: − removed, = preserved, + newly emerged; n count, "
+        f"Σ|I| strength, γu uncancelled ratio (– where a class is empty).{thinned}"
+    )
+    yield trends_table(report.trends, rows, notes)
+
+
+def _estimate(report: Report) -> Iterator[Block]:
+    if report.estimate is not None:
+        yield Heading("How far the estimates can be believed")
+        yield Listing(estimate_lines(report.estimate))
+        yield estimate_table(report.estimate, shown_steps(report))
+
+
+def _as_it_went(report: Report) -> Iterator[Block]:
+    if report.as_it_went:
+        yield Heading("What could be said at each checkpoint")
+        yield Text("Held-out loss and accuracy at each checkpoint, and the verdict from the checkpoints up to it.")
+        yield as_it_went_table(report.as_it_went)
+
+
+def _strongest(report: Report) -> Iterator[Block]:
+    yield Heading("The strongest interactions")
+    yield Text("Effects are log-odds of the target token; words in text order.")
+    for part in report.evolution.history.probes:
+        yield Heading(safe_text(part.probe.id, max_length=60), 3)
+        yield Text(safe_text(part.probe.text, max_length=400), Style.QUOTE)
+        target = part.target.get("text")
+        if isinstance(target, str):
+            yield Text(f"Target token: {safe_text(target, max_length=60)!r}")
+        for diff, change, rows, total in strongest_rows(report, part.probe.id):
+            if rows:
+                yield Text(f"Step {diff.step}, {change.value}, {len(rows)} of {total}:")
+                yield changes_table(rows, diff.base_step, diff.step, with_probe=False)
+            else:
+                yield Text(f"Step {diff.step}: nothing {change.value}.")
+
+
+def _orders(report: Report) -> Iterator[Block]:
+    yield Heading("Orders")
+    yield Text(
+        "Order is the number of words. Σ+ and Σ- are sums of positive and of negative effects, n counts; "
+        "means over probes."
+    )
+    for view in report.orders:
+        yield Text(f"Step {view.step}, against step {view.base_step}:")
+        yield orders_table(view)
+
+
+def _backbone(report: Report) -> Iterator[Block]:
+    yield Heading("Predicting with one class alone")
+    yield Text(
+        "Cross-entropy of the target from the sum of these interactions and the bias b, in nats, "
+        "mean over probes; then without b."
+    )
+    yield backbone_table(report.backbone, report.chosen)
+
+
+def _sensitivity(report: Report) -> Iterator[Block]:
+    yield Heading("How much depends on the threshold τ")
+    yield Text(
+        "Mean counts per probe under every rule; findings 1 to 5: ✓ holds, ✗ does not, ? undecided. "
+        "The counts at the end of denoising use the end under the chosen rule, so that rows differ by τ only."
+    )
+    yield sensitivity_table(report.sensitivity)
+
+
+def _quality(report: Report) -> Iterator[Block]:
+    yield Heading("Quality")
+    yield quality_table(report.quality, report.trends)
+    if report.placebos:
+        yield Text(
+            "Placebo: a checkpoint extracted a second time in another batch layout. What it removes and invents "
+            "is numerical noise; counts are sums over probes."
+        )
+        said = [sentence(part) for part in report.placebos]
+        yield Listing([f"{line[:1].upper()}{line[1:]}." for line in said])
+        yield placebo_table(report.placebos)
+    else:
+        yield Text("No placebo was extracted; 'sftscope extract RUN --placebo' measures what noise alone changes.")
+    if report.residue:
+        yield Text(
+            "What would seem encoded with an unfinished decomposition, 20,000 steps of the gradient descent of "
+            "earlier work, under the same τ; means over probes."
+        )
+        yield residue_table(report.residue)
+
+
+def _provenance(report: Report) -> Iterator[Block]:
+    yield Heading("Provenance")
+    yield provenance(report.evolution.history.run)
