@@ -28,7 +28,7 @@ from sftscope.reporting.document import (
 from sftscope.reporting.outline import outline
 from sftscope.reporting.tables import Table, as_text
 
-RUNS = Path(__file__).parents[1] / "sample_runs"
+RUNS = Path(__file__).parents[2] / "sample_runs"
 SECTIONS = [
     "When should it have stopped?",
     "Figures",
