@@ -7,6 +7,7 @@ from typing import Any
 
 from sftscope.attach.foreign_checkpoints import adapter_base
 from sftscope.files.hashes import file_sha256
+from sftscope.files.opening import is_plain
 from sftscope.foundation.errors import SftscopeError
 from sftscope.foundation.safe_text import safe_text
 from sftscope.llm.untrusted_weights import refuse_adapter_as_base
@@ -72,13 +73,29 @@ def _plain_name(path: str) -> str:
 
 def _same_weights(named: str, base: str) -> bool:
     """Whether two folders or files hold the same weights, byte for byte."""
+    sizes = [_weights_sizes(Path(path)) for path in (base, named)]
+    if not sizes[0] or sizes[0] != sizes[1]:  # an adapter may name any file: what is hashed is as large as the base
+        return False
     hashes = [_weights_hash(Path(path)) for path in (named, base)]
     return bool(hashes[0]) and hashes[0] == hashes[1]
 
 
+def _weights_files(path: Path) -> list[Path]:
+    return [path] if path.is_file() else sorted([*path.glob("*.safetensors"), *path.glob("*.gguf")])
+
+
+def _weights_sizes(path: Path) -> list[int]:
+    """Sizes of the weight files; empty where there are none, or one is no regular file."""
+    try:
+        files = _weights_files(path)
+        return [file.stat().st_size for file in files] if all(map(is_plain, files)) else []
+    except OSError:
+        return []
+
+
 def _weights_hash(path: Path) -> str:
     try:
-        files = [path] if path.is_file() else sorted([*path.glob("*.safetensors"), *path.glob("*.gguf")])
+        files = _weights_files(path)
         digest = hashlib.sha256()
         for file in files:
             digest.update(bytes.fromhex(file_sha256(file)))

@@ -6,13 +6,13 @@ the weights it keeps `source.json` (see `store.ownership`), so that a source tha
 never mixed in.
 """
 
-import hashlib
 import shutil
 from pathlib import Path
 from typing import Any
 
 from sftscope.attach.foreign_checkpoints import reading_files, refuse_unreadable, weight_files, why_not_whole
 from sftscope.files.atomic import temporary_beside, write_atomically
+from sftscope.files.hashes import file_sha256
 from sftscope.files.json_text import MAX_JSON_BYTES
 from sftscope.files.opening import copy_plain
 from sftscope.foundation.errors import SftscopeError
@@ -78,10 +78,12 @@ def _copy(checkpoint: Checkpoint, target: Path, before: Stamp, within: Path) -> 
         if reason := why_not_whole(copy, now=float("inf")):
             return reason
         hashes = _hashes(copy)
+        others = {file.name: file_sha256(file) for file in reading_files(copy) if file.name not in hashes}
         source = {
             "path": str(checkpoint.path.absolute()),
             "files": before,
             "sha256": hashes,
+            "sha256_others": others,
             "weights": sorted(hashes),
         }
         write_atomically(temporary / ownership.RECORD, ownership.sealed(source, target, target.parent))
@@ -128,8 +130,4 @@ def _stamp(checkpoint: Checkpoint) -> Stamp:
 
 
 def _hashes(checkpoint: Checkpoint) -> dict[str, str]:
-    hashes = {}
-    for file in weight_files(checkpoint.path):
-        with file.open("rb") as opened:
-            hashes[file.name] = hashlib.file_digest(opened, "sha256").hexdigest()
-    return hashes
+    return {file.name: file_sha256(file) for file in weight_files(checkpoint.path)}

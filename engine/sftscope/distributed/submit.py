@@ -20,7 +20,7 @@ from sftscope.files.json_text import json_object
 from sftscope.files.opening import open_private_folder, private_folder, read_plain
 from sftscope.foundation.errors import SftscopeError
 from sftscope.foundation.progress import say
-from sftscope.foundation.safe_text import safe_text
+from sftscope.foundation.safe_text import own_command, safe_text
 from sftscope.foundation.signals import interrupt_on_signals, interrupted_exit_code
 from sftscope.foundation.streams import protect_streams
 from sftscope.foundation.threads import set_thread_defaults
@@ -132,8 +132,8 @@ def run_here(workers: int, worker: Worker) -> None:
     failed = sum(process.exitcode != 0 for process in processes)
     if failed:
         raise SftscopeError(
-            f"{worker.run}: {failed} of {workers} workers failed; 'sftscope status {worker.run}' says why; what is "
-            "finished is kept, the same command resumes from there"
+            f"{worker.run}: {failed} of {workers} workers failed; {own_command('status', worker.run)} says why; what "
+            "is finished is kept, the same command resumes from there"
         )
 
 
@@ -146,7 +146,7 @@ def submit(cluster: str, workers: int, worker: Worker, resources: Resources) -> 
     with executor.batch():
         jobs = [executor.submit(each) for each in team]
     names = ", ".join(str(job.job_id) for job in jobs[:4]) + (", …" if len(jobs) > 4 else "")
-    say(f"{workers} workers submitted to {cluster}: {names}; 'sftscope status {worker.run}' shows them")
+    say(f"{workers} workers submitted to {cluster}: {names}; {own_command('status', worker.run)} shows them")
     return tuple(jobs)
 
 

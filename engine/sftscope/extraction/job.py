@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sftscope.extraction.finished import BASE_STEP
+from sftscope.foundation.errors import SftscopeError
 from sftscope.foundation.progress import say
 from sftscope.inputs.settings import RunSettings
 from sftscope.llm.adapters import AdapterSlot
@@ -18,6 +19,7 @@ from sftscope.scoring.prefix_tree import shared_prefix
 from sftscope.scoring.scorer import NAIVE, Scorer
 from sftscope.store import RunFolder
 from sftscope.store.checkpoints import Checkpoint, ready_checkpoints
+from sftscope.store.ownership import changed_file
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,6 +105,11 @@ def enter_step(work: Work, step: int) -> tuple[dict[str, float], str]:
         work.slot.clear()
         return logged_losses(work.folder, step, ("train", "eval", "accuracy")), ""
     checkpoint = work.checkpoints[step]
+    if name := changed_file(checkpoint.path):
+        raise SftscopeError(
+            f"{checkpoint.path / name}: was changed since it was copied (sha256); move {checkpoint.path.name} away and "
+            "attach again"
+        )
     # of several eval sets the log has the one that was chosen
     losses = checkpoint.losses() | logged_losses(work.folder, step, ("eval", "accuracy"))
     return losses, work.slot.load(checkpoint.path)

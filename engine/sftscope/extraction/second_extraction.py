@@ -15,6 +15,7 @@ from sftscope.extraction.finished import available_steps, is_result
 from sftscope.extraction.job import Work, enter_step, prepare
 from sftscope.foundation.errors import SftscopeError
 from sftscope.foundation.progress import Progress, progress, say
+from sftscope.foundation.safe_text import own_command
 from sftscope.inputs.settings import RunSettings
 from sftscope.lattice.transforms import Floats
 from sftscope.scoring.masking import MaskedPrompt
@@ -55,7 +56,9 @@ def _chosen(folder: RunFolder, step: int | None) -> int:
     """The step to extract again, checked."""
     done = folder.steps()
     if not done:
-        raise SftscopeError(f"{folder.path}: no step to extract again; run 'sftscope extract {folder.path}' first")
+        raise SftscopeError(
+            f"{folder.path}: no step to extract again; first run: {own_command('extract', folder.path)}"
+        )
     if step is None:
         step = done[-1]
     if step not in done:

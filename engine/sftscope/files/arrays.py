@@ -1,10 +1,11 @@
 """Arrays in NumPy's files that others wrote: nothing is unpickled, and no more memory is taken than the file has."""
 
 import io
+import zlib
 from math import prod
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile, ZipFile
+from zipfile import ZIP_DEFLATED, ZIP_STORED, BadZipFile, ZipFile
 
 import numpy as np
 
@@ -24,10 +25,12 @@ def read_npz(path: Path, limit: int) -> dict[str, Array]:
     try:
         with ZipFile(io.BytesIO(data)) as archive:
             members = archive.infolist()
+            if any(member.compress_type not in (ZIP_STORED, ZIP_DEFLATED) for member in members):
+                raise ValueError("packed in a way that NumPy does not write")
             if sum(member.file_size for member in members) > limit:
                 raise ValueError(f"unpacks to more than {limit} bytes")
             return {member.filename.removesuffix(".npy"): parse_npy(archive.read(member)) for member in members}
-    except (BadZipFile, EOFError, NotImplementedError, RuntimeError) as error:  # damaged, or encrypted
+    except (BadZipFile, EOFError, NotImplementedError, RuntimeError, zlib.error) as error:  # damaged, or encrypted
         raise ValueError(str(error) or type(error).__name__) from None
 
 
@@ -44,6 +47,7 @@ def parse_npy(data: bytes) -> Array:
             raise ValueError("not numbers")
         if prod(shape) * max(dtype.itemsize, 1) > len(data) - file.tell():
             raise ValueError(f"declares {shape} of {dtype}, which is more than it has")
+        array: Array = np.load(io.BytesIO(data), allow_pickle=False)
     except Exception as error:  # NumPy evaluates the header: hostile bytes make it raise almost anything
         raise ValueError(f"not an array: {error}") from None
-    return np.load(io.BytesIO(data), allow_pickle=False)
+    return array

@@ -13,7 +13,7 @@ from contextvars import ContextVar
 from typing import Protocol
 
 from sftscope.foundation.output import put_error
-from sftscope.foundation.safe_text import safe_text
+from sftscope.foundation.safe_text import safe_text, whole_number
 from sftscope.foundation.terminal import can_move_cursor, is_terminal
 
 PLAIN_INTERVAL = 10.0
@@ -88,6 +88,9 @@ def _bar(title: str) -> Iterator[Progress]:
         TimeRemainingColumn(),
         TextColumn("{task.fields[note]}", markup=False),
     )
+    for name in ("COLUMNS", "LINES"):
+        if whole_number(os.environ.get(name, "0")) is None:  # rich would end in a traceback
+            del os.environ[name]
     console = Console(stderr=True)
     bar = Bar(*columns, console=console, transient=False)
     task = bar.add_task(safe_text(title), total=None, note="", rate="")

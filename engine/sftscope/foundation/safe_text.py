@@ -153,6 +153,11 @@ def shell_command(words: Iterable[str]) -> str:
     return " ".join(_shell_word(word) for word in words)
 
 
+def own_command(*words: object) -> str:
+    """A command of this program with these words, as `shell_command`: a folder's name may hold anything."""
+    return shell_command(["sftscope", *map(str, words)])
+
+
 def _shell_word(word: str) -> str:
     if safe_text(word, max_length=max(1, len(word))) == word:
         return shlex.quote(word)

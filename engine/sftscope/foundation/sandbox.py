@@ -34,7 +34,8 @@ STALLED_LOOKS, LEAST_LOOKS = 30, 4  # at a child that sleeps and uses no process
 _ENDING_SECONDS = 5.0  # a child that has closed its pipe is about to end
 _TRIES = 3
 _PATIENCE = 3  # questions one after the other that the machine spoiled, after which none gets a second try
-_CRASHES = ("SIGSEGV", "SIGABRT", "SIGBUS", "SIGFPE", "SIGILL", "SIGTRAP", "SIGSYS")
+# not SIGBUS: the kernel sends it where a page of a library cannot be read from its disk
+_CRASHES = ("SIGSEGV", "SIGABRT", "SIGFPE", "SIGILL", "SIGTRAP", "SIGSYS")
 Answer = TypeVar("Answer")
 
 

@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 
 from sftscope.files.hashes import file_sha256
 from sftscope.foundation.errors import SftscopeError
+from sftscope.foundation.machine_errors import is_out_of_memory
 from sftscope.foundation.safe_text import safe_text
 from sftscope.llm.untrusted_weights import check_weights
 
@@ -64,9 +64,11 @@ class WeightsSwap:
                 model, info = type(self._base).from_pretrained(
                     folder, dtype=self._base.dtype, use_safetensors=True, output_loading_info=True
                 )
-        except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+        except Exception as error:  # a stranger's config reaches several libraries here: what they raise is its fault
+            if is_out_of_memory(error):
+                raise
             reason = safe_text(str(error).strip().partition("\n")[0], max_length=300)
-            raise SftscopeError(f"{folder}: its model cannot be loaded: {reason}") from error
+            raise SftscopeError(f"{folder}: its model cannot be loaded: {reason or type(error).__name__}") from error
         # transformers fills what a file lacks with random numbers, and only warns
         for kind, side in (("missing_keys", "lacks"), ("unexpected_keys", "has no place for")):
             for name in sorted(info[kind]):

@@ -5,7 +5,9 @@ classes also differ in marker or hatch. The denoising stage is tinted green, the
 """
 
 import io
+import os
 import re
+import sys
 import warnings
 from collections.abc import Callable, Sequence
 from importlib.util import find_spec
@@ -55,9 +57,15 @@ _STYLE: Any = {  # the names of matplotlib's settings are a type of their own in
 
 
 def need_matplotlib() -> None:
-    """SftscopeError with what to install where matplotlib is missing."""
+    """SftscopeError with what to install where matplotlib is missing, and where a stranger's settings would be obeyed.
+
+    matplotlib reads `matplotlibrc` in the working folder as it is imported, and runs programs that it names.
+    """
     if find_spec("matplotlib") is None:
         raise SftscopeError("figures and the HTML report need matplotlib; install it: pip install 'sftscope[figures]'")
+    if "matplotlib" not in sys.modules and os.path.lexists("matplotlibrc"):
+        raise SftscopeError("matplotlibrc: matplotlib would obey this file; run the command in another working folder")
+    os.environ["MPLBACKEND"] = "agg"  # a notebook's own backend is not there in a command
 
 
 def figures(report: "Report") -> dict[str, tuple[str, Callable[["Figure"], None]]]:
@@ -111,7 +119,11 @@ def draw(name: str, drawing: Callable[["Figure"], None], kind: str) -> bytes:
     from matplotlib.figure import Figure
 
     metadata: dict[str, Any] = {"svg": {"Date": None}, "png": {"Software": None}}.get(kind, {"CreationDate": None})
-    with mpl.rc_context(_STYLE | {"svg.hashsalt": name}), warnings.catch_warnings():
+    with (
+        mpl.rc_context(mpl.rcParamsDefault),
+        mpl.rc_context(_STYLE | {"svg.hashsalt": name}),
+        warnings.catch_warnings(),
+    ):
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")  # words of any script
         figure = Figure(layout="constrained")
         drawing(figure)

@@ -41,6 +41,8 @@ from sftscope.analysis.run.read_run import load_history
 from sftscope.analysis.sets.evolution import Evolution
 from sftscope.analysis.sets.views import as_plain, to_plain
 from sftscope.analysis.shapley import moebius_values, to_shapiq
+from sftscope.files.json_text import read_json_object
+from sftscope.files.opening import is_there
 from sftscope.foundation.errors import SftscopeError
 from sftscope.foundation.progress import Progress
 from sftscope.foundation.safe_text import json_text, safe_text
@@ -56,6 +58,7 @@ from sftscope.store import write_atomically
 
 SCHEMA = "sftscope-report"
 VERSION = 2
+_MARK = "made_by_sftscope.json"  # in the folder of a report: which files are ours, to be written again
 FORMATS = ("md", "json", "csv", "html", "figures", "shapiq")
 
 
@@ -85,9 +88,26 @@ def write_report(
     written = []
     for name in dict.fromkeys(formats):
         for path, content in _files(report, name, progress):
-            write_atomically(out / path, content)
+            _store(out, path, content)
             written.append(out / path)
     return written
+
+
+def _store(out: Path, name: str, content: bytes) -> None:
+    """Write a file of a report. SftscopeError where one of that name is there that no report of ours wrote."""
+    try:
+        known = read_json_object(out / _MARK).get("files")
+    except (FileNotFoundError, NotADirectoryError):
+        known = None
+    files = [each for each in known if isinstance(each, str)] if isinstance(known, list) else []
+    if name not in files:
+        if is_there(out / name) or (out / name).is_symlink():
+            raise SftscopeError(
+                f"{out / name}: is there already and was not written by a report; nothing is written over it: choose "
+                "another --out folder"
+            )
+        write_atomically(out / _MARK, json_text({"files": [*files, name]}).encode())
+    write_atomically(out / name, content)
 
 
 def _files(report: Report, kind: str, progress: Progress | None) -> Iterator[tuple[str, bytes]]:

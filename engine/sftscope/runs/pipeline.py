@@ -8,6 +8,7 @@ from msgspec.structs import replace
 from sftscope.foundation.errors import SftscopeError
 from sftscope.foundation.machine_errors import told_in_one_line
 from sftscope.foundation.progress import is_first_process
+from sftscope.foundation.safe_text import shell_command
 from sftscope.inputs.presets import title
 from sftscope.inputs.settings import RunSettings, load_settings, resolve_paths
 from sftscope.runs.begin import begin
@@ -96,7 +97,11 @@ def open_run(
     except (KeyError, TypeError):
         raise SftscopeError(f"{folder.run_file}: expected the tables settings and source and an identity") from None
     if not probes_are_whole(folder, content.get("hashes", {})):
-        again = "the command that began the run" if "attached" in content else f"'sftscope run CONFIG --out {out}'"
+        again = (
+            "the command that began the run"
+            if "attached" in content
+            else shell_command(["sftscope", "run", "CONFIG", "--out", str(out)])
+        )
         raise SftscopeError(
             f"{folder.probes_file}: is not what the run was begun with (another sha256); {again} writes it again"
         )

@@ -116,10 +116,16 @@ def list_checkpoints(folder: Path) -> tuple[Checkpoint, ...]:
 
 
 def misnamed_checkpoints(folder: Path) -> tuple[Path, ...]:
-    """Folders that look like checkpoints, but whose step cannot be determined, by name."""
-    if not folder.is_dir():
+    """Folders that look like checkpoints, but whose step cannot be determined, by name.
+
+    NotReadError where they cannot be listed now.
+    """
+    try:
+        entries = list(folder.iterdir())
+    except OSError as error:
+        raise_if_not_read(folder, error)
         return ()
-    named = (entry for entry in folder.iterdir() if _SIMILAR.fullmatch(entry.name) and step_named(entry.name) is None)
+    named = (entry for entry in entries if _SIMILAR.fullmatch(entry.name) and step_named(entry.name) is None)
     return tuple(sorted(entry for entry in named if entry.is_dir()))
 
 

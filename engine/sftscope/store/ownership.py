@@ -9,6 +9,7 @@ A disk that cannot be read says nothing about who wrote what: nothing is removed
 import hashlib
 import json
 import os
+import re
 import secrets
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
@@ -17,8 +18,9 @@ from pathlib import Path
 from typing import Any
 
 from sftscope.files.atomic import temporary_beside, write_atomically
+from sftscope.files.hashes import file_sha256
 from sftscope.files.json_text import MAX_JSON_BYTES, read_json_object
-from sftscope.files.opening import failed_to_read, read_plain
+from sftscope.files.opening import failed_to_read, is_there, read_plain
 from sftscope.foundation.errors import SftscopeError
 from sftscope.foundation.safe_text import safe_text
 from sftscope.store.checkpoints import Checkpoint, list_checkpoints, step_named
@@ -28,6 +30,12 @@ RECORD = "source.json"
 _MARK = "made_by_sftscope.json"
 _OURS = ".sftscope-"  # how the names of our passing files begin
 _FORMAT = 1
+# what the Trainer saves into a checkpoint: the model or adapter, its tokenizer, and the state of the training
+_TRAINERS = re.compile(
+    r"(adapter_|generation_|)config\.json|(adapter_)?model.*\.safetensors(\.index\.json)?|README\.md|.*\.jinja"
+    r"|tokenizer.*|special_tokens_map\.json|added_tokens\.json|vocab\.(json|txt)|merges\.txt"
+    r"|(optimizer|scheduler|scaler)\.pt|rng_state.*\.pth|training_args\.bin|trainer_state\.json"
+)
 
 
 def begin_checkpoints(folder: Path) -> bool:
@@ -67,6 +75,11 @@ def drop_unfinished(folder: Path) -> None:
                 "move it away and run the same command again"
             )
         with _one_line(checkpoint.path):
+            if others := [each.name for each in checkpoint.path.iterdir() if not _TRAINERS.fullmatch(each.name)]:
+                raise SftscopeError(
+                    f"{checkpoint.path}: not written to its end, and holds {safe_text(min(others), max_length=80)}, "
+                    "which no training of ours writes; move that away and run the same command again"
+                )
             shutil.rmtree(checkpoint.path)
 
 
@@ -125,6 +138,20 @@ def own_record(copy: Path) -> dict[str, Any] | None:
 def were_dropped(copy: Path) -> bool:
     """Whether the weights of our copy were removed on purpose, once its step was extracted."""
     return bool((own_record(copy) or {}).get("dropped"))
+
+
+def changed_file(copy: Path) -> str:
+    """The name of a file of our copy that is not what was copied (sha256); empty where there is none.
+
+    Files that are not there are not looked at.
+    """
+    record = own_record(copy) or {}
+    for table in ("sha256", "sha256_others"):
+        known = record.get(table)
+        for name, digest in sorted(known.items()) if isinstance(known, dict) else ():
+            if is_there(copy / name) and file_sha256(copy / name) != digest:
+                return str(name)
+    return ""
 
 
 def drop_weights(copy: Path) -> bool:

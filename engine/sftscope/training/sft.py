@@ -19,6 +19,7 @@ from transformers.trainer_callback import PrinterCallback, ProgressCallback
 from sftscope.compat.transformers import recomputation_name
 from sftscope.foundation.errors import SftscopeError
 from sftscope.foundation.progress import Progress, is_first_process, progress, say
+from sftscope.foundation.safe_text import whole_number
 from sftscope.inputs.settings import RunSettings, TrainingSettings
 from sftscope.llm.loading import LLM, load_llm, templated_tokenizer
 from sftscope.llm.prompts import resolve_template
@@ -168,7 +169,7 @@ def _arguments(settings: RunSettings, folder: RunFolder, llm: LLM, rows: int) ->
 
 def _accumulation(training: TrainingSettings) -> int:
     """Micro-batches that each process adds up for one step."""
-    processes = int(os.environ.get("WORLD_SIZE", "1"))  # as torchrun and accelerate launch set it
+    processes = whole_number(os.environ.get("WORLD_SIZE", "")) or 1  # as torchrun and accelerate launch set it
     together = processes * training.micro_batch_size
     if training.effective_batch_size % together:
         raise SftscopeError(

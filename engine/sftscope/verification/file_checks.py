@@ -80,9 +80,14 @@ def check_log(run: Inspection) -> None:
 
 def check_checkpoints(run: Inspection) -> None:
     """Checkpoints that are kept: written to their end, and the ones that were extracted."""
-    for path in misnamed_checkpoints(run.folder.checkpoints):
+    try:
+        misnamed = misnamed_checkpoints(run.folder.checkpoints)
+        found = list_checkpoints(run.folder.checkpoints)
+    except NotReadError as error:
+        run.refused(run.folder.checkpoints, error)
+        return
+    for path in misnamed:
         run.found(path, NOTE, why_misnamed(path))
-    found = list_checkpoints(run.folder.checkpoints)
     for checkpoint in found:
         run.see(checkpoint.path)
         record = run.records.get(checkpoint.step)
@@ -99,6 +104,10 @@ def check_checkpoints(run: Inspection) -> None:
             what = "not written to its end" + (", as the newest one after a kill" if kind == NOTE else "")
             run.found(checkpoint.path, kind, what, _checkpoint_remedy(run, checkpoint))
             continue
+        if name := _changed_file(run, checkpoint):
+            what = f"{name} was changed since it was copied (sha256)"
+            run.found(checkpoint.path, DAMAGED, what, _checkpoint_remedy(run, checkpoint))
+            continue
         weights = checkpoint.path / "adapter_model.safetensors"
         wanted = record.provenance.get("adapter_sha256") if record is not None else None
         try:
@@ -110,6 +119,15 @@ def check_checkpoints(run: Inspection) -> None:
         if is_another:
             what = f"its adapter is not the one that step {checkpoint.step} was extracted from (sha256)"
             run.found(checkpoint.path, DAMAGED, what, "the step file is intact and needs it no more")
+
+
+def _changed_file(run: Inspection, checkpoint: Checkpoint) -> str:
+    try:
+        return ownership.changed_file(checkpoint.path)
+    except (OSError, SftscopeError) as error:
+        refused = failed_to_read(checkpoint.path, error) if isinstance(error, OSError) else error
+        run.refused(checkpoint.path, refused)
+        return ""
 
 
 def _check_dropped(run: Inspection, checkpoint: Checkpoint) -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 from sftscope.decomposition.step_effects import with_effects
 from sftscope.foundation.errors import NotReadError
 from sftscope.foundation.progress import progress, say
+from sftscope.foundation.safe_text import own_command
 from sftscope.runs.identity import settings_in
 from sftscope.store import RunFolder, StepFileError, StepRecord
 from sftscope.store.steps.step_file import salvage_step_file
@@ -31,7 +32,7 @@ def repair(path: Path) -> Verification:
                 if first is None or first.effects is None:
                     folder.write_draft(scores)
                     folder.step_file(step).unlink()
-                    say(f"step {step}: its raw scores are kept; 'sftscope extract {path}' resumes from them")
+                    say(f"step {step}: its raw scores are kept; {own_command('extract', path)} resumes from them")
                 else:
                     source = first.provenance.get("zeta_source", [])
                     made = with_effects(

@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 
 from sftscope.analysis.sets.evolution import Evolution
+from sftscope.files.opening import is_there
 from sftscope.foundation.errors import SftscopeError
 from sftscope.lattice.transforms import Relation
 from sftscope.reporting.sheets import FORMATS, Sheet, compare_sheet, view_sheet
@@ -71,6 +72,8 @@ def export_job(
 
             written = write_report(evolution, wish.path, progress=progress)
             return f"written: {', '.join(map(str, written))}"
+        if is_there(wish.path):
+            raise SftscopeError(f"{wish.path}: is there already; choose another name")
         write_atomically(wish.path, FORMATS[wish.form](sheet()).encode("utf-8"))
         return f"written: {wish.path}"
 

@@ -21,7 +21,7 @@ from sftscope.analysis.run.machines import Machine, machine_of
 from sftscope.analysis.run.run_history import HistoryTable, RunHistory, check_sizes, read_placebos
 from sftscope.files.opening import failed_to_read
 from sftscope.foundation.errors import NotReadError, SftscopeError
-from sftscope.foundation.safe_text import safe_text
+from sftscope.foundation.safe_text import own_command, safe_text
 from sftscope.store import NoReaderError, RunFolder, TooSlowError, read_step_file
 
 FIRST_PASSES = (16, 256)  # steps, spread over a run, that are shown while all of them are read
@@ -133,7 +133,7 @@ class GrowingHistory:
             raise NotReadError(f"{self.folder.path}: no step can be read now: {self._lines(self._unread)[0]}")
         reason = f"; {self.refused[0]}" if self._refused else ""
         raise SftscopeError(
-            f"{self.folder.path}: no extracted steps yet; run 'sftscope extract {self.folder.path}'{reason}"
+            f"{self.folder.path}: no extracted steps yet; run: {own_command('extract', self.folder.path)}{reason}"
         )
 
     def _take(self, current: _Pass, step: int) -> None:

@@ -189,7 +189,9 @@ def _entry(path: Path, name: str) -> Source:
     for key in ("ranking", "script_url"):
         if entry.get(key):
             raise SftscopeError(f"{where}: field {key!r}: not supported; expected rows to fine-tune on")
-    location = entry.get("hf_hub_url") or (str(path.parent / str(entry["file_name"])) if "file_name" in entry else "")
+    location = _word(entry, "hf_hub_url", "", where) or (
+        str(path.parent / str(entry["file_name"])) if "file_name" in entry else ""
+    )
     if not location:
         raise SftscopeError(f"{where}: expected the field 'file_name' or 'hf_hub_url'")
     if not entry.get("hf_hub_url") and not Path(location).exists():
