@@ -2,6 +2,9 @@
 
 import json
 import math
+import os
+import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,6 +24,7 @@ from sftscope.analysis.sets.views import ClassTrend, Selection, Trends, as_plain
 from sftscope.analysis.trust.sensitivity import TAU_FACTORS
 from sftscope.foundation.errors import SftscopeError
 from sftscope.foundation.safe_text import json_text
+from sftscope.reporting.figures import need_matplotlib
 from sftscope.reporting.forms import make_report, write_report
 from sftscope.reporting.show import is_provisional, model_name, show_json, show_text
 from sftscope.reporting.tables import Table, as_markdown, as_text, spread
@@ -377,3 +381,30 @@ def test_spread_keeps_what_it_must(length: int, keep: list[int], limit: int) -> 
 )
 def test_model_names(run_file: dict[str, Any], name: str) -> None:
     assert model_name(run_file) == name
+
+
+def test_a_report_is_written_over_a_report_and_over_nothing_else(evolution: Evolution, tmp_path: Path) -> None:
+    write_report(evolution, tmp_path / "own", ["md"])
+    write_report(evolution, tmp_path / "own", ["md", "json"])
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "docs" / "report.md").write_text("my thesis")
+    with pytest.raises(SftscopeError, match=r"docs/report\.md: is there already and was not written by a report"):
+        write_report(evolution, tmp_path / "docs", ["md"])
+    assert (tmp_path / "docs" / "report.md").read_text() == "my thesis"
+
+
+@pytest.mark.parametrize("make", [lambda path: path.write_text("text.usetex: True"), os.mkfifo], ids=["file", "pipe"])
+def test_matplotlibs_settings_in_the_working_folder_are_not_obeyed(
+    make: Callable[[Path], object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It reads them as it is imported, and starts the programs that they name."""
+    pytest.importorskip("matplotlib")
+    make(tmp_path / "matplotlibrc")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delitem(sys.modules, "matplotlib")
+    monkeypatch.setenv("MPLBACKEND", "module://nowhere")
+    with pytest.raises(SftscopeError, match="matplotlibrc: matplotlib would obey this file"):
+        need_matplotlib()
+    (tmp_path / "matplotlibrc").unlink()
+    need_matplotlib()
+    assert os.environ["MPLBACKEND"] == "agg"

@@ -546,3 +546,39 @@ def test_a_monitored_run_names_its_training_and_no_command_that_does_not_exist(i
     folder.probes_file.write_text("{")
     (remedy,) = [each.remedy for each in verify(folder.path).findings if each.file == "probes.jsonl"]
     assert remedy.startswith("the training with its SftscopeCallback(")
+
+
+def test_a_half_written_checkpoint_with_files_of_the_users_is_named_and_stays(tmp_path):
+    """Notes or results that someone put into a checkpoint of ours are not the Trainer's."""
+    own = tmp_path / "own"
+    assert ownership.begin_checkpoints(own)
+    ownership.will_save(own, 4)
+    foreign(own, 2, half=4)
+    (own / "checkpoint-4" / "my_notes.md").write_text("mine")
+    before = contents(own)
+    with pytest.raises(SftscopeError, match=r"checkpoint-4: not written to its end, and holds my_notes\.md"):
+        ownership.drop_unfinished(own)
+    assert contents(own) == before
+
+
+@pytest.mark.parametrize("name", [WEIGHTS, "adapter_config.json", STATE])
+def test_a_copy_that_was_changed_is_noticed_by_its_hash(copied, name):
+    assert ownership.changed_file(copied) == ""
+    data = bytearray((copied / name).read_bytes())
+    data[-1] ^= 6
+    (copied / name).write_bytes(data)
+    assert ownership.changed_file(copied) == name
+    (copied / name).unlink()
+    assert ownership.changed_file(copied) == ""  # dropped, or lost, which is said elsewhere
+
+
+def test_a_changed_copy_is_neither_extracted_nor_called_intact(inputs, tmp_path):
+    run = attached(inputs, inputs / "full", tmp_path / "run", keep=True)
+    (tmp_path / "run" / "steps" / "step_00000004.h5").unlink()
+    weights = run.checkpoints / "checkpoint-4" / "model.safetensors"
+    data = bytearray(weights.read_bytes())
+    data[-1] ^= 6
+    weights.write_bytes(data)
+    with pytest.raises(SftscopeError, match=r"model\.safetensors: was changed since it was copied"):
+        pipeline.extract(run.path)
+    assert any("was changed since it was copied" in each.what for each in verify(run.path).findings)
