@@ -33,21 +33,19 @@ def result():
 
 
 def test_every_figure_has_both_sides_and_their_ratio(result):
-    assert result["schema"] == "sftscope-bench"
-    assert [figure["name"] for figure in result["figures"]] == NAMES
-    for figure in result["figures"]:
-        sides = figure["ours"], figure["reference"]
+    assert result.schema == "sftscope-bench"
+    assert [figure.name for figure in result.figures] == NAMES
+    for figure in result.figures:
+        sides = figure.ours, figure.reference
         assert min(sides) > 0
-        assert figure["ratio"] == pytest.approx(
-            sides[0] / sides[1] if figure["unit"] == "tokens/s" else sides[1] / sides[0]
-        )
-    assert json.loads(json.dumps(result)) == result
+        assert figure.ratio == pytest.approx(sides[0] / sides[1] if figure.unit == "tokens/s" else sides[1] / sides[0])
+    assert json.loads(json.dumps(result.as_dict())) == result.as_dict()
 
 
 def test_the_table_names_the_device_and_every_figure(result):
     text = render(result)
-    assert result["device"] in text
-    assert all(figure["title"] in text and figure["note"] in text for figure in result["figures"])
+    assert result.device in text
+    assert all(figure.title in text and figure.note in text for figure in result.figures)
 
 
 def test_scoring_stays_below_its_memory_limit():
@@ -60,11 +58,11 @@ def test_without_shapiq_the_transform_is_measured_alone(monkeypatch):
     monkeypatch.setitem(sys.modules, "shapiq", None)
     work = replace(TINY, memory_sizes=())
     result = bench(work=work)
-    figure = result["figures"][-1]
-    assert figure["reference"] is None
-    assert figure["ratio"] is None
-    assert "shapiq is not installed" in figure["note"]
-    assert "—" in render({**result, "figures": [figure]})
+    figure = result.figures[-1]
+    assert figure.reference is None
+    assert figure.ratio is None
+    assert "shapiq is not installed" in figure.note
+    assert "—" in render(replace(result, figures=[figure]))
 
 
 def test_the_reference_prompt_is_the_documented_case():

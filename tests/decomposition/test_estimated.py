@@ -157,9 +157,9 @@ def test_proxyspex_finds_strong_and_effects_and_says_that_nothing_certifies_it(t
     scores = scores_of((np.zeros(3, dtype=int), subset, np.array([2.0, -1.5, 1.0])), states.subset)
     np.savez(tmp_path / "s.npz", masks=masks_of(states.subset, 10), scores=scores)
     (record,) = decompose_file(tmp_path / "s.npz", 0.0, "proxyspex")
-    assert [item["subset"] for item in record["interactions"][:2]] == [0b1, 0b110]
-    assert {item["relation"] for item in record["interactions"]} == {"AND"}
-    assert record["held_out_r2"] > 0.9
+    assert [item.subset for item in record.interactions[:2]] == [0b1, 0b110]
+    assert {item.relation for item in record.interactions} == {"AND"}
+    assert record.held_out_r2 > 0.9
     assert "not optimal: relative gap unknown (proxyspex)" in render([record])
 
 
@@ -192,9 +192,9 @@ def test_spex_finds_and_effects_from_the_states_that_it_asks_for(tmp_path):
     np.savez(tmp_path / "s.npz", masks=masks_of(states.subset, 12), scores=scores)
     (record,) = decompose_file(tmp_path / "s.npz", 0.0, "spex")
     assert np.array_equal(np.random.get_state()[1], before)  # its draws disturb nobody's
-    assert [item["subset"] for item in record["interactions"][:3]] == subset.tolist()
-    assert record["held_out_states"] == states.held_out.sum()
-    assert record["held_out_r2"] > 0.999
+    assert [item.subset for item in record.interactions[:3]] == subset.tolist()
+    assert record.held_out_states == states.held_out.sum()
+    assert record.held_out_r2 > 0.999
     assert "AND effects, found of up to" in render([record])
     assert spex_states(12, 700, seed=1).subset.tolist() != states.subset.tolist()
 
@@ -214,9 +214,9 @@ def test_a_sparse_moebius_transform_finds_and_effects_alone(n, tmp_path):
     scores = scores_of((relation, subset, np.array([2.0, -1.5, 1.0])), states.subset)
     np.savez(tmp_path / "s.npz", masks=masks_of(states.subset, n), scores=scores)
     (record,) = decompose_file(tmp_path / "s.npz", 1e-3, "mobius")
-    assert {(item["relation"], item["subset"]) for item in record["interactions"]} == {("AND", int(s)) for s in subset}
-    assert record["gap"] <= 1e-3
-    assert record["held_out_r2"] > 0.999
+    assert {(item.relation, item.subset) for item in record.interactions} == {("AND", int(s)) for s in subset}
+    assert record.gap <= 1e-3
+    assert record.held_out_r2 > 0.999
     assert "AND effects of up to 4 words and of complete masked states; R²" in render([record])
     by_or = scores_of((np.ones(1, dtype=int), np.array([0b11], dtype=np.uint64), np.ones(1)), states.subset)
     made = estimate(states, by_or, 1e-3, only_and=True)

@@ -106,9 +106,9 @@ def test_a_preset_trains_answers_and_masks_the_words_of_every_probe(stand_in, hu
         row["id"] for row in map(json.loads, (config.parent / settings.probes.file).read_text().splitlines())
     ]:
         found = inspection.inspect(config, sets=sets, probe=probe)
-        owned = {token["variable"] for token in found["probe"]["tokens"]} - {None}
-        assert owned == set(range(len(found["probe"]["variables"])))
-        target = found["probe"]["targets"][0]["text"].strip()
+        owned = {token.variable for token in found.probe.tokens} - {None}
+        assert owned == set(range(len(found.probe.variables)))
+        target = found.probe.targets[0].text.strip()
         assert target
         assert found["probe"]["response"].startswith(target.removesuffix("\ufffd"))  # or the first byte of a character
     trained = "".join(token["text"] for token in found["example"]["tokens"] if token["trained"])

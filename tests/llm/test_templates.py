@@ -113,7 +113,7 @@ def test_a_run_is_bound_to_the_text_of_its_template_and_to_its_system_prompt(tmp
     turns = "{% for m in messages %}{{ m['role'] }} {{ m['content'] }} {% endfor %}"
     (tmp_path / "own.jinja").write_text(turns)
     pipeline.run(config, tmp_path / "run")
-    assert [token["text"] for token in inspect(config)["probe"]["tokens"]][1:4] == ["not", "quiet", "<unk>"]
+    assert [token.text for token in inspect(config).probe.tokens][1:4] == ["not", "quiet", "<unk>"]
     pipeline.run(config, tmp_path / "run")  # the same again
     (tmp_path / "own.jinja").write_text(turns + "a ")
     with pytest.raises(SftscopeError, match="was begun with another template"):

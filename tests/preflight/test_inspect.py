@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 
@@ -24,26 +25,26 @@ def config(tmp_path_factory):
 
 
 def test_the_example_is_the_one_that_training_sees(config):
-    found = inspection.inspect(config, row=2)["example"]
+    found = inspection.inspect(config, row=2).example
     settings = resolve_paths(load_settings(config), config.parent)
     row = read_side(settings.data, "train")[1]
     (example,) = make_examples([row], templated_tokenizer(settings.model), "chat", cutoff=settings.training.cutoff)
-    assert [token["id"] for token in found["tokens"]] == list(example.input_ids)
-    assert [token["trained"] for token in found["tokens"]] == [label != IGNORED for label in example.labels]
-    assert [token["text"] for token in found["tokens"] if token["trained"]] == ["bad", "<eos>"]
-    assert found["where"].endswith("rows.jsonl, line 2")
-    assert found["ends"]
-    assert not found["prompt_cut"]
+    assert [token.id for token in found.tokens] == list(example.input_ids)
+    assert [token.trained for token in found.tokens] == [label != IGNORED for label in example.labels]
+    assert [token.text for token in found.tokens if token.trained] == ["bad", "<eos>"]
+    assert found.where.endswith("rows.jsonl, line 2")
+    assert found.ends
+    assert not found.prompt_cut
 
 
 def test_the_probe_has_its_variables_and_target(config):
-    probe = inspection.inspect(config, probe="p01")["probe"]
+    probe = inspection.inspect(config, probe="p01").probe
     owned = {}
-    for token in probe["tokens"]:
-        owned.setdefault(token["variable"], []).append(token["text"])
-    assert [owned[v] for v in range(4)] == [[word] for word in probe["variables"]]
-    assert all(word in SENTENCES[1] for word in probe["variables"])
-    assert [target["text"] for target in probe["targets"]] == ["bad"]
+    for token in probe.tokens:
+        owned.setdefault(token.variable, []).append(token.text)
+    assert [owned[v] for v in range(4)] == [[word] for word in probe.variables]
+    assert all(word in SENTENCES[1] for word in probe.variables)
+    assert [target.text for target in probe.targets] == ["bad"]
 
 
 def test_as_text_trained_tokens_and_variables_are_marked(config):
@@ -51,17 +52,15 @@ def test_as_text_trained_tokens_and_variables_are_marked(config):
     text = inspection.render(found)
     assert text.index("[sad]") < text.index("[<eos>]")
     assert text.count("[<eos>]") == 1
-    assert all(f"[{v} {word}]" in text for v, word in enumerate(found["probe"]["variables"]))
+    assert all(f"[{v} {word}]" in text for v, word in enumerate(found.probe.variables))
     assert "target: sad (id" in text
     assert "warning" not in text
 
 
 def test_collisions_cut_answers_and_long_rows_are_told(config):
     found = inspection.inspect(config)
-    found["collisions"] = {"very": ["very bad", "very sad"]}
-    found["example"] |= {"prompt_cut": 3, "ends": False}
-    found["example"]["tokens"] *= 200
-    text = inspection.render(found)
+    example = replace(found.example, prompt_cut=3, ends=False, tokens=found.example.tokens * 200)
+    text = inspection.render(replace(found, collisions={"very": ["very bad", "very sad"]}, example=example))
     assert "very bad = very sad" in text
     assert "3 tokens of the prompt are cut off" in text
     assert "its end is cut off" in text
@@ -80,9 +79,9 @@ def test_rows_that_the_cutoff_cuts_are_counted_over_all_of_them(config, cutoff):
     text = config.read_text().replace('train = "rows.jsonl"', 'train = "long.jsonl"')
     path.write_text(text.replace("[training]", f"[training]\ncutoff = {cutoff}"))
     each = [inspection.inspect(path, row=number + 1) for number in range(len(rows))]
-    prompts = sum(found["example"]["prompt_cut"] > 0 for found in each)
-    answers = sum(not found["example"]["ends"] for found in each)
-    assert each[0]["cut"] == {"cutoff": cutoff, "prompts": prompts, "answers": answers}
+    prompts = sum(found.example.prompt_cut > 0 for found in each)
+    answers = sum(not found.example.ends for found in each)
+    assert each[0].cut == inspection.Cut(cutoff, prompts, answers)
     said = inspection.render(each[0])
     assert (f"of all 5 rows [training] cutoff = {cutoff} cuts {prompts} prompts" in said) == (prompts > 0)
     assert (f"cuts {answers} answers" in said) == (answers > 0)
@@ -100,7 +99,7 @@ def test_hostile_text_is_shown_safely_and_json_holds_it_whole(config):
     path.write_text(text.replace('"probes.jsonl"', '"hostile_probes.jsonl"'))
     found = inspection.inspect(path)
     assert all(line.isprintable() for line in inspection.render(found).splitlines())
-    assert found["probe"]["id"] == hostile
+    assert found.probe.id == hostile
 
 
 @pytest.mark.parametrize(

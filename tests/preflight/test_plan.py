@@ -35,11 +35,11 @@ def test_the_plan_names_the_checkpoints_and_masked_states_that_the_run_then_has(
     plan = planner.plan(config)
     pipeline.run(config, config.parent / "run")
     folder = RunFolder(config.parent / "run")
-    assert tuple(plan["checkpoints"]) == folder.steps()
-    assert plan["masked_states_per_checkpoint"] == folder.read_step(0).scores.size
-    assert plan["training"]["steps"] == folder.steps()[-1]
-    assert plan["seconds"]["total"] == pytest.approx(sum(v for k, v in plan["seconds"].items() if k != "total"))
-    assert all(value >= 0 for value in plan["seconds"].values())
+    assert tuple(plan.checkpoints) == folder.steps()
+    assert plan.masked_states_per_checkpoint == folder.read_step(0).scores.size
+    assert plan.training.steps == folder.steps()[-1]
+    assert plan.seconds["total"] == pytest.approx(sum(v for k, v in plan.seconds.items() if k != "total"))
+    assert all(value >= 0 for value in plan.seconds.values())
 
 
 def test_of_a_run_that_was_begun_the_rest_is_planned(config, tmp_path):
@@ -48,10 +48,10 @@ def test_of_a_run_that_was_begun_the_rest_is_planned(config, tmp_path):
     pipeline.train(config, run)
     pipeline.extract(run, steps=[0])
     rest = planner.plan(run)
-    assert rest["checkpoints"] == whole["checkpoints"][1:]
+    assert rest.checkpoints == whole.checkpoints[1:]
     for same in ("masked_states_per_checkpoint", "tokens_per_checkpoint", "cache_gb"):
-        assert rest[same] == whole[same]
-    assert rest["training"]["steps"] == rest["seconds"]["training"] == 0
+        assert getattr(rest, same) == getattr(whole, same)
+    assert rest.training.steps == rest.seconds["training"] == 0
     assert "steps on" not in planner.render(rest)
     pipeline.extract(run)
     with pytest.raises(SftscopeError, match="nothing is left to extract"):
@@ -63,13 +63,13 @@ def test_eighteen_words_are_planned_as_sampled_and_refused_where_no_sample_is_as
     row = {"instruction": "how does the guest feel ?", "input": " ".join(SENTENCES), "response": "sad"}
     (tmp_path / "probes.jsonl").write_text(json.dumps(row))
     plan = planner.plan(config)
-    assert plan["n_variables"] == [18]
-    assert plan["masked_states_per_checkpoint"] == 40
-    assert plan["tokens_per_checkpoint"]["naive"] == 40 * plan["prompt_tokens"]["most"]
-    assert plan["tokens_per_checkpoint"]["tree"] < plan["tokens_per_checkpoint"]["naive"]
-    assert plan["cache_gb"]["widest_level"] < 1
+    assert plan.n_variables == [18]
+    assert plan.masked_states_per_checkpoint == 40
+    assert plan.tokens_per_checkpoint.naive == 40 * plan.prompt_tokens.most
+    assert plan.tokens_per_checkpoint.tree < plan.tokens_per_checkpoint.naive
+    assert plan.cache_gb.widest_level < 1
     assert "n = 18: 40 masked states per checkpoint, sampled for 1: ESTIMATED" in planner.render(plan)
-    assert any("interactions are estimates" in line for line in plan["warnings"])
+    assert any("interactions are estimates" in line for line in plan.warnings)
     config.write_text(config.read_text().replace("masked_states = 40", ""))
     with pytest.raises(SftscopeError, match=r"18 variables .* set \[extraction\] masked_states"):
         planner.plan(config)
@@ -79,7 +79,7 @@ def test_a_plan_writes_nothing_and_prints_json_or_text(config):
     before = sorted(config.parent.rglob("*"))
     made = json.loads(sftscope("plan", config, "--json").stdout)
     assert made["schema"] == "sftscope-plan"
-    text = planner.render(made)
+    text = sftscope("plan", config).stdout
     assert f"{made['tokens_per_checkpoint']['tree']:,} in the prefix tree" in text
     assert "predicted time" in text
     assert sorted(config.parent.rglob("*")) == before
@@ -176,10 +176,10 @@ def test_beyond_what_is_timed_decomposition_is_estimated_from_ten_words(monkeypa
 
 def test_auto_is_planned_in_float32_and_says_so(tmp_path):
     plan = planner.plan(write_config(tmp_path, **{"check_states = 4": 'check_states = 4\ndtype = "auto"'}))
-    assert any("dtype is auto" in line for line in plan["warnings"])
+    assert any("dtype is auto" in line for line in plan.warnings)
     half = planner.plan(write_config(tmp_path, **{"check_states = 4": 'check_states = 4\ndtype = "bfloat16"'}))
-    assert half["dtype"] == "bfloat16"
-    assert half["training_dtype"] == "float32"
+    assert half.dtype == "bfloat16"
+    assert half.training_dtype == "float32"
 
 
 def test_predicted_seconds_meet_the_measurements_and_grow_with_the_checked_states():
@@ -213,13 +213,13 @@ def test_without_a_tree_the_naive_tokens_are_planned_and_the_plan_says_so(monkey
 
 def test_a_busy_machine_is_a_warning(config, monkeypatch):
     monkeypatch.setattr(planner.os, "getloadavg", lambda: (1000.0, 1.0, 1.0))
-    assert any("busy (load 1000.0" in line for line in planner.plan(config)["warnings"])
+    assert any("busy (load 1000.0" in line for line in planner.plan(config).warnings)
 
 
 def test_a_run_of_hours_is_a_warning(config, monkeypatch):
     from sftscope.preflight import training_cost as training
 
     monkeypatch.setattr(training, "training_seconds", lambda work, speed: 400 * 3600.0)
-    (line,) = [line for line in planner.plan(config)["warnings"] if "take about" in line]
+    (line,) = [line for line in planner.plan(config).warnings if "take about" in line]
     assert "take about 400." in line
     assert "max_steps" in line

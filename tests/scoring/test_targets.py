@@ -156,11 +156,11 @@ def test_run_and_plan_warn_of_colliding_labels_and_run_toml_keeps_them(tmp_path,
     assert "warning: labels that share their first token" in capsys.readouterr().err
     assert RunFolder(tmp_path / "run").read_run()["collisions"] == {"very": ["very bad", "very sad"]}
     plan = planner.plan(config)
-    assert plan["collisions"] == {"very": ["very bad", "very sad"]}
-    assert any("very bad = very sad" in line for line in plan["warnings"])
+    assert plan.collisions == {"very": ["very bad", "very sad"]}
+    assert any("very bad = very sad" in line for line in plan.warnings)
     text = config.read_text().replace("check_states = 4", 'check_states = 4\ntarget = "all"')
     config.with_name("all.toml").write_text(text)
-    assert planner.plan(config.with_name("all.toml"))["collisions"] == {}
+    assert planner.plan(config.with_name("all.toml")).collisions == {}
 
 
 def test_data_that_are_no_classification_collide_in_nothing(tmp_path):

@@ -177,7 +177,7 @@ def test_half_precision_full_fine_tuning_keeps_its_weights_in_float32(tmp_path):
 
 def test_plan_times_full_fine_tuning(tmp_path):
     plan = planner.plan(config_for(tmp_path, "full"))
-    assert plan["seconds"]["training"] > 0
+    assert plan.seconds["training"] > 0
 
 
 def test_layers_that_see_images_get_no_adapter():

@@ -1,5 +1,6 @@
 """Training rows: every shape in every file type, the hub's layout, dataset_info.json, and data that cannot be used."""
 
+import csv
 import json
 
 import pyarrow
@@ -269,6 +270,17 @@ def test_odd_text_is_read_as_it_is_and_fits_the_cutoff(tmp_path, text, answer, s
     assert rows == (Row(text, "", answer),)
     (example,) = make_examples(rows, toy_tokenizer(), "chat", cutoff=64)
     assert len(example.input_ids) <= 64
+
+
+def test_a_long_answer_is_read_and_the_limit_of_csv_stays_that_of_the_process(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_text(f"instruction,output\nwhy,{'x' * 200_000}\nhow,good\n")
+    before = csv.field_size_limit(150_000)
+    try:
+        assert [len(row.response) for row in read_rows(path, DataSettings(train="x"))] == [200_000, 4]
+        assert csv.field_size_limit() == 150_000
+    finally:
+        csv.field_size_limit(before)
 
 
 def test_an_answer_without_tokens_is_named_by_its_place(tmp_path):

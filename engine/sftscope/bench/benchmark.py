@@ -11,7 +11,7 @@ import statistics
 import time
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from random import Random
 from typing import Any
@@ -76,8 +76,31 @@ class Figure:
     note: str = ""
 
 
-def bench(model_path: str = "", work: Work | None = None) -> dict[str, Any]:
-    """All figures as plain values; model_path: a model instead of the demo's shape scaled up with random weights."""
+@dataclass(frozen=True)
+class Benchmark:
+    """All figures, and what they were measured on."""
+
+    schema: str
+    version: int
+    device: str
+    threads: int
+    cores: int
+    waiting: str
+    machine: dict[str, Any]
+    model: str
+    words: int
+    prompt_tokens: int
+    repeats: int
+    versions: dict[str, str]
+    figures: list[Figure]
+
+    def as_dict(self) -> dict[str, Any]:
+        """As JSON holds it."""
+        return asdict(self)
+
+
+def bench(model_path: str = "", work: Work | None = None) -> Benchmark:
+    """All figures; model_path: a model instead of the demo's shape scaled up with random weights."""
     work = work or Work()
     device = resolve_device("auto")
     say("bench: scoring")
@@ -92,36 +115,39 @@ def bench(model_path: str = "", work: Work | None = None) -> dict[str, Any]:
         figures.append(_decomposition(n, work))
     say(f"bench: Möbius transform, n = {work.moebius_n}")
     figures.append(_moebius(work))
-    return {
-        "schema": SCHEMA,
-        "version": VERSION,
-        "device": device_name(device),
-        "threads": torch.get_num_threads(),
-        "cores": usable_cores(),
-        "waiting": waiting(os.environ),
-        "machine": machine(),
-        "model": name,
-        "words": work.words,
-        "prompt_tokens": work.length,
-        "repeats": work.repeats,
-        "versions": versions(),
-        "figures": [dict(vars(figure)) for figure in figures],
-    }
+    return Benchmark(
+        schema=SCHEMA,
+        version=VERSION,
+        device=device_name(device),
+        threads=torch.get_num_threads(),
+        cores=usable_cores(),
+        waiting=waiting(os.environ),
+        machine=machine(),
+        model=name,
+        words=work.words,
+        prompt_tokens=work.length,
+        repeats=work.repeats,
+        versions=versions(),
+        figures=figures,
+    )
 
 
-def render(result: dict[str, Any]) -> str:
+def render(result: Benchmark) -> str:
     """The figures as a table."""
     lines = [
-        f"{result['device']}, {result['threads']} threads on {result['cores']} cores, "
-        f"{result['machine']['cpu']}, {result['machine']['vector_unit']}, {', '.join(result['machine']['blas'])}, "
-        f"{result['waiting'] or 'OpenMP waits by its default'} · {result['model']} · n = {result['words']}, "
-        f"{result['prompt_tokens']} tokens · medians of at most {result['repeats']}",
+        f"{result.device}, {result.threads} threads on {result.cores} cores, "
+        f"{result.machine['cpu']}, {result.machine['vector_unit']}, {', '.join(result.machine['blas'])}, "
+        f"{result.waiting or 'OpenMP waits by its default'} · {result.model} · n = {result.words}, "
+        f"{result.prompt_tokens} tokens · medians of at most {result.repeats}",
         f"{'':<44} {'ours':>11} {'reference':>11} {'ratio':>9}",
     ]
-    for figure in result["figures"]:
-        sides = [f"{_number(figure[key]):>{width}}" for key, width in (("ours", 11), ("reference", 11), ("ratio", 8))]
-        lines.append(f"{figure['title'] + ', ' + figure['unit']:<44} {' '.join(sides)}×")
-        lines += [f"    {figure['note']}"] if figure["note"] else []
+    for figure in result.figures:
+        sides = [
+            f"{_number(value):>{width}}"
+            for value, width in ((figure.ours, 11), (figure.reference, 11), (figure.ratio, 8))
+        ]
+        lines.append(f"{figure.title + ', ' + figure.unit:<44} {' '.join(sides)}×")
+        lines += [f"    {figure.note}"] if figure.note else []
     return "\n".join(lines)
 
 

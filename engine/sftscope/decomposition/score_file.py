@@ -3,7 +3,8 @@
 A .npy file holds whole vectors of 2^n scores; a .npz file sampled masked states, for more words: an estimate.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -33,6 +34,66 @@ UNCERTIFIED = ("reference", "spex", "proxyspex")
 SHOWN = 20
 MAX_BYTES = 2**30
 Loaded = TypeVar("Loaded")
+
+
+@dataclass(frozen=True)
+class Interaction:
+    """variables: the numbers of the words in `subset`."""
+
+    relation: str
+    subset: int
+    variables: list[int]
+    effect: float
+
+    @classmethod
+    def of(cls, relation: int, subset: int, effect: float) -> "Interaction":
+        number = int(subset)
+        variables = [i for i in range(number.bit_length()) if number >> i & 1]
+        return cls(Relation(relation).name, number, variables, float(effect))
+
+
+@dataclass(frozen=True)
+class Decomposed:
+    """A whole vector of scores: its certificate and its interactions, strongest first."""
+
+    n_variables: int
+    bias: float
+    zeta: float
+    objective: float
+    lower_bound: float
+    gap: float
+    solver: str
+    largest_mismatch: float
+    interactions: list[Interaction]
+
+    def as_dict(self) -> dict[str, Any]:
+        """As JSON holds it."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Estimated:
+    """Sampled masked states: as of a whole vector, and how far the estimate can be believed; None is undefined."""
+
+    n_variables: int
+    estimated: bool
+    masked_states: int
+    held_out_states: int
+    held_out_r2: float | None
+    held_out_error_by_words_present: Any
+    largest_order: int
+    candidates: str
+    bias: float
+    zeta: float | None
+    objective: float
+    gap: float | None
+    solver: str
+    largest_mismatch: float
+    interactions: list[Interaction]
+
+    def as_dict(self) -> dict[str, Any]:
+        """As JSON holds it."""
+        return asdict(self)
 
 
 def read_scores(path: Path) -> Floats:
@@ -69,8 +130,8 @@ def _load(read: Callable[[Path, int], Loaded], path: Path) -> Loaded:
         raise SftscopeError(f"{path}: not a {path.suffix or '.npy'} file of numbers: {reason}") from None
 
 
-def decompose_file(path: Path, zeta: float, solver: str = "certified") -> list[dict[str, Any]]:
-    """One plain record for each score vector of the file: its certificate and its interactions, strongest first.
+def decompose_file(path: Path, zeta: float, solver: str = "certified") -> Sequence[Decomposed | Estimated]:
+    """One record for each score vector of the file: its certificate and its interactions, strongest first.
 
     solver: "certified"; of whole vectors "reference" too, the plain descent of earlier work, whose gap may be anything,
     of sampled masked states "mobius" (AND effects alone, certified), "spex" and "proxyspex".
@@ -89,23 +150,22 @@ def decompose_file(path: Path, zeta: float, solver: str = "certified") -> list[d
         raise SftscopeError(f"{path}: {error}") from error
     model = logical_model(result.bias, result.and_effects, result.or_effects)
     return [
-        {
-            "n_variables": int(scores.shape[1]).bit_length() - 1,
-            "bias": float(result.bias[row]),
-            "zeta": float(result.zeta[row]),
-            "objective": float(result.objective[row]),
-            "lower_bound": float(result.lower_bound[row]),
-            "gap": float(result.gap[row]),
-            "solver": result.solver[row],
-            "largest_mismatch": float(np.abs(model[row] - scores[row]).max()),
-            "interactions": _interactions(result.and_effects[row], result.or_effects[row]),
-        }
+        Decomposed(
+            n_variables=int(scores.shape[1]).bit_length() - 1,
+            bias=float(result.bias[row]),
+            zeta=float(result.zeta[row]),
+            objective=float(result.objective[row]),
+            lower_bound=float(result.lower_bound[row]),
+            gap=float(result.gap[row]),
+            solver=result.solver[row],
+            largest_mismatch=float(np.abs(model[row] - scores[row]).max()),
+            interactions=_interactions(result.and_effects[row], result.or_effects[row]),
+        )
         for row in range(len(scores))
     ]
 
 
-def _estimated(path: Path, zeta: float, solver: str) -> dict[str, Any]:
-    """The record of a .npz file: as of a whole vector, and how far the estimate can be believed."""
+def _estimated(path: Path, zeta: float, solver: str) -> Estimated:
     masks, scores = read_sampled_scores(path)
     try:
         states, scores = _states_and_scores(masks, scores)
@@ -116,23 +176,23 @@ def _estimated(path: Path, zeta: float, solver: str) -> dict[str, Any]:
     model = result.model(states.subset)
     r2 = held_out_r2(states, scores, model)
     found = zip(result.relation, result.subset, result.effect, strict=True)
-    return {
-        "n_variables": states.n,
-        "estimated": True,
-        "masked_states": states.subset.size,
-        "held_out_states": int(states.held_out.sum()),
-        "held_out_r2": _or_none(r2),
-        "held_out_error_by_words_present": error_by_present(states, scores, model),
-        "largest_order": result.most_order,
-        "candidates": result.candidates,
-        "bias": result.bias,
-        "zeta": _or_none(result.zeta),
-        "objective": result.objective,
-        "gap": _or_none(result.gap),
-        "solver": {"certified": "columns brought in"}.get(solver, solver),
-        "largest_mismatch": result.mismatch,
-        "interactions": sorted((_item(*each) for each in found), key=lambda item: -abs(item["effect"])),
-    }
+    return Estimated(
+        n_variables=states.n,
+        estimated=True,
+        masked_states=states.subset.size,
+        held_out_states=int(states.held_out.sum()),
+        held_out_r2=_or_none(r2),
+        held_out_error_by_words_present=error_by_present(states, scores, model),
+        largest_order=result.most_order,
+        candidates=result.candidates,
+        bias=result.bias,
+        zeta=_or_none(result.zeta),
+        objective=result.objective,
+        gap=_or_none(result.gap),
+        solver={"certified": "columns brought in"}.get(solver, solver),
+        largest_mismatch=result.mismatch,
+        interactions=_strongest_first(Interaction.of(*each) for each in found),
+    )
 
 
 def _or_none(value: float) -> float | None:
@@ -150,29 +210,29 @@ def _states_and_scores(masks: Bools, scores: Floats) -> tuple[States, Floats]:
     return hold_out(masks.shape[1], subset), scores[np.argsort(subset)]
 
 
-def render(results: list[dict[str, Any]]) -> str:
+def render(results: Sequence[Decomposed | Estimated]) -> str:
     """The records as text, the strongest interactions of each."""
     blocks = []
     for number, result in enumerate(results):
-        interactions = result["interactions"]
-        kind = "not optimal:" if result["solver"] in UNCERTIFIED else "certified"
-        gap = "unknown" if result["gap"] is None else f"{result['gap']:.1e}"
-        allowed = "anything" if result["zeta"] is None else f"{result['zeta']:.3g}"
+        interactions = result.interactions
+        kind = "not optimal:" if result.solver in UNCERTIFIED else "certified"
+        gap = "unknown" if result.gap is None else f"{result.gap:.1e}"
+        allowed = "anything" if result.zeta is None else f"{result.zeta:.3g}"
         lines = [
-            f"vector {number}: n = {result['n_variables']}, {len(interactions)} interactions, "
-            f"bias {result['bias']:+.6g}, objective {result['objective']:.6g}",
-            f"  {kind} relative gap {gap} ({result['solver']}), "
-            f"largest |h - v| {result['largest_mismatch']:.3g}, allowed {allowed}",
+            f"vector {number}: n = {result.n_variables}, {len(interactions)} interactions, "
+            f"bias {result.bias:+.6g}, objective {result.objective:.6g}",
+            f"  {kind} relative gap {gap} ({result.solver}), "
+            f"largest |h - v| {result.largest_mismatch:.3g}, allowed {allowed}",
         ]
-        if "estimated" in result:
-            r2 = "undefined" if result["held_out_r2"] is None else f"{result['held_out_r2']:.4f}"
+        if isinstance(result, Estimated):
+            r2 = "undefined" if result.held_out_r2 is None else f"{result.held_out_r2:.4f}"
             lines.append(
-                f"  ESTIMATED from {result['masked_states']} of 2^{result['n_variables']} masked states, "
-                f"{result['candidates']}; R² of "
-                f"{result['held_out_states']} held-out states {r2}"
+                f"  ESTIMATED from {result.masked_states} of 2^{result.n_variables} masked states, "
+                f"{result.candidates}; R² of "
+                f"{result.held_out_states} held-out states {r2}"
             )
         lines += [
-            f"  {item['relation']:<3} {item['effect']:+10.4f}  {{{', '.join(map(str, item['variables']))}}}"
+            f"  {item.relation:<3} {item.effect:+10.4f}  {{{', '.join(map(str, item.variables))}}}"
             for item in interactions[:SHOWN]
         ]
         if len(interactions) > SHOWN:
@@ -181,19 +241,13 @@ def render(results: list[dict[str, Any]]) -> str:
     return "\n\n".join(blocks)
 
 
-def _interactions(and_effects: Floats, or_effects: Floats) -> list[dict[str, Any]]:
-    found = [
-        _item(relation, int(subset), effects[subset])
+def _interactions(and_effects: Floats, or_effects: Floats) -> list[Interaction]:
+    return _strongest_first(
+        Interaction.of(relation, int(subset), effects[subset])
         for relation, effects in ((Relation.AND, and_effects), (Relation.OR, or_effects))
         for subset in np.flatnonzero(effects)
-    ]
-    return sorted(found, key=lambda item: -abs(item["effect"]))
+    )
 
 
-def _item(relation: int, subset: int, effect: float) -> dict[str, Any]:
-    return {
-        "relation": Relation(relation).name,
-        "subset": int(subset),
-        "variables": [i for i in range(int(subset).bit_length()) if int(subset) >> i & 1],
-        "effect": float(effect),
-    }
+def _strongest_first(found: Iterable[Interaction]) -> list[Interaction]:
+    return sorted(found, key=lambda item: -abs(item.effect))

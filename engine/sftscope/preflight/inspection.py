@@ -3,8 +3,9 @@ templates and data are found before anything is trained. Loads the tokenizer onl
 """
 
 from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from sftscope.foundation.errors import SftscopeError
 from sftscope.foundation.safe_text import safe_text
@@ -23,10 +24,93 @@ SCHEMA = "sftscope-inspect"
 VERSION = 1
 _WIDTH = 100
 _MOST_SHOWN = 600  # tokens of the text form; JSON has all
+AnyToken = TypeVar("AnyToken", bound="Token")
 
 
-def inspect(config: Path, *, sets: Sequence[str] = (), row: int = 1, probe: str = "") -> dict[str, Any]:
-    """Row number `row` of the training data and the probe with the id `probe` (default: the first) as plain values.
+@dataclass(frozen=True)
+class Token:
+    """One token of a prompt."""
+
+    id: int
+    text: str
+
+
+@dataclass(frozen=True)
+class ExampleToken(Token):
+    """trained: whether it counts in the loss."""
+
+    trained: bool
+
+
+@dataclass(frozen=True)
+class ProbeToken(Token):
+    """variable: the number of the one that owns it."""
+
+    variable: int | None
+
+
+@dataclass(frozen=True)
+class Example:
+    """A row as training sees it. prompt_cut: tokens that are cut off. ends: whether the answer is complete."""
+
+    row: int
+    where: str
+    trained: int
+    prompt_cut: int
+    ends: bool
+    tokens: list[ExampleToken]
+
+
+@dataclass(frozen=True)
+class MaskedProbe:
+    """The probe as scoring sees it."""
+
+    id: str
+    response: str
+    variables: list[str]
+    targets: list[Token]
+    tokens: list[ProbeToken]
+
+
+@dataclass(frozen=True)
+class UsedTemplate:
+    """The template that prompts are written with."""
+
+    kind: str
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Cut:
+    """How many of all rows are cut by [training] cutoff."""
+
+    cutoff: int
+    prompts: int
+    answers: int
+
+
+@dataclass(frozen=True)
+class Inspected:
+    """rows, probes: how many there are."""
+
+    schema: str
+    version: int
+    model: str
+    template: UsedTemplate
+    rows: int
+    cut: Cut
+    example: Example
+    probes: int
+    probe: MaskedProbe
+    collisions: dict[str, list[str]]
+
+    def as_dict(self) -> dict[str, Any]:
+        """As JSON holds it."""
+        return asdict(self)
+
+
+def inspect(config: Path, *, sets: Sequence[str] = (), row: int = 1, probe: str = "") -> Inspected:
+    """Row number `row` of the training data and the probe with the id `probe` (default: the first).
 
     sets: as of `load_settings`.
     """
@@ -41,59 +125,57 @@ def inspect(config: Path, *, sets: Sequence[str] = (), row: int = 1, probe: str 
     template = resolve_template(tokenizer, settings.model.template)
     cutoff = settings.training.cutoff
     prompts_cut, answers_cut = count_cut(rows, tokenizer, template, cutoff=cutoff)
-    return {
-        "schema": SCHEMA,
-        "version": VERSION,
-        "model": model_name(settings.model.path),
-        "template": {"kind": template, "sha256": template_hash(tokenizer, template)},
-        "rows": len(rows),
-        "cut": {"cutoff": cutoff, "prompts": prompts_cut, "answers": answers_cut},
-        "example": _example(rows[row - 1], row, tokenizer, template, cutoff),
-        "probes": len(probes),
-        "probe": _masked(chosen, tokenizer, template, settings.extraction.target),
-        "collisions": find_collisions(settings, [each.response for each in probes], tokenizer),
-    }
+    return Inspected(
+        schema=SCHEMA,
+        version=VERSION,
+        model=model_name(settings.model.path),
+        template=UsedTemplate(template, template_hash(tokenizer, template)),
+        rows=len(rows),
+        cut=Cut(cutoff, prompts_cut, answers_cut),
+        example=_example(rows[row - 1], row, tokenizer, template, cutoff),
+        probes=len(probes),
+        probe=_masked(chosen, tokenizer, template, settings.extraction.target),
+        collisions=find_collisions(settings, [each.response for each in probes], tokenizer),
+    )
 
 
-def render(found: dict[str, Any]) -> str:
+def render(found: Inspected) -> str:
     """What `inspect` found as text."""
-    example, probe = found["example"], found["probe"]
+    example, probe = found.example, found.probe
     lines = [
-        f"{safe_text(found['model'])}, {found['template']['kind']} template {found['template']['sha256'][:12]}",
+        f"{safe_text(found.model)}, {found.template.kind} template {found.template.sha256[:12]}",
         "",
-        f"row {example['row']} of {found['rows']:,} ({safe_text(example['where'])}): {len(example['tokens'])} tokens, "
-        f"the {example['trained']} in [ ] are trained",
-        *_wrapped((f"[{text}]" if token["trained"] else text) for token, text in _shown(example["tokens"])),
+        f"row {example.row} of {found.rows:,} ({safe_text(example.where)}): {len(example.tokens)} tokens, "
+        f"the {example.trained} in [ ] are trained",
+        *_wrapped(
+            (f"[{text}]" if token is not None and token.trained else text) for token, text in _shown(example.tokens)
+        ),
     ]
-    if example["prompt_cut"]:
-        lines.append(
-            f"warning: {example['prompt_cut']} tokens of the prompt are cut off at its start ([training] cutoff)"
-        )
-    if not example["ends"]:
+    if example.prompt_cut:
+        lines.append(f"warning: {example.prompt_cut} tokens of the prompt are cut off at its start ([training] cutoff)")
+    if not example.ends:
         lines.append("warning: the answer is longer than [training] cutoff: its end is cut off")
-    cut = found["cut"]
+    cut = found.cut
     for count, part in (
-        (cut["prompts"], "prompts, at their start, where the template begins"),
-        (cut["answers"], "answers"),
+        (cut.prompts, "prompts, at their start, where the template begins"),
+        (cut.answers, "answers"),
     ):
         if count:
-            lines.append(
-                f"warning: of all {found['rows']:,} rows [training] cutoff = {cut['cutoff']} cuts {count:,} {part}"
-            )
-    targets = ", ".join(f"{_text(token)} (id {token['id']})" for token in probe["targets"])
+            lines.append(f"warning: of all {found.rows:,} rows [training] cutoff = {cut.cutoff} cuts {count:,} {part}")
+    targets = ", ".join(f"{_text(token)} (id {token.id})" for token in probe.targets)
     lines += [
         "",
-        f"probe {safe_text(probe['id'])} of {found['probes']}: {len(probe['tokens'])} tokens, "
-        f"{len(probe['variables'])} variables as [number text]",
+        f"probe {safe_text(probe.id)} of {found.probes}: {len(probe.tokens)} tokens, "
+        f"{len(probe.variables)} variables as [number text]",
         *_wrapped(
-            text if token["variable"] is None else f"[{token['variable']} {text}]"
-            for token, text in _shown(probe["tokens"])
+            text if token is None or token.variable is None else f"[{token.variable} {text}]"
+            for token, text in _shown(probe.tokens)
         ),
-        "variables: " + ", ".join(f"{i} {safe_text(word, max_length=60)}" for i, word in enumerate(probe["variables"])),
-        f"answer: {safe_text(probe['response'], max_length=200)}",
+        "variables: " + ", ".join(f"{i} {safe_text(word, max_length=60)}" for i, word in enumerate(probe.variables)),
+        f"answer: {safe_text(probe.response, max_length=200)}",
         f"target: {targets}",
     ]
-    if line := collision_warning(found["collisions"]):
+    if line := collision_warning(found.collisions):
         lines.append(f"warning: {line}")
     return "\n".join(lines)
 
@@ -106,56 +188,49 @@ def _probe(probes: Sequence[Probe], wanted: str, settings: RunSettings) -> Probe
     raise SftscopeError(f"--probe {safe_text(wanted)}: not in {settings.probes.file}; there are {known}")
 
 
-def _example(row: Any, number: int, tokenizer: Any, template: Template, cutoff: int) -> dict[str, Any]:
-    """The row as training sees it: each token, and whether it is trained."""
+def _example(row: Any, number: int, tokenizer: Any, template: Template, cutoff: int) -> Example:
     (example,) = make_examples([row], tokenizer, template, cutoff=cutoff)
     trained = [label != IGNORED for label in example.labels]
     whole = tokenize_prompt(tokenizer, row.prompt, template, system=row.system, history=row.history)
-    return {
-        "row": number,
-        "where": row.where,
-        "trained": sum(trained),
-        "prompt_cut": len(whole.ids) - trained.count(False),
-        "ends": example.input_ids[-1] == end_of_turn(tokenizer, template),
-        "tokens": [
-            {**token, "trained": flag}
-            for token, flag in zip(_tokens(example.input_ids, tokenizer), trained, strict=True)
+    return Example(
+        row=number,
+        where=row.where,
+        trained=sum(trained),
+        prompt_cut=len(whole.ids) - trained.count(False),
+        ends=example.input_ids[-1] == end_of_turn(tokenizer, template),
+        tokens=[
+            ExampleToken(token, tokenizer.decode([token]), flag)
+            for token, flag in zip(example.input_ids, trained, strict=True)
         ],
-    }
+    )
 
 
-def _masked(probe: Probe, tokenizer: Any, template: Template, target: str) -> dict[str, Any]:
-    """The probe as scoring sees it: each token and the variable that owns it."""
+def _masked(probe: Probe, tokenizer: Any, template: Template, target: str) -> MaskedProbe:
     prompt = mask_probe(probe, tokenizer, template, target)
-    return {
-        "id": probe.id,
-        "response": probe.response,
-        "variables": list(probe.variables),
-        "targets": _tokens(prompt.targets, tokenizer),
-        "tokens": [
-            {**token, "variable": None if owner < 0 else owner}
-            for token, owner in zip(_tokens(prompt.ids, tokenizer), prompt.owner, strict=True)
+    return MaskedProbe(
+        id=probe.id,
+        response=probe.response,
+        variables=list(probe.variables),
+        targets=[Token(token, tokenizer.decode([token])) for token in prompt.targets],
+        tokens=[
+            ProbeToken(token, tokenizer.decode([token]), None if owner < 0 else owner)
+            for token, owner in zip(prompt.ids, prompt.owner, strict=True)
         ],
-    }
+    )
 
 
-def _tokens(ids: Sequence[int], tokenizer: Any) -> list[dict[str, Any]]:
-    return [{"id": token, "text": tokenizer.decode([token])} for token in ids]
+def _text(token: Token) -> str:
+    return safe_text(token.text, max_length=60) or f"id {token.id}"
 
 
-def _text(token: dict[str, Any]) -> str:
-    return safe_text(token["text"], max_length=60) or f"id {token['id']}"
-
-
-def _shown(tokens: Sequence[dict[str, Any]]) -> Iterable[tuple[dict[str, Any], str]]:
-    """The tokens with their texts; of very many the first and the last."""
+def _shown(tokens: Sequence[AnyToken]) -> Iterable[tuple[AnyToken | None, str]]:
+    """The tokens with their texts; of very many the first and the last, and None for those between."""
     if len(tokens) <= _MOST_SHOWN:
         return [(token, _text(token)) for token in tokens]
     half = _MOST_SHOWN // 2
-    left_out = {"trained": False, "variable": None}
     return [
         *((token, _text(token)) for token in tokens[:half]),
-        (left_out, f" … {len(tokens) - 2 * half:,} tokens … "),
+        (None, f" … {len(tokens) - 2 * half:,} tokens … "),
         *((token, _text(token)) for token in tokens[-half:]),
     ]
 

@@ -7,7 +7,7 @@ import copy
 import os
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +42,7 @@ _BUSY = 1.25  # load per core, ours included
 
 
 @dataclass(frozen=True, eq=False)
-class _Plan:
+class _Measured:
     """Everything that was counted and measured. checkpoints: the steps that are extracted."""
 
     settings: RunSettings
@@ -81,90 +81,152 @@ class _Plan:
         return {"host": host, "device": 0.0 if on_cpu else scoring}
 
 
-def plan(source: Path, sets: Sequence[str] = ()) -> dict[str, Any]:
-    """The plan of the run that a config describes, or of what is left to extract of a run folder, as plain values.
+@dataclass(frozen=True)
+class Span:
+    """The least and the most of a number."""
+
+    least: int
+    most: int
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """Tokens that one checkpoint forwards; saving: how many times fewer in the tree."""
+
+    naive: int
+    tree: int
+    saving: float
+
+
+@dataclass(frozen=True)
+class Cache:
+    """Gigabytes of keys and values."""
+
+    widest_level: float
+    limit: float
+
+
+@dataclass(frozen=True)
+class Training:
+    """What is trained; all 0 where nothing is."""
+
+    rows: int
+    steps: int
+    padded_tokens: int
+    padded_loss_tokens_per_checkpoint: int
+
+
+@dataclass(frozen=True)
+class Speed:
+    """What was measured here."""
+
+    scoring_tokens_per_second: float
+    training_tokens_per_second: float
+    seconds_per_decomposition: float
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run takes. seconds: by part of the run, with their total."""
+
+    schema: str
+    version: int
+    model: str
+    device: str
+    dtype: str
+    training_dtype: str
+    threads: int
+    probes: int
+    n_variables: list[int]
+    masked_states_per_checkpoint: int
+    sampled_probes: int
+    checkpoints: list[int]
+    prompt_tokens: Span
+    tail_tokens: Span
+    tokens_per_checkpoint: Tokens
+    cache_gb: Cache
+    memory_gb: dict[str, float]
+    training: Training
+    speed: Speed
+    seconds: dict[str, float]
+    collisions: dict[str, list[str]]
+    warnings: list[str]
+
+    def as_dict(self) -> dict[str, Any]:
+        """As JSON holds it."""
+        return asdict(self)
+
+
+def plan(source: Path, sets: Sequence[str] = ()) -> Plan:
+    """The plan of the run that a config describes, or of what is left to extract of a run folder.
 
     sets: as of `load_settings`, for a config.
     """
     made = _of_run(source) if source.is_dir() else _of_config(source, sets)
     seconds, work = made.seconds(), made.probes
-    widest = work.cache_bytes / 1e9
-    return {
-        "schema": SCHEMA,
-        "version": VERSION,
-        "model": made.llm.name,
-        "device": device_name(made.llm.device),
-        "dtype": made.settings.extraction.dtype,
-        "training_dtype": made.settings.model.dtype,
-        "threads": torch.get_num_threads(),
-        "probes": len(work.lengths),
-        "n_variables": sorted(set(work.n_variables)),
-        "masked_states_per_checkpoint": work.masked_states,
-        "sampled_probes": sum(work.sampled),
-        "checkpoints": list(made.checkpoints),
-        "prompt_tokens": {"least": min(work.lengths), "most": max(work.lengths)},
-        "tail_tokens": {"least": min(work.tails), "most": max(work.tails)},
-        "tokens_per_checkpoint": {
-            "naive": sum(work.naive_tokens),
-            "tree": sum(work.tree_tokens),
-            "saving": work.saving,
-        },
-        "cache_gb": {"widest_level": widest, "limit": made.settings.extraction.memory_gb},
-        "memory_gb": made.memory_gb(),
-        "training": {
-            "rows": made.rows.rows,
-            "steps": made.rows.steps,
-            "padded_tokens": made.rows.tokens,
-            "padded_loss_tokens_per_checkpoint": made.rows.loss_tokens,
-        },
-        "speed": {
-            "scoring_tokens_per_second": sum(work.scored_tokens)
-            * len(made.checkpoints)
-            / max(seconds["scoring"], 1e-9),
-            "training_tokens_per_second": 1 / max(made.training_speed.per_token, 1e-12),
-            "seconds_per_decomposition": made.scoring_speed.per_decomposition,
-        },
-        "seconds": seconds,
-        "collisions": made.collisions,
-        "warnings": _warnings(made, seconds),
-    }
+    return Plan(
+        schema=SCHEMA,
+        version=VERSION,
+        model=made.llm.name,
+        device=device_name(made.llm.device),
+        dtype=made.settings.extraction.dtype,
+        training_dtype=made.settings.model.dtype,
+        threads=torch.get_num_threads(),
+        probes=len(work.lengths),
+        n_variables=sorted(set(work.n_variables)),
+        masked_states_per_checkpoint=work.masked_states,
+        sampled_probes=sum(work.sampled),
+        checkpoints=list(made.checkpoints),
+        prompt_tokens=Span(min(work.lengths), max(work.lengths)),
+        tail_tokens=Span(min(work.tails), max(work.tails)),
+        tokens_per_checkpoint=Tokens(sum(work.naive_tokens), sum(work.tree_tokens), work.saving),
+        cache_gb=Cache(work.cache_bytes / 1e9, made.settings.extraction.memory_gb),
+        memory_gb=made.memory_gb(),
+        training=Training(made.rows.rows, made.rows.steps, made.rows.tokens, made.rows.loss_tokens),
+        speed=Speed(
+            sum(work.scored_tokens) * len(made.checkpoints) / max(seconds["scoring"], 1e-9),
+            1 / max(made.training_speed.per_token, 1e-12),
+            made.scoring_speed.per_decomposition,
+        ),
+        seconds=seconds,
+        collisions=made.collisions,
+        warnings=_warnings(made, seconds),
+    )
 
 
-def render(plan: dict[str, Any]) -> str:
+def render(plan: Plan) -> str:
     """The plan as text."""
-    tokens, cache, learn = plan["tokens_per_checkpoint"], plan["cache_gb"], plan["training"]
-    variables = "–".join(str(n) for n in dict.fromkeys((plan["n_variables"][0], plan["n_variables"][-1])))
+    tokens, cache, learn = plan.tokens_per_checkpoint, plan.cache_gb, plan.training
+    variables = "–".join(str(n) for n in dict.fromkeys((plan.n_variables[0], plan.n_variables[-1])))
     rows = [
-        ("model", f"{plan['model']}, {plan['dtype']}, on {plan['device']} ({plan['threads']} threads)"),
+        ("model", f"{plan.model}, {plan.dtype}, on {plan.device} ({plan.threads} threads)"),
         (
             "probes",
-            f"{plan['probes']}, n = {variables}: {plan['masked_states_per_checkpoint']:,} masked states per checkpoint"
-            + (f", sampled for {plan['sampled_probes']}: ESTIMATED" if plan["sampled_probes"] else ""),
+            f"{plan.probes}, n = {variables}: {plan.masked_states_per_checkpoint:,} masked states per checkpoint"
+            + (f", sampled for {plan.sampled_probes}: ESTIMATED" if plan.sampled_probes else ""),
         ),
-        ("prompts", f"{_span(plan['prompt_tokens'])} tokens, {_span(plan['tail_tokens'])} from the last word on"),
-        ("checkpoints", f"{len(plan['checkpoints'])}: {', '.join(map(str, plan['checkpoints']))}"),
+        ("prompts", f"{_span(plan.prompt_tokens)} tokens, {_span(plan.tail_tokens)} from the last word on"),
+        ("checkpoints", f"{len(plan.checkpoints)}: {', '.join(map(str, plan.checkpoints))}"),
         (
             "tokens per checkpoint",
-            f"{tokens['naive']:,} naive, {tokens['tree']:,} in the prefix tree: {tokens['saving']:.1f}× fewer",
+            f"{tokens.naive:,} naive, {tokens.tree:,} in the prefix tree: {tokens.saving:.1f}× fewer",
         ),
-        ("keys and values", f"{cache['widest_level']:.2f} GB at the widest level, limit {cache['limit']:g} GB"),
+        ("keys and values", f"{cache.widest_level:.2f} GB at the widest level, limit {cache.limit:g} GB"),
         (
             "memory to extract",
-            f"{plan['memory_gb']['host']:.1f} GB of the host, {plan['memory_gb']['device']:.1f} GB of a GPU",
+            f"{plan.memory_gb['host']:.1f} GB of the host, {plan.memory_gb['device']:.1f} GB of a GPU",
         ),
     ]
-    if learn["steps"]:
-        rows.append(
-            ("training", f"{learn['steps']} steps on {learn['rows']:,} rows, {learn['padded_tokens']:,} tokens")
-        )
+    if learn.steps:
+        rows.append(("training", f"{learn.steps} steps on {learn.rows:,} rows, {learn.padded_tokens:,} tokens"))
     lines = [f"{name:<22} {value}" for name, value in rows]
     lines += ["", "predicted time on this machine"]
-    lines += [f"  {name:<18} {_duration(value):>10}" for name, value in plan["seconds"].items()]
-    lines += [f"warning: {line}" for line in plan["warnings"]]
+    lines += [f"  {name:<18} {_duration(value):>10}" for name, value in plan.seconds.items()]
+    lines += [f"warning: {line}" for line in plan.warnings]
     return "\n".join(lines)
 
 
-def _of_config(config: Path, sets: Sequence[str]) -> _Plan:
+def _of_config(config: Path, sets: Sequence[str]) -> _Measured:
     settings = resolve_paths(load_settings(config, sets), config.absolute().parent, source=title(config))
     asked = settings.probes
     return _measure(
@@ -172,7 +234,7 @@ def _of_config(config: Path, sets: Sequence[str]) -> _Plan:
     )
 
 
-def _of_run(run: Path) -> _Plan:
+def _of_run(run: Path) -> _Measured:
     settings, folder, _ = open_run(run)
     left = sorted({0, *ready_checkpoints(folder.checkpoints)} - set(folder.steps()))
     if not left:
@@ -180,7 +242,7 @@ def _of_run(run: Path) -> _Plan:
     return _measure(settings, folder.read_probes(), left=tuple(left))
 
 
-def _measure(settings: RunSettings, probes: Sequence[Probe], left: tuple[int, ...] | None = None) -> _Plan:
+def _measure(settings: RunSettings, probes: Sequence[Probe], left: tuple[int, ...] | None = None) -> _Measured:
     """left: the steps that are still to be extracted of a training that is over; None: all, and the training."""
     say("plan: loading the model, then timing it for some seconds")
     startup = time.process_time()  # of the libraries, which a run imports too
@@ -194,7 +256,7 @@ def _measure(settings: RunSettings, probes: Sequence[Probe], left: tuple[int, ..
     speed = scoring.measure_speed(scorer, prompts, zeta=extraction.zeta, replicates=extraction.replicates)
     trains = left is None
     rows = training.count_work(settings, llm.tokenizer, template) if trains else training.NO_WORK
-    return _Plan(
+    return _Measured(
         settings=settings,
         llm=llm,
         probes=scoring.count_work(prompts, scorer),
@@ -239,7 +301,7 @@ def _training_speed(settings: RunSettings, llm: LLM, rows: training.TrainingWork
     )
 
 
-def _warnings(made: _Plan, seconds: dict[str, float]) -> list[str]:
+def _warnings(made: _Measured, seconds: dict[str, float]) -> list[str]:
     found = scoring.warnings_of(made.probes, made.settings.extraction.memory_gb)
     if made.settings.extraction.dtype == AUTO:
         found.append("[extraction] dtype is auto: the times are those of float32; a run measures what may be faster")
@@ -276,8 +338,8 @@ def _warnings(made: _Plan, seconds: dict[str, float]) -> list[str]:
     return found
 
 
-def _span(ends: dict[str, int]) -> str:
-    return str(ends["least"]) if ends["least"] == ends["most"] else f"{ends['least']}–{ends['most']}"
+def _span(ends: Span) -> str:
+    return str(ends.least) if ends.least == ends.most else f"{ends.least}–{ends.most}"
 
 
 def _duration(seconds: float) -> str:

@@ -24,7 +24,6 @@ from sftscope.inputs.settings import DataSettings
 
 Side = Literal["train", "eval"]
 SIDES: tuple[Side, ...] = ("train", "eval")
-csv.field_size_limit(MAX_ROW_BYTES)  # an answer may be longer than the 128 KiB that csv stops at
 _BATCH = 1024  # rows of a Parquet file in memory at a time
 _MAX_BYTES = 2**31  # of a file that is read at once; JSONL and Parquet are read row by row
 
@@ -124,13 +123,22 @@ def _json(path: Path) -> Iterator[tuple[str, Any]]:
 def _csv(path: Path, delimiter: str) -> Iterator[tuple[str, Any]]:
     reader = csv.DictReader(io.StringIO(file_text(path), newline=""), delimiter=delimiter)
     try:
-        for record in reader:
+        while (record := _next_record(reader)) is not None:
             where = f"{path}, line {reader.line_num}"
             if None in record or None in record.values():
                 raise SftscopeError(f"{where}: expected {len(reader.fieldnames or ())} columns as in the header")
             yield where, record
     except csv.Error as error:
         raise SftscopeError(f"{path}, line {reader.line_num}: not valid CSV: {error}") from None
+
+
+def _next_record(reader: "csv.DictReader[str]") -> dict[str, Any] | None:
+    """An answer may be longer than the 128 KiB that csv stops at; its limit is the process's, and stays as it was."""
+    before = csv.field_size_limit(MAX_ROW_BYTES)
+    try:
+        return next(reader, None)
+    finally:
+        csv.field_size_limit(before)
 
 
 def _parquet(path: Path) -> Iterator[tuple[str, Any]]:
