@@ -30,6 +30,8 @@ SAMPLED_SOLVERS: dict[str, Callable[[States, Floats, float], Estimate]] = {
     "proxyspex": lambda states, scores, zeta: estimate_by_proxyspex(states, scores),
 }
 UNCERTIFIED = ("reference", "spex", "proxyspex")
+SCHEMA = "sftscope-decompose"
+VERSION = 1
 SHOWN = 20
 MAX_BYTES = 2**30
 Loaded = TypeVar("Loaded")
@@ -90,6 +92,8 @@ def decompose_file(path: Path, zeta: float, solver: str = "certified") -> list[d
     model = logical_model(result.bias, result.and_effects, result.or_effects)
     return [
         {
+            "schema": SCHEMA,
+            "version": VERSION,
             "n_variables": int(scores.shape[1]).bit_length() - 1,
             "bias": float(result.bias[row]),
             "zeta": float(result.zeta[row]),
@@ -117,6 +121,8 @@ def _estimated(path: Path, zeta: float, solver: str) -> dict[str, Any]:
     r2 = held_out_r2(states, scores, model)
     found = zip(result.relation, result.subset, result.effect, strict=True)
     return {
+        "schema": SCHEMA,
+        "version": VERSION,
         "n_variables": states.n,
         "estimated": True,
         "masked_states": states.subset.size,
