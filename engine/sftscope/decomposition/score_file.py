@@ -14,11 +14,11 @@ from sftscope.decomposition.batch import Decomposition, decompose
 from sftscope.decomposition.rivals.spex import estimate_by_proxyspex, estimate_by_spex
 from sftscope.decomposition.rivals.subgradient_descent import decompose_by_descent
 from sftscope.decomposition.sampled.column_generation import subsets_of
-from sftscope.decomposition.sampled.estimate import Estimate, error_by_present, estimate, held_out_r2
+from sftscope.decomposition.sampled.estimate import Estimate, error_by_present, estimate
 from sftscope.files.arrays import read_npy, read_npz
 from sftscope.foundation.errors import SftscopeError
 from sftscope.foundation.safe_text import safe_text
-from sftscope.lattice.masked_states import MOST_WORDS, States, hold_out
+from sftscope.lattice.masked_states import MOST_WORDS, States, held_out_r2, hold_out
 from sftscope.lattice.transforms import Bools, Floats, Relation, logical_model
 
 Solver = Callable[[Floats, float], Decomposition]

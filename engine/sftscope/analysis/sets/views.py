@@ -177,10 +177,10 @@ def trends(
         encoded_mean=evolution.counts()[list(probes)].mean(axis=0).tolist(),
         classes={change: _class_trend([part[change] for part in parts]) for change in Change},
         losses={name: values.tolist() for name, values in history.losses.items()},
-        matching_error_all=_mean_over_probes([both[0] for both in errors]),
-        matching_error_encoded=_mean_over_probes([both[1] for both in errors]),
+        matching_error_all=metrics.mean_over_probes([both[0] for both in errors]),
+        matching_error_encoded=metrics.mean_over_probes([both[1] for both in errors]),
         boundary=find_boundary(evolution),
-        jaccard_neighbours=_mean_over_probes([jaccard_of_neighbours(evolution, p) for p in probes]),
+        jaccard_neighbours=metrics.mean_over_probes([jaccard_of_neighbours(evolution, p) for p in probes]),
     )
 
 
@@ -257,7 +257,7 @@ def backbone(evolution: Evolution, selection: Selection) -> Backbone:
         base_step=int(history.steps[selection.base]),
         steps=history.steps.tolist(),
         rows=[
-            BackboneRow(name, *((_mean_over_probes(kind[name]) or nothing) for kind in (with_bias, without)))
+            BackboneRow(name, *((metrics.mean_over_probes(kind[name]) or nothing) for kind in (with_bias, without)))
             for name in names
         ],
         losses={name: history.losses[name].tolist() for name in LOSSES if name in history.losses},
@@ -294,15 +294,15 @@ def _class_trend(parts: Sequence[ClassSums]) -> ClassTrend:
     effect, strength = sum(part.effect for part in parts), sum(part.strength for part in parts)
     pooled = np.divide(np.abs(effect), strength, out=np.full(np.shape(strength), metrics.NAN), where=strength > 0)
     return ClassTrend(
-        count_mean=_mean_over_probes([part.count for part in parts]),
-        strength_mean=_mean_over_probes([part.strength for part in parts]),
-        order_mean=_mean_over_probes([part.mean_order for part in parts]),
-        uncancelled_mean=_mean_over_probes([part.uncancelled for part in parts]),
+        count_mean=metrics.mean_over_probes([part.count for part in parts]),
+        strength_mean=metrics.mean_over_probes([part.strength for part in parts]),
+        order_mean=metrics.mean_over_probes([part.mean_order for part in parts]),
+        uncancelled_mean=metrics.mean_over_probes([part.uncancelled for part in parts]),
         uncancelled_pooled=np.minimum(pooled, 1.0).tolist(),
-        contribution_mean=_mean_over_probes([part.contribution for part in parts]),
-        contribution_absolute_mean=_mean_over_probes([part.contribution_absolute for part in parts]),
-        contribution_strength_mean=_mean_over_probes([part.contribution_strength for part in parts]),
-        generalizable_mean=_mean_over_probes([part.generalizable for part in parts]),
+        contribution_mean=metrics.mean_over_probes([part.contribution for part in parts]),
+        contribution_absolute_mean=metrics.mean_over_probes([part.contribution_absolute for part in parts]),
+        contribution_strength_mean=metrics.mean_over_probes([part.contribution_strength for part in parts]),
+        generalizable_mean=metrics.mean_over_probes([part.generalizable for part in parts]),
     )
 
 
@@ -326,15 +326,3 @@ def _class_totals(evolution: Evolution, probe: int, selection: Selection, bounda
 
 def _strongest_first(row: ChangeRow) -> tuple[float, str, str, int]:
     return -max(abs(row.effect_base), abs(row.effect_now)), row.probe, row.relation, row.subset
-
-
-def _mean_over_probes(values: Sequence[Floats]) -> list[float]:
-    """Mean over the probes (P, T) whose value is defined, NaN where none is: T long; empty without probes."""
-    if not values:
-        return []
-    table = np.array(values)
-    defined = ~np.isnan(table)
-    count = defined.sum(axis=0)
-    total = np.where(defined, table, 0.0).sum(axis=0)
-    mean: list[float] = np.divide(total, count, out=np.full(count.shape, metrics.NAN), where=count > 0).tolist()
-    return mean
