@@ -17,6 +17,7 @@ from sftscope.analysis.sets import metrics
 from sftscope.analysis.sets.boundary import Boundary, find_boundary
 from sftscope.analysis.sets.class_sums import ClassSums, Signs, class_sums, emerged_sums, jaccard_of_neighbours
 from sftscope.analysis.sets.evolution import EARLY, LATE, Change, Evolution, Sets
+from sftscope.analysis.sets.set_diff import CHANGES, set_diff
 from sftscope.lattice.transforms import Floats, Relation
 
 FULL = "full score"
@@ -186,38 +187,27 @@ def trends(
 
 def changes(evolution: Evolution, selection: Selection) -> Changes:
     """The set diff between the base step and the present one."""
-    history = evolution.history
+    probes, trajectory = selection.probes_of(evolution), selection.trajectory
+    diff = set_diff(evolution, probes, selection.now, selection.base, trajectory=trajectory)
     rows = []
-    for p in selection.probes_of(evolution):
-        probe = history.probes[p]
-        steps, trajectory = (selection.now, selection.base), selection.trajectory
-        for change, members in evolution.partition(p, *steps, trajectory=trajectory).items():
-            relations, places = np.nonzero(members)
-            subsets = probe.table.subsets[places]
-            support = evolution.support(p, change, relations, subsets, *steps, trajectory=trajectory)
-            for row, (relation, subset) in enumerate(zip(relations.tolist(), subsets.tolist(), strict=True)):
-                series = probe.table.series(relation, subset)
-                rows.append(
-                    ChangeRow(
-                        probe=probe.probe.id,
-                        change=change,
-                        relation=Relation(relation).name,
-                        subset=subset,
-                        order=subset.bit_count(),
-                        words=probe.words_of(subset),
-                        effect_base=float(series[selection.base]),
-                        effect_now=float(series[selection.now]),
-                        series=tuple(series.tolist()),
-                        support=None if support is None else int(support[row]),
-                    )
-                )
+    for row, (p, change, subset) in enumerate(zip(diff.probe, diff.change, diff.subset.tolist(), strict=True)):
+        part, support = diff.probes[p], int(diff.support[row])
+        rows.append(
+            ChangeRow(
+                probe=part.probe.id,
+                change=CHANGES[change],
+                relation=Relation(int(diff.relation[row])).name,
+                subset=subset,
+                order=int(diff.order[row]),
+                words=part.words_of(subset),
+                effect_base=float(diff.effect_base[row]),
+                effect_now=float(diff.effect_now[row]),
+                series=tuple(diff.series(row).tolist()),
+                support=None if support < 0 else support,
+            )
+        )
     rows.sort(key=_strongest_first)
-    return Changes(
-        step=int(history.steps[selection.now]),
-        base_step=int(history.steps[selection.base]),
-        counts={change: sum(row.change is change for row in rows) for change in Change},
-        rows=rows,
-    )
+    return Changes(diff.step, diff.base_step, dict(diff.counts), rows)
 
 
 def orders_view(evolution: Evolution, selection: Selection) -> Orders:
