@@ -11,6 +11,7 @@ import torch
 from sftscope.bench.benchmark import Work, _memory, bench, highs_objective, reference_prompt, render
 from sftscope.decomposition import decompose
 from sftscope.scoring.scorer import tree_tokens
+from test_schemas import check
 
 TINY = Work(
     words=4,
@@ -40,6 +41,10 @@ def test_every_figure_has_both_sides_and_their_ratio(result):
         assert min(sides) > 0
         assert figure.ratio == pytest.approx(sides[0] / sides[1] if figure.unit == "tokens/s" else sides[1] / sides[0])
     assert json.loads(json.dumps(result.as_dict())) == result.as_dict()
+
+
+def test_every_field_is_documented(result):
+    check("bench", result)
 
 
 def test_the_table_names_the_device_and_every_figure(result):

@@ -25,8 +25,8 @@ import numpy as np
 from sftscope.analysis.trust.estimate_intervals import interval_of, times_more
 from sftscope.decomposition import decompose
 from sftscope.decomposition.rivals.spex import estimate_by_proxyspex, estimate_by_spex, spex_states
-from sftscope.decomposition.sampled.estimate import estimate, held_out_r2
-from sftscope.lattice.masked_states import sample_states
+from sftscope.decomposition.sampled.estimate import estimate
+from sftscope.lattice.masked_states import held_out_r2, sample_states
 from sftscope.lattice.transforms import orders_of
 from sftscope.store import Pairs, RunFolder
 

@@ -13,11 +13,11 @@ from sftscope.decomposition import decompose
 from sftscope.decomposition.exact.lattice_program import effect_weights
 from sftscope.decomposition.rivals.spex import estimate_by_proxyspex, estimate_by_spex, spex_states
 from sftscope.decomposition.sampled.column_generation import ColumnProgram, SampledProgram, masks_of, subsets_of
-from sftscope.decomposition.sampled.estimate import estimate, held_out_r2, resampled
+from sftscope.decomposition.sampled.estimate import estimate, resampled
 from sftscope.decomposition.score_file import decompose_file, render
 from sftscope.foundation.errors import SftscopeError
 from sftscope.lattice import masked_states
-from sftscope.lattice.masked_states import HELD_OUT, States, every_state, sample_states, triggers
+from sftscope.lattice.masked_states import HELD_OUT, States, every_state, held_out_r2, sample_states, triggers
 from sftscope.lattice.transforms import orders, orders_of
 
 

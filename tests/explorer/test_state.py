@@ -21,10 +21,11 @@ from sftscope.analysis.run.read_run import load_history
 from sftscope.analysis.sets import views
 from sftscope.analysis.sets.boundary import Boundary
 from sftscope.analysis.sets.evolution import Change, Evolution
+from sftscope.analysis.sets.set_diff import CHANGES
 from sftscope.analysis.sets.views import Selection
 from sftscope_tui.app.launch import set_terminal_defaults
 from sftscope_tui.contents.background import Loader
-from sftscope_tui.contents.change_table import CHANGES, arrange, build_table
+from sftscope_tui.contents.change_table import arrange, build_table
 from sftscope_tui.drawing import numbers as number_text
 from sftscope_tui.drawing.palette import ON_DARK, Glyphs
 from sftscope_tui.drawing.safe_lines import ControlFilter, shown

@@ -15,7 +15,7 @@ from sftscope.analysis.run.read_run import load_history
 from sftscope.analysis.sets.evolution import Change, Evolution
 from sftscope.analysis.sets.views import Selection, changes, orders_view, trends
 from sftscope.analysis.trust.caveats import caveats
-from sftscope.analysis.trust.estimate_intervals import ENCODED, estimate_view, held_out_r2
+from sftscope.analysis.trust.estimate_intervals import ENCODED, estimate_view, r2_over_steps
 from sftscope.analysis.trust.placebo import compare_placebos
 from sftscope.analysis.trust.solver_residue import measure_residue
 from sftscope.analysis.trust.zeta_sensitivity import with_other_zeta
@@ -157,7 +157,7 @@ def test_effects_match_the_scores_of_the_matched_states(sampled, history):
         out = states.held_out
         if out.any():
             expected = 1 - ((model - scores)[out] ** 2).sum() / ((scores[out] - scores[out].mean()) ** 2).sum()
-            assert held_out_r2(part)[now] == pytest.approx(expected)
+            assert r2_over_steps(part)[now] == pytest.approx(expected)
 
 
 def test_workers_make_the_same_files(sampled, tmp_path):

@@ -15,11 +15,11 @@ from sftscope.decomposition.batch import Decomposition, decompose
 from sftscope.decomposition.rivals.spex import estimate_by_proxyspex, estimate_by_spex
 from sftscope.decomposition.rivals.subgradient_descent import decompose_by_descent
 from sftscope.decomposition.sampled.column_generation import subsets_of
-from sftscope.decomposition.sampled.estimate import Estimate, error_by_present, estimate, held_out_r2
+from sftscope.decomposition.sampled.estimate import Estimate, error_by_present, estimate
 from sftscope.files.arrays import read_npy, read_npz
 from sftscope.foundation.errors import SftscopeError
 from sftscope.foundation.safe_text import safe_text
-from sftscope.lattice.masked_states import MOST_WORDS, States, hold_out
+from sftscope.lattice.masked_states import MOST_WORDS, States, held_out_r2, hold_out
 from sftscope.lattice.transforms import Bools, Floats, Relation, logical_model
 
 Solver = Callable[[Floats, float], Decomposition]
@@ -31,6 +31,8 @@ SAMPLED_SOLVERS: dict[str, Callable[[States, Floats, float], Estimate]] = {
     "proxyspex": lambda states, scores, zeta: estimate_by_proxyspex(states, scores),
 }
 UNCERTIFIED = ("reference", "spex", "proxyspex")
+SCHEMA = "sftscope-decompose"
+VERSION = 1
 SHOWN = 20
 MAX_BYTES = 2**30
 Loaded = TypeVar("Loaded")
@@ -68,7 +70,7 @@ class Decomposed:
 
     def as_dict(self) -> dict[str, Any]:
         """As JSON holds it."""
-        return asdict(self)
+        return {"schema": SCHEMA, "version": VERSION, **asdict(self)}
 
 
 @dataclass(frozen=True)
@@ -93,7 +95,7 @@ class Estimated:
 
     def as_dict(self) -> dict[str, Any]:
         """As JSON holds it."""
-        return asdict(self)
+        return {"schema": SCHEMA, "version": VERSION, **asdict(self)}
 
 
 def read_scores(path: Path) -> Floats:

@@ -114,3 +114,10 @@ def model_at(n: int, states: Subsets, relation: NDArray[Any], subset: Subsets, e
     place = (relation.astype(np.int64) << n) | subset.astype(np.int64)
     dense = np.asarray(np.bincount(place, effect, 2 << n), dtype=np.float64).reshape(2, -1)
     return logical_model(0.0, dense[Relation.AND], dense[Relation.OR])[states.astype(np.int64)]
+
+
+def held_out_r2(states: States, scores: Floats, model: Floats) -> float:
+    """1 − Σ(v − h)² / Σ(v − mean v)² of the held-out states, NaN without any; scores and model: (m,)."""
+    out = states.held_out
+    variance = float(((scores[out] - scores[out].mean()) ** 2).sum()) if out.any() else 0.0
+    return 1.0 - float(((scores - model)[out] ** 2).sum()) / variance if variance > 0.0 else float("nan")

@@ -17,7 +17,7 @@ import numpy as np
 
 from sftscope.analysis.run.run_history import ACCURACY
 from sftscope.analysis.sets import metrics
-from sftscope.analysis.sets.evolution import Change
+from sftscope.analysis.sets.evolution import CLASS_WORDS, Change
 from sftscope.analysis.sets.views import FULL
 from sftscope.foundation.errors import SftscopeError
 from sftscope.foundation.safe_text import safe_text
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
 
 COLOURS = {Change.REMOVED: "#8c8c8c", Change.PRESERVED: "#0072b2", Change.EMERGED: "#d55e00"}
 MARKERS = {Change.REMOVED: "x", Change.PRESERVED: "o", Change.EMERGED: "^"}
-LABELS = {Change.REMOVED: "removed", Change.PRESERVED: "preserved", Change.EMERGED: "newly emerged"}
 STAGES = (("denoising", "#009e73"), ("overfitting", "#cc79a7"))
 INK = "#333330"  # all that is not data; an inline SVG takes the page's own colour instead
 FORMATS = ("svg", "png", "pdf")
@@ -162,7 +161,7 @@ def _step_axis(axes: "Axes", report: "Report", title: str, unit: str) -> None:
 def _lines(axes: "Axes", curves: dict[Change, list[float]]) -> None:
     for change, values in curves.items():
         look, marker = COLOURS[change], MARKERS[change]
-        axes.plot(range(len(values)), values, label=LABELS[change], color=look, marker=marker, markersize=4)
+        axes.plot(range(len(values)), values, label=CLASS_WORDS[change], color=look, marker=marker, markersize=4)
 
 
 def _legend(figure: "Figure", panels: Sequence["Axes"], report: "Report") -> None:
@@ -238,7 +237,7 @@ def _orders(figure: "Figure", report: "Report") -> None:
             axes.bar(places, negative, color="none", edgecolor=colour, hatch="///", linewidth=0.8, label="negative")
             axes.axhline(0, color=INK, linewidth=0.6)
             count = sum(part.count_mean for part in orders)
-            axes.set_title(f"step {view.step}: {LABELS[change]}, {count:.1f} per probe")
+            axes.set_title(f"step {view.step}: {CLASS_WORDS[change]}, {count:.1f} per probe")
             axes.set_xticks(places)
         row[0].set_ylabel("Σ effects, log-odds")
     for axes in grid[-1]:
@@ -267,7 +266,7 @@ def _backbone(figure: "Figure", report: "Report") -> None:
     left, right = figure.subplots(1, 2)
     classes = list(report.trends.classes.items())
     values = [part.contribution_mean[-1] for _, part in classes]
-    names, colours = [LABELS[change] for change, _ in classes], [COLOURS[change] for change, _ in classes]
+    names, colours = [CLASS_WORDS[change] for change, _ in classes], [COLOURS[change] for change, _ in classes]
     left.bar(names, values, color=colours)
     left.axhline(0, color=INK, linewidth=0.6)
     left.set(title="Average contribution ΣI / count", ylabel="log-odds per interaction")

@@ -3,32 +3,7 @@
 Headless; reads a run and never writes into it. Equal runs give equal bytes: there is no clock and no
 path in a report. The numbers are those of `views`, which `show` and the explorer use too.
 
-report.json, schema `sftscope-report`, version 2; keys are only added within a version. Lists "over the
-steps" are as long as `steps`; an undefined number is null; effects, τ and strengths are log-odds.
-
-============== ==============================================================================
-key            content
-============== ==============================================================================
-run, model     names; `steps`, `probes` (ids), `base_step`, `chosen_steps`
-tau            rule, value, provisional (can still move), by_probe: τ over the steps
-noise_floor    factor, sigma_by_probe
-verdict        agreement, sentence, evidence, stop_step, latest_step, held_out
-boundary       index, step, low, high (95 % interval, steps), reason; nulls where there are not two stages
-trends         over the steps: counts, strengths, ratios of each class, matching errors, Jaccard, losses
-changes        at each chosen step: counts, and rows (probe, change, relation, subset, words, effects)
-orders         at each chosen step and class: per order Σ of positive and negative effects, count
-backbone       over the steps: cross-entropy of each class alone with and without b, nats
-sensitivity    per τ rule, with --zeta also per ζ (its factor): boundary, counts at the end of denoising and
-               the last step, findings 1-5
-findings       number, claim, holds, numbers
-residue        with --descent: |Ω| of the certified sets and of an unfinished descent at the chosen steps
-as_it_went     per step: held-out loss and accuracy, boundary and verdict from the steps up to it
-online         one line: when the end of denoising could first be determined from the past alone
-survives       one line: the conclusions that hold under every rule, under most, and beyond the placebo
-baseline_llm   name of the run given with --baseline, or null
-quality, placebo, provenance, left_out
-estimate       of sampled masked states: R² of those held out, intervals of counts; null where all were scored
-============== ==============================================================================
+The fields of report.json are listed in `engine/SCHEMAS.md`.
 """
 
 from collections.abc import Iterator, Sequence

@@ -9,7 +9,7 @@ from typing import Any
 
 from sftscope.analysis.run.run_history import LOSSES
 from sftscope.analysis.sets.boundary import Boundary
-from sftscope.analysis.sets.evolution import Evolution
+from sftscope.analysis.sets.evolution import CLASS_WORDS, Evolution
 from sftscope.analysis.sets.noise_floor import FLOOR, largest_noise
 from sftscope.analysis.sets.views import Selection, as_plain, backbone, changes, orders_view, to_plain, trends
 from sftscope.analysis.trust.caveats import caveats
@@ -21,7 +21,6 @@ from sftscope.foundation.errors import SftscopeError
 from sftscope.foundation.safe_text import first_of_each_kind, safe_text
 from sftscope.reporting.document import Block, Heading, Listing, Text, plain_text
 from sftscope.reporting.tables import (
-    NAMES,
     backbone_table,
     changes_table,
     estimate_lines,
@@ -152,7 +151,7 @@ def _trends(evolution: Evolution, selection: Selection, max_rows: int) -> list[B
 
 def _changes(evolution: Evolution, selection: Selection, max_rows: int) -> list[Block]:
     diff = changes(evolution, selection)
-    counts = "   ".join(f"{diff.counts[change]} {name}" for change, name in NAMES.items())
+    counts = "   ".join(f"{diff.counts[change]} {name}" for change, name in CLASS_WORDS.items())
     weaker = len(diff.rows) - max_rows
     return [
         Heading(f"Changes: step {diff.base_step} → {diff.step}   {counts}"),

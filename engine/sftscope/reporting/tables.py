@@ -13,7 +13,7 @@ from rich.cells import cell_len
 from sftscope.analysis.conclusions.online_verdict import Said
 from sftscope.analysis.conclusions.paper_findings import Finding, Holds
 from sftscope.analysis.run.run_history import ACCURACY, LOSSES
-from sftscope.analysis.sets.evolution import Change
+from sftscope.analysis.sets.evolution import CLASS_WORDS, Change
 from sftscope.analysis.sets.views import Backbone, ChangeRow, Orders, Trends
 from sftscope.analysis.trust.certificates import CERTIFIED_GAP, Quality
 from sftscope.analysis.trust.estimate_intervals import ENCODED, MOST_MORE, EstimateView
@@ -23,7 +23,6 @@ from sftscope.analysis.trust.solver_residue import SolverResidue
 from sftscope.foundation.safe_text import markdown_cell, safe_text
 
 GLYPHS = {Change.REMOVED: "−", Change.PRESERVED: "=", Change.EMERGED: "+"}
-NAMES = {Change.REMOVED: "removed", Change.PRESERVED: "preserved", Change.EMERGED: "newly emerged"}
 _HOLDS = {Holds.YES: "✓", Holds.NO: "✗", Holds.UNDECIDED: "?"}
 UNDEFINED = "–"
 MAX_WIDTH = 100
@@ -224,7 +223,7 @@ def quality_table(quality: Quality, trends: Trends) -> Table:
 
 def placebo_table(diffs: Sequence[PlaceboDiff]) -> Table:
     """Each placebo's counts under those of the same step against the base step."""
-    headers = ("", *(f"{GLYPHS[change]} {name}" for change, name in NAMES.items()), "Jaccard", "noise σ")
+    headers = ("", *(f"{GLYPHS[change]} {name}" for change, name in CLASS_WORDS.items()), "Jaccard", "noise σ")
     rows = []
     for diff in diffs:
         real = [str(diff.real[change]) for change in Change]

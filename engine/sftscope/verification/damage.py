@@ -13,6 +13,8 @@ from sftscope.runs.identity import probes_are_whole
 from sftscope.store import RunFolder, StepRecord
 from sftscope.store.checkpoints import ready_checkpoints
 
+SCHEMA = "sftscope-verify"
+VERSION = 1
 DAMAGED, NOTE = "damaged", "note"
 
 
@@ -44,8 +46,8 @@ class Verification:
         return tuple(dict.fromkeys(each.file for each in self.findings if each.kind == DAMAGED))
 
     def as_dict(self) -> dict[str, Any]:
-        """`whole`, `repairable`, `not_read`, and `findings` with file, kind, what, remedy."""
-        return asdict(self)
+        """For JSON."""
+        return {"schema": SCHEMA, "version": VERSION, **asdict(self)}
 
     def as_text(self) -> str:
         """One line for a finding, one for its remedy, and the count; the first findings of each kind."""

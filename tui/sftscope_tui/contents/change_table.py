@@ -1,63 +1,31 @@
-"""The set diff as columns: the same rows as `sftscope.analysis.sets.views.changes`, fast at 100,000 of them.
+"""The set difference that the explorer lists: `sftscope.analysis.sets.set_diff`, sorted and filtered.
 
 A row is made into text only where it is visible. Sorting and filtering are passes over the columns.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sftscope.analysis.run.run_history import ProbeHistory
 from sftscope.analysis.sets.evolution import Change, Evolution
+from sftscope.analysis.sets.set_diff import CHANGES, Ints, SetDiff, set_diff
 from sftscope.analysis.sets.views import Selection
 from sftscope.foundation.safe_text import whole_number
-from sftscope.lattice.transforms import Floats, Relation, Subsets
+from sftscope.lattice.transforms import Relation
 from sftscope_tui.drawing.safe_lines import shown
 from sftscope_tui.state.view_state import Sort
 
-Ints = NDArray[np.int64]
-CHANGES = tuple(Change)
 Identity = tuple[int, int, int]  # probe, relation, subset
 
 
-@dataclass(frozen=True, eq=False)
-class ChangeTable:
-    """Every interaction of the three classes between two steps; all columns are (R,).
-
-    change: index into CHANGES. step, base_step: the two steps' numbers. support: in how many of the `replicates` of
-    an estimate the row is in its class, -1 where there are none.
-    """
-
-    probes: Sequence[ProbeHistory]
-    step: int
-    base_step: int
-    probe: Ints
-    change: Ints
-    relation: Ints
-    subset: Subsets
-    order: Ints
-    effect_base: Floats
-    effect_now: Floats
-    support: Ints
-    replicates: int
-
-    @property
-    def counts(self) -> Mapping[Change, int]:
-        """Number of rows of each class."""
-        found = np.bincount(self.change, minlength=len(CHANGES))
-        return {change: int(count) for change, count in zip(CHANGES, found, strict=True)}
+class ChangeTable(SetDiff):
+    """The set difference with what the explorer asks of a row."""
 
     def words(self, row: int) -> tuple[str, ...]:
         """The words of a row, safe to draw."""
         words = self.probes[int(self.probe[row])].words_of(int(self.subset[row]))
         return tuple(shown(word) for word in words)
-
-    def series(self, row: int) -> Floats:
-        """The effect of a row at every step: (T,)."""
-        return self.probes[int(self.probe[row])].table.series(int(self.relation[row]), int(self.subset[row]))
 
     def identity(self, row: int) -> Identity:
         """What makes a row the same interaction at another step."""
@@ -72,37 +40,11 @@ class ChangeTable:
 
 
 def build_table(evolution: Evolution, selection: Selection) -> ChangeTable:
-    """The set diff of `selection`, in no particular order."""
-    history = evolution.history
-    parts: list[tuple[NDArray[Any], ...]] = []
-    effects: list[tuple[Floats, Floats]] = []
-    for p in selection.probes_of(evolution):
-        part = history.probes[p]
-        at_base, at_now = part.table.at(selection.base), part.table.at(selection.now)
-        for number, members in enumerate(evolution.partition(p, selection.now, selection.base).values()):
-            relations, places = np.nonzero(members)
-            subsets = part.table.subsets[places]
-            agree = evolution.support(p, CHANGES[number], relations, subsets, selection.now, selection.base)
-            filled = np.full_like(places, p), np.full_like(places, number)
-            support = np.full_like(places, -1) if agree is None else agree
-            parts.append((*filled, relations, subsets, part.table.orders[places], support))
-            effects.append((at_base[members], at_now[members]))
-    probe, change, relation, subset, order, support = (np.concatenate(column) for column in zip(*parts, strict=True))
-    base, now = (np.concatenate(column) for column in zip(*effects, strict=True))
-    return ChangeTable(
-        history.probes,
-        int(history.steps[selection.now]),
-        int(history.steps[selection.base]),
-        probe,
-        change,
-        relation,
-        subset,
-        order,
-        base,
-        now,
-        support,
-        history.n_replicates,
+    """The set difference of `selection`, in no particular order."""
+    diff = set_diff(
+        evolution, selection.probes_of(evolution), selection.now, selection.base, trajectory=selection.trajectory
     )
+    return ChangeTable(**vars(diff))
 
 
 def arrange(table: ChangeTable, sort: Sort, filter_text: str) -> Ints:

@@ -20,6 +20,7 @@ from sftscope.analysis.sets import views
 from sftscope.analysis.sets.boundary import Boundary, find_boundary
 from sftscope.analysis.sets.evolution import Evolution
 from sftscope.analysis.sets.one_masked_state import Matching, matching
+from sftscope.analysis.sets.set_diff import Ints
 from sftscope.analysis.sets.thresholds import ThresholdRule
 from sftscope.analysis.sets.views import Backbone, Orders, Selection, Trends
 from sftscope.analysis.trust.estimate_intervals import EstimateView, estimate_view
@@ -27,7 +28,7 @@ from sftscope.analysis.trust.sensitivity import SensitivityRow, measure_sensitiv
 from sftscope.foundation.errors import NotReadError
 from sftscope.store import RunFolder, StepRecord, TooSlowError
 from sftscope_tui.contents.background import Done, Loader
-from sftscope_tui.contents.change_table import ChangeTable, Identity, Ints, arrange, build_table
+from sftscope_tui.contents.change_table import ChangeTable, Identity, arrange, build_table
 from sftscope_tui.state.view_state import ViewState, move_row
 
 _serials = count()

@@ -8,13 +8,14 @@ from rich.style import Style
 from rich.text import Text
 
 from sftscope.analysis.conclusions.verdict import Verdict
-from sftscope.analysis.sets.evolution import Evolution
+from sftscope.analysis.sets.evolution import CLASS_WORDS, Evolution
+from sftscope.analysis.sets.set_diff import CHANGES
 from sftscope.analysis.trust.sensitivity import SensitivityRow
 from sftscope.foundation.safe_text import first_of_each_kind
 from sftscope.lattice.transforms import Relation
-from sftscope_tui.contents.change_table import CHANGES, ChangeTable
+from sftscope_tui.contents.change_table import ChangeTable
 from sftscope_tui.drawing.numbers import plain, signed, small
-from sftscope_tui.drawing.palette import CLASS_GLYPHS, CLASS_WORDS, Glyphs, Inks
+from sftscope_tui.drawing.palette import CLASS_GLYPHS, Glyphs, Inks
 from sftscope_tui.drawing.safe_lines import shown
 from sftscope_tui.state.keys import FILTER_HELP, KEYS
 from sftscope_tui.widgets.mirrored_bars import mirrored_bar

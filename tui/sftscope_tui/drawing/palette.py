@@ -13,7 +13,6 @@ from textual.theme import Theme
 from sftscope.analysis.sets.evolution import Change
 
 CLASS_GLYPHS = {Change.REMOVED: "−", Change.PRESERVED: "=", Change.EMERGED: "+"}
-CLASS_WORDS = {Change.REMOVED: "removed", Change.PRESERVED: "preserved", Change.EMERGED: "newly emerged"}
 
 
 class Glyphs(StrEnum):

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from rich.style import Style
 from textual.strip import Strip
 
-from sftscope.analysis.sets.evolution import Change
+from sftscope.analysis.sets.evolution import CLASS_WORDS, Change
 from sftscope.analysis.sets.views import Backbone
 from sftscope_tui.drawing.numbers import small
-from sftscope_tui.drawing.palette import CLASS_GLYPHS, CLASS_WORDS
+from sftscope_tui.drawing.palette import CLASS_GLYPHS
 from sftscope_tui.drawing.safe_lines import shown
 from sftscope_tui.panes.pane import Pane
 from sftscope_tui.state.view_state import View

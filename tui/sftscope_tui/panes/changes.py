@@ -6,10 +6,12 @@ from rich.cells import cell_len
 from rich.style import Style
 from textual.strip import Strip
 
+from sftscope.analysis.sets.evolution import CLASS_WORDS
+from sftscope.analysis.sets.set_diff import CHANGES, Ints
 from sftscope.lattice.transforms import Relation
-from sftscope_tui.contents.change_table import CHANGES, ChangeTable, Ints
+from sftscope_tui.contents.change_table import ChangeTable
 from sftscope_tui.drawing.numbers import signed
-from sftscope_tui.drawing.palette import CLASS_GLYPHS, CLASS_WORDS
+from sftscope_tui.drawing.palette import CLASS_GLYPHS
 from sftscope_tui.drawing.safe_lines import shown
 from sftscope_tui.panes.pane import Pane
 from sftscope_tui.state.view_state import Sort, View

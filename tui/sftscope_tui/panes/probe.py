@@ -7,8 +7,9 @@ from textual.strip import Strip
 
 from sftscope.analysis.run.run_history import ProbeHistory
 from sftscope.analysis.sets.one_masked_state import MaskedState, Matching, is_triggered
+from sftscope.analysis.sets.set_diff import CHANGES, Ints
 from sftscope.lattice.transforms import Relation
-from sftscope_tui.contents.change_table import CHANGES, ChangeTable, Ints
+from sftscope_tui.contents.change_table import ChangeTable
 from sftscope_tui.drawing.numbers import signed, small
 from sftscope_tui.drawing.palette import CLASS_GLYPHS
 from sftscope_tui.drawing.safe_lines import shown

@@ -36,6 +36,9 @@ class Change(StrEnum):
     EMERGED = "emerged"
 
 
+CLASS_WORDS = {Change.REMOVED: "removed", Change.PRESERVED: "preserved", Change.EMERGED: "newly emerged"}
+
+
 def partition(before: Sets, after: Sets, kept: Sets | None = None) -> dict[Change, Sets]:
     """The three sets between Ω `before` and Ω `after`; `kept` is preserved, by default what is in both."""
     if kept is None:

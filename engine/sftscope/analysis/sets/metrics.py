@@ -73,3 +73,15 @@ def sparsity_curve(effects: Sequence[Floats], points: int = 200) -> Floats:
     ordered = np.sort(np.concatenate(pooled))[::-1]
     curve: Floats = ordered[np.linspace(0, ordered.size - 1, points).round().astype(int)]
     return curve
+
+
+def mean_over_probes(values: Floats | Sequence[Floats]) -> list[float]:
+    """Mean over the probes (P, T) whose value is defined, NaN where none is: T long; empty without probes."""
+    if not len(values):
+        return []
+    table = np.array(values)
+    defined = ~np.isnan(table)
+    count = defined.sum(axis=0)
+    total = np.where(defined, table, 0.0).sum(axis=0)
+    mean: list[float] = np.divide(total, count, out=np.full(count.shape, NAN), where=count > 0).tolist()
+    return mean

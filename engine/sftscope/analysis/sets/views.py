@@ -17,6 +17,7 @@ from sftscope.analysis.sets import metrics
 from sftscope.analysis.sets.boundary import Boundary, find_boundary
 from sftscope.analysis.sets.class_sums import ClassSums, Signs, class_sums, emerged_sums, jaccard_of_neighbours
 from sftscope.analysis.sets.evolution import EARLY, LATE, Change, Evolution, Sets
+from sftscope.analysis.sets.set_diff import CHANGES, set_diff
 from sftscope.lattice.transforms import Floats, Relation
 
 FULL = "full score"
@@ -177,47 +178,36 @@ def trends(
         encoded_mean=evolution.counts()[list(probes)].mean(axis=0).tolist(),
         classes={change: _class_trend([part[change] for part in parts]) for change in Change},
         losses={name: values.tolist() for name, values in history.losses.items()},
-        matching_error_all=_mean_over_probes([both[0] for both in errors]),
-        matching_error_encoded=_mean_over_probes([both[1] for both in errors]),
+        matching_error_all=metrics.mean_over_probes([both[0] for both in errors]),
+        matching_error_encoded=metrics.mean_over_probes([both[1] for both in errors]),
         boundary=find_boundary(evolution),
-        jaccard_neighbours=_mean_over_probes([jaccard_of_neighbours(evolution, p) for p in probes]),
+        jaccard_neighbours=metrics.mean_over_probes([jaccard_of_neighbours(evolution, p) for p in probes]),
     )
 
 
 def changes(evolution: Evolution, selection: Selection) -> Changes:
     """The set diff between the base step and the present one."""
-    history = evolution.history
+    probes, trajectory = selection.probes_of(evolution), selection.trajectory
+    diff = set_diff(evolution, probes, selection.now, selection.base, trajectory=trajectory)
     rows = []
-    for p in selection.probes_of(evolution):
-        probe = history.probes[p]
-        steps, trajectory = (selection.now, selection.base), selection.trajectory
-        for change, members in evolution.partition(p, *steps, trajectory=trajectory).items():
-            relations, places = np.nonzero(members)
-            subsets = probe.table.subsets[places]
-            support = evolution.support(p, change, relations, subsets, *steps, trajectory=trajectory)
-            for row, (relation, subset) in enumerate(zip(relations.tolist(), subsets.tolist(), strict=True)):
-                series = probe.table.series(relation, subset)
-                rows.append(
-                    ChangeRow(
-                        probe=probe.probe.id,
-                        change=change,
-                        relation=Relation(relation).name,
-                        subset=subset,
-                        order=subset.bit_count(),
-                        words=probe.words_of(subset),
-                        effect_base=float(series[selection.base]),
-                        effect_now=float(series[selection.now]),
-                        series=tuple(series.tolist()),
-                        support=None if support is None else int(support[row]),
-                    )
-                )
+    for row, (p, change, subset) in enumerate(zip(diff.probe, diff.change, diff.subset.tolist(), strict=True)):
+        part, support = diff.probes[p], int(diff.support[row])
+        rows.append(
+            ChangeRow(
+                probe=part.probe.id,
+                change=CHANGES[change],
+                relation=Relation(int(diff.relation[row])).name,
+                subset=subset,
+                order=int(diff.order[row]),
+                words=part.words_of(subset),
+                effect_base=float(diff.effect_base[row]),
+                effect_now=float(diff.effect_now[row]),
+                series=tuple(diff.series(row).tolist()),
+                support=None if support < 0 else support,
+            )
+        )
     rows.sort(key=_strongest_first)
-    return Changes(
-        step=int(history.steps[selection.now]),
-        base_step=int(history.steps[selection.base]),
-        counts={change: sum(row.change is change for row in rows) for change in Change},
-        rows=rows,
-    )
+    return Changes(diff.step, diff.base_step, dict(diff.counts), rows)
 
 
 def orders_view(evolution: Evolution, selection: Selection) -> Orders:
@@ -257,7 +247,7 @@ def backbone(evolution: Evolution, selection: Selection) -> Backbone:
         base_step=int(history.steps[selection.base]),
         steps=history.steps.tolist(),
         rows=[
-            BackboneRow(name, *((_mean_over_probes(kind[name]) or nothing) for kind in (with_bias, without)))
+            BackboneRow(name, *((metrics.mean_over_probes(kind[name]) or nothing) for kind in (with_bias, without)))
             for name in names
         ],
         losses={name: history.losses[name].tolist() for name in LOSSES if name in history.losses},
@@ -294,15 +284,15 @@ def _class_trend(parts: Sequence[ClassSums]) -> ClassTrend:
     effect, strength = sum(part.effect for part in parts), sum(part.strength for part in parts)
     pooled = np.divide(np.abs(effect), strength, out=np.full(np.shape(strength), metrics.NAN), where=strength > 0)
     return ClassTrend(
-        count_mean=_mean_over_probes([part.count for part in parts]),
-        strength_mean=_mean_over_probes([part.strength for part in parts]),
-        order_mean=_mean_over_probes([part.mean_order for part in parts]),
-        uncancelled_mean=_mean_over_probes([part.uncancelled for part in parts]),
+        count_mean=metrics.mean_over_probes([part.count for part in parts]),
+        strength_mean=metrics.mean_over_probes([part.strength for part in parts]),
+        order_mean=metrics.mean_over_probes([part.mean_order for part in parts]),
+        uncancelled_mean=metrics.mean_over_probes([part.uncancelled for part in parts]),
         uncancelled_pooled=np.minimum(pooled, 1.0).tolist(),
-        contribution_mean=_mean_over_probes([part.contribution for part in parts]),
-        contribution_absolute_mean=_mean_over_probes([part.contribution_absolute for part in parts]),
-        contribution_strength_mean=_mean_over_probes([part.contribution_strength for part in parts]),
-        generalizable_mean=_mean_over_probes([part.generalizable for part in parts]),
+        contribution_mean=metrics.mean_over_probes([part.contribution for part in parts]),
+        contribution_absolute_mean=metrics.mean_over_probes([part.contribution_absolute for part in parts]),
+        contribution_strength_mean=metrics.mean_over_probes([part.contribution_strength for part in parts]),
+        generalizable_mean=metrics.mean_over_probes([part.generalizable for part in parts]),
     )
 
 
@@ -326,15 +316,3 @@ def _class_totals(evolution: Evolution, probe: int, selection: Selection, bounda
 
 def _strongest_first(row: ChangeRow) -> tuple[float, str, str, int]:
     return -max(abs(row.effect_base), abs(row.effect_now)), row.probe, row.relation, row.subset
-
-
-def _mean_over_probes(values: Sequence[Floats]) -> list[float]:
-    """Mean over the probes (P, T) whose value is defined, NaN where none is: T long; empty without probes."""
-    if not values:
-        return []
-    table = np.array(values)
-    defined = ~np.isnan(table)
-    count = defined.sum(axis=0)
-    total = np.where(defined, table, 0.0).sum(axis=0)
-    mean: list[float] = np.divide(total, count, out=np.full(count.shape, metrics.NAN), where=count > 0).tolist()
-    return mean

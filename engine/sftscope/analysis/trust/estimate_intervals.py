@@ -22,7 +22,7 @@ from sftscope.analysis.sets import metrics
 from sftscope.analysis.sets.class_sums import class_sums
 from sftscope.analysis.sets.evolution import Change, Evolution
 from sftscope.analysis.sets.views import Selection
-from sftscope.lattice.masked_states import States, candidates, largest_order
+from sftscope.lattice.masked_states import States, candidates, held_out_r2, largest_order
 from sftscope.lattice.transforms import Floats, orders_of
 
 PARTS = 4  # of the words present: up to a quarter of them, up to half …
@@ -68,7 +68,7 @@ def estimate_view(evolution: Evolution, selection: Selection) -> EstimateView | 
     if not chosen:
         return None
     sizes = [part.states.subset.size for part in chosen]
-    r2 = np.array([held_out_r2(part) for part in chosen])
+    r2 = np.array([r2_over_steps(part) for part in chosen])
     return EstimateView(
         step=int(history.steps[selection.now]),
         steps=history.steps.tolist(),
@@ -77,9 +77,9 @@ def estimate_view(evolution: Evolution, selection: Selection) -> EstimateView | 
         masked_states=(min(sizes), max(sizes)),
         held_out=sum(int(part.states.held_out.sum()) for part in chosen),
         largest_order=largest_order(max(part.n_variables for part in chosen)),
-        r2_mean=_mean(r2),
+        r2_mean=metrics.mean_over_probes(r2),
         r2_least=[float(np.min(column[~np.isnan(column)], initial=np.inf)) for column in r2.T],
-        error=_mean(np.array([_errors(part, selection.now) for part in chosen])),
+        error=metrics.mean_over_probes(np.array([_errors(part, selection.now) for part in chosen])),
         replicates=history.n_replicates,
         intervals=count_intervals(evolution, selection),
     )
@@ -90,7 +90,7 @@ def estimate_sentence(history: RunHistory) -> str:
     chosen = [part for part in history.probes if part.is_estimated]
     if not chosen:
         return ""
-    r2 = np.array([held_out_r2(part)[-1] for part in chosen])
+    r2 = np.array([r2_over_steps(part)[-1] for part in chosen])
     words, sizes = [part.n_variables for part in chosen], [part.states.subset.size for part in chosen]
     return (
         f"ESTIMATED: {len(chosen)} of {len(history.probes)} probes from {_span(sizes)} of 2^{_span(words)} masked "
@@ -99,17 +99,10 @@ def estimate_sentence(history: RunHistory) -> str:
     )
 
 
-def held_out_r2(part: ProbeHistory) -> Floats:
-    """1 − Σ(v − h)² / Σ(v − mean v)² of a probe's held-out masked states at every step: (T,), NaN without any."""
-    out = part.states.held_out
-    result = np.full(part.table.n_steps, metrics.NAN)
-    for step in range(part.table.n_steps) if out.any() else ():
-        scores = part.scores[step, out].astype(np.float64)
-        left = scores - _model(part, step)[out]
-        spread = float(((scores - scores.mean()) ** 2).sum())
-        if spread > 0.0:
-            result[step] = 1.0 - float((left**2).sum()) / spread
-    return result
+def r2_over_steps(part: ProbeHistory) -> Floats:
+    """R² of a probe's held-out masked states at every step: (T,), NaN without any."""
+    scores = part.scores.astype(np.float64)
+    return np.array([held_out_r2(part.states, scores[t], _model(part, t)) for t in range(part.table.n_steps)])
 
 
 def count_intervals(evolution: Evolution, selection: Selection) -> dict[str, list[Interval]]:
@@ -170,15 +163,6 @@ def _errors(part: ProbeHistory, step: int) -> Floats:
 
 def _model(part: ProbeHistory, step: int) -> Floats:
     return np.asarray(part.bias[step] + part.table.model(step, part.states))
-
-
-def _mean(values: Floats) -> list[float]:
-    """Over the first axis, of what is defined."""
-    defined = ~np.isnan(values)
-    count = defined.sum(axis=0)
-    total = np.where(defined, values, 0.0).sum(axis=0)
-    mean: list[float] = np.divide(total, count, out=np.full(count.shape, metrics.NAN), where=count > 0).tolist()
-    return mean
 
 
 def _span(values: Sequence[int]) -> str:

@@ -157,13 +157,6 @@ def _solve_on_lattice(n: int, rows: Ints, v: Floats, zeta: float, tolerance: flo
     return SampledSolution(relation, subset.astype(np.uint64), effects[relation, subset], cost, bound)
 
 
-def held_out_r2(states: States, scores: Floats, model: Floats) -> float:
-    """1 − Σ(v − h)² / Σ(v − mean v)² of the held-out states, NaN without any; scores and model: (m,)."""
-    out = states.held_out
-    variance = float(((scores[out] - scores[out].mean()) ** 2).sum()) if out.any() else 0.0
-    return 1.0 - float(((scores - model)[out] ** 2).sum()) / variance if variance > 0.0 else float("nan")
-
-
 def error_by_present(states: States, scores: Floats, model: Floats) -> dict[int, float]:
     """Number of words present → mean |v − h| / |v(x_N) − v(x_∅)| of the held-out states; empty without a scale."""
     sizes, left = np.bitwise_count(states.subset), np.abs(scores - model)

@@ -12,6 +12,9 @@ from sftscope.store import RunFolder
 from sftscope.store.checkpoints import ready_checkpoints
 from sftscope.store.sharing.worker_status import FAILED, LOST, WAITING, WORKING, Worker, read_workers
 
+SCHEMA = "sftscope-status"
+VERSION = 1
+
 
 @dataclass(frozen=True)
 class RunStatus:
@@ -49,6 +52,8 @@ class RunStatus:
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
         return {
+            "schema": SCHEMA,
+            "version": VERSION,
             "steps": self.steps,
             "extracted": self.extracted,
             "probes_total": self.steps * self.probes,

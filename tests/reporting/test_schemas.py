@@ -1,0 +1,167 @@
+"""SCHEMAS.md lists every field of every JSON form, and none that is not there."""
+
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import fields
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from test_pipeline import write_config
+
+from sftscope.analysis.run.read_run import load_history
+from sftscope.analysis.sets.evolution import Evolution
+from sftscope.analysis.sets.views import Selection, to_plain
+from sftscope.analysis.trust.estimate_intervals import EstimateView
+from sftscope.analysis.trust.solver_residue import SolverResidue
+from sftscope.decomposition.score_file import decompose_file
+from sftscope.preflight import inspection
+from sftscope.preflight import plan as planner
+from sftscope.reporting.content import make_report
+from sftscope.reporting.forms import as_json
+from sftscope.reporting.run_comparison import compare, compare_json
+from sftscope.reporting.show import show_json
+from sftscope.store import RunFolder
+from sftscope.store.sharing.run_status import RunStatus, run_status
+from sftscope.store.sharing.worker_status import Worker
+from sftscope.verification.damage import Finding, Verification
+from sftscope.verification.verify import verify
+
+ROOT = Path(__file__).parents[2]
+RUNS = [ROOT / "sample_runs" / name for name in ("smollm2", "gemma3")]
+Field = tuple[str, ...]  # the keys down to it; a list's entries are under "[]"
+
+
+@lru_cache
+def tables() -> dict[str, dict[str, str]]:
+    """By heading: each documented field and the part it links to, if any."""
+    found: dict[str, dict[str, str]] = {}
+    heading = ""
+    for line in (ROOT / "engine" / "SCHEMAS.md").read_text(encoding="utf-8").splitlines():
+        if line.startswith("#"):
+            heading = line.lstrip("# ")
+        elif line.startswith("| `"):
+            names, kind = re.split(r"(?<!\\)\|", line)[1:3]
+            link = re.search(r"\(#([\w-]+)\)", kind)
+            for name in re.findall(r"`([^`]+)`", names):
+                assert name not in found.setdefault(heading, {}), f"{heading}: {name} is listed twice"
+                found[heading][name] = link[1].replace("-", " ") if link else ""
+    return found
+
+
+def documented(heading: str) -> Iterator[Field]:
+    """The fields of a form, with those of the parts that it links to."""
+    for name, part in tables()[heading].items():
+        keys = tuple(re.findall(r"\[\]|[^.\[\]]+", name))
+        yield keys
+        if part:
+            yield from (keys + rest for rest in documented(part))
+
+
+def emitted(plain: Any, keys: Field = ()) -> Iterator[Field]:
+    """Every field that a form has."""
+    if isinstance(plain, Mapping):
+        for key, value in plain.items():
+            yield (*keys, str(key))
+            yield from emitted(value, (*keys, str(key)))
+    elif isinstance(plain, Sequence) and not isinstance(plain, str):
+        for value in plain:
+            yield (*keys, "[]")
+            yield from emitted(value, (*keys, "[]"))
+
+
+def fits(field: Field, pattern: Field) -> bool:
+    """Whether the pattern documents the field, or a field inside it."""
+    for key, wanted in zip(field, pattern, strict=False):
+        if wanted == "**":
+            return True
+        if key != wanted and (wanted != "*" or key == "[]"):
+            return False
+    return len(field) <= len(pattern)
+
+
+def is_of(field: Field, pattern: Field) -> bool:
+    """Whether the field is the documented one; a list may be empty."""
+    ends = len(pattern) - (pattern[-1] in ("[]", "**"))
+    return len(field) == ends and fits(field, pattern)
+
+
+def check(heading: str, *forms: Any, unseen: tuple[str, ...] = ()) -> None:
+    """Each form says what it is; all of its fields are documented, and each documented field is in some form."""
+    patterns = list(documented(heading))
+    seen = {field for form in forms for field in emitted(to_plain(form))}
+    for form in forms:
+        assert (form["schema"], type(form["version"])) == (f"sftscope-{heading}", int)
+        stated = (ROOT / "engine" / "SCHEMAS.md").read_text(encoding="utf-8").split(f"\n## {heading}\n")[1]
+        assert f"schema `sftscope-{heading}`, version {form['version']}." in stated.partition("|")[0]
+    own = {("schema",), ("version",)}
+    missing = sorted(".".join(field) for field in seen - own if not any(fits(field, each) for each in patterns))
+    assert not missing, f"SCHEMAS.md, {heading}: not documented"
+    stale = [".".join(each).replace(".[]", "[]") for each in patterns if not any(is_of(field, each) for field in seen)]
+    stale = [name for name in stale if not name.startswith(unseen or ("\0",))]
+    assert not stale, f"SCHEMAS.md, {heading}: no form has"
+
+
+@pytest.fixture(scope="module")
+def evolutions() -> list[Evolution]:
+    return [Evolution(load_history(run)) for run in RUNS]
+
+
+def test_report(evolutions: list[Evolution]) -> None:
+    forms = [json.loads(as_json(make_report(each))) for each in evolutions]
+    check("report", *forms, unseen=("estimate.", "residue[].", "changes[].rows[].series[]"))
+
+
+def test_show(evolutions: list[Evolution]) -> None:
+    check("show", *(show_json(each, Selection(15)) for each in evolutions), unseen=("estimate.",))
+
+
+def test_compare(evolutions: list[Evolution]) -> None:
+    check("compare", compare_json(compare(evolutions)))
+
+
+def test_status() -> None:
+    at_work = RunStatus(2, 1, 3, 4, 0.5, (Worker("a-1", "working", "step 8", 1, 2.0),))
+    check("status", at_work.as_dict(), *(run_status(RunFolder(run)).as_dict() for run in RUNS))
+
+
+def test_verify() -> None:
+    damaged = Verification(3, (Finding("steps/a.h5", "damaged", "no hash", "repair"),), (8,), ("b",))
+    check("verify", damaged.as_dict(), verify(RUNS[0]).as_dict())
+
+
+def test_plan_and_inspect(tmp_path: Path) -> None:
+    config = write_config(tmp_path)
+    check("plan", planner.plan(config), unseen=("collisions.",))
+    check("inspect", inspection.inspect(config), unseen=("collisions.",))
+
+
+def test_decompose(tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", np.arange(8.0) ** 2)
+    masks = np.arange(120)[:, None] >> np.arange(8) & 1
+    masks = np.vstack([masks, 1 - masks[:1]])
+    np.savez(tmp_path / "a.npz", masks=masks, scores=masks @ np.arange(8.0))
+    check("decompose", *decompose_file(tmp_path / "a.npy", 0.1), *decompose_file(tmp_path / "a.npz", 0.1))
+
+
+@pytest.mark.parametrize(
+    ("kind", "heading", "prefix"), [(EstimateView, "estimate", ""), (SolverResidue, "report", "residue[].")]
+)
+def test_parts_that_the_sample_runs_do_not_have(kind: type, heading: str, prefix: str) -> None:
+    names = {
+        re.match(r"\w+", name[len(prefix) :])[0]
+        for name in tables()[heading]
+        if name.startswith(prefix) and name != "residue[]"
+    }
+    assert names == {field.name for field in fields(kind)}
+
+
+def test_a_field_that_is_not_documented_is_found() -> None:
+    damaged = Verification(3, (), ()).as_dict()
+    with pytest.raises(AssertionError, match="not documented"):
+        check("verify", damaged | {"new": 1})
+    with pytest.raises(AssertionError, match="no form has"):
+        check("verify", damaged)
