@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import torch
 
+from schema_pages import check
 from sftscope.bench.benchmark import Work, _memory, bench, highs_objective, reference_prompt, render
 from sftscope.decomposition import decompose
 from sftscope.scoring.scorer import tree_tokens
-from test_schemas import check
 
 TINY = Work(
     words=4,

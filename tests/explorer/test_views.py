@@ -363,7 +363,7 @@ async def test_export_writes_what_is_listed(run: Path, tmp_path: Path, monkeypat
         assert (tmp_path / "sample-report" / "report.md").is_file()
         (tmp_path / "sample-changes-step5.json").mkdir()
         await press(pilot, "e", "down", "down", "enter")
-        assert "cannot be written" in text_of(pilot, "#footer")
+        assert "is there already; choose another name" in text_of(pilot, "#footer")
 
 
 def test_a_report_tells_how_far_it_is(evolution: Evolution, tmp_path: Path) -> None:
