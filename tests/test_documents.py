@@ -200,3 +200,14 @@ def old_words_of_the_program() -> dict[str, list[str]]:
 
 def test_the_program_says_none_of_our_old_words() -> None:
     assert old_words_of_the_program() == {}
+
+
+def test_no_test_module_imports_another() -> None:
+    """What several of them use is in tests/support."""
+    found = []
+    for file in sorted((ROOT / "tests").rglob("test_*.py")):
+        for node in ast.walk(ast.parse(text_of(file))):
+            names = [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            names += [each.name for each in node.names] if isinstance(node, ast.Import) else []
+            found += [f"{name_of(file)}: {name}" for name in names if name.startswith("test_")]
+    assert found == []
