@@ -115,7 +115,7 @@ def die_at(operation: int) -> list[int]:
 
 
 def finals(folder: Path) -> dict[str, bytes]:
-    """The files that must be the same in every job, by name: results, weights, reports; not logs and times."""
+    """The files that must be the same in every job, by name: results, weights, reports; not logs, times, and what is written so far."""
     names = (
         "steps/*.h5",
         "placebo/*.h5",
@@ -125,7 +125,9 @@ def finals(folder: Path) -> dict[str, bytes]:
         "checkpoints/*/adapter_model.safetensors",
     )
     files = sorted(file for pattern in names for file in folder.glob(pattern) if file.is_file())
-    return {str(file.relative_to(folder)): file.read_bytes() for file in files if not file.name.startswith(".")}
+    return {
+        str(file.relative_to(folder)): file.read_bytes() for file in files if not file.name.startswith((".", "made_by"))
+    }
 
 
 def wrong_files(folder: Path, expected: dict[str, bytes]) -> list[str]:

@@ -110,11 +110,11 @@ def test_a_preset_trains_answers_and_masks_the_words_of_every_probe(stand_in, hu
         assert owned == set(range(len(found.probe.variables)))
         target = found.probe.targets[0].text.strip()
         assert target
-        assert found["probe"]["response"].startswith(target.removesuffix("\ufffd"))  # or the first byte of a character
-    trained = "".join(token["text"] for token in found["example"]["tokens"] if token["trained"])
+        assert found.probe.response.startswith(target.removesuffix("\ufffd"))  # or the first byte of a character
+    trained = "".join(token.text for token in found.example.tokens if token.trained)
     answer = {"goemotions": "admiration", "dolly": "The answer is no."}.get(name.rpartition("-")[2], "<think>")
     assert trained.replace(" ", "").startswith(answer.replace(" ", ""))
-    assert found["rows"] == (40 if name.endswith("goemotions") else 38)
+    assert found.rows == (40 if name.endswith("goemotions") else 38)
 
 
 @pytest.mark.parametrize("name", RUN)
