@@ -115,7 +115,7 @@ def die_at(operation: int) -> list[int]:
 
 
 def finals(folder: Path) -> dict[str, bytes]:
-    """The files that must be the same in every job, by name: results, weights, reports; not logs, times, lists that grow."""
+    """The files that must be the same in every job: results, weights, reports; not logs, times, lists that grow."""
     names = (
         "steps/*.h5",
         "placebo/*.h5",
