@@ -15,6 +15,10 @@ from sftscope.foundation.threads import set_thread_defaults, usable_cores
 
 ToyRun = Callable[..., tuple[Path, Path]]
 MOST_WORKERS = 4  # each imports PyTorch and has models of its own
+# rooms and files that depend on no release of a library: .ci/run tests them with one set of releases only
+OWN = ("files", "foundation", "lattice", "analysis", "distributed", "verification")
+OWN_FILES = ("test_gate.py", "test_ending.py", "test_streams.py", "test_environment.py", "test_ownership.py")
+OWN_FILES += ("test_resume.py", "test_machine_moods.py", "test_faults.py", "test_full_disk.py")
 
 # no example fails for the time it took, on a machine that is shared; in CI too, they are new ones in each run
 settings.register_profile("sftscope", deadline=None)
@@ -27,6 +31,13 @@ def pytest_configure(config: pytest.Config) -> None:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     set_thread_defaults(os.environ)  # as the commands do
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.path.parent.name in OWN or item.path.name in OWN_FILES:
+            item.add_marker("campaign")
 
 
 @pytest.hookimpl(optionalhook=True)
