@@ -37,6 +37,7 @@ def run_until_ended(app: App[Any]) -> int:
         ending.restore_terminal()
         raise
     finally:
+        ending.over.set()
         for number, handler in before.items():
             signal.signal(number, handler)
     return ending.code
@@ -49,6 +50,8 @@ class _Ending:
         self._attributes: Any = None
         with contextlib.suppress(OSError, termios.error, AttributeError, ValueError):
             self._attributes = termios.tcgetattr(sys.__stdin__)  # type: ignore[arg-type]
+        self._asked, self._ask = os.pipe()
+        self.over = threading.Event()
         self.code = 0
 
     async def run(self) -> None:
@@ -57,19 +60,25 @@ class _Ending:
             if signal.getsignal(number) is not signal.SIG_IGN:
                 # not by the loop, which waits where the terminal takes no more output
                 signal.signal(number, lambda number, _frame: self.ask(number))
+        _in_background(self._end_when_asked)
         _in_background(_wait_for_hang_up, lambda: self.ask(signal.SIGHUP))
         await self._app.run_async()
 
     def ask(self, number: int) -> None:
-        """Have the app end soon; from any thread."""
-        if self.code or self._loop is None:
-            return
-        self.code = 128 + number
-        timer = threading.Timer(PATIENCE, self._end_now)
-        timer.daemon = True
-        timer.start()
-        with contextlib.suppress(RuntimeError):  # it has just ended
-            self._loop.call_soon_threadsafe(self._app.exit)
+        """Have the app end soon; from any thread, and from a signal's handler, which must take no lock.
+
+        A handler that started a thread would wait for ever where the signal came while another one was started.
+        """
+        if not self.code:
+            self.code = 128 + number
+            os.write(self._ask, b"\0")
+
+    def _end_when_asked(self) -> None:
+        os.read(self._asked, 1)
+        with contextlib.suppress(RuntimeError, AttributeError):  # it has just ended
+            self._loop.call_soon_threadsafe(self._app.exit)  # type: ignore[union-attr]
+        if not self.over.wait(PATIENCE):
+            self._end_now()
 
     def restore_terminal(self) -> None:
         """Undo what Textual did to the terminal, as far as it takes that without delay."""
