@@ -18,7 +18,8 @@ MOST_WORKERS = 4  # each imports PyTorch and has models of its own
 # rooms and files that depend on no release of a library: .ci/run tests them with one set of releases only
 OWN = ("files", "foundation", "lattice", "analysis", "distributed", "verification")
 OWN_FILES = ("test_gate.py", "test_ending.py", "test_streams.py", "test_environment.py", "test_ownership.py")
-OWN_FILES += ("test_resume.py", "test_machine_moods.py", "test_faults.py", "test_full_disk.py")
+OWN_FILES += ("test_resume.py", "test_machine_moods.py", "test_faults.py", "test_full_disk.py", "test_terminals.py")
+OWN_FILES += ("test_cli.py", "test_presets.py", "test_plan.py", "test_universal_matching.py", "test_many_variables.py")
 
 # no example fails for the time it took, on a machine that is shared; in CI too, they are new ones in each run
 settings.register_profile("sftscope", deadline=None)

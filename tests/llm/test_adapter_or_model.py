@@ -92,6 +92,7 @@ def test_a_base_model_with_an_adapter_is_refused_whichever_way_it_is_given(input
 
 def test_transformers_would_have_scored_another_model(inputs):
     """What the refusal is for: it loads the adapter without a word."""
+    pytest.importorskip("peft.utils.transformers_weight_conversion", reason="this PEFT is not loaded by transformers")
     ids = torch.tensor([[7, 8, 9, 10]])
     with quiet(), torch.no_grad():
         alone, silently = (AutoModelForCausalLM.from_pretrained(inputs / name)(ids).logits for name in ("toy", "both"))
@@ -144,6 +145,7 @@ def test_a_checkpoint_with_an_adapter_and_a_whole_model_is_refused(inputs, tmp_p
 
 
 def test_a_model_in_training_that_was_loaded_with_an_adapter_has_no_step_0_in_process(inputs, tmp_path):
+    pytest.importorskip("peft.utils.transformers_weight_conversion", reason="this PEFT is not loaded by transformers")
     trainer = make_trainer(inputs, adapter=False, out=str(tmp_path / "out"))
     options = {"probes": inputs / "probes.jsonl", "out": tmp_path / "run", "where": "in-process"}
     with quiet():
