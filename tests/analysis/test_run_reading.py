@@ -330,3 +330,12 @@ def test_a_step_at_other_masked_states_is_left_out_and_named(run: Path, monkeypa
         assert history is not None
         assert third not in history.steps
         assert [f"step {third}: was made" in why for why in history.left_out] == [True]
+
+
+def test_a_command_that_is_advised_is_safe_to_paste(tmp_path: Path) -> None:
+    """Whoever made the folder chose its name."""
+    run = RunFolder(write_sample_run(tmp_path / "r;touch PWNED;#", n_steps=1, n_probes=1))
+    for step in run.steps():
+        run.step_file(step).unlink()
+    with pytest.raises(SftscopeError, match=r"run: sftscope extract '.*r;touch PWNED;#'"):
+        load_history(run.path)

@@ -312,3 +312,11 @@ def test_any_record_is_rows_or_one_safe_line(shape, data):
         return
     assert line.startswith("f, line 1")
     assert line.isprintable()
+
+
+@pytest.mark.parametrize("value", [["a"], 5, {"a": 1}])
+def test_a_name_in_dataset_info_that_is_no_text_is_one_line(value: object, tmp_path) -> None:
+    path = tmp_path / "dataset_info.json"
+    path.write_text(json.dumps({"x": {"hf_hub_url": value}}))
+    with pytest.raises(SftscopeError, match="field 'hf_hub_url'"):
+        read_side(DataSettings(train="x", dataset_info=str(path)), "train")

@@ -12,7 +12,7 @@ from sftscope.inputs.settings import DataSettings, TrainingSettings
 from sftscope.store.checkpoints import Checkpoint, ready_checkpoints
 from sftscope.training.data.examples import IGNORED, Collator, make_examples
 from sftscope.training.data.rows import Row
-from sftscope.training.sft import checkpoint_grid, schedule_length
+from sftscope.training.sft import _accumulation, checkpoint_grid, schedule_length
 from toy_llm import toy_tokenizer
 
 
@@ -161,3 +161,9 @@ def test_losses_of_other_trainers_are_their_running_and_eval_loss(tmp_path):
     log = [{"step": 3, "loss": 9.0}, "not a row", {"step": 4, "loss": 2.0}, {"step": 4, "eval_loss": 2.5}]
     (path / "trainer_state.json").write_text(json.dumps({"global_step": 4, "log_history": log}))
     assert Checkpoint(4, path).losses() == {"train": 2.0, "eval": 2.5}
+
+
+@pytest.mark.parametrize("processes", ["", "abc", "2.5", "0", "-1"])
+def test_a_world_size_that_is_no_number_is_one_process(processes: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", processes)
+    assert _accumulation(TrainingSettings(effective_batch_size=8, micro_batch_size=2)) == 4
