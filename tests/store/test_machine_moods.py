@@ -25,7 +25,7 @@ from sftscope.monitor.headline import make_headline
 from sftscope.runs import pipeline
 from sftscope.scoring.baseline import _read
 from sftscope.store import RunFolder, StepFileError, TooSlowError, ownership
-from sftscope.store.checkpoints import Checkpoint, list_checkpoints
+from sftscope.store.checkpoints import Checkpoint, list_checkpoints, misnamed_checkpoints
 from sftscope.store.steps import sandboxed_reader, step_file
 from sftscope.store.steps.sandboxed_reader import read_apart
 from sftscope.verification.damage import Finding, Verification
@@ -409,7 +409,11 @@ def test_checkpoints_that_cannot_be_listed_are_not_none(tmp_path, monkeypatch) -
         raise OSError(errno.ESTALE, "Stale file handle")
 
     monkeypatch.setattr(Path, "iterdir", iterdir)
-    for act in (lambda: list_checkpoints(tmp_path), RunFolder(tmp_path).steps):
+    for act in (
+        lambda: list_checkpoints(tmp_path),
+        lambda: misnamed_checkpoints(tmp_path),
+        RunFolder(tmp_path).steps,
+    ):
         with pytest.raises(NotReadError, match="Stale"):
             act()
 
@@ -480,3 +484,10 @@ def test_a_comparison_says_what_is_missing_from_its_runs(sample, monkeypatch, ca
         main()
     assert not ended.value.code
     assert capsys.readouterr().err.count("left out: steps/step_00000001.h5: cannot be read now") == 2
+
+
+def test_a_page_that_the_kernel_could_not_read_is_no_damage(fresh_reader, monkeypatch) -> None:
+    """SIGBUS, where a library lies on a disk that fails; each fresh child meets it again."""
+    breaking(monkeypatch, "import os, signal; os.kill(os.getpid(), signal.SIGBUS)")
+    with pytest.raises(NotReadError):
+        read_apart(b"bad", source="bad.h5")
