@@ -156,7 +156,6 @@ def test_every_link_leads_to_a_file_and_a_heading(path: Path) -> None:
         assert not anchor or anchor in anchors_of(target), f"{target}#{anchor}"
 
 
-@pytest.mark.skipif(not (ENGINE / "foundation").is_dir(), reason="the map shows the rooms that modules move into next")
 @pytest.mark.parametrize("root", [ENGINE, EXPLORER], ids=lambda root: root.name)
 def test_the_map_has_every_room_and_every_module_it_names_is_there(root: Path) -> None:
     page = text_of(root.parent / "README.md").split("\n## Map")[1]

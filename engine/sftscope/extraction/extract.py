@@ -151,7 +151,7 @@ def _make_joined(work: Work, step: int) -> None:
 
 
 def _zeta(work: Work) -> tuple[Floats, list[str]]:
-    """ζ of each probe and its source, measured by one process of those that work on the run."""
+    """ζ of each probe and its source, measured by one process of those that extract the run."""
     with work.folder.in_turn("zeta"):
         zeta, source = known_zeta(work.folder, work.provenance["identity"])
         if zeta is None:

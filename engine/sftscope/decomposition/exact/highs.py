@@ -59,12 +59,12 @@ def solve_growing(
         if found is None:
             return None
         x, u = found
-        dear = np.where(columns, 0.0, np.abs(program.prices(u)) / program.weights - 1.0)
+        costly = np.where(columns, 0.0, np.abs(program.prices(u)) / program.weights - 1.0)
         missed = np.where(states, 0.0, np.abs(program.model(x) - v) - zeta)
         missed[0] = 0.0
-        if max(dear.max(), missed.max()) <= TOLERANCE:
+        if max(costly.max(), missed.max()) <= TOLERANCE:
             return found
-        for violation, chosen in ((dear, columns), (missed, states)):
+        for violation, chosen in ((costly, columns), (missed, states)):
             worst = np.argsort(violation, kind="stable")[-MOST_NEW:]
             chosen[worst[violation[worst] > TOLERANCE]] = True
     return None

@@ -32,7 +32,7 @@ SLACK = 5e-10  # of ζ: error beyond ζ that is accepted; the promise is 1e-9, h
 NEGLIGIBLE_ZETA = 1e-10  # share of the score's scale below which ζ is taken as 0, and errors of NEARLY are accepted
 ROUNDED = 1e-13  # of the score's scale: how far beyond ζ rounding leaves the active states of a usual vertex
 TINY_SHARES = (1e-3, 1e-4, 1e-5)  # of ζ, tried in turn: what the tiny effects may add up to at a masked state
-DEARER = 1.1  # how much the gap may grow by leaving out tiny effects, or up to CLOSE
+WORSE = 1.1  # how much the gap may grow by leaving out tiny effects, or up to CLOSE
 FIRST_FACE = 1e-5  # interior gap from which on faces are tried
 CLOSE = 1e-6  # interior gap that only needs tidying
 PATIENCE = 9  # interior steps that may pass close to the optimum without an exact vertex
@@ -140,7 +140,7 @@ class Search(Generic[P]):
     def _without_tiny(self, tolerance: float) -> Floats:
         """The best effects without the tiny ones, the others moved so that every state is still within ζ."""
         problem = self.program, self.v, self.allowed
-        most = min(tolerance, max(DEARER * self.gap, CLOSE))
+        most = min(tolerance, max(WORSE * self.gap, CLOSE))
         for share in TINY_SHARES:
             x = without_tiny(*problem, self.x, share * self.allowed + self.slack)
             moved = moved_inside(*problem, x, self.slack, patience=0)

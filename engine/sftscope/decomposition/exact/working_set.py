@@ -51,8 +51,8 @@ def solve_by_growing(search: Search[LatticeProgram], rows: Ints, enough: float, 
         roomy = rows[(error[rows] <= ROOM * search.zeta) & ~kept[rows]] if aim else rows[:0]
         there = np.setdiff1d(rows, roomy, assume_unique=True)
         new = _worst(error, there, search.zeta, far=aim > 0.0)
-        too_dear = aim <= NEAR and len(rows) > MOST_ROWS_FOR_A_VERTEX
-        if too_dear or not (aim or len(new)):  # or a face of ties that rounding leaves open
+        too_costly = aim <= NEAR and len(rows) > MOST_ROWS_FOR_A_VERTEX
+        if too_costly or not (aim or len(new)):  # or a face of ties that rounding leaves open
             search.offer(repaired(program, search.v, search.zeta, point), "interior")
             if search.gap <= enough or (not aim and not len(new)):
                 return search.gap <= enough
