@@ -266,7 +266,7 @@ def make_zero3_stubs(checkpoint):
 
 def make_pickle(checkpoint):
     (checkpoint / ADAPTER).unlink()
-    (checkpoint / "adapter_model.bin").write_bytes(b"cos\nsystem\n(S'touch /tmp/pwned'\ntR.")
+    (checkpoint / "adapter_model.bin").write_bytes(b"cos\nsystem\n(S'touch pwned'\ntR.")
 
 
 def widen(checkpoint):

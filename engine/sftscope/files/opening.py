@@ -121,7 +121,7 @@ def open_to_append(path: Path, *, owned: bool = False) -> int:
             raise SftscopeError(f"{path}: not a regular file with one name; move it away")
         if owned:
             _check_owned(path, status)
-    except BaseException:
+    except BaseException:  # refused, or Ctrl-C: no descriptor is left open; raised again
         os.close(descriptor)
         raise
     return descriptor
@@ -165,7 +165,7 @@ def open_private_folder(path: Path) -> int:
         raise SftscopeError(f"{path}: {reason}; move it away") from None
     try:
         _check_owned(path, os.fstat(descriptor), folder=True)
-    except BaseException:
+    except BaseException:  # refused, or Ctrl-C: no descriptor is left open; raised again
         os.close(descriptor)
         raise
     return descriptor

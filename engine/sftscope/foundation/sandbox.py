@@ -10,6 +10,7 @@ uses them up. How long a child takes to start is not limited, and how it ended s
 
 import atexit
 import contextlib
+import json
 import mmap
 import os
 import resource
@@ -21,7 +22,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
 from pathlib import Path
-from typing import TypeVar
+from typing import IO, Any, TypeVar
 
 from sftscope.foundation.progress import say
 from sftscope.foundation.safe_text import safe_text
@@ -253,6 +254,20 @@ def activity(pid: int) -> Activity | None:
         return Activity(said[0][0] in "SI", said[1])
     except (OSError, subprocess.SubprocessError, IndexError, ValueError):
         return None
+
+
+def receive(pipe: IO[bytes], most: int = -1) -> dict[str, Any]:
+    """The JSON object in the next line of a pipe, of at most `most` bytes.
+
+    EOFError where the other side has ended or writes more, ValueError where the line holds anything else.
+    """
+    line = pipe.readline(most)
+    if not line.endswith(b"\n"):
+        raise EOFError
+    content = json.loads(line)
+    if not isinstance(content, dict):
+        raise ValueError("expected a JSON object")
+    return content
 
 
 def same_modules(code: str, *arguments: str) -> list[str]:

@@ -22,6 +22,7 @@ from sftscope.foundation.sandbox import (
     is_machine_short,
     limit_memory,
     ready,
+    receive,
 )
 
 SECONDS, GENEROUS = 10.0, 3.0  # of computing for a rendering; how many times as much at the second try
@@ -82,7 +83,7 @@ def _exchange(process: Popen[bytes], question: dict[str, Any]) -> str:
     assert process.stdin is not None
     assert process.stdout is not None
     _send(process.stdin, question)
-    answer = _receive(process.stdout)
+    answer = receive(process.stdout)
     if "short" in answer:
         raise NotReadError("no memory is left to render the model's chat template; free some and try again")
     if "error" in answer:
@@ -95,16 +96,6 @@ def _send(pipe: IO[bytes], content: dict[str, Any]) -> None:
     pipe.flush()
 
 
-def _receive(pipe: IO[bytes]) -> dict[str, Any]:
-    line = pipe.readline()
-    if not line.endswith(b"\n"):
-        raise EOFError
-    content = json.loads(line)
-    if not isinstance(content, dict):
-        raise ValueError("expected a JSON object")
-    return content
-
-
 # In the child.
 
 
@@ -115,7 +106,7 @@ def serve() -> None:
     ready()
     while True:
         try:
-            question = _receive(sys.stdin.buffer)
+            question = receive(sys.stdin.buffer)
         except EOFError:
             return
         seconds = question.pop("seconds")

@@ -11,7 +11,6 @@ import os
 import sys
 from pathlib import Path
 from subprocess import Popen
-from typing import IO, Any
 
 from sftscope.files.opening import failed_to_read, read_plain
 from sftscope.foundation.errors import NotReadError, SftscopeError
@@ -25,6 +24,7 @@ from sftscope.foundation.sandbox import (
     is_machine_short,
     limit_memory,
     ready,
+    receive,
 )
 
 SECONDS, BYTES_PER_SECOND = 20.0, 2e6  # of computing for a trial; a tokenizer of a million tokens has 64 MiB
@@ -88,21 +88,11 @@ def _exchange(process: Popen[bytes], data: bytes, path: Path, seconds: float) ->
     process.stdin.write(json.dumps({"size": len(data), "seconds": seconds}).encode() + b"\n")
     process.stdin.write(data)
     process.stdin.flush()
-    answer = _receive(process.stdout)
+    answer = receive(process.stdout, 2**16)
     if "short" in answer:
         raise NotReadError(f"{path}: no memory is left to try it; free some and run the same command again")
     if error := answer["error"]:
         raise _failed(path, str(error))
-
-
-def _receive(pipe: IO[bytes]) -> dict[str, Any]:
-    line = pipe.readline(2**16)
-    if not line.endswith(b"\n"):
-        raise EOFError
-    content = json.loads(line)
-    if not isinstance(content, dict):
-        raise ValueError("expected a JSON object")
-    return content
 
 
 # In the child.
@@ -117,7 +107,7 @@ def serve() -> None:
     ready()
     while True:
         try:
-            question = _receive(sys.stdin.buffer)
+            question = receive(sys.stdin.buffer, 2**16)
         except EOFError:
             return
         data = sys.stdin.buffer.read(question["size"])

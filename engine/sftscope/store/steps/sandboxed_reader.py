@@ -28,6 +28,7 @@ from sftscope.foundation.sandbox import (
     is_machine_short,
     limit_memory,
     ready,
+    receive,
 )
 from sftscope.store.steps.step_record import (
     MAX_STATES,
@@ -130,23 +131,13 @@ def _exchange(process: subprocess.Popen[bytes], mode: str, data: bytes, source: 
     process.stdin.write(json.dumps(header).encode() + b"\n")
     process.stdin.write(data)
     process.stdin.flush()
-    answer = _header(process.stdout)
+    answer = receive(process.stdout, _MAX_HEADER)
     if "short" in answer:
         raise NotReadError(f"{source}: not read: the machine is short of memory; free some and try again")
     if "error" in answer:
         raise StepFileError(str(answer["error"]))
     columns = dict(_columns(process.stdout, answer["lengths"]))
     return from_columns(columns, step=answer["step"], losses=answer["losses"], provenance=answer["provenance"])
-
-
-def _header(pipe: IO[bytes]) -> dict[str, Any]:
-    line = pipe.readline(_MAX_HEADER)
-    if not line.endswith(b"\n"):
-        raise EOFError
-    content = json.loads(line)
-    if not isinstance(content, dict):
-        raise ValueError("expected a JSON object")
-    return content
 
 
 def _columns(pipe: IO[bytes], lengths: Mapping[str, int]) -> Iterator[tuple[str, Any]]:
