@@ -2,6 +2,7 @@
 
 import json
 import socket
+import sys
 
 import numpy as np
 import pytest
@@ -11,14 +12,15 @@ from sftscope.analysis.run.read_run import load_history
 from sftscope.analysis.sets.boundary import find_boundary
 from sftscope.analysis.sets.evolution import Change, Evolution
 from sftscope.lattice.transforms import Relation, logical_model
+from sftscope_tui.cli import main
 
 STRONGEST = 5
 
 
 @pytest.fixture(scope="module")
 def evolution(tmp_path_factory):
-    """The demo's run, made without network."""
-    out = tmp_path_factory.mktemp("demo") / "run"
+    """The run of `sftscope demo`, as the README has it, made without network."""
+    folder = tmp_path_factory.mktemp("demo")
 
     def no_network(*_):
         raise AssertionError("the demo used the network")
@@ -26,8 +28,12 @@ def evolution(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(socket.socket, "connect", no_network)
         patch.setattr(socket, "getaddrinfo", no_network)
-        demo.run_demo(out)
-    return Evolution(load_history(out))
+        patch.chdir(folder)
+        patch.setattr(sys, "argv", ["sftscope", "demo", "--no-explore"])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        assert ended.value.code == 0
+    return Evolution(load_history(folder / "sftscope-demo"))
 
 
 def test_its_weights_are_small():

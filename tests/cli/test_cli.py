@@ -23,6 +23,16 @@ def test_every_command_has_help_and_is_in_the_reference(name):
     assert f"\n## sftscope {name}\n" in REFERENCE.read_text(encoding="utf-8")
 
 
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_default_passes_its_own_check(name):
+    """A default comes to a parser as the value that it is, not as the text that a user types."""
+    command = COMMANDS[name]
+    context = command.context_class(command, info_name=name)
+    for parameter in command.params:
+        if not parameter.required and parameter.name != "help":
+            parameter.process_value(context, parameter.get_default(context))
+
+
 def test_help_does_not_import_heavy_libraries():
     heavy = ("torch", "textual", "h5py", "numpy", "transformers")
     code = f"import sys, sftscope_tui.cli; print([m for m in {heavy} if m in sys.modules])"

@@ -13,11 +13,14 @@ from sftscope.foundation.safe_text import safe_text, whole_number
 from sftscope.inputs.presets import find_config, presets_in_words
 
 
-def folder(text: str) -> Path:
-    """A folder that is named; an empty name, as of a variable that is not set, would be the working folder."""
-    if not text.strip():
+def folder(named: str | Path) -> Path:
+    """A folder that is named; an empty name, as of a variable that is not set, would be the working folder.
+
+    A default arrives as the Path that it is.
+    """
+    if not str(named).strip():
         raise typer.BadParameter("expected a folder, got an empty name")
-    return Path(text)
+    return Path(named)
 
 
 Config = Annotated[
