@@ -1,40 +1,129 @@
-"""Counts of encoded interactions with a known turning point, for the test and the benchmark of the boundary.
+"""Runs whose three events are known, as curves: N_eff, soft removed and soft emerged of every probe and checkpoint.
 
-Sizes and noise are those of the sample run and of the trial in the method's notes: some 30 interactions
-a probe that fall to half and then grow past the start; probes differ in size and in how much they
-follow; each count has 12 % noise of its own besides Poisson's, and every checkpoint 4 % in common.
+Sizes and noise are those of the sample runs: some 30 effective interactions a probe that fall to half and then grow
+past the start; probes differ in size and in how much they follow; each number has 12 % noise of its own besides
+Poisson's, and every checkpoint 4 % that all probes share. What else all probes may share (noise that goes on, a
+random walk) is added for the kinds that are named after it.
 """
 
+from dataclasses import dataclass
 from enum import StrEnum
 
 import numpy as np
 from numpy.typing import NDArray
 
+Floats = NDArray[np.float64]
+
 
 class Kind(StrEnum):
-    """What the counts do; only `TWO` has a turning point."""
+    """What the runs do. The kinds of `TWO_STAGES` fall and then grow, all others do not."""
 
-    TWO = "two stages"
+    TWO = "fall, then growth"
+    CURVED = "curved fall, then growth"
+    JUMP_5 = "fall, then five times as many within a checkpoint"
+    JUMP_20 = "fall, then twenty times as many within a checkpoint"
+    PLATEAU = "fall, plateau, growth"
     FALL = "fall, then stay"
     RISE = "stay, then rise"
     FLAT = "stay"
+    ONLY_FALL = "fall throughout"
+    ONLY_RISE = "rise throughout"
+    AR = "stay, AR(0.8) noise of 15 %"
+    WALK = "random walk of 10 %"
+    FALL_AR = "fall, then stay, AR(0.8) noise of 15 %"
+    RISE_AR = "stay, then rise, AR(0.8) noise of 15 %"
+    NOISE = "stay, noise of 15 %"
+    ONE_PROBE = "all stay but one that is ten times as large, which falls and grows"
+    HALVES = "half the probes only fall, the others only rise"
 
 
-def simulate(
-    rng: np.random.Generator, kind: Kind, *, probes: int = 16, steps: int = 14, curved: bool = False
-) -> tuple[NDArray[np.int64], int]:
-    """Counts (P, T) and the index of the turning point, anywhere from the 4th to the 5th but last checkpoint.
+TWO_STAGES = (Kind.TWO, Kind.CURVED, Kind.JUMP_5, Kind.JUMP_20, Kind.PLATEAU)
+GROWING = (*TWO_STAGES, Kind.RISE, Kind.RISE_AR, Kind.ONLY_RISE)  # strength emerges, more and more of it
 
-    curved: the fall is exponential, so that the curve is flat before it turns, instead of straight.
+
+@dataclass(frozen=True)
+class SimulatedRun:
+    """effective, removed, emerged: (P, T). Indices of the true events: -1 where there are no two stages.
+
+    sparsest: the middle of the lowest stretch. emergence: the first checkpoint with more than at the lowest.
     """
-    turn = int(rng.integers(3, steps - 4))
+
+    effective: Floats
+    removed: Floats
+    emerged: Floats
+    removal: int
+    sparsest: int
+    emergence: int
+
+    @property
+    def steps(self) -> NDArray[np.int64]:
+        """Numbers of the checkpoints, (T,)."""
+        return np.arange(self.effective.shape[1], dtype=np.int64) * 10
+
+
+def simulate(rng: np.random.Generator, kind: Kind, *, probes: int = 16, steps: int = 14) -> SimulatedRun:
+    """A run; the fall ends anywhere from the 4th checkpoint on, the growth takes the last four at least."""
+    end = int(rng.integers(3, steps - 4))
+    begin = end
+    if kind is Kind.PLATEAU:
+        end = int(rng.integers(3, max(4, steps // 3)))
+        begin = int(rng.integers(end + 3, steps - 3))
     place = np.arange(steps)
-    done = np.clip(place / turn, 0, 1)
-    fall = (np.exp(-2 * done) - 1) / (1 - np.exp(-2)) if curved else -done
-    rise = np.clip((place - turn) / (steps - 1 - turn), 0, 1)
-    level = 1 + 0.5 * fall * (kind in (Kind.TWO, Kind.FALL)) + 0.6 * rise * (kind in (Kind.TWO, Kind.RISE))
+    done = np.clip(place / end, 0, 1)
+    grown = np.clip((place - begin) / (steps - 1 - begin), 0, 1)
+    level, shared = _level(kind, done, grown, probes, steps), _shared_noise(rng, kind, steps)
     size = rng.lognormal(np.log(30), 0.4, probes)[:, None]
+    if kind is Kind.ONE_PROBE:
+        size[0] = 300
     follow = np.clip(rng.normal(1, 0.25, probes), 0.2, None)[:, None]
     own, common = 1 + 0.12 * rng.normal(size=(probes, steps)), 1 + 0.04 * rng.normal(size=steps)
-    expected = size * np.clip(1 + (level - 1) * follow, 0.05, None) * own * common
-    return rng.poisson(np.clip(expected, 0, None)), turn
+    expected = size * np.clip(1 + (level - 1) * follow, 0.05, None) * own * common * np.exp(shared)
+    effective = rng.poisson(np.clip(expected, 0, None)) + 0.5
+
+    removed = 0.9 * done * (1 - 0.15 * grown)
+    times = level[0] / level[0].min() if kind in (Kind.JUMP_5, Kind.JUMP_20) else 1 + 4 * grown
+    emerged = 0.4 * np.sqrt(done) * np.where((place > begin) & (kind in GROWING), times, 1.0) * np.exp(shared)
+    return SimulatedRun(
+        effective,
+        np.clip(removed * (1 + 0.03 * rng.normal(size=(probes, steps)) + 0.01 * rng.normal(size=steps)), 0, 1),
+        emerged * np.exp(0.25 * rng.normal(size=(probes, steps)) + 0.05 * rng.normal(size=steps)),
+        *((int((removed >= 0.95 * removed.max()).argmax()), (end + begin) // 2, begin + 1) if kind in TWO_STAGES else (-1,) * 3),
+    )
+
+
+def _level(kind: Kind, done: Floats, grown: Floats, probes: int, steps: int) -> Floats:
+    """What the expected number of each probe is times its start: (P, T)."""
+    curved = (np.exp(-2 * done) - 1) / (1 - np.exp(-2))
+    place, jumped = np.arange(steps) / (steps - 1), grown > 0
+    if kind is Kind.HALVES:
+        return np.where(np.arange(probes)[:, None] % 2 == 0, 1 - 0.7 * done, 1 + 3 * grown)
+    if kind is Kind.ONE_PROBE:
+        return np.where(np.arange(probes)[:, None] == 0, 1 - 0.5 * done + 0.6 * grown, 1.0)
+    level = {
+        Kind.TWO: 1 - 0.5 * done + 0.6 * grown,
+        Kind.PLATEAU: 1 - 0.5 * done + 0.6 * grown,
+        Kind.CURVED: 1 + 0.5 * curved + 0.6 * grown,
+        Kind.JUMP_5: (1 - 0.5 * done) * np.where(jumped, 5, 1),
+        Kind.JUMP_20: (1 - 0.5 * done) * np.where(jumped, 20, 1),
+        Kind.FALL: 1 - 0.5 * done,
+        Kind.FALL_AR: 1 - 0.5 * done,
+        Kind.RISE: 1 + 0.6 * grown,
+        Kind.RISE_AR: 1 + 0.6 * grown,
+        Kind.ONLY_FALL: 1 - 0.8 * place,
+        Kind.ONLY_RISE: 1 + 2 * place,
+    }.get(kind, np.ones(steps))
+    return np.tile(level, (probes, 1))
+
+
+def _shared_noise(rng: np.random.Generator, kind: Kind, steps: int) -> Floats:
+    """Of the logarithm, at every checkpoint, the same for all probes: (T,)."""
+    if kind is Kind.WALK:
+        return np.cumsum(0.1 * rng.normal(size=steps))
+    if kind is Kind.NOISE:
+        return 0.15 * rng.normal(size=steps)
+    noise = np.zeros(steps)
+    if kind in (Kind.AR, Kind.FALL_AR, Kind.RISE_AR):
+        noise[0] = 0.15 * rng.normal()
+        for step in range(1, steps):
+            noise[step] = 0.8 * noise[step - 1] + 0.6 * 0.15 * rng.normal()
+    return noise

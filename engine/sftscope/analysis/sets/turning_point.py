@@ -1,145 +1,140 @@
-"""Where a noisy curve over checkpoints stops falling and begins to rise, and whether it does both.
+"""Whether curves over checkpoints fall and then grow, and how sure that is. Knows numbers and no interactions.
 
-Knows counts and no interactions. The curve is the logarithm of 1 + the mean count over probes, smoothed
-over neighbouring checkpoints; the turning point is its minimum. Noise is of
-two kinds, that of the probes and that of a checkpoint as a whole: the interval draws probes anew and
-flips the signs of what the smoothing took away. Fall and rise are each tested against curves that
-only rise or only fall, with normal noise of the size that third differences show.
+The input is one curve a probe, in logarithms, (P, T). A checkpoint has noise of its own that all probes share, which
+goes on from one checkpoint to the next: neither resampling probes nor a model of independent errors sees it. So the
+test is a ratio of sums of squares that has no scale. With m the mean curve, and least-squares fits
+
+    U: never rising up to some checkpoint, never falling from there on;
+    R: never falling;   D: never rising,
+
+a fall shows as RSS(R) / RSS(U), growth as RSS(D) / RSS(U). A jump fits as well as a slope does, and noise is measured
+by what no such curve explains. The ratio must reach `limit(T)`, which noise of an autoregression of 0.8 reaches in
+7.5 % of cases (`tests/benchmarks/bench_events.py --limits` computes them), and the fall and growth must be `CLEAR`:
+noise that goes on has a size, and most of it does not reach this one. In the end false claims are below 5 %.
+
+A mean can fall and grow where no probe does both, so the median probe must fall and grow by half as much, too.
 """
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from sftscope.lattice.transforms import Floats
 
-RESAMPLES = 1000
-MOST_VALUES = 1 << 21  # of resampled curves that are drawn at a time
-BLOCK_VALUES = 1 << 15  # of those that are worked on at a time, small enough for a core's cache
-COVERAGE = 0.95
-ALIKE = 0.25  # of the noise of a checkpoint
-MIN_STEPS = 5  # fewer have no noise to measure
+MIN_STEPS = 7  # of fewer, noise that goes on falls and grows without exception in more than 7 % of cases
+CLEAR = 0.35  # in logs: by 30 % downwards, by 42 % upwards
+REPEATED = 2.0  # times the limit where a run is looked at after every checkpoint
+LIMITS = {7: 1500.0, 8: 66.0, 9: 26.0, 10: 16.0, 11: 12.6, 12: 10.0, 13: 8.7, 14: 7.9, 15: 6.7, 16: 6.6, 18: 6.5}
+_LEAST_RSS = 1e-5  # a curve without any noise
+
+
+@dataclass(frozen=True)
+class Trend:
+    """A fall, or growth. depth: in logs, of the smoothed mean. typical: of the median probe. ratio: of the test."""
+
+    depth: float
+    typical: float
+    ratio: float
+    limit: float
+    probes: int  # that change so by themselves, by half of `CLEAR`
+
+    @property
+    def is_clear(self) -> bool:
+        """Whether it is large, beyond what noise does, and not the work of a few probes."""
+        return self.depth >= CLEAR and self.ratio >= self.limit and self.typical >= CLEAR / 2
 
 
 @dataclass(frozen=True)
 class TurningPoint:
-    """index: the minimum. low, high: interval, as indices. fall, rise: in logs. falls, rises: p-values of none."""
+    """index: of the lowest checkpoint. fall, growth: before and after it. both: of a probe, whichever is smaller."""
 
     index: int
-    low: int
-    high: int
-    fall: float
-    rise: float
-    falls: float
-    rises: float
+    fall: Trend
+    growth: Trend
+    both: Trend
 
 
-def find_turning_point(counts: NDArray[Any], rng: np.random.Generator) -> TurningPoint:
-    """The turning point of counts (P, T), T ≥ `MIN_STEPS`."""
-    mean = np.log1p(counts.mean(axis=0))
-    index = _end_of_fall(smooth(mean), float(_noise(mean)))
-    low, high = _interval(counts.astype(np.float64), rng)
-    level = smooth(mean)
+def find_turning_point(logs: Floats, *, looks: bool = False) -> TurningPoint:
+    """The turning point of the curves (P, T), T ≥ 2. looks: the curves are looked at after every checkpoint."""
+    mean, allowed = logs.mean(axis=0), limit(logs.shape[1], looks=looks)
+    level, single = smooth(mean), smooth(logs)
+    low = int(level.argmin())
+    first, last = int(level[: low + 1].argmax()), low + int(level[low:].argmax())
+    fits = _fits(mean)
+    falls, grows = single[:, first] - single[:, low], single[:, last] - single[:, low]
+    fall, growth = float(level[first] - level[low]), float(level[last] - level[low])
+    against_fall, against_growth = fits.rising / fits.turning, fits.falling / fits.turning
     return TurningPoint(
-        index,
-        min(low, index),
-        max(high, index),
-        float(_fall(level)),
-        float(_fall(level[::-1])),
-        _p_value(mean, _monotone(mean), rng),
-        _p_value(mean[::-1], _monotone(mean[::-1]), rng),
+        low,
+        _trend(fall, falls, against_fall, allowed),
+        _trend(growth, grows, against_growth, allowed),
+        _trend(min(fall, growth), np.minimum(falls, grows), min(against_fall, against_growth), allowed),
     )
 
 
+def limit(steps: int, *, looks: bool = False) -> float:
+    """What the ratio must reach with T checkpoints; infinite below `MIN_STEPS`."""
+    if steps < MIN_STEPS:
+        return float("inf")
+    value = np.exp(np.interp(steps, list(LIMITS), np.log(list(LIMITS.values()))))
+    return float(value * (REPEATED if looks else 1.0))
+
+
 def smooth(curves: Floats) -> Floats:
-    """Triangular weights over neighbours, 1-2-1 up to 24 checkpoints and wider beyond: (..., T)."""
-    half = max(1, round(curves.shape[-1] / 16))
-    edges = [(0, 0)] * (curves.ndim - 1) + [(half, half)]
-    padded = np.pad(curves, edges, mode="edge")
-    if half == 1:
-        return (padded[..., :-2] + 2 * padded[..., 1:-1] + padded[..., 2:]) / 4
-    # a triangle is a box over a box; sums so far make each of them as cheap as it is long
-    for _ in range(2):
-        sums = np.cumsum(padded, axis=-1)
-        boxes = sums[..., half:].copy()
-        boxes[..., 1:] -= sums[..., : -half - 1]
-        padded = boxes
-    return padded / (half + 1) ** 2
+    """Weights 1-2-1 over neighbouring checkpoints: (..., T)."""
+    before = np.concatenate([curves[..., :1], curves[..., :-1]], axis=-1)
+    after = np.concatenate([curves[..., 1:], curves[..., -1:]], axis=-1)
+    smoothed: Floats = (before + 2 * curves + after) / 4
+    return smoothed
 
 
-def _end_of_fall(level: Floats, noise: float) -> int:
-    """The minimum of a smoothed curve (T,), or the checkpoint after it where noise cannot tell the two apart.
+def checkpoint_noise(mean: Floats) -> float:
+    """σ of a checkpoint in a mean curve (T,): from third differences, and from what a curve with one turn leaves.
 
-    A fall flattens before the curve turns: with straight and curved falls alike this is nearest to the turn.
+    A smooth curve hardly has third differences; their median does not see a jump.
     """
-    index = int(level.argmin())
-    later = index + 1
-    return later if later < level.size and level[later] <= level[index] + ALIKE * noise else index
+    left = np.sqrt(_fits(mean).turning / max(1.0, mean.size / 2))
+    if mean.size < 4:
+        return float(left)
+    third = np.median(np.abs(np.diff(mean, 3))) / (0.6745 * np.sqrt(20))
+    return float(max(left, third))
 
 
-def _interval(counts: Floats, rng: np.random.Generator) -> tuple[int, int]:
-    """Quantiles of the minimum over resamples of counts (P, T)."""
-    probes, steps = counts.shape
-    half = max(1, round(steps / 16))
-    minima = []
-    for size in _parts(steps):
-        drawn = rng.multinomial(probes, np.full(probes, 1 / probes), size=size)
-        flipped = rng.integers(0, 2, size=(size, steps))
-        for rows in _blocks(size, steps):
-            again = np.log1p(drawn[rows] @ counts / probes)
-            level = smooth(again)
-            rest = (again - level) / (1 - 1 / (half + 1))  # the weight of the point itself is 1 / (half + 1)
-            minima.append(smooth(level + rest * (2 * flipped[rows] - 1)).argmin(axis=1))
-    ends = [(1 - COVERAGE) / 2, (1 + COVERAGE) / 2]
-    low, high = np.quantile(np.concatenate(minima), ends, method="nearest")
-    return int(low), int(high)
+@dataclass(frozen=True)
+class _Fits:
+    """Residual sums of squares of the fits U, R, D."""
+
+    turning: float
+    rising: float
+    falling: float
 
 
-def _parts(steps: int) -> list[int]:
-    """`RESAMPLES` in parts whose curves of T = `steps` stay small."""
-    most = min(RESAMPLES, max(1, MOST_VALUES // steps))
-    return [most] * (RESAMPLES // most) + ([RESAMPLES % most] if RESAMPLES % most else [])
+def _fits(mean: Floats) -> _Fits:
+    falling, rising_after = monotone_rss(-mean), monotone_rss(-mean[::-1])[::-1]
+    turning = min(falling[:-1] + rising_after[1:], default=0.0)
+    return _Fits(max(float(turning), _LEAST_RSS), float(monotone_rss(mean)[-1]), float(falling[-1]))
 
 
-def _blocks(curves: int, steps: int) -> list[slice]:
-    """Rows of `curves` curves of T = `steps`, as many at a time as a core's cache holds."""
-    most = max(1, BLOCK_VALUES // steps)
-    return [slice(first, min(first + most, curves)) for first in range(0, curves, most)]
+def monotone_rss(values: Floats) -> Floats:
+    """Residual sum of squares of the closest curve that never falls, to the first 1, 2, … T values: (T,).
+
+    Pool adjacent violators: a block that lies below the one before it is merged with it.
+    """
+    blocks: list[tuple[float, int, float]] = []  # mean, size, sum of squares about the mean
+    total, sums = 0.0, np.empty(values.size)
+    for place, value in enumerate(values.tolist()):
+        mean, size, inside = value, 1, 0.0
+        while blocks and blocks[-1][0] > mean:
+            other, width, theirs = blocks.pop()
+            total -= theirs
+            inside += theirs + size * width / (size + width) * (other - mean) ** 2
+            mean, size = (size * mean + width * other) / (size + width), size + width
+        blocks.append((mean, size, inside))
+        total += inside
+        sums[place] = total
+    return sums
 
 
-def _noise(curves: Floats) -> Floats:
-    """σ of a checkpoint from third differences, which a smooth curve hardly has: (...)."""
-    sigma: Floats = np.abs(np.diff(curves, 3, axis=-1)).mean(axis=-1) * np.sqrt(np.pi / 40)
-    return np.maximum(sigma, 1e-3)
-
-
-def _fall(level: Floats) -> Floats:
-    """How far a smoothed curve (..., T) falls to its minimum: (...)."""
-    before = np.arange(level.shape[-1]) <= level.argmin(axis=-1)[..., None]
-    fall: Floats = np.where(before, level, -np.inf).max(axis=-1) - level.min(axis=-1)
-    return fall
-
-
-def _p_value(mean: Floats, null: Floats, rng: np.random.Generator) -> float:
-    """The share of noisy copies of a curve without a fall whose fall, in units of its noise, is as large."""
-    noise = _noise(mean)
-    seen = _fall(smooth(mean)) / noise
-    as_large = 0
-    for rows in _blocks(RESAMPLES, mean.size):
-        copies = null + noise * rng.normal(size=(rows.stop - rows.start, mean.size))
-        as_large += int((_fall(smooth(copies)) / _noise(copies) >= seen).sum())
-    return (1 + as_large) / (1 + RESAMPLES)
-
-
-def _monotone(values: Floats) -> Floats:
-    """The closest curve that never falls (pool adjacent violators): (T,)."""
-    blocks: list[tuple[float, int]] = []
-    for value in values.tolist():
-        total, size = value, 1
-        while blocks and blocks[-1][0] * size >= total * blocks[-1][1]:
-            before, width = blocks.pop()
-            total, size = total + before, size + width
-        blocks.append((total, size))
-    return np.concatenate([np.full(size, total / size) for total, size in blocks])
+def _trend(depth: float, of_probes: Floats, ratio: float, allowed: float) -> Trend:
+    probes = int((of_probes >= CLEAR / 2).sum())
+    return Trend(depth, float(np.median(of_probes)), float(ratio), allowed, probes)
