@@ -1,7 +1,6 @@
 """Show and report: the same numbers as the views, deterministic, safe with hostile words, honest verdicts."""
 
 import json
-import math
 import os
 import sys
 from collections.abc import Callable
@@ -13,14 +12,13 @@ import numpy as np
 import pytest
 
 from hostile_run import HOSTILE_WORDS
-from sample_history import step_grid, write_sample_run
-from sftscope.analysis.conclusions.verdict import Agreement, judge, patience_step
+from sample_history import write_sample_run
+from sftscope.analysis.conclusions.verdict import Agreement
 from sftscope.analysis.run.effect_table import EffectTable
 from sftscope.analysis.run.read_run import load_history
-from sftscope.analysis.sets.boundary import Boundary
-from sftscope.analysis.sets.evolution import Change, Evolution
+from sftscope.analysis.sets.evolution import Evolution
 from sftscope.analysis.sets.thresholds import RULES, ThresholdRule
-from sftscope.analysis.sets.views import ClassTrend, Selection, Trends, as_plain, changes, to_plain, trends
+from sftscope.analysis.sets.views import Selection, as_plain, changes, to_plain, trends
 from sftscope.analysis.trust.sensitivity import TAU_FACTORS
 from sftscope.foundation.errors import SftscopeError
 from sftscope.foundation.safe_text import json_text
@@ -222,129 +220,6 @@ def test_another_rule_is_a_row_of_its_own(run: Path) -> None:
     rows = make_report(Evolution(load_history(run), ThresholdRule("absolute", 0.25))).sensitivity
     assert [row.rule for row in rows if row.chosen] == ["absolute:0.25"]
     assert len(rows) == 1 + len(RULES) + len(TAU_FACTORS)
-
-
-# The verdict.
-
-
-def made_trends(losses: list[float], *, low: int | None = 5, step: int | None = 5, high: int | None = 8) -> Trends:
-    steps = list(step_grid(len(losses)))
-    flat = ClassTrend(*([[value] * len(steps) for value in (4.0, 2.0, 2.5, 0.2, 0.2, 0.1)]))
-    index = None if step is None else steps.index(step)
-    return Trends(
-        steps=steps,
-        base_step=0,
-        encoded_mean=[1.0] * len(steps),
-        classes=dict.fromkeys(Change, flat),
-        losses={"eval": losses},
-        matching_error_all=[0.0] * len(steps),
-        matching_error_encoded=[0.0] * len(steps),
-        boundary=Boundary(index, step, low, high, "made for a test"),
-    )
-
-
-NAN = math.nan
-FALLING = [2.0, 1.8, 1.6, 1.4, 1.2, 1.0, 0.9, 0.8, 0.7]  # steps 0 1 2 3 5 8 12 16 24
-
-
-@pytest.mark.parametrize(
-    ("losses", "agreement", "words"),
-    [
-        (FALLING, Agreement.CONFLICT, "still improves"),
-        ([2.0, 1.8, 1.6, 1.4, 1.2, 1.0, 0.9, 0.95, 1.2], Agreement.CONFLICT, "improves until step 12"),
-        ([2.0, 1.8, 1.6, 1.4, 1.2, 1.0, 1.1, 1.2, 1.3], Agreement.AGREE, "stop at step 5"),
-        ([2.0, 1.8, 1.6, 1.4, 1.2, 1.0, 0.99, 0.985, 1.0], Agreement.AGREE, "stop at step 5"),
-        ([2.0, 0.5, 1.6, 1.4, 1.2, 1.0, 1.1, 1.2, 1.3], Agreement.CONFLICT, "lowest before that, at step 1"),
-        ([2.0, 1.8, 1.6, 1.4, NAN, NAN, 0.9, 0.8, 0.7], Agreement.NOT_ENOUGH, "at the end of denoising"),
-        ([2.0, 1.8, 1.6, 1.4, 1.2, 1.0, NAN, NAN, NAN], Agreement.NOT_ENOUGH, "after it"),
-        ([NAN] * 9, Agreement.NOT_ENOUGH, "no held-out loss"),
-    ],
-)
-def test_verdict(losses: list[float], agreement: Agreement, words: str) -> None:
-    verdict = judge(made_trends(losses))
-    assert verdict.agreement is agreement
-    assert words in verdict.sentence
-    assert verdict.stop_step == (5 if agreement is Agreement.AGREE else None)
-    assert ("stop at" in verdict.sentence) is (agreement is Agreement.AGREE)
-
-
-@pytest.mark.parametrize(
-    ("later", "agreement"), [(0.53, Agreement.CONFLICT), (0.51, Agreement.AGREE), (NAN, Agreement.AGREE)]
-)
-def test_never_says_stop_while_held_out_accuracy_clearly_improves(later: float, agreement: Agreement) -> None:
-    made = made_trends([2.0, 1.8, 1.6, 1.4, 1.2, 1.0, 1.1, 1.2, 1.3])
-    verdict = judge(replace(made, losses={**made.losses, "accuracy": [0.1] * 4 + [0.5, 0.5, later, 0.4, 0.4]}))
-    assert verdict.agreement is agreement
-    assert ("accuracy does (0.500 → 0.530)" in verdict.sentence) is (agreement is Agreement.CONFLICT)
-
-
-def test_without_a_boundary_there_is_not_enough_evidence() -> None:
-    verdict = judge(made_trends(FALLING, low=None, step=None, high=None))
-    assert verdict.agreement is Agreement.NOT_ENOUGH
-    assert "made for a test" in verdict.sentence
-    assert verdict.held_out is not None
-    assert verdict.held_out.best_step == 24
-    assert verdict.held_out.improves_after is None
-
-
-def test_never_says_stop_while_held_out_loss_clearly_improves() -> None:
-    for later in (0.5, 0.9, 0.97, 0.979):
-        verdict = judge(made_trends([2.0, 1.8, 1.6, 1.4, 1.2, 1.0, 1.0, 1.0, later]))
-        assert verdict.agreement is Agreement.CONFLICT
-        assert verdict.stop_step is None
-
-
-RISING = [2.0, 1.8, 1.6, 1.4, 1.2, 1.0, 0.9, 0.95, 1.2]  # lowest at step 12, after the boundary
-SAME, GROWN = [0.5] * 9, [1.0] * 7 + [2.0, 5.0]
-
-
-@pytest.mark.parametrize("there_are_two_stages", [True, False])
-@pytest.mark.parametrize(
-    ("losses", "accuracy", "uncancelled", "emerged", "latest"),
-    [
-        (RISING, SAME, 0.2, GROWN, 12),
-        (RISING, [NAN] * 9, 0.2, GROWN, 12),
-        (RISING, [0.5] * 7 + [0.53, 0.51], 0.2, GROWN, 16),  # a later checkpoint is clearly more accurate
-        (RISING, [0.5] * 8 + [0.53], 0.2, GROWN, None),  # the last one is
-        (RISING, SAME, 0.4, GROWN, None),  # what emerged is not noise-like
-        (RISING, SAME, 0.2, [1.0] * 9, None),  # nor more than at step 12
-        (FALLING, SAME, 0.2, GROWN, None),
-        ([2.0, 1.8, 1.6, 1.4, 1.2, 1.0, 0.9, 0.95, 0.91], SAME, 0.2, GROWN, None),  # no clear rise at the end
-    ],
-)
-def test_without_an_agreement_the_step_is_named_past_which_nothing_speaks_for_going_on(
-    losses: list[float],
-    accuracy: list[float],
-    uncancelled: float,
-    emerged: list[float],
-    latest: int | None,
-    there_are_two_stages: bool,
-) -> None:
-    made = made_trends(losses) if there_are_two_stages else made_trends(losses, low=None, step=None, high=None)
-    part = replace(made.classes[Change.EMERGED], uncancelled_mean=[uncancelled] * 9, count_mean=emerged)
-    made = replace(made, classes={**made.classes, Change.EMERGED: part}, losses={"eval": losses, "accuracy": accuracy})
-    verdict = judge(made)
-    assert verdict.agreement is (Agreement.CONFLICT if there_are_two_stages else Agreement.NOT_ENOUGH)
-    assert verdict.latest_step == latest
-    assert verdict.sentence.startswith("Stop by step") is (latest is not None)
-    assert verdict.sentence.startswith(f"Stop by step {latest}: after it, held-out loss rises") is (latest is not None)
-
-
-def test_a_loss_that_is_lowest_before_the_end_of_denoising_names_no_latest_step() -> None:
-    made = made_trends([2.0, 0.5, 1.6, 1.4, 1.2, 1.0, 1.1, 1.2, 1.3])
-    part = replace(made.classes[Change.EMERGED], count_mean=GROWN)
-    assert judge(replace(made, classes={**made.classes, Change.EMERGED: part})).latest_step is None
-
-
-def test_the_evidence_tells_noise_like_emergence() -> None:
-    assert any("noise-like" in line and "0.20" in line for line in judge(made_trends(FALLING)).evidence)
-
-
-@pytest.mark.parametrize(
-    ("losses", "step"), [([3, 2, 1], None), ([3, 1, 2, 2, 2], 4), ([1, 2, 2, 0, 1, 1], None), ([1, 1, 1, 1], 3)]
-)
-def test_patience(losses: list[float], step: int | None) -> None:
-    assert patience_step(list(enumerate(losses))) == step
 
 
 # Tables.

@@ -37,6 +37,17 @@ class Kind(StrEnum):
     HALVES = "half the probes only fall, the others only rise"
 
 
+class LossKind(StrEnum):
+    """What a held-out loss does after its fall to the turn; 2 % noise, that of an evaluation on changing rows."""
+
+    FLAT = "held-out loss flat after its turn, 2 % noise"
+    UP_70 = "held-out loss up by 70 % after its turn"
+    DOWN_20 = "held-out loss down by another 20 % after its turn"
+    DOWN_5 = "held-out loss down by another 5 % after its turn"
+
+
+AR = 0.8  # how much of a checkpoint's shared noise stays until the next
+LONG = (Kind.WALK, Kind.ONLY_FALL)  # of 30 checkpoints in the benchmark, the others of 14
 TWO_STAGES = (Kind.TWO, Kind.CURVED, Kind.JUMP_5, Kind.JUMP_20, Kind.PLATEAU)
 GROWING = (*TWO_STAGES, Kind.RISE, Kind.RISE_AR, Kind.ONLY_RISE)  # strength emerges, more and more of it
 
@@ -87,7 +98,11 @@ def simulate(rng: np.random.Generator, kind: Kind, *, probes: int = 16, steps: i
         effective,
         np.clip(removed * (1 + 0.03 * rng.normal(size=(probes, steps)) + 0.01 * rng.normal(size=steps)), 0, 1),
         emerged * np.exp(0.25 * rng.normal(size=(probes, steps)) + 0.05 * rng.normal(size=steps)),
-        *((int((removed >= 0.95 * removed.max()).argmax()), (end + begin) // 2, begin + 1) if kind in TWO_STAGES else (-1,) * 3),
+        *(
+            (int((removed >= 0.95 * removed.max()).argmax()), (end + begin) // 2, begin + 1)
+            if kind in TWO_STAGES
+            else (-1,) * 3
+        ),
     )
 
 
@@ -121,9 +136,26 @@ def _shared_noise(rng: np.random.Generator, kind: Kind, steps: int) -> Floats:
         return np.cumsum(0.1 * rng.normal(size=steps))
     if kind is Kind.NOISE:
         return 0.15 * rng.normal(size=steps)
-    noise = np.zeros(steps)
     if kind in (Kind.AR, Kind.FALL_AR, Kind.RISE_AR):
-        noise[0] = 0.15 * rng.normal()
-        for step in range(1, steps):
-            noise[step] = 0.8 * noise[step - 1] + 0.6 * 0.15 * rng.normal()
+        return autoregression(rng, steps, AR, 0.15)
+    return np.zeros(steps)
+
+
+def autoregression(rng: np.random.Generator, steps: int, stays: float, size: float) -> Floats:
+    """Noise of which the share `stays` stays until the next checkpoint, with the standard deviation `size`: (T,)."""
+    noise = np.empty(steps)
+    noise[0] = size * rng.normal()
+    for step in range(1, steps):
+        noise[step] = stays * noise[step - 1] + np.sqrt(1 - stays**2) * size * rng.normal()
     return noise
+
+
+def simulate_loss(
+    rng: np.random.Generator, kind: LossKind, *, steps: int = 14, noise: float = 0.02
+) -> tuple[NDArray[np.int64], Floats, int]:
+    """Steps (T,), a held-out loss (T,), and the index of its turn."""
+    turn, place = int(rng.integers(3, steps - 4)), np.arange(steps)
+    after = np.clip((place - turn) / (steps - 1 - turn), 0, 1)
+    change = {LossKind.UP_70: 0.7, LossKind.DOWN_20: -0.2, LossKind.DOWN_5: -0.05}.get(kind, 0.0)
+    values = (1 + 3 * np.exp(-3 * np.clip(place / turn, 0, 1)) - 3 * np.exp(-3)) * (1 + change * after)
+    return place * 10, values * (1 + noise * rng.normal(size=steps)), turn

@@ -16,7 +16,6 @@ from typing import Any, Literal
 import torch
 from transformers import TrainerCallback
 
-from sftscope.analysis.conclusions.verdict import Agreement
 from sftscope.attach.attach import Choices, begin, drop_extracted
 from sftscope.attach.copies import copy_checkpoint, refuse_if_disk_is_short
 from sftscope.attach.trainer_logs import as_lines, choose_eval_set, log_rows
@@ -35,20 +34,21 @@ from sftscope.store.checkpoints import Checkpoint
 from sftscope.store.sharing.training_requests import Request, answer, listen, stop_listening, take
 
 Where = Literal["sidecar", "in-process"]
-Stop = Literal["never", "agree", "boundary"]
+Stop = Literal["never", "agree", "sparsest"]
 _STARTS = 3  # of the sidecar, before it is given up
 _FAILURES = 5  # of our own work, before it is given up
 _STOP, _SAVE = 1, 2
 
 
 class SftscopeCallback(TrainerCallback):
-    """Extracts interactions at steps of a training, logs them, and warns where denoising ends.
+    """Extracts interactions at steps of a training, logs them, and warns when it should have stopped.
 
     probes, out: the probes, and the run folder that the explorer follows. steps: where to extract; None: wherever the
     trainer saves. where: a process next to the training, on `device`, or the training's own, which waits meanwhile.
     model: the base model, where it is not the one the trainer's model was loaded from. words, variables,
-    masked_states: as in a config, [probes] n_words and variables, [extraction] masked_states. stop: never, where
-    interactions and held-out loss agree, or at the end of denoising alone. keep: copies of whole models stay
+    masked_states: as in a config, [probes] n_words and variables, [extraction] masked_states. stop: never; once the
+    verdict names a step to stop at or by, on which held-out loss and interactions agree; or once the sparsest step is
+    known, whatever the loss. keep: copies of whole models stay
     (adapters always do). wait: seconds that the end of the training waits for the sidecar.
     """
 
@@ -69,9 +69,9 @@ class SftscopeCallback(TrainerCallback):
         keep: bool = True,
         wait: float = 600.0,
     ) -> None:
-        if where not in ("sidecar", "in-process") or stop not in ("never", "agree", "boundary"):
+        if where not in ("sidecar", "in-process") or stop not in ("never", "agree", "sparsest"):
             raise SftscopeError(
-                f"SftscopeCallback: expected where 'sidecar' or 'in-process' and stop 'never', 'agree' or 'boundary', "
+                f"SftscopeCallback: expected where 'sidecar' or 'in-process' and stop 'never', 'agree' or 'sparsest', "
                 f"got {where!r} and {stop!r}"
             )
         self._trainer, self._probes, self._folder = trainer, Path(probes), RunFolder(Path(out))
@@ -90,7 +90,8 @@ class SftscopeCallback(TrainerCallback):
         self._record: tuple[StepRecord, int] | None = None  # extracted, but its losses are not logged yet
         self._offset = 0  # of the headlines that were read
         self._unlogged: list[Headline] = []
-        self._warned = self._wants_stop = self._logging = False
+        self._warned: set[str] = set()  # of what: the sparsest step, a step to stop by
+        self._wants_stop = self._logging = False
         self._check()
 
     def _check(self) -> None:
@@ -288,14 +289,15 @@ class SftscopeCallback(TrainerCallback):
         new, self._offset = read_headlines(self._folder, self._offset)
         self._unlogged += new
         for headline in new:
-            if headline.boundary is None:
+            step = headline.sparsest if headline.stop_by is None else headline.stop_by
+            if step is None:
                 continue
-            if not self._warned:
-                kept = self._folder.checkpoints / f"checkpoint-{headline.boundary}"
+            kind = "sparsest" if headline.stop_by is None else "stop"
+            if kind not in self._warned:
+                kept = self._folder.checkpoints / f"checkpoint-{step}"
                 say(f"sftscope: warning: {headline.words} The checkpoint is kept at {kept}.", logging.WARNING)
-                self._warned = True
-            agrees = headline.agreement == str(Agreement.AGREE)
-            if self._stop == "boundary" or (self._stop == "agree" and agrees):
+                self._warned.add(kind)
+            if self._stop == "sparsest" or (self._stop == "agree" and headline.stop_by is not None):
                 say(f"sftscope: stopping the training, as asked for: {headline.words}", logging.WARNING)
                 self._wants_stop = True
 

@@ -13,8 +13,8 @@ from typing import Any
 
 from sftscope.analysis.conclusions.verdict import in_plain_words, judge
 from sftscope.analysis.run.read_run import load_history
+from sftscope.analysis.sets.events import events_so_far
 from sftscope.analysis.sets.evolution import Change, Evolution
-from sftscope.analysis.sets.thresholds import ThresholdRule
 from sftscope.analysis.sets.views import Selection, trends
 from sftscope.files.atomic import append_line
 from sftscope.files.json_text import count, finite, json_rows
@@ -26,31 +26,37 @@ from sftscope.store import RunFolder
 
 PREFIX = "sftscope"
 _MOST_BYTES = 2**24  # read at once; the rest is read the next time
-_NUMBERS = ("encoded", "removed", "preserved", "emerged")
+_NUMBERS = ("effective", "soft_removed", "soft_emerged", "encoded", "removed", "preserved", "emerged")
+_STEPS = ("sparsest", "stop_by")
 _TEXTS = ("agreement", "words")
 
 
 @dataclass(frozen=True)
 class Headline:
-    """Interactions per probe at `step` against step 0, and what can be said of the end of denoising so far.
+    """Interactions per probe at `step` against step 0, and what can be said so far.
 
-    boundary: its step, None while it cannot be determined. agreement: of interactions and held-out loss.
+    effective: N_eff. soft_removed, soft_emerged: strengths as shares of that at step 0. encoded and the classes: counts
+    under the default τ. sparsest, stop_by: steps, None while they cannot be determined. agreement: of interactions and
+    held-out loss.
     """
 
     step: int
+    effective: float
+    soft_removed: float
+    soft_emerged: float
     encoded: float
     removed: float
     preserved: float
     emerged: float
-    boundary: int | None
+    sparsest: int | None
+    stop_by: int | None
     agreement: str
     words: str
 
     def as_logs(self) -> dict[str, float]:
         """Numbers by the names that they have in a trainer's logs."""
         values = {name: getattr(self, name) for name in ("step", *_NUMBERS)}
-        if self.boundary is not None:
-            values["boundary"] = self.boundary
+        values |= {name: value for name in _STEPS if (value := getattr(self, name)) is not None}
         return {f"{PREFIX}/{name}": float(value) for name, value in values.items() if math.isfinite(value)}
 
 
@@ -68,16 +74,20 @@ def make_headline(folder: RunFolder) -> Headline | None:
     if unread:
         say(f"sftscope: no headline yet: {unread}", logging.WARNING)
         return None
-    evolution = Evolution(history, ThresholdRule.parse("max-run"))
-    seen = trends(evolution, Selection(now=evolution.history.steps.size - 1))
-    verdict = judge(seen)
+    last = Selection(now=history.steps.size - 1)
+    seen = trends(Evolution(history), last, events=events_so_far(history))
+    verdict = judge(seen, looks=True)
     return Headline(
         step=int(seen.steps[-1]),
+        effective=seen.soft.effective_mean[-1],
+        soft_removed=seen.soft.removed_mean[-1],
+        soft_emerged=seen.soft.emerged_mean[-1],
         encoded=seen.encoded_mean[-1],
         **{str(change): seen.classes[change].count_mean[-1] for change in Change},
-        boundary=seen.boundary.step,
+        sparsest=seen.events.sparsest.step,
+        stop_by=verdict.latest_step if verdict.stop_step is None else verdict.stop_step,
         agreement=str(verdict.agreement),
-        words=in_plain_words(verdict, seen.boundary),
+        words=in_plain_words(verdict, seen.events),
     )
 
 
@@ -120,10 +130,11 @@ def read_headlines(folder: RunFolder, offset: int) -> tuple[list[Headline], int]
 
 
 def _parsed(content: dict[str, Any]) -> Headline | None:
-    """The headline of a line; None where it is none. A number that is missing is NaN."""
-    step, boundary = count(content.get("step")), content.get("boundary")
-    if step is None or (boundary is not None and count(boundary) is None):
+    """The headline of a line; None where it is none. A number that is missing is NaN, a step that is missing None."""
+    step = count(content.get("step"))
+    steps: dict[str, Any] = {name: content.get(name) for name in _STEPS}
+    if step is None or any(value is not None and count(value) is None for value in steps.values()):
         return None
     numbers: dict[str, Any] = {name: finite(content.get(name)) for name in _NUMBERS}
     texts: dict[str, Any] = {name: safe_text(content[name]) for name in _TEXTS if isinstance(content.get(name), str)}
-    return Headline(step=step, boundary=boundary, **numbers, **texts) if len(texts) == len(_TEXTS) else None
+    return Headline(step=step, **steps, **numbers, **texts) if len(texts) == len(_TEXTS) else None

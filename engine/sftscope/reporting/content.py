@@ -12,7 +12,6 @@ from sftscope.analysis.comparison.baseline_llm import reference_signs
 from sftscope.analysis.conclusions.online_verdict import Said, as_it_went
 from sftscope.analysis.conclusions.paper_findings import Finding, measure_findings
 from sftscope.analysis.conclusions.verdict import Verdict, judge
-from sftscope.analysis.sets.boundary import first_claim
 from sftscope.analysis.sets.evolution import Change, Evolution
 from sftscope.analysis.sets.views import (
     Backbone,
@@ -45,7 +44,7 @@ MAX_STEPS = 40  # rows of a table over the steps
 class Report:
     """Everything a report says, before it has a form; `changes` and `orders` go with `chosen`.
 
-    chosen: indices of the steps looked at closely: base, end of denoising where there is one, last.
+    chosen: indices of the steps looked at closely: base, sparsest where there is one, last.
     """
 
     evolution: Evolution
@@ -79,9 +78,9 @@ def make_report(
     last = Selection(evolution.history.steps.size - 1)
     signs = None if reference is None else reference_signs(evolution.history, reference)
     over_time = trends(evolution, last, references=signs)
-    boundary = over_time.boundary.index
-    chosen = tuple(sorted({0, last.now, *([] if boundary is None else [boundary])}))
-    findings = measure_findings(evolution, over_time.boundary, references=signs)
+    sparsest = over_time.events.sparsest
+    chosen = tuple(sorted({0, last.now, *([] if sparsest.index is None else [sparsest.index])}))
+    findings = measure_findings(evolution, sparsest, references=signs)
     sensitivity = measure_sensitivity(evolution, reference=reference, zeta=zeta, progress=progress)
     placebos = compare_placebos(evolution, last)
     said = as_it_went(evolution) if evolution.history.steps.size <= MAX_WATCHED else []
@@ -98,7 +97,7 @@ def make_report(
         estimate=estimate_view(evolution, last),
         placebos=placebos,
         findings=findings,
-        survives=what_survives(over_time.boundary, findings, sensitivity, placebos),
+        survives=what_survives(sparsest, findings, sensitivity, placebos),
         residue=measure_residue(evolution, chosen, progress) if descent else [],
         as_it_went=said,
         online=_online(said),
@@ -107,22 +106,20 @@ def make_report(
 
 
 def shown_steps(report: Report) -> list[int]:
-    """The steps that a table over the steps shows: indices, with the first, the last and the end of denoising."""
-    boundary, last = report.trends.boundary.index, len(report.trends.steps) - 1
-    return spread(last + 1, [0, last, *([] if boundary is None else [boundary])], MAX_STEPS)
+    """The steps that a table over the steps shows: indices, with the first, the last and the sparsest one."""
+    sparsest, last = report.trends.events.sparsest.index, len(report.trends.steps) - 1
+    return spread(last + 1, [0, last, *([] if sparsest is None else [sparsest])], MAX_STEPS)
 
 
 def _online(said: Sequence[Said]) -> str:
     """When the end of denoising could first be determined, from the steps up to then."""
     if not said:
         return f"When it could first be determined is measured for runs of at most {MAX_WATCHED} checkpoints."
-    first = first_claim([part.boundary for part in said])
+    first = next((part for part in said if part.events.two_stages), None)
     if first is None:
-        return "During the run, the end of denoising could not be determined at any step."
-    return (
-        f"During the run, the end of denoising could first be determined at step {said[first].step}: "
-        f"it lies at step {said[first].boundary.step}."
-    )
+        return "During the run, the sparsest step could not be determined at any step."
+    where = first.events.sparsest.step
+    return f"During the run, the sparsest step could first be determined at step {first.step}: it lies at step {where}."
 
 
 def warnings(report: Report) -> list[str]:
@@ -146,11 +143,11 @@ def warnings(report: Report) -> list[str]:
 
 
 def strongest_rows(report: Report, probe: str) -> Iterator[tuple[Changes, Change, Sequence[ChangeRow], int]]:
-    """The strongest preserved and emerged of a probe at the end of denoising, and emerged at the last step.
+    """The strongest preserved and emerged of a probe at the sparsest step, and emerged at the last step.
 
     Each with the diff it is of, its class, and the number of all rows of that class.
     """
-    index = report.trends.boundary.index
+    index = report.trends.events.sparsest.index
     first = report.changes[-1] if index is None else report.changes[report.chosen.index(index)]
     wanted = [(first, Change.PRESERVED), (first, Change.EMERGED), (report.changes[-1], Change.EMERGED)]
     for diff, change in wanted if first is not report.changes[-1] else wanted[:2]:

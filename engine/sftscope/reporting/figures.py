@@ -1,7 +1,7 @@
 """When to stop as a figure, and those of the paper (2-7, 10, 11), as SVG, PNG or PDF of equal bytes for equal runs.
 
 Needs matplotlib (the extra `figures`). Colours are Okabe and Ito's, which the colour-blind can distinguish; the
-classes also differ in marker or hatch. The denoising stage is tinted green, the overfitting stage purple.
+classes also differ in marker or hatch. Denoising is tinted green, learning grey, overfitting purple.
 """
 
 import io
@@ -11,10 +11,12 @@ import sys
 import warnings
 from collections.abc import Callable, Sequence
 from importlib.util import find_spec
+from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from sftscope.analysis.conclusions.stages import Stage, stages
 from sftscope.analysis.run.run_history import ACCURACY
 from sftscope.analysis.sets import metrics
 from sftscope.analysis.sets.evolution import CLASS_WORDS, Change
@@ -32,7 +34,7 @@ if TYPE_CHECKING:
 
 COLOURS = {Change.REMOVED: "#8c8c8c", Change.PRESERVED: "#0072b2", Change.EMERGED: "#d55e00"}
 MARKERS = {Change.REMOVED: "x", Change.PRESERVED: "o", Change.EMERGED: "^"}
-STAGES = (("denoising", "#009e73"), ("overfitting", "#cc79a7"))
+STAGES = {Stage.DENOISING: "#009e73", Stage.LEARNING: "#999999", Stage.OVERFITTING: "#cc79a7"}
 INK = "#333330"  # all that is not data; an inline SVG takes the page's own colour instead
 FORMATS = ("svg", "png", "pdf")
 SHOWN_PROBES = 3
@@ -147,15 +149,19 @@ def _reference(name: str, found: re.Match[str]) -> str:
 
 def _step_axis(axes: "Axes", report: "Report", title: str, unit: str) -> None:
     """Checkpoints evenly spaced, labelled with their steps, stages shaded."""
-    steps, boundary = report.trends.steps, report.trends.boundary.index
+    steps = report.trends.steps
     every = max(1, -(-len(steps) // 12))
     shown = list(range(0, len(steps), every))
     axes.set_xticks(shown, [str(steps[index]) for index in shown])
     axes.set(title=title, xlabel="step", ylabel=unit, xlim=(-0.5, len(steps) - 0.5))
-    if boundary is not None:
-        edges = (-0.5, boundary + 0.5, len(steps) - 0.5)
-        for (_, colour), left, right in zip(STAGES, edges[:-1], edges[1:], strict=True):
-            axes.axvspan(left, right, color=colour, alpha=0.12, linewidth=0)
+    for stage, part in groupby(enumerate(_stages(report)), key=lambda pair: pair[1]):
+        inside = [index for index, _ in part]
+        if stage is not None:
+            axes.axvspan(inside[0] - 0.5, inside[-1] + 0.5, color=STAGES[stage], alpha=0.12, linewidth=0)
+
+
+def _stages(report: "Report") -> list[Stage | None]:
+    return stages(report.trends.steps, report.trends.events, report.verdict)
 
 
 def _lines(axes: "Axes", curves: dict[Change, list[float]]) -> None:
@@ -171,11 +177,11 @@ def _legend(figure: "Figure", panels: Sequence["Axes"], report: "Report") -> Non
     for axes in panels:
         lines, names = axes.get_legend_handles_labels()
         handles, labels = [*handles, *lines], [*labels, *names]
-    if report.trends.boundary.index is not None:
+    if found := [stage for stage in Stage if stage in _stages(report)]:
         from matplotlib.patches import Patch
 
-        handles += [Patch(color=colour, alpha=0.2) for _, colour in STAGES]
-        labels += [f"{name} stage" for name, _ in STAGES]
+        handles += [Patch(color=STAGES[stage], alpha=0.2) for stage in found]
+        labels += [stage.value for stage in found]
     one_line = len(labels) <= 5 and figure.get_size_inches()[0] > 6
     figure.legend(handles, labels, loc="outside lower center", ncols=len(labels) if one_line else 3)
 
@@ -186,15 +192,15 @@ def _when_to_stop(figure: "Figure", report: "Report") -> None:
     left, right = figure.subplots(1, 2)
     trends, verdict = report.trends, report.verdict
     places = range(len(trends.steps))
-    left.plot(places, trends.encoded_mean, color=INK, marker="o", markersize=4, label="interactions")
-    if min(trends.encoded_mean) > 0:
+    left.plot(places, trends.soft.effective_mean, color=INK, marker="o", markersize=4, label="interactions")
+    if np.nanmin(trends.soft.effective_mean) > 0:
         from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
         left.set_yscale("log")
         left.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         left.yaxis.set_major_formatter(FuncFormatter(lambda count, _: f"{count:g}"))
         left.yaxis.set_minor_formatter(NullFormatter())
-    _step_axis(left, report, "Interactions", "encoded, per probe")
+    _step_axis(left, report, "Interactions", "effective number, per probe")
     right.plot(places, trends.losses["eval"], color="#0072b2", marker="s", markersize=4, label="held-out loss")
     _step_axis(right, report, "Held-out rows", "loss, nats")
     drawn = [left, right]

@@ -134,7 +134,7 @@ def as_json(report: Report) -> str:
             "base_step": report.trends.base_step,
             "chosen_steps": [report.trends.steps[index] for index in report.chosen],
             "verdict": as_plain(report.verdict),
-            "boundary": over_time.pop("boundary"),
+            "events": over_time.pop("events"),
             "trends": over_time,
             "changes": diffs,
             "orders": [as_plain(part) for part in report.orders],

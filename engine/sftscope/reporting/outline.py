@@ -21,6 +21,7 @@ from sftscope.reporting.tables import (
     quality_table,
     residue_table,
     sensitivity_table,
+    soft_table,
     trends_table,
 )
 
@@ -40,7 +41,7 @@ def _answer(report: Report) -> Iterator[Block]:
         f"{steps[-1]}, τ {report.evolution.rule}."
     )
     yield Heading("When should it have stopped?")
-    yield Text(in_plain_words(report.verdict, report.trends.boundary), Style.ANSWER)
+    yield Text(in_plain_words(report.verdict, report.trends.events), Style.ANSWER)
     yield Listing([*report.verdict.evidence, report.online])
     yield Listing(warnings(report))
     yield Text(report.survives)
@@ -58,14 +59,20 @@ def _findings(report: Report) -> Iterator[Block]:
 
 
 def _over_the_steps(report: Report) -> Iterator[Block]:
-    boundary, total = report.trends.boundary.index, len(report.trends.steps)
-    notes = {0: "base"} | ({} if boundary is None else {boundary: "end of denoising"})
+    boundary, total = report.trends.events.sparsest.index, len(report.trends.steps)
+    notes = {0: "base"} | ({} if boundary is None else {boundary: "sparsest"})
     rows = shown_steps(report)
     thinned = "" if len(rows) == total else f" {len(rows)} of {total} steps are shown; report.json has all."
     yield Heading("Over the steps")
     yield Text(
-        "Means over probes, against the first step: − removed, = preserved, + newly emerged; n count, "
-        f"Σ|I| strength, γu uncancelled ratio (– where a class is empty).{thinned}"
+        "Means over probes, without any threshold: N_eff is the effective number of interactions; removed, preserved "
+        "and emerged are strengths as shares of all strength at the first step; order is weighted by strength; "
+        f"turnover is what is exchanged between neighbouring steps.{thinned}"
+    )
+    yield soft_table(report.trends, rows, notes)
+    yield Text(
+        f"Under the threshold {report.evolution.rule}, against the first step: − removed, = preserved, + newly "
+        "emerged; n count, Σ|I| strength, γu uncancelled ratio (– where a class is empty)."
     )
     yield trends_table(report.trends, rows, notes)
 
@@ -125,7 +132,7 @@ def _sensitivity(report: Report) -> Iterator[Block]:
     yield Heading("How much depends on the threshold τ")
     yield Text(
         "Mean counts per probe under every rule; findings 1 to 5: ✓ holds, ✗ does not, ? undecided. "
-        "The counts at the end of denoising use the end under the chosen rule, so that rows differ by τ only."
+        "The counts at the sparsest step use the one under the chosen rule, so that rows differ by τ only."
     )
     yield sensitivity_table(report.sensitivity)
 

@@ -15,7 +15,7 @@ from sftscope.analysis.comparison.baseline_llm import match_probes, reference_si
 from sftscope.analysis.comparison.run_pairs import sets_of_both
 from sftscope.analysis.conclusions.verdict import judge
 from sftscope.analysis.sets import metrics
-from sftscope.analysis.sets.boundary import Boundary
+from sftscope.analysis.sets.events import Event
 from sftscope.analysis.sets.evolution import Change, Evolution
 from sftscope.analysis.sets.views import Selection, Trends, as_plain, trends
 from sftscope.foundation.errors import SftscopeError
@@ -43,7 +43,7 @@ class RunRow:
     order: dict[Change, float]
     best_loss: float
     best_step: int | None
-    boundary: Boundary
+    sparsest: Event
     agreement: str
 
 
@@ -132,7 +132,7 @@ def _run_row(name: str, evolution: Evolution, over_time: Trends) -> RunRow:
         order={change: part.order_mean[-1] for change, part in over_time.classes.items()},
         best_loss=metrics.NAN if held_out is None else held_out.best_loss,
         best_step=None if held_out is None else held_out.best_step,
-        boundary=over_time.boundary,
+        sparsest=over_time.events.sparsest,
         agreement=verdict.agreement.value,
     )
 
@@ -172,7 +172,7 @@ def _unique(names: Sequence[str]) -> list[str]:
 
 
 def _runs_table(rows: Sequence[RunRow]) -> Table:
-    headers = ("run", "steps", "− n", "= n", "+ n", "= γu", "+ γu", "best eval", "at", "denoising ends", "verdict")
+    headers = ("run", "steps", "− n", "= n", "+ n", "= γu", "+ γu", "best eval", "at", "sparsest", "verdict")
     cells = [
         (
             row.name,
@@ -181,7 +181,7 @@ def _runs_table(rows: Sequence[RunRow]) -> Table:
             *(number(row.uncancelled[change]) for change in (Change.PRESERVED, Change.EMERGED)),
             number(row.best_loss, 3),
             UNDEFINED if row.best_step is None else str(row.best_step),
-            UNDEFINED if row.boundary.step is None else f"step {row.boundary.step}",
+            UNDEFINED if row.sparsest.step is None else f"step {row.sparsest.step}",
             row.agreement,
         )
         for row in rows

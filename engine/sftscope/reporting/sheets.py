@@ -148,7 +148,17 @@ def _between(evolution: Evolution, selection: Selection) -> str:
 
 def _trends(evolution: Evolution, selection: Selection) -> Sheet:
     over_time = trends(evolution, selection)
-    columns: dict[str, Sequence[Value]] = {"step": over_time.steps, "encoded": over_time.encoded_mean}
+    soft = over_time.soft
+    columns: dict[str, Sequence[Value]] = {
+        "step": over_time.steps,
+        "N_eff": soft.effective_mean,
+        "soft removed": soft.removed_mean,
+        "soft preserved": soft.preserved_mean,
+        "soft emerged": soft.emerged_mean,
+        "soft mean order": soft.order_mean,
+        "soft turnover": soft.turnover_mean,
+        "encoded": over_time.encoded_mean,
+    }
     for change in Change:
         part = over_time.classes[change]
         columns |= {
@@ -162,7 +172,7 @@ def _trends(evolution: Evolution, selection: Selection) -> Sheet:
     columns["matching error"] = over_time.matching_error_all
     columns["matching error of encoded"] = over_time.matching_error_encoded
     title = f"Trends: means over probes against step {over_time.base_step}, τ {evolution.rule}"
-    return Sheet(title, tuple(columns), list(zip(*columns.values(), strict=True)), (over_time.boundary.reason,))
+    return Sheet(title, tuple(columns), list(zip(*columns.values(), strict=True)), (over_time.events.sparsest.reason,))
 
 
 def _changes(evolution: Evolution, selection: Selection, keep: Kept | None) -> Sheet:

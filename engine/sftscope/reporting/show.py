@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from sftscope.analysis.run.run_history import LOSSES
-from sftscope.analysis.sets.boundary import Boundary
+from sftscope.analysis.sets.events import Events
 from sftscope.analysis.sets.evolution import CLASS_WORDS, Evolution
 from sftscope.analysis.sets.noise_floor import FLOOR, largest_noise
 from sftscope.analysis.sets.views import Selection, as_plain, backbone, changes, orders_view, to_plain, trends
@@ -27,6 +27,7 @@ from sftscope.reporting.tables import (
     estimate_table,
     orders_table,
     quality_table,
+    soft_table,
     spread,
     trends_table,
 )
@@ -56,7 +57,7 @@ def show_json(evolution: Evolution, selection: Selection) -> dict[str, Any]:
         "step": int(history.steps[selection.now]),
         "base_step": int(history.steps[selection.base]),
         "probe": None if selection.probe is None else history.probes[selection.probe].probe.id,
-        "boundary": over_time.pop("boundary"),
+        "events": over_time.pop("events"),
         "trends": over_time,
         "changes": as_plain(changes(evolution, selection)),
         "orders": as_plain(orders_view(evolution, selection)),
@@ -108,9 +109,9 @@ def model_name(run: Mapping[str, Any]) -> str:
     return ""
 
 
-def _boundary_lines(boundary: Boundary) -> list[str]:
-    where = "none" if boundary.step is None else f"step {boundary.step} ({boundary.low}–{boundary.high})"
-    return [f"end of denoising: {where}", f"  {boundary.reason}"]
+def _event_lines(events: Events) -> list[str]:
+    named = {"removal over": events.removal, "sparsest": events.sparsest, "emergence": events.emergence}
+    return [f"{name:<12} {each.where or 'none':>12}  {each.reason}" for name, each in named.items()]
 
 
 def _head(evolution: Evolution, selection: Selection) -> list[Block]:
@@ -134,15 +135,17 @@ def _head(evolution: Evolution, selection: Selection) -> list[Block]:
 def _trends(evolution: Evolution, selection: Selection, max_rows: int) -> list[Block]:
     over_time = trends(evolution, selection)
     last = len(over_time.steps) - 1
-    notes = _notes(over_time.boundary, selection)
+    notes = _notes(over_time.events, selection)
     rows = spread(last + 1, [0, last, *notes], max_rows)
     estimate = estimate_view(evolution, selection)
     sampled: list[Block] = []
     if estimate is not None:
         sampled = [Listing(estimate_lines(estimate)), estimate_table(estimate, rows)]
     return [
-        Heading("Trends: means over probes; n count, Σ|I| strength, γu uncancelled ratio"),
-        Listing(_boundary_lines(over_time.boundary)),
+        Heading("Trends: means over probes, without a threshold; classes as shares of the strength at the base step"),
+        Listing(_event_lines(over_time.events)),
+        soft_table(over_time, rows, notes),
+        Heading(f"Sets under τ {evolution.rule}; n count, Σ|I| strength, γu uncancelled ratio"),
         trends_table(over_time, rows, notes),
         *sampled,
         quality_table(measure_quality(evolution, selection), over_time),
@@ -178,10 +181,12 @@ def _backbone(evolution: Evolution, selection: Selection, max_rows: int) -> list
     ]
 
 
-def _notes(boundary: Boundary, selection: Selection) -> dict[int, str]:
+def _notes(events: Events, selection: Selection) -> dict[int, str]:
     """A word next to the steps that matter."""
     notes: dict[int, list[str]] = {selection.base: ["base"]}
-    if boundary.index is not None:
-        notes.setdefault(boundary.index, []).append("end of denoising")
+    named = {"removal over": events.removal, "sparsest": events.sparsest, "emergence": events.emergence}
+    for name, event in named.items():
+        if event.index is not None:
+            notes.setdefault(event.index, []).append(name)
     notes.setdefault(selection.now, []).append("this step")
     return {index: ", ".join(words) for index, words in notes.items()}

@@ -91,6 +91,25 @@ def spread(length: int, keep: Sequence[int], limit: int) -> list[int]:
     return sorted(even.union(keep))
 
 
+def soft_table(trends: Trends, indices: Sequence[int], notes: Mapping[int, str]) -> Table:
+    """What needs no threshold at the steps `indices`, with losses and accuracy."""
+    soft, losses = trends.soft, [name for name in (*LOSSES, ACCURACY) if name in trends.losses]
+    columns = {
+        "N_eff": (soft.effective_mean, 1),
+        "− removed": (soft.removed_mean, 2),
+        "= preserved": (soft.preserved_mean, 2),
+        "+ emerged": (soft.emerged_mean, 2),
+        "order": (soft.order_mean, 2),
+        "turnover": (soft.turnover_mean, 2),
+        **{name: (trends.losses[name], 3) for name in losses},
+    }
+    rows = [
+        (str(trends.steps[t]), *(number(values[t], digits) for values, digits in columns.values()), notes.get(t, ""))
+        for t in indices
+    ]
+    return Table(("step", *columns, ""), rows, frozenset([len(columns) + 1]))
+
+
 def trends_table(trends: Trends, indices: Sequence[int], notes: Mapping[int, str]) -> Table:
     """Counts, strengths and uncancelled ratios of the classes at the steps `indices`, with losses and accuracy."""
     losses = [name for name in (*LOSSES, ACCURACY) if name in trends.losses]
@@ -275,8 +294,8 @@ def residue_table(rows: Sequence[SolverResidue]) -> Table:
 
 def sensitivity_table(rows: Sequence[SensitivityRow]) -> Table:
     """The headline counts under every threshold rule, and under other ζ where they were tried."""
-    headers = ["rule", "denoising ends", "findings"]
-    for place in ("end of denoising", "last step"):
+    headers = ["rule", "fewest at", "findings"]
+    for place in ("sparsest step", "last step"):
         headers += [f"{GLYPHS[change]} n, {place}" for change in Change]
     cells = [
         (

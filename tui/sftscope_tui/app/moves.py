@@ -31,12 +31,12 @@ class MovingExplorer(ExplorerBase):
         """The last step of the denoising stage."""
         if self.reading is None:
             return
-        boundary = self.reading.boundary
-        if boundary.index is None:
-            self.tell(f"no boundary: {boundary.reason}")
+        sparsest = self.reading.events.sparsest
+        if sparsest.index is None:
+            self.tell(f"no sparsest step: {sparsest.reason}")
             return
-        self.become(at_step(self.state, boundary.index))
-        self.tell(f"denoising ends at step {boundary.step} ({boundary.low}–{boundary.high}): {boundary.reason}")
+        self.become(at_step(self.state, sparsest.index))
+        self.tell(f"sparsest at step {sparsest.where}: {sparsest.reason}")
 
     def action_next_pane(self) -> None:
         """Move the focus."""

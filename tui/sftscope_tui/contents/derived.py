@@ -17,7 +17,8 @@ from sftscope.analysis.comparison.run_pairs import RunDiff, compare_steps, jacca
 from sftscope.analysis.conclusions.verdict import Verdict, judge
 from sftscope.analysis.run.run_history import RunHistory
 from sftscope.analysis.sets import views
-from sftscope.analysis.sets.boundary import Boundary, find_boundary
+from sftscope.analysis.sets.effective import effective_numbers
+from sftscope.analysis.sets.events import Events, find_events
 from sftscope.analysis.sets.evolution import Evolution
 from sftscope.analysis.sets.one_masked_state import Matching, matching
 from sftscope.analysis.sets.set_diff import Ints
@@ -26,6 +27,7 @@ from sftscope.analysis.sets.views import Backbone, Orders, Selection, Trends
 from sftscope.analysis.trust.estimate_intervals import EstimateView, estimate_view
 from sftscope.analysis.trust.sensitivity import SensitivityRow, measure_sensitivity
 from sftscope.foundation.errors import NotReadError
+from sftscope.lattice.transforms import Floats
 from sftscope.store import RunFolder, StepRecord, TooSlowError
 from sftscope_tui.contents.background import Done, Loader
 from sftscope_tui.contents.change_table import ChangeTable, Identity, arrange, build_table
@@ -38,12 +40,14 @@ _serials = count()
 class Reading:
     """A run under one threshold rule. changed: (P, T), whether Ω differs from that of the step before.
 
+    effective: N_eff, (P, T).
     serial: a number that no other reading has, for the keys of caches.
     """
 
     evolution: Evolution
-    boundary: Boundary
+    events: Events
     changed: NDArray[np.bool_]
+    effective: Floats
     serial: int = field(default_factory=_serials.__next__)
 
     def changed_steps(self, probe: int | None) -> list[bool]:
@@ -58,7 +62,7 @@ def read_history(history: RunHistory, rule: ThresholdRule) -> Reading:
     changed = np.zeros((len(history.probes), history.steps.size), dtype=bool)
     for row, omega in zip(changed, evolution.encoded, strict=True):
         row[1:] = (omega[1:] != omega[:-1]).any(axis=(1, 2))
-    return Reading(evolution, find_boundary(evolution), changed)
+    return Reading(evolution, find_events(history), changed, effective_numbers(history))
 
 
 class Recent:

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from sftscope.analysis.comparison.baseline_llm import shared_probes
 from sftscope.analysis.run.run_history import ACCURACY, LOSSES, RunHistory
 from sftscope.analysis.sets.evolution import Change
@@ -67,11 +69,11 @@ def build_frame(scene: Scene, views: Sequence[View]) -> Frame:
             state.steps,
             state.step,
             state.pinned,
-            reading.boundary,
+            reading.events,
             scene.derived.verdict(reading),
             partial=scene.session.last.pending > 0,
         ),
-        losses=_losses(state, scene.history),
+        losses=[_effective(state, scene.reading), *_losses(state, scene.history)],
         view=state.view,
         focus=state.focus,
         slices={view: _slice(view, scene) for view in views},
@@ -134,7 +136,7 @@ def _slice(view: View, scene: Scene) -> Any:
             if backbone is None:
                 return None
             now = nearest_index(backbone.steps, state.step_number)
-            return BackboneSlice(backbone, now, reading.boundary.index, n_probes)
+            return BackboneSlice(backbone, now, reading.events.sparsest.index, n_probes)
         case View.PROBE:
             return _probe(scene)
         case View.COMPARE:
@@ -154,7 +156,7 @@ def _probe(scene: Scene) -> ProbeSlice:
         part=part,
         steps=state.steps,
         now=state.step,
-        boundary=scene.reading.boundary.index,
+        boundary=scene.reading.events.sparsest.index,
         table=scene.derived.table(scene.reading, state),
         rows=scene.derived.arrangement(scene.reading, state),
         cursor=state.row,
@@ -235,6 +237,13 @@ def _probe_name(state: ViewState, history: RunHistory) -> str:
 def _label(history: RunHistory) -> str:
     """That interactions are estimates, wherever one is."""
     return "  ESTIMATED" if any(part.is_estimated for part in history.probes) else ""
+
+
+def _effective(state: ViewState, reading: Reading) -> tuple[str, str]:
+    """N_eff at the present step, of the probe looked at or on average."""
+    numbers = reading.effective if state.probe is None else reading.effective[[state.probe]]
+    known = numbers[:, state.step][np.isfinite(numbers[:, state.step])]
+    return "N_eff", small(float(known.mean())) if known.size else "–"
 
 
 def _losses(state: ViewState, history: RunHistory) -> list[tuple[str, str]]:

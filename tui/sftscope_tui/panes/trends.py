@@ -86,7 +86,7 @@ class TrendsPane(Pane[TrendsSlice]):
         rho = f", ρ in {slice.other}" if slice.trends.has_reference else ""
         r2 = f"; ESTIMATED, R² {small(slice.r2)}" if slice.r2 is not None else ""
         title = self.title([(f": against step {base}, {probes}{rho}{r2}", self.look.inks.muted)], width)
-        rows = self._class_rows(slice)
+        rows = [self._soft_row(slice), *self._class_rows(slice)]
         own = self._own_row(slice)
         room = height - 1
         split = width < _SPLIT_BELOW and room >= (len(rows) + 2) * 3 and len(own) >= 4
@@ -117,6 +117,17 @@ class TrendsPane(Pane[TrendsSlice]):
             )
         return rows
 
+    def _soft_row(self, slice: TrendsSlice) -> list[Chart]:
+        """What needs no threshold: the effective number, and strengths as shares of that at the base step."""
+        soft, inks = slice.trends.soft, self.look.inks
+        number = soft.effective_mean
+        charts = [Chart("effective number", "N_eff", plain(number[slice.now]), number, value_range(number), inks.loss)]
+        for change, values in ((Change.REMOVED, soft.removed_mean), (Change.EMERGED, soft.emerged_mean)):
+            limits = (0.0, 1.0) if change is Change.REMOVED else value_range(values)
+            name, short = f"{CLASS_GLYPHS[change]} strength {change.value}", f"{CLASS_GLYPHS[change]} soft"
+            charts.append(Chart(name, short, small(values[slice.now]), values, limits, inks.of(change)))
+        return charts
+
     def _own_row(self, slice: TrendsSlice) -> list[Chart]:
         trends, ink = slice.trends, self.look.inks.loss
         losses = {name: trends.losses[name] for name in LOSSES if name in trends.losses}
@@ -146,7 +157,7 @@ class TrendsPane(Pane[TrendsSlice]):
     def _draw(self, row: list[Chart], slice: TrendsSlice, width: int, chart_height: int) -> list[Strip]:
         """The names and numbers on one line, the charts under them."""
         cell = max((width - 2 - _GAP * (len(row) - 1)) // len(row), 1)
-        marks = Marks(cursor=slice.now, boundary=slice.trends.boundary.index)
+        marks = Marks(cursor=slice.now, boundary=slice.trends.events.sparsest.index)
         without_cursor = replace(marks, cursor=None)  # on low charts the foot alone: half the bytes a step
         n_steps = len(slice.trends.steps)
         lines: list[list[Piece]] = [[(" ", Style())] for _ in range(chart_height + 1)]

@@ -1,4 +1,4 @@
-"""All checkpoints on one line, the present one in brackets and the two stages marked; under it the verdict.
+"""All checkpoints on one line, the present one in brackets and the stages marked; under it the verdict.
 
 Where there are more than fit, the line shows the page of checkpoints that holds the present one, so
 that stepping moves the brackets and not the line.
@@ -11,8 +11,9 @@ from rich.cells import cell_len
 from rich.style import Style
 from textual.strip import Strip
 
+from sftscope.analysis.conclusions.stages import Stage, stages
 from sftscope.analysis.conclusions.verdict import Agreement, HeldOut, Verdict
-from sftscope.analysis.sets.boundary import Boundary
+from sftscope.analysis.sets.events import Events
 from sftscope_tui.drawing.numbers import small
 from sftscope_tui.drawing.palette import ON_DARK, Inks
 from sftscope_tui.drawing.safe_lines import shown
@@ -29,9 +30,18 @@ class StepBarContent:
     steps: tuple[int, ...]
     now: int
     pinned: int | None = None
-    boundary: Boundary | None = None
+    events: Events | None = None
     verdict: Verdict | None = None
     partial: bool = False
+
+    @property
+    def sparsest(self) -> int | None:
+        """The index of the sparsest step."""
+        return self.events.sparsest.index if self.events else None
+
+    def stages(self) -> list[Stage | None]:
+        """Of each step."""
+        return stages(self.steps, self.events, self.verdict) if self.events else [None] * len(self.steps)
 
 
 def pages(steps: Sequence[int], width: int, boundary: int | None) -> list[range]:
@@ -50,14 +60,14 @@ def pages(steps: Sequence[int], width: int, boundary: int | None) -> list[range]
 
 def step_cells(content: StepBarContent, width: int, inks: Inks) -> list[tuple[Piece, int | None]]:
     """The checkpoints of the present page as pieces, each with the index of its step."""
-    boundary = content.boundary.index if content.boundary else None
+    boundary, found_stages = content.sparsest, content.stages()
     found = pages(content.steps, width, boundary)
     page = next(page for page in found if content.now in page)
     cells: list[tuple[Piece, int | None]] = []
     if len(found) > 1:
         cells.append((("‹" if page.start else " ", inks.muted), None))
     for index in page:
-        style = _stage_style(index, boundary, inks)
+        style = _stage_style(found_stages[index], inks)
         number = str(content.steps[index])
         if index == content.now:
             cells.append(((f"[{number}]", style + Style(reverse=True, bold=True)), index))
@@ -78,30 +88,25 @@ def step_pieces(content: StepBarContent, width: int, inks: Inks) -> list[Piece]:
 
 
 def stage_pieces(content: StepBarContent, inks: Inks) -> list[Piece]:
-    """The two stages, the present one underlined; nothing where there are not two."""
-    boundary = content.boundary
-    if boundary is None or boundary.index is None:
-        return []
-    here = content.now <= boundary.index
-    return [
-        ("  ◀ ", inks.denoising),
-        ("denoising", inks.denoising + Style(bold=here, underline=here)),
-        (" ┊ ", inks.strong),
-        ("overfitting", inks.overfitting + Style(bold=not here, underline=not here)),
-        (" ▶ ", inks.overfitting),
-    ]
+    """The stages that the run has, the present one underlined; nothing where there are none."""
+    of_steps = content.stages()
+    pieces: list[Piece] = []
+    for stage in (part for part in Stage if part in of_steps):
+        here, ink = of_steps[content.now] is stage, _stage_style(stage, inks)
+        pieces += [(" ┊ " if pieces else "  ", inks.strong), (stage.value, ink + Style(bold=here, underline=here))]
+    return [*pieces, ("  ", inks.plain)] if pieces else []
 
 
 def verdict_pieces(content: StepBarContent, inks: Inks) -> list[Piece]:
-    """Stop, conflict or not enough evidence; where denoising ends, with its interval; what eval loss says; why."""
-    boundary, verdict = content.boundary, content.verdict
-    if boundary is None:
-        return [("looking for the two stages …", inks.muted)]
+    """What to do; where interactions are sparsest, with the interval; what held-out loss says; why."""
+    events, verdict = content.events, content.verdict
+    if events is None:
+        return [("looking for the stages …", inks.muted)]
     pieces: list[Piece] = []
     if verdict is not None:
         named = {
             Agreement.AGREE: (f"STOP at step {verdict.stop_step}", inks.denoising),
-            Agreement.CONFLICT: ("CONFLICT", inks.emerged),
+            Agreement.CONFLICT: (f"GO ON after step {events.sparsest.step}", inks.emerged),
             Agreement.NOT_ENOUGH: ("NOT ENOUGH EVIDENCE", inks.muted),
         }
         text, ink = named[verdict.agreement]
@@ -109,15 +114,15 @@ def verdict_pieces(content: StepBarContent, inks: Inks) -> list[Piece]:
             text, ink = f"STOP by step {verdict.latest_step}", inks.emerged
         so_far = "so far " if content.partial else ""
         pieces = [(so_far, inks.muted), (text, ink + Style(bold=True)), ("  ", inks.plain)]
-    if boundary.index is None:
-        pieces.append(("no two stages  ", inks.strong))
+    if events.two_stages:
+        pieces.append((f"sparsest {events.sparsest.where}  ", inks.strong))
     else:
-        pieces.append((f"boundary {boundary.step} ({boundary.low}–{boundary.high})  ", inks.strong))
+        pieces.append(("no sparsest step  ", inks.strong))
     if verdict is None:
-        return [*pieces, (shown(boundary.reason), inks.muted)]
+        return [*pieces, (shown(events.sparsest.reason), inks.muted)]
     if verdict.held_out is not None:
         pieces.append((f"{_of_loss(verdict.held_out)}  ", inks.plain))
-    return [*pieces, (shown(boundary.reason), inks.muted)]
+    return [*pieces, (shown(events.sparsest.reason), inks.muted)]
 
 
 def _of_loss(held_out: HeldOut) -> str:
@@ -128,10 +133,10 @@ def _of_loss(held_out: HeldOut) -> str:
     )
 
 
-def _stage_style(index: int, boundary: int | None, inks: Inks) -> Style:
-    if boundary is None:
-        return inks.plain
-    return inks.denoising if index <= boundary else inks.overfitting
+def _stage_style(stage: Stage | None, inks: Inks) -> Style:
+    if stage is Stage.DENOISING:
+        return inks.denoising
+    return inks.overfitting if stage is Stage.OVERFITTING else inks.plain
 
 
 class StepBar(Lines):

@@ -1,13 +1,14 @@
 """What could have been said at each checkpoint of a run from the checkpoints up to it, and nothing later.
 
-The online form of the verdict: τ is what its rule gives for the steps so far, as in a run that is still training.
+The online form of the verdict. A run that is looked at after every checkpoint has many chances to show by accident what
+is looked for, so that every test asks for more here (`looks`): over the whole run a false claim stays below 5 %.
 """
 
 from dataclasses import dataclass
 
 from sftscope.analysis.conclusions.verdict import Verdict, judge
 from sftscope.analysis.run.run_history import ACCURACY
-from sftscope.analysis.sets.boundary import Boundary
+from sftscope.analysis.sets.events import Events, events_so_far
 from sftscope.analysis.sets.evolution import Evolution
 from sftscope.analysis.sets.views import Selection, trends
 
@@ -19,7 +20,7 @@ class Said:
     step: int
     eval_loss: float
     accuracy: float
-    boundary: Boundary
+    events: Events
     verdict: Verdict
 
 
@@ -28,7 +29,8 @@ def as_it_went(evolution: Evolution) -> list[Said]:
     history, said = evolution.history, []
     undefined = [float("nan")] * history.steps.size
     for last, step in enumerate(history.steps.tolist()):
-        so_far = trends(Evolution(history.until(last), evolution.rule), Selection(last))
+        past = history.until(last)
+        so_far = trends(Evolution(past, evolution.rule), Selection(last), events=events_so_far(past))
         eval_loss, accuracy = (history.losses.get(name, undefined)[last] for name in ("eval", ACCURACY))
-        said.append(Said(step, float(eval_loss), float(accuracy), so_far.boundary, judge(so_far)))
+        said.append(Said(step, float(eval_loss), float(accuracy), so_far.events, judge(so_far, looks=True)))
     return said

@@ -1,24 +1,29 @@
-"""When should this SFT have stopped? Interactions and held-out loss side by side, and what both say.
+"""When should this SFT have stopped? Held-out loss and interactions side by side, and what both say.
 
-A pure function of the trends. It never says "stop" while held-out loss clearly improves after
-denoising has ended: the end of denoising is not by itself the moment to stop.
+A pure function of the trends and the held-out rows. Held-out loss decides whether training on was worth it, the
+interactions say what it did: removal over, sparsest, emergence (`events`). It never says "stop" while held-out loss or
+accuracy clearly improves, and "clearly" is a test (`held_out`), not a threshold on a noisy number.
 """
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
+import numpy as np
+
+from sftscope.analysis.conclusions.held_out import (
+    Change,
+    Curve,
+    loss_improves_after,
+    loss_rises,
+    more_accurate_after,
+    patience_step,
+)
 from sftscope.analysis.run.run_history import ACCURACY
-from sftscope.analysis.sets.boundary import Boundary
-from sftscope.analysis.sets.evolution import Change
+from sftscope.analysis.sets.events import Event, Events
 from sftscope.analysis.sets.views import Trends
 
-CLEAR_LOSS = 0.02  # a smaller relative change of held-out loss is not called an improvement
-CLEAR_ACCURACY = 0.02  # a smaller difference of held-out accuracy (a share of 1) is not called one
-PATIENCE = 3  # checkpoints without a new minimum after which early stopping gives up
-GROWTH = 2.0  # this many times as many newly emerged interactions are much more
-CANCELLING = 1 / 3  # below this uncancelled ratio a class is called noise-like
+GROWN = 1.5  # times as much strength has emerged by the last step: less is not what a rising loss is put down to
 
 
 class Agreement(StrEnum):
@@ -34,8 +39,9 @@ class HeldOut:
     """What held-out loss says alone, in nats per response token.
 
     best_step, best_loss: its minimum. patience_step: where early stopping would have given up, None
-    where it would not. improves_after: whether it clearly improves after the boundary's interval,
-    None where there is no boundary or nothing to compare.
+    where it would not. improves_after: whether it clearly improves after the sparsest step's interval,
+    None where there is no such step or nothing to compare. turn_step: after it the loss clearly rises, None where
+    it does not.
     """
 
     best_step: int
@@ -44,14 +50,16 @@ class HeldOut:
     last_loss: float
     patience_step: int | None
     improves_after: bool | None
+    turn_step: int | None
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """The answer in words.
+    """The answer in words: `sentence` begins with what to do.
 
-    stop_step: only where both agree. latest_step: elsewhere, the one past which nothing speaks for
-    training on; None where there is none yet. held_out: None without held-out loss.
+    stop_step: where both agree; of the checkpoints that interactions cannot tell from the sparsest one, that with the
+    lowest held-out loss. latest_step: elsewhere, the one past which nothing speaks for training on; None where
+    there is none yet. held_out: None without held-out loss.
     """
 
     agreement: Agreement
@@ -62,182 +70,179 @@ class Verdict:
     held_out: HeldOut | None
 
 
-def judge(trends: Trends) -> Verdict:
-    """The verdict on a run from its trends against the first step."""
-    measured = _measured(trends, "eval")
-    evidence = [_about_boundary(trends), _about_loss(measured), *_about_emerged(trends)]
-    agreement, sentence, improves = _compare(trends, measured)
+@dataclass(frozen=True, eq=False)
+class _Case:
+    """What is judged: the events, the two held-out curves, None where there is none, and soft emerged by step."""
+
+    events: Events
+    loss: Curve | None
+    accuracy: Curve | None
+    steps: Sequence[int]
+    emerged: Sequence[float]
+    looks: bool
+
+    def grown_since(self, step: int) -> float:
+        """How many times as much strength has emerged by the last step as at the checkpoint before or at `step`."""
+        before = [value for at, value in zip(self.steps, self.emerged, strict=True) if at <= step]
+        return self.emerged[-1] / before[-1] if before and before[-1] > 0 else float("inf")
+
+
+def judge(trends: Trends, *, looks: bool = False) -> Verdict:
+    """The verdict on a run from its trends against the first step.
+
+    looks: as of `events_of`, for a run that is looked at after every checkpoint.
+    """
+    loss, accuracy = (_curve(trends, name) for name in ("eval", ACCURACY))
+    case = _Case(trends.events, loss, accuracy, trends.steps, trends.soft.emerged_mean, looks)
+    rise = None if loss is None else loss_rises(loss, looks=looks)
+    latest = _latest_step(case, rise)
+    agreement, sentence, improves = _compare(case)
+    stop = _best_of_sparsest(case) if agreement is Agreement.AGREE else None
+    if latest is not None and rise is not None and stop is None:
+        sentence = _stop_by(case, latest, rise)
     held_out = None
-    if measured:
-        best_step, best_loss = min(measured, key=lambda pair: pair[1])
-        held_out = HeldOut(best_step, best_loss, *measured[-1], patience_step(measured), improves)
-    stop = trends.boundary.step if agreement is Agreement.AGREE else None
-    latest = None if agreement is Agreement.AGREE else latest_step(trends)
-    if latest is not None:
-        ratio = trends.classes[Change.EMERGED].uncancelled_mean[-1]
-        sentence = (
-            f"Stop by step {latest}: after it, held-out loss rises and what emerged is noise-like "
-            f"(uncancelled ratio {ratio:.2f}). {sentence}"
-        )
-    return Verdict(agreement, sentence, tuple(evidence), stop, latest, held_out)
+    if loss is not None:
+        best_step, best_loss = min(loss.pairs, key=lambda pair: pair[1])
+        turn = rise.step if rise is not None and rise.is_clear else None
+        held_out = HeldOut(best_step, best_loss, *loss.pairs[-1], patience_step(loss.pairs), improves, turn)
+    return Verdict(agreement, sentence, tuple(_evidence(case, trends, rise)), stop, None if stop else latest, held_out)
 
 
-def in_plain_words(verdict: Verdict, boundary: Boundary) -> str:
+def in_plain_words(verdict: Verdict, events: Events) -> str:
     """Where to stop, why, how sure that is, and what held-out loss alone would have said: one paragraph."""
-    held_out = verdict.held_out
+    held_out, sparsest = verdict.held_out, events.sparsest
     if held_out is None:
         alone = "No held-out loss was recorded to compare with."
     elif held_out.patience_step is not None:
-        alone = (
-            f"Held-out loss alone would have stopped at step {held_out.patience_step} (lowest at {held_out.best_step})"
-        )
-        alone += "." if boundary.step is None else f"; interactions alone at step {boundary.step}."
+        alone = f"Early stopping on held-out loss would have ended at step {held_out.patience_step}"
+        alone += f" (lowest at {held_out.best_step})."
     else:
-        alone = f"Held-out loss alone would not have stopped (lowest at {held_out.best_step})"
-        alone += "." if boundary.step is None else f"; interactions alone at step {boundary.step}."
-    sure = ""
-    if boundary.step is not None:
-        sure = f" The end of denoising lies in steps {boundary.low} to {boundary.high} with 95 % confidence: "
-        sure += f"{boundary.reason}."
+        alone = f"Early stopping on held-out loss would not have ended the training (lowest at {held_out.best_step})."
+    sure = "" if sparsest.step is None else f" Sparsest at step {sparsest.where}: {sparsest.reason}."
     return f"{verdict.sentence}{sure} {alone}"
 
 
-def patience_step(measured: Sequence[tuple[int, float]], patience: int = PATIENCE) -> int | None:
-    """The step at which `patience` checkpoints in a row brought no new minimum; None where that never is."""
-    best, waited = math.inf, 0
-    for step, loss in measured:
-        best, waited = (loss, 0) if loss < best else (best, waited + 1)
-        if waited == patience:
-            return step
+def _best_of_sparsest(case: _Case) -> int | None:
+    """Of the checkpoints in the sparsest step's interval, that with the lowest held-out loss."""
+    sparsest, loss = case.events.sparsest, case.loss
+    if sparsest.low is None or sparsest.high is None or loss is None:
+        return sparsest.step
+    inside = (loss.steps >= sparsest.low) & (loss.steps <= sparsest.high) & np.isin(loss.steps, case.steps)
+    return int(loss.steps[inside][loss.values[inside].argmin()]) if inside.any() else sparsest.step
+
+
+def _stop_by(case: _Case, latest: int, rise: Change) -> str:
+    grown, sparsest = case.grown_since(latest), case.events.sparsest
+    why = f"after it, held-out loss rises ({_from_to(rise)}; {rise.sure}) and {grown:.1f} times as much has emerged"
+    if sparsest.step is not None:
+        rest = f"At step {sparsest.where}, where interactions are sparsest, it still improves: no reason to stop there."
+    else:
+        rest = f"No sparsest step: {sparsest.reason}."
+    return f"Stop by step {latest}: {why}. {rest}"
+
+
+def _latest_step(case: _Case, rise: Change | None) -> int | None:
+    """The last checkpoint that held-out loss or accuracy speaks for, where loss clearly rises and more emerges.
+
+    None where that is not so, and where the lowest loss lies before the sparsest step.
+    """
+    sparsest = case.events.sparsest
+    if rise is None or not rise.is_clear or case.events.emergence.index is None:
+        return None
+    if case.grown_since(rise.step) < GROWN or (sparsest.low is not None and rise.step < sparsest.low):
+        return None
+    assert case.loss is not None
+    for step in case.loss.steps[case.loss.steps >= rise.step].tolist():
+        better = None if case.accuracy is None else more_accurate_after(case.accuracy, step)
+        if better is None or not better.is_clear:
+            return None if step == case.loss.steps[-1] else int(step)
     return None
 
 
-def latest_step(trends: Trends) -> int | None:
-    """The last checkpoint that held-out loss or accuracy speaks for, where all three turn after it.
-
-    Held-out loss must have clearly risen from its minimum to the last step, what has emerged by the last
-    step must be noise-like and much more than at the minimum, and no later checkpoint be clearly more
-    accurate. None where that is not so, or where the minimum lies before the end of denoising; whether
-    that end can be determined does not matter.
-    """
-    measured, boundary = _measured(trends, "eval"), trends.boundary
-    if not measured:
-        return None
-    best_step, best = _lowest(measured)
-    emerged = trends.classes[Change.EMERGED]
-    more = emerged.count_mean[-1] > GROWTH * emerged.count_mean[trends.steps.index(best_step)]
-    if not (more and emerged.uncancelled_mean[-1] < CANCELLING):
-        return None
-    accuracies = _measured(trends, ACCURACY)
-    if (boundary.step is not None and best_step < boundary.step) or not _clearly_below(best, measured[-1][1]):
-        return None
-    later = [step for step, _ in measured if step >= best_step and not _more_accurate(accuracies, step)]
-    return later[0] if later and later[0] != measured[-1][0] else None
-
-
-def _compare(trends: Trends, measured: Sequence[tuple[int, float]]) -> tuple[Agreement, str, bool | None]:
-    """Agreement, its sentence, and whether held-out loss clearly improves after the boundary."""
-    boundary = trends.boundary
-    if boundary.step is None or boundary.low is None or boundary.high is None:
-        sentence = f"Not enough evidence: the end of denoising cannot be determined; {boundary.reason}."
-        return Agreement.NOT_ENOUGH, sentence, None
-    low, high = min(boundary.low, boundary.step), max(boundary.high, boundary.step)
-    before = [pair for pair in measured if pair[0] < low]
-    within = [pair for pair in measured if low <= pair[0] <= high]
-    after = [pair for pair in measured if pair[0] > high]
-    over = f"denoising ended at step {boundary.step}"
-    if not within or not after:
-        missing = "at the end of denoising" if not within else "after it"
-        sentence = f"Not enough evidence: {over}, but no held-out loss was measured {missing}."
-        return Agreement.NOT_ENOUGH, sentence, None
-    (_, here), (later_step, later) = _lowest(within), _lowest(after)
-    if _clearly_below(later, here):
-        until = "still improves" if later_step == measured[-1][0] else f"improves until step {later_step}"
-        sentence = (
-            f"Conflict: {over}, but held-out loss {until} ({here:.3f} → {later:.3f}); "
-            "interactions alone are no reason to end the training there."
-        )
-        return Agreement.CONFLICT, sentence, True
-    accuracies = [pair for pair in _measured(trends, ACCURACY) if pair[0] >= low]
-    if better := _more_accurate(accuracies, high):
-        sentence = (
-            f"Conflict: {over} and held-out loss does not clearly improve after it, but held-out accuracy does "
-            f"({better[0]:.3f} → {better[1]:.3f}); interactions alone are no reason to end the training there."
-        )
+def _compare(case: _Case) -> tuple[Agreement, str, bool | None]:
+    """Agreement, its sentence, and whether held-out loss clearly improves after the sparsest step."""
+    sparsest, loss = case.events.sparsest, case.loss
+    if sparsest.step is None or sparsest.low is None or sparsest.high is None:
+        return Agreement.NOT_ENOUGH, f"Not enough evidence to stop: {_without_stages(case)}", None
+    over = f"interactions are sparsest at step {sparsest.where}"
+    improves = None if loss is None else loss_improves_after(loss, sparsest.low, sparsest.high, looks=case.looks)
+    if loss is None or improves is None:
+        missing = "was recorded" if loss is None else "was measured both there and after it"
+        return Agreement.NOT_ENOUGH, f"Not enough evidence to stop: {over}, but no held-out loss {missing}.", None
+    if improves.is_clear:
+        until = "still improves" if improves.later_step == loss.steps[-1] else f"improves until {improves.later_step}"
+        sentence = f"Do not stop at step {sparsest.step}: {over}, but held-out loss {until} ({_from_to(improves)}; "
+        return Agreement.CONFLICT, f"{sentence}{improves.sure}).", True
+    better = None if case.accuracy is None else more_accurate_after(case.accuracy, sparsest.high)
+    if better is not None and better.is_clear:
+        sentence = f"Do not stop at step {sparsest.step}: {over} and held-out loss does not clearly improve after it, "
+        sentence += f"but accuracy does, until {better.later_step} ({_from_to(better)}; {better.sure})."
         return Agreement.CONFLICT, sentence, False
-    if before and _clearly_below(_lowest(before)[1], here):
-        earlier_step, earlier = _lowest(before)
-        sentence = (
-            f"Conflict: {over}, but held-out loss was lowest before that, at step {earlier_step} "
-            f"({earlier:.3f}, then {here:.3f})."
-        )
-        return Agreement.CONFLICT, sentence, False
-    sentence = f"Agree: stop at step {boundary.step}; {over}, and held-out loss does not clearly improve after it."
-    return Agreement.AGREE, sentence, False
+    rise = loss_rises(loss, looks=case.looks)
+    is_clear = rise is not None and rise.is_clear
+    if rise is not None and is_clear and rise.step < sparsest.low:
+        sentence = f"Do not rely on step {sparsest.step}: {over}, but held-out loss is lowest before that, at step "
+        return Agreement.CONFLICT, f"{sentence}{rise.step} ({_from_to(rise)}).", False
+    stop = _best_of_sparsest(case)
+    sentence = f"Stop at step {stop}: {over}, "
+    sentence += "" if stop == sparsest.step else f"held-out loss is lowest at {stop} of these, "
+    if rise is not None and is_clear:
+        return Agreement.AGREE, f"{sentence}and after it held-out loss rises ({_from_to(rise)}; {rise.sure}).", False
+    sentence += "and held-out loss does not clearly improve after it"
+    return Agreement.AGREE, f"{sentence} ({_from_to(improves)}; {improves.sure}).", False
 
 
-def _measured(trends: Trends, name: str) -> list[tuple[int, float]]:
-    """Step and value of what was measured under this name at the checkpoints."""
-    values = trends.losses.get(name, [])
-    return [(step, value) for step, value in zip(trends.steps, values, strict=False) if math.isfinite(value)]
+def _without_stages(case: _Case) -> str:
+    """What can be said without a sparsest step, and without the story of denoising."""
+    reason = f"{case.events.sparsest.reason}"
+    if case.loss is None:
+        return f"{reason}, and no held-out loss was recorded."
+    step, value = min(case.loss.pairs, key=lambda pair: pair[1])
+    return f"{reason}. Held-out loss is lowest at step {step} ({value:.3f})."
 
 
-def _more_accurate(accuracies: Sequence[tuple[int, float]], high: int) -> tuple[float, float] | None:
-    """The best accuracy up to the step `high` and after it, where the latter is clearly larger."""
-    here = [value for step, value in accuracies if step <= high]
-    later = [value for step, value in accuracies if step > high]
-    clear = here and later and max(later) >= max(here) + CLEAR_ACCURACY
-    return (max(here), max(later)) if clear else None
-
-
-def _lowest(measured: Sequence[tuple[int, float]]) -> tuple[int, float]:
-    return min(measured, key=lambda pair: pair[1])
-
-
-def _clearly_below(loss: float, reference: float) -> bool:
-    return loss < reference - CLEAR_LOSS * abs(reference)
-
-
-def _about_boundary(trends: Trends) -> str:
-    boundary = trends.boundary
-    if boundary.step is None:
-        return f"End of denoising: none; {boundary.reason}."
-    return (
-        f"End of denoising: step {boundary.step}, 95 % bootstrap interval "
-        f"{boundary.low}–{boundary.high}; {boundary.reason}."
-    )
-
-
-def _about_loss(measured: Sequence[tuple[int, float]]) -> str:
-    if not measured:
-        return "Held-out loss: none was recorded."
-    best_step, best = _lowest(measured)
-    last_step, last = measured[-1]
-    gave_up = patience_step(measured)
-    patience = (
-        f"early stopping with a patience of {PATIENCE} checkpoints would have ended at step {gave_up}"
-        if gave_up is not None
-        else f"early stopping with a patience of {PATIENCE} checkpoints would not have ended the training"
-    )
-    trend = "still at its lowest at the last step" if best_step == last_step else f"{last:.3f} at step {last_step}"
-    return f"Held-out loss alone: lowest at step {best_step} ({best:.3f}), {trend}; {patience}."
-
-
-def _about_emerged(trends: Trends) -> list[str]:
-    """What the newly emerged interactions of the last step are like."""
-    emerged, preserved = trends.classes[Change.EMERGED], trends.classes[Change.PRESERVED]
-    count, ratio = emerged.count_mean[-1], emerged.uncancelled_mean[-1]
-    if math.isnan(ratio):
-        return []
-    likeness = "noise-like, they mostly cancel" if ratio < CANCELLING else "not noise-like, they do not cancel"
-    order, kept_order = _number(emerged.order_mean[-1]), _number(preserved.order_mean[-1])
-    kept, kept_ratio = preserved.count_mean[-1], _number(preserved.uncancelled_mean[-1])
-    return [
-        f"Newly emerged at step {trends.steps[-1]}: {count:.1f} per probe, mean order {order}, "
-        f"uncancelled ratio {ratio:.2f} ({likeness}); preserved: {kept:.1f} per probe, "
-        f"mean order {kept_order}, uncancelled ratio {kept_ratio}."
+def _evidence(case: _Case, trends: Trends, rise: Change | None) -> list[str]:
+    lines = [
+        _about("Removal over", case.events.removal),
+        _about("Sparsest", case.events.sparsest),
+        _about("Emergence", case.events.emergence),
+        _about_loss(case.loss, rise),
     ]
+    soft = trends.soft
+    at = [0, *([] if case.events.sparsest.index is None else [case.events.sparsest.index]), len(trends.steps) - 1]
+    shares = "; ".join(
+        f"step {trends.steps[i]}: {soft.removed_mean[i]:.2f} removed, {soft.emerged_mean[i]:.2f} emerged"
+        for i in at[1:]
+    )
+    return [*lines, f"Shares of the strength at step {trends.base_step}, whatever the threshold: {shares}."]
 
 
-def _number(value: float) -> str:
-    return "undefined" if math.isnan(value) else f"{value:.2f}"
+def _about(name: str, event: Event) -> str:
+    return f"{name}: {f'step {event.where}; ' if event.step is not None else 'none; '}{event.reason}."
+
+
+def _about_loss(loss: Curve | None, rise: Change | None) -> str:
+    if loss is None:
+        return "Held-out loss: none was recorded."
+    step, value = min(loss.pairs, key=lambda pair: pair[1])
+    gave_up = patience_step(loss.pairs)
+    patience = f"would {'not ' if gave_up is None else ''}have ended the training"
+    patience += "" if gave_up is None else f" at step {gave_up}"
+    last_step, last = loss.pairs[-1]
+    trend = "which is the last step" if step == last_step else f"{last:.3f} at step {last_step}"
+    if rise is not None and step != last_step:
+        trend += f", {'a clear' if rise.is_clear else 'no clear'} rise ({rise.sure})"
+    return f"Held-out loss: lowest at step {step} ({value:.3f}), {trend}; early stopping {patience}."
+
+
+def _curve(trends: Trends, name: str) -> Curve | None:
+    pairs = trends.measured.get(name, [])
+    if not pairs:
+        return None
+    steps, values = zip(*pairs, strict=True)
+    rows = trends.accuracy_rows if name == ACCURACY else 0
+    return Curve(np.array(steps, dtype=np.int64), np.array(values, dtype=np.float64), rows)
+
+
+def _from_to(change: Change) -> str:
+    return f"{change.value:.3f} → {change.later:.3f}"

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from sftscope.analysis.run.run_history import RunHistory
 from sftscope.analysis.sets.effective import effective_numbers
-from sftscope.analysis.sets.soft_classes import soft_classes
+from sftscope.analysis.sets.soft_classes import share, soft_classes
 from sftscope.analysis.sets.turning_point import (
     CLEAR,
     MIN_STEPS,
@@ -87,7 +87,7 @@ def events_so_far(history: RunHistory) -> Events:
 def _events(history: RunHistory, *, looks: bool) -> Events:
     soft = [soft_classes(part.table) for part in history.probes]
     removed, emerged = (
-        np.array([_share(getattr(each, name), each.at_base) for each in soft]) for name in ("removed", "emerged")
+        np.array([share(getattr(each, name), each.at_base) for each in soft]) for name in ("removed", "emerged")
     )
     return events_of(effective_numbers(history), removed, emerged, history.steps, looks=looks)
 
@@ -201,7 +201,11 @@ def _emergence(emerged: Floats, steps: NDArray[np.int64], begin: int, *, looks: 
     late = ceil(2 * SURE * float(error[index]) / pace)
     first = max(low + 1, index - late)
     return _event(
-        begin + index, begin + first, begin + index, steps, f"what emerged grows from {share[begin + low]:.2f} to {last}"
+        begin + index,
+        begin + first,
+        begin + index,
+        steps,
+        f"what emerged grows from {share[begin + low]:.2f} to {last}",
     )
 
 
@@ -234,12 +238,6 @@ def _around(inside: NDArray[np.bool_], index: int) -> tuple[int, int]:
     while high < inside.size - 1 and inside[high + 1]:
         high += 1
     return low, high
-
-
-def _share(part: Floats, whole: Floats) -> Floats:
-    """part / whole, NaN where there is nothing: (T,)."""
-    share: Floats = np.divide(part, whole, out=np.full(part.shape, np.nan), where=whole > 0)
-    return share
 
 
 def _event(index: int, low: int, high: int, steps: NDArray[np.int64], reason: str) -> Event:

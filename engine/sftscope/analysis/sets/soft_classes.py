@@ -41,7 +41,11 @@ class SoftClasses:
 
 def soft_classes(table: EffectTable, base: int = 0) -> SoftClasses:
     """The classes of a probe at every step against the step index `base`."""
-    return _classes(table, base, lambda steps, columns, values: np.bincount(steps, values, table.n_steps))
+
+    def sums(steps: NDArray[np.int64], columns: NDArray[np.int64], values: Floats) -> Floats:
+        return np.bincount(steps, values, table.n_steps).astype(np.float64)
+
+    return _classes(table, base, sums)
 
 
 def soft_classes_by_order(table: EffectTable, base: int = 0) -> SoftClasses:
@@ -50,7 +54,7 @@ def soft_classes_by_order(table: EffectTable, base: int = 0) -> SoftClasses:
 
     def sums(steps: NDArray[np.int64], columns: NDArray[np.int64], values: Floats) -> Floats:
         places = steps * width + table.column_orders[columns]
-        return np.bincount(places, values, table.n_steps * width).reshape(table.n_steps, width)
+        return np.bincount(places, values, table.n_steps * width).astype(np.float64).reshape(table.n_steps, width)
 
     return _classes(table, base, sums)
 
@@ -85,3 +89,9 @@ def _classes(
     removed = np.maximum(whole - preserved, 0.0)
     emerged = np.maximum(sums(table.step, columns, np.abs(now) - kept), 0.0)
     return SoftClasses(removed, preserved, emerged)
+
+
+def share(part: Floats, whole: Floats) -> Floats:
+    """part / whole, NaN where there is nothing: (T,)."""
+    ratio: Floats = np.divide(part, whole, out=np.full(part.shape, np.nan), where=whole > 0)
+    return ratio

@@ -138,3 +138,24 @@ def monotone_rss(values: Floats) -> Floats:
 def _trend(depth: float, of_probes: Floats, ratio: float, allowed: float) -> Trend:
     probes = int((of_probes >= CLEAR / 2).sum())
     return Trend(depth, float(np.median(of_probes)), float(ratio), allowed, probes)
+
+
+def turning_fit(mean: Floats) -> Floats:
+    """The closest curve that never rises up to some checkpoint and never falls from there on: (T,)."""
+    if mean.size < 2:
+        return mean.copy()
+    falling, rising_after = monotone_rss(-mean), monotone_rss(-mean[::-1])[::-1]
+    last = int((falling[:-1] + rising_after[1:]).argmin())
+    return np.concatenate([-_never_falling(-mean[: last + 1]), _never_falling(mean[last + 1 :])])
+
+
+def _never_falling(values: Floats) -> Floats:
+    """The closest curve that never falls: (T,)."""
+    blocks: list[tuple[float, int]] = []
+    for value in values.tolist():
+        mean, size = value, 1
+        while blocks and blocks[-1][0] > mean:
+            other, width = blocks.pop()
+            mean, size = (size * mean + width * other) / (size + width), size + width
+        blocks.append((mean, size))
+    return np.concatenate([np.full(size, mean) for mean, size in blocks]) if blocks else values

@@ -11,13 +11,16 @@ from typing import Any
 
 import numpy as np
 
-from sftscope.analysis.run.effect_table import measure_mismatch
-from sftscope.analysis.run.run_history import LOSSES
+from sftscope.analysis.run.effect_table import EffectTable, measure_mismatch
+from sftscope.analysis.run.run_history import LOSSES, RunHistory
 from sftscope.analysis.sets import metrics
-from sftscope.analysis.sets.boundary import Boundary, find_boundary
 from sftscope.analysis.sets.class_sums import ClassSums, Signs, class_sums, emerged_sums, jaccard_of_neighbours
+from sftscope.analysis.sets.effective import effective_number
+from sftscope.analysis.sets.events import Events, find_events
 from sftscope.analysis.sets.evolution import EARLY, LATE, Change, Evolution, Sets
 from sftscope.analysis.sets.set_diff import CHANGES, set_diff
+from sftscope.analysis.sets.soft_classes import share, soft_classes, soft_turnover
+from sftscope.files.json_text import lookup
 from sftscope.lattice.transforms import Floats, Relation
 
 FULL = "full score"
@@ -56,17 +59,41 @@ class ClassTrend:
 
 
 @dataclass(frozen=True)
+class SoftTrend:
+    """What needs no threshold, over all T steps; means over probes.
+
+    effective_mean: N_eff, see `effective`. removed_mean, preserved_mean, emerged_mean: strength of the soft classes as
+    shares of ‖I_base‖₁, see `soft_classes`. order_mean: mean order weighted by strength. turnover_mean: Σ|ΔI| between
+    neighbouring steps as a share of what is there.
+    """
+
+    effective_mean: list[float]
+    removed_mean: list[float]
+    preserved_mean: list[float]
+    emerged_mean: list[float]
+    order_mean: list[float]
+    turnover_mean: list[float]
+
+
+@dataclass(frozen=True)
 class Trends:
-    """Counts, strengths and ratios of every class over all steps against one base step."""
+    """Every quantity over all steps against one base step: what needs no threshold first, then the sets under τ.
+
+    measured: held-out loss, accuracy and training loss as (step, value), also at steps that are no checkpoints.
+    accuracy_rows: how many rows accuracy is measured on, 0 where that is not known.
+    """
 
     steps: list[int]
     base_step: int
+    events: Events
+    soft: SoftTrend
+    measured: dict[str, list[tuple[int, float]]]
     encoded_mean: list[float]
     classes: dict[Change, ClassTrend]
     losses: dict[str, list[float]]
     matching_error_all: list[float]
     matching_error_encoded: list[float]
-    boundary: Boundary
+    accuracy_rows: int = 0
     jaccard_neighbours: list[float] = field(default_factory=list)
 
     @property
@@ -154,8 +181,11 @@ def trends(
     selection: Selection,
     *,
     references: Sequence[Signs | None] | None = None,
+    events: Events | None = None,
 ) -> Trends:
     """Every class at every step, against the base step of `selection`.
+
+    events: of the run, by default as of `find_events`.
 
     references: per probe of the run what a baseline LLM encodes (see `reference`), for the
     generalizable ratio; None for a probe that it does not have.
@@ -175,12 +205,15 @@ def trends(
     return Trends(
         steps=history.steps.tolist(),
         base_step=int(history.steps[selection.base]),
+        events=events or find_events(history),
+        soft=_soft_trend([history.probes[p].table for p in probes], selection.base),
+        measured=_measured(history),
+        accuracy_rows=_accuracy_rows(history),
         encoded_mean=evolution.counts()[list(probes)].mean(axis=0).tolist(),
         classes={change: _class_trend([part[change] for part in parts]) for change in Change},
         losses={name: values.tolist() for name, values in history.losses.items()},
         matching_error_all=metrics.mean_over_probes([both[0] for both in errors]),
         matching_error_encoded=metrics.mean_over_probes([both[1] for both in errors]),
-        boundary=find_boundary(evolution),
         jaccard_neighbours=metrics.mean_over_probes([jaccard_of_neighbours(evolution, p) for p in probes]),
     )
 
@@ -230,7 +263,7 @@ def orders_view(evolution: Evolution, selection: Selection) -> Orders:
 def backbone(evolution: Evolution, selection: Selection) -> Backbone:
     """Cross-entropy of predicting with one class alone, at every step, and of the full score."""
     history, probes = evolution.history, selection.probes_of(evolution)
-    boundary = find_boundary(evolution).index
+    boundary = find_events(history).sparsest.index
     whole_response = history.scores_whole_response
     names = [FULL, *(change.value for change in Change), *(() if boundary is None else (EARLY, LATE))]
     with_bias: dict[str, list[Floats]] = {name: [] for name in names}
@@ -277,6 +310,42 @@ def _members(evolution: Evolution, probe: int, selection: Selection, change: Cha
     sets = evolution.partition(probe, selection.now, selection.base, trajectory=selection.trajectory)
     members = sets[change]
     return members, evolution.effects_of(probe, change, selection.now, selection.base)
+
+
+def _soft_trend(tables: Sequence[EffectTable], base: int) -> SoftTrend:
+    """What needs no threshold, of several probes, as curves."""
+    soft = [soft_classes(table, base) for table in tables]
+
+    def shares(name: str) -> list[float]:
+        return metrics.mean_over_probes([share(getattr(each, name), each.at_base) for each in soft])
+
+    return SoftTrend(
+        effective_mean=metrics.mean_over_probes([effective_number(table) for table in tables]),
+        removed_mean=shares("removed"),
+        preserved_mean=shares("preserved"),
+        emerged_mean=shares("emerged"),
+        order_mean=metrics.mean_over_probes([_weighted_order(table) for table in tables]),
+        turnover_mean=metrics.mean_over_probes([soft_turnover(table) for table in tables]),
+    )
+
+
+def _weighted_order(table: EffectTable) -> Floats:
+    """Σ |S| |I| / Σ |I| at every step: (T,)."""
+    strength = np.abs(table.effect.astype(np.float64))
+    return share(table.sums_at_steps(np.add, strength * table.order), table.sums_at_steps(np.add, strength))
+
+
+def _measured(history: RunHistory) -> dict[str, list[tuple[int, float]]]:
+    steps = history.steps.tolist()
+    return {
+        name: [pair for pair in zip(steps, values.tolist(), strict=True) if isfinite(pair[1])]
+        for name, values in history.losses.items()
+    }
+
+
+def _accuracy_rows(history: RunHistory) -> int:
+    rows = lookup(history.run, "settings", "training", "accuracy_rows")
+    return rows if type(rows) is int and rows > 0 else 0
 
 
 def _class_trend(parts: Sequence[ClassSums]) -> ClassTrend:

@@ -1,0 +1,118 @@
+"""How often the events, and the verdict's tests, are right on simulated runs whose truth is known.
+
+python tests/benchmarks/bench_events.py [--runs 500] [--probes 16]    every row
+python tests/benchmarks/bench_events.py --limits                      what `turning_point.LIMITS` is made of
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
+
+from sftscope.analysis.conclusions.held_out import Curve, loss_improves_after, loss_rises, more_accurate_after
+from sftscope.analysis.sets.events import Event, Events, events_of
+from sftscope.analysis.sets.turning_point import monotone_rss
+from simulated_runs import AR, LONG, TWO_STAGES, Kind, LossKind, SimulatedRun, autoregression, simulate, simulate_loss
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--runs", type=int, default=500)
+    parser.add_argument("--probes", type=int, default=16)
+    parser.add_argument("--limits", action="store_true")
+    args = parser.parse_args()
+    if args.limits:
+        limits()
+        return
+    for kind in Kind:
+        print(f"{kind}: {offline(kind, args.runs, args.probes)}", flush=True)
+    print(f"{Kind.TWO}, 4 probes: {offline(Kind.TWO, args.runs, 4)}", flush=True)
+    for kind in (Kind.NOISE, Kind.FALL, Kind.ONLY_FALL, Kind.AR, Kind.WALK, Kind.TWO):
+        print(f"online, {kind}: {online(kind, args.runs // 2, args.probes)}", flush=True)
+    for loss in LossKind:
+        print(f"{loss}: {held_out(loss, args.runs)}", flush=True)
+    print(f"accuracy flat, 400 rows: called better in {accuracy(args.runs, 0.0):.3f}; better by .10 in ", end="")
+    print(f"{accuracy(args.runs, 0.1):.3f}")
+
+
+def offline(kind: Kind, runs: int, probes: int) -> str:
+    """Claims of two stages, of emergence, and how often the intervals hold the true events."""
+    found = []
+    for seed in range(runs):
+        run = simulate(np.random.default_rng(seed), kind, probes=probes, steps=30 if kind in LONG else 14)
+        found.append((run, events_of(run.effective, run.removed, run.emerged, run.steps)))
+    claimed = np.mean([events.two_stages for _, events in found])
+    emergence = np.mean([events.emergence.index is not None for _, events in found])
+    text = f"two stages in {claimed:.3f}, emergence in {emergence:.3f}"
+    return text + (f"; {covered(found)}" if kind in TWO_STAGES else "")
+
+
+def covered(found: list[tuple[SimulatedRun, Events]]) -> str:
+    parts = []
+    for name in ("removal", "sparsest", "emergence"):
+        pairs: list[tuple[Event, int]] = [(getattr(events, name), getattr(run, name)) for run, events in found]
+        named = [(event, 10 * true) for event, true in pairs if event.low is not None and event.high is not None]
+        holds = np.mean([event.low <= true <= event.high for event, true in named])
+        width = np.mean([(event.high - event.low) / 10 for event, _ in named])
+        parts.append(f"{name} covered {holds:.3f}, {width:.1f} checkpoints wide")
+    return "; ".join(parts)
+
+
+def online(kind: Kind, runs: int, probes: int) -> str:
+    """Whether two stages are ever claimed when the run is looked at after every checkpoint, and how late."""
+    ever, late = 0, []
+    for seed in range(runs):
+        run = simulate(np.random.default_rng(seed), kind, probes=probes, steps=14 if kind is Kind.TWO else 30)
+        for t in range(1, run.steps.size + 1):
+            parts = (part[:, :t] for part in (run.effective, run.removed, run.emerged))
+            if events_of(*parts, run.steps[:t], looks=True).two_stages:
+                ever += 1
+                late.append(t - 1 - run.sparsest)
+                break
+    delay = f", {np.median(late):.0f} checkpoints after the sparsest in the median" if kind is Kind.TWO else ""
+    return f"ever claimed in {ever / runs:.3f}{delay}"
+
+
+def held_out(kind: LossKind, runs: int) -> str:
+    """How often a held-out loss without rows is said to improve after the turn, and to rise to the end."""
+    improves, rises = 0, 0
+    for seed in range(runs):
+        steps, values, turn = simulate_loss(np.random.default_rng(seed), kind)
+        curve = Curve(steps, values)
+        change = loss_improves_after(curve, int(steps[turn - 1]), int(steps[turn + 1]))
+        improves += change is not None and change.is_clear
+        rise = loss_rises(curve)
+        rises += rise is not None and rise.is_clear
+    return f"improves after its turn in {improves / runs:.3f}, rises to the end in {rises / runs:.3f}"
+
+
+def accuracy(runs: int, better: float) -> float:
+    """How often 8 later checkpoints are called more accurate: .5 before, .5 + better after, 400 rows of their own."""
+    said = 0
+    for seed in range(runs):
+        rng = np.random.default_rng(seed)
+        values = np.concatenate([rng.binomial(400, 0.5, 2), rng.binomial(400, 0.5 + better, 8)]) / 400
+        change = more_accurate_after(Curve(np.arange(10) * 10, values, rows=400), 10)
+        said += change is not None and change.is_clear
+    return said / runs
+
+
+def limits(curves: int = 20_000) -> None:
+    """The 92.5 % quantile of the test's ratio on noise of an autoregression, by number of checkpoints."""
+    for steps in (7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 18, 20, 24, 30):
+        rng = np.random.default_rng(steps)
+        ratios = [_ratio(autoregression(rng, steps, AR, 1.0)) for _ in range(curves)]
+        print(f"{steps}: {np.quantile(ratios, 0.925):.4g}", flush=True)
+
+
+def _ratio(curve: np.ndarray) -> float:
+    falling, rising_after = monotone_rss(-curve), monotone_rss(-curve[::-1])[::-1]
+    turning = max((falling[:-1] + rising_after[1:]).min(), 1e-6)
+    return float(min(monotone_rss(curve)[-1], falling[-1]) / turning)
+
+
+if __name__ == "__main__":
+    main()
