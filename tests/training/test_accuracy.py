@@ -10,7 +10,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from run_configs import write_config
 from sftscope.runs import pipeline
 from sftscope.store import RunFolder
-from sftscope.training.accuracy import share_answered
+from sftscope.store.held_out_file import read_held_out
+from sftscope.training.answers import read_answers
 from sftscope.training.data.examples import Example
 
 EPOCHS = {"epochs = 2": "epochs = 8\naccuracy_rows = 9"}
@@ -59,7 +60,15 @@ def test_every_checkpoint_has_what_greedy_decoding_gets_right(run):
     assert {step: folder.read_step(step).losses["accuracy"] for step in folder.steps()} == found
 
 
-def test_the_share_counts_whole_answers_of_any_length():
+def test_each_row_is_right_or_not_as_often_as_the_share_says(run):
+    found, problems = read_held_out(run[1])
+    assert problems == ()
+    assert dict(zip(found.correct_steps.tolist(), found.accuracy.tolist(), strict=True)) == measured(run[1])
+    assert found.correct.shape == (6, 9)
+    assert found.loss.shape == (6, 12)  # `loss_rows` chooses its rows by itself
+
+
+def test_whole_answers_of_any_length_are_right_or_not_each_at_its_place():
     class Follows(torch.nn.Module):
         """After token t most likely comes t + 1."""
 
@@ -75,7 +84,8 @@ def test_the_share_counts_whole_answers_of_any_length():
 
     right = [example([9, 3], [4, 5]), example([3], [4]), example([7, 7, 7], [8, 9, 10])]
     wrong = [example([9, 3], [4, 6]), example([3], [5]), example([1, 2], [4, 5]), example([1, 2], [3, 5, 6])]
-    assert share_answered(Follows(), [*right, *wrong], batch_size=2) == pytest.approx(3 / 7)
+    mixed = [wrong[0], *right, *wrong[1:]]
+    assert read_answers(Follows(), mixed, batch_size=2).right.tolist() == [False, True, True, True, False, False, False]
 
 
 def test_only_what_is_missing_is_measured(run, capsys):
@@ -90,3 +100,16 @@ def test_only_what_is_missing_is_measured(run, capsys):
     said = capsys.readouterr().err
     assert "step 4:" in said
     assert "step 8:" not in said
+
+
+def test_more_rows_are_measured_at_every_checkpoint_again(run, tmp_path):
+    """`accuracy_rows` is free to change: all checkpoints then have the same rows again."""
+    config, folder = run
+    before = config.read_text()
+    config.write_text(before.replace("accuracy_rows = 9", "accuracy_rows = 12"))
+    try:
+        pipeline.train(config, folder.path)
+    finally:
+        config.write_text(before)
+    found, problems = read_held_out(folder)
+    assert (found.correct.shape, problems) == ((6, 12), ())

@@ -123,6 +123,12 @@ DAMAGES = {
     "cut baseline vector": (lambda run: run.baseline_file.write_bytes(b"\x93NUMPY"), "baseline_vector.npy", "npy"),
     "precision is no JSON": (lambda run: run.precision_file.write_text("{"), "precision.json", "cannot be read"),
     "changed loss": (edit("training_log.jsonl", '"train": ', '"train": 1'), "training_log.jsonl", "train loss 1"),
+    "changed loss of a row": (
+        edit("held_out.jsonl", '"loss":[', '"loss":[1'),
+        "held_out.jsonl",
+        "step 0: its rows have an eval loss of",
+    ),
+    "no tokens of a row": (edit("held_out.jsonl", '"tokens":[2', '"tokens":[0'), "held_out.jsonl", "1 or more"),
     "changed adapter": (
         lambda run: flip(run.checkpoints / "checkpoint-2" / "adapter_model.safetensors", -1),
         "checkpoints/checkpoint-2",

@@ -1,6 +1,7 @@
 """From a config file to a run folder: train, extract, or both; again, to resume."""
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from msgspec.structs import replace
@@ -41,10 +42,11 @@ def train(config: Path, out: Path, *, sets: Sequence[str] = ()) -> RunSettings:
     settings, folder = load_settings(config, sets), RunFolder(out)
     resolved = resolve_paths(settings, config.absolute().parent, source=title(config))
     begin(settings, resolved, folder, config)
-    from sftscope.training import accuracy, sft
+    from sftscope.training import accuracy, held_out, sft
 
     with told_in_one_line("training", "use a smaller [training] micro_batch_size, or gradient_checkpointing = true"):
         sft.train(resolved, folder)
+        held_out.measure_losses(resolved, folder, partial(sft.loss_examples, training=resolved.training))
         accuracy.measure_accuracy(resolved, folder)
     return resolved
 

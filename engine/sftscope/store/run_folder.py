@@ -1,7 +1,9 @@
 """The run folder: where each thing of a run lies, and reading it without ever writing to it.
 
 ``run.toml`` settings, hashes, versions · ``probes.jsonl`` probes with target tokens ·
-``training_log.jsonl`` losses by step · ``baseline_vector.npy`` what masks a word, float32 (d,) ·
+``training_log.jsonl`` losses by step ·
+``held_out.jsonl`` loss and correctness of each held-out row (see `held_out_file`) ·
+``baseline_vector.npy`` what masks a word, float32 (d,) ·
 ``precision.json`` what scoring is computed in and what was measured, where float32 was not asked for ·
 ``steps/step_00000008.h5`` results (``….scores.h5``: a draft that is scored, not yet decomposed) ·
 ``placebo/step_00000008.h5`` the same checkpoint extracted a second time, another way ·
@@ -39,7 +41,15 @@ from sftscope.store.steps.step_record import StepFileError, StepRecord
 RUN_FORMAT = 1
 _OWN_FILES = (
     *("probes.jsonl", "training_log.jsonl", "baseline_vector.npy", "precision.json", "chat_template.jinja"),
-    *("headlines.jsonl", "sidecar.log", "training_ended", "listening.json", "request.json", "answer.json"),
+    *(
+        "held_out.jsonl",
+        "headlines.jsonl",
+        "sidecar.log",
+        "training_ended",
+        "listening.json",
+        "request.json",
+        "answer.json",
+    ),
 )
 _OWN_FOLDERS = ("steps", "placebo", "blocks", "workers", "cluster", "checkpoints")
 _BLOCK_NAME = re.compile(r"[0-9]{6,12}-[0-9]{6,12}\.h5")
@@ -77,6 +87,11 @@ class RunFolder:
     def training_log(self) -> Path:
         """Losses by step, one JSON object a line."""
         return self.path / "training_log.jsonl"
+
+    @property
+    def held_out_file(self) -> Path:
+        """Loss and correctness of each held-out row by step, one JSON object a line."""
+        return self.path / "held_out.jsonl"
 
     @property
     def baseline_file(self) -> Path:

@@ -9,9 +9,9 @@ from typing import Any
 
 import torch
 from torch.nn.functional import cross_entropy
-from transformers import Trainer
 
 from sftscope.training.data.examples import IGNORED, Example
+from sftscope.training.row_losses import RowLossTrainer
 
 LARGE_LOGITS = 2**28  # bytes of a micro-batch in float32 from which on the positions are chosen
 
@@ -23,7 +23,7 @@ def has_large_logits(model: Any, examples: Sequence[Example], micro_batch: int) 
     return 4 * micro_batch * longest * vocabulary >= LARGE_LOGITS
 
 
-class AnswerLossTrainer(Trainer):
+class AnswerLossTrainer(RowLossTrainer):
     """A Trainer whose model computes logits for answers only.
 
     What the output head is given is cut down to the positions before the answers' tokens, so that all that a model
@@ -42,6 +42,11 @@ class AnswerLossTrainer(Trainer):
             return super().compute_loss(model, inputs, *given, **more)
         finally:
             self._wanted = None
+
+    def _answer_logits(self, outputs: Any, labels: torch.Tensor) -> torch.Tensor:
+        """All of them: (1, K, V) is what `_choose` left."""
+        logits: torch.Tensor = outputs.logits[0]
+        return logits
 
     def _choose(self, head: Any, given: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
         """The hidden states (B, L, d) of the head as (1, K, d)."""

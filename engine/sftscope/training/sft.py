@@ -12,6 +12,8 @@ import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from torch.utils.data import Dataset
 from transformers import Trainer, TrainerCallback, TrainingArguments, set_seed
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
@@ -25,10 +27,13 @@ from sftscope.llm.loading import LLM, load_llm, templated_tokenizer
 from sftscope.llm.prompts import resolve_template
 from sftscope.store import RunFolder, ownership
 from sftscope.store.checkpoints import Checkpoint, list_checkpoints, losses_of, ready_checkpoints
+from sftscope.store.held_out_file import append_losses
 from sftscope.training.answer_loss import AnswerLossTrainer, has_large_logits
+from sftscope.training.answers import rows_id
 from sftscope.training.data.examples import Collator, Example, make_examples
 from sftscope.training.data.rows import read_side
 from sftscope.training.method import trainable, training_dtype
+from sftscope.training.row_losses import PER_ROW, RowLossTrainer, TakeRows
 
 _OPTIMIZER = "optimizer.pt"  # the Trainer resumes without it too, but not to the same result
 
@@ -120,7 +125,8 @@ def _make_trainer(
     model = trainable(llm.model, training)
     pad = llm.tokenizer.pad_token_id
     sides = {"train": loss_examples(train_set, training), "eval": loss_examples(eval_set, training)}
-    kind = AnswerLossTrainer if has_large_logits(model, train_set, training.micro_batch_size) else Trainer
+    large = has_large_logits(model, train_set, training.micro_batch_size)
+    kind = AnswerLossTrainer if large else RowLossTrainer
     trainer = kind(
         model=model,
         args=_arguments(settings, folder, llm, len(train_set)),
@@ -129,9 +135,21 @@ def _make_trainer(
         data_collator=Collator(0 if pad is None else pad),
         callbacks=[_Grid(grid, training, folder, report)],
     )
+    trainer.take_rows = _keep_held_out(folder, sides["eval"])
     trainer.remove_callback(PrinterCallback)
     trainer.remove_callback(ProgressCallback)
     return trainer
+
+
+def _keep_held_out(folder: RunFolder, held_out: Sequence[Example]) -> TakeRows:
+    """Stores the losses of the held-out rows; those of the training rows are only summed up."""
+    rows = rows_id(held_out)
+
+    def take(side: str, step: int, loss: NDArray[np.float64], tokens: NDArray[np.int64]) -> None:
+        if side == "eval":
+            append_losses(folder, step, rows, loss, tokens)
+
+    return take
 
 
 def _arguments(settings: RunSettings, folder: RunFolder, llm: LLM, rows: int) -> TrainingArguments:
@@ -219,6 +237,8 @@ class _Grid(TrainerCallback):
         if not losses:
             return
         extra: dict[str, Any] = {key: logs[key] for key in ("learning_rate", "grad_norm") if key in logs}
+        per_row = {f"{side}_per_row": logs.get(f"eval_{side}_{PER_ROW}") for side in losses}
+        extra |= {name: loss for name, loss in per_row.items() if loss is not None}
         kind = "batch" if "loss" in logs else "checkpoint"
         row: dict[str, Any] = {"step": state.global_step, "kind": kind, **losses, **extra}
         self._folder.append_log(row)

@@ -8,9 +8,12 @@ from sftscope.foundation.errors import NotReadError, SftscopeError
 from sftscope.runs.identity import identity_fits
 from sftscope.store import ownership
 from sftscope.store.checkpoints import Checkpoint, list_checkpoints, misnamed_checkpoints, why_misnamed
+from sftscope.store.held_out_file import read_held_out, torn_lines
 from sftscope.verification.damage import DAMAGED, NOTE, Inspection
 
 _STEP_FOLDERS = ("steps", "placebo")
+_ROUNDING = 1e-4  # of a loss that was measured again: the rounding of its arithmetic, not of its digits
+_ROWS_REMEDY = "move it away; the command that began the run measures again what still has its weights"
 _LOG_REMEDY = "the step files have the losses of their steps; move it away, training resumes without it"
 
 
@@ -76,6 +79,31 @@ def check_log(run: Inspection) -> None:
                 run.found(
                     file, DAMAGED, f"step {step}: {side} loss {logged[-1]:g}, its step file has {loss:g}", _LOG_REMEDY
                 )
+
+
+def check_held_out(run: Inspection) -> None:
+    """The held-out rows: lines of another shape or of other rows, and losses that do not add up to those of the log."""
+    file = run.folder.held_out_file
+    try:
+        if not is_there(file):
+            return
+        run.see(file)
+        found, problems = read_held_out(run.folder)
+        torn, lines = torn_lines(run.folder)
+        log = run.folder.read_log()
+    except SftscopeError as error:
+        run.refused(file, error, _ROWS_REMEDY)
+        return
+    for problem in problems:
+        run.found(file, DAMAGED, problem.removeprefix(f"{file.name}: "), _ROWS_REMEDY)
+    if torn:
+        run.found(file, NOTE, f"{torn} of {lines} lines cannot be read, left by a killed training or damaged")
+    # logs of earlier versions have no `eval_per_row`, and the mean of the batches' means as their eval loss
+    logged = {row["step"]: row["eval"] for row in log if "eval" in row and "eval_per_row" in row}
+    for step, loss in zip(found.steps.tolist(), found.loss_per_token.tolist(), strict=True) if found else ():
+        if step in logged and abs(loss - logged[step]) > _ROUNDING * max(1.0, abs(logged[step])):
+            what = f"step {step}: its rows have an eval loss of {loss:g}, the training log has {logged[step]:g}"
+            run.found(file, DAMAGED, what, _ROWS_REMEDY)
 
 
 def check_checkpoints(run: Inspection) -> None:

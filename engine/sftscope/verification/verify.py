@@ -10,6 +10,7 @@ from sftscope.store import RunFolder
 from sftscope.verification.damage import DAMAGED, Inspection, Verification
 from sftscope.verification.file_checks import (
     check_checkpoints,
+    check_held_out,
     check_log,
     check_others,
     check_precision,
@@ -26,6 +27,7 @@ _CHECKS = (
     check_placebos,
     check_drafts,
     check_log,
+    check_held_out,
     check_checkpoints,
     check_others,
 )

@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from sftscope.analysis.run.log_reader import LogReader
 from sftscope.analysis.run.machines import Machine, machine_of
 from sftscope.analysis.run.run_history import HistoryTable, RunHistory, check_sizes, read_placebos
 from sftscope.files.opening import failed_to_read
@@ -69,6 +70,7 @@ class GrowingHistory:
         self._pause = self._looks_left = 1  # looks from one try of them to the next
         self._passes: list[list[int]] = []
         self._now: _Pass | None = None
+        self._logs = LogReader(self.folder)
 
     @property
     def pending(self) -> int:
@@ -165,10 +167,12 @@ class GrowingHistory:
             }
         self._unread |= {file: error for file, error in refused.items() if isinstance(error, NotReadError)}
         names = sorted({name for part in done.losses for name in part})
+        losses = {name: np.array([part.get(name, np.nan) for part in done.losses]) for name in names}
+        measured, held_out, problems = self._logs.read(done.steps, losses)
         return RunHistory(
             name=safe_text(self.folder.path.resolve().name, max_length=100),
             steps=np.array(done.steps, dtype=np.int64),
-            losses={name: np.array([part.get(name, np.nan) for part in done.losses]) for name in names},
+            losses=losses,
             probes=tuple(
                 done.table.probe(index, len(done.steps), probe, target)
                 for index, (probe, target) in enumerate(zip(self._probes, self._targets, strict=True))
@@ -179,6 +183,9 @@ class GrowingHistory:
             machines=tuple(done.machines),
             placebos=placebos,
             precision=done.precision,
+            measured=measured,
+            held_out=held_out,
+            log_problems=problems,
         )
 
     def _mark(self, step: int) -> Mark | None:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from sftscope.analysis.run.effect_table import EffectTable, Mismatch, measure_mismatch
 from sftscope.analysis.run.machines import Machine
+from sftscope.analysis.run.measured import Measured
 from sftscope.files.json_text import lookup
 from sftscope.foundation.errors import SftscopeError
 from sftscope.foundation.safe_text import safe_text
@@ -22,6 +23,7 @@ from sftscope.inputs.probes import Probe
 from sftscope.lattice.masked_states import States
 from sftscope.lattice.transforms import Floats
 from sftscope.store import Pairs, RunFolder, SparseEffects, StepRecord
+from sftscope.store.held_out_file import HeldOutRows
 
 # what a checkpoint can have among its losses
 LOSSES = ("train", "eval")  # nats a token of the answer
@@ -120,7 +122,9 @@ class RunHistory:
     """A run over its T ≥ 1 extracted steps. `name`, `left_out` and `not_read` are safe to show.
 
     not_read: those of `left_out` that are no fault of the file, and may be read another time. machines: what each step
-    was made on, see `machines`.
+    was made on, see `machines`. measured: what `losses` has and what the training log has at other steps, by name.
+    held_out: None where no held-out row was measured by itself, as in runs of earlier versions. log_problems: what of
+    the log and the held-out rows is not used, and why; safe to show.
     """
 
     name: str
@@ -133,6 +137,9 @@ class RunHistory:
     machines: tuple[Machine, ...] = ()  # (T,)
     placebos: tuple[Placebo, ...] = ()
     precision: Mapping[str, Any] = field(default_factory=dict)  # of the scores: asked, taken, candidates measured
+    measured: Mapping[str, Measured] = field(default_factory=dict)
+    held_out: HeldOutRows | None = None
+    log_problems: tuple[str, ...] = ()
 
     @property
     def scores_whole_response(self) -> bool:
@@ -141,6 +148,7 @@ class RunHistory:
 
     def until(self, step: int) -> "RunHistory":
         """The run as it was when the step index `step` was its last; shares memory."""
+        last = int(self.steps[step])
         return replace(
             self,
             steps=self.steps[: step + 1],
@@ -148,6 +156,8 @@ class RunHistory:
             probes=tuple(part.until(step) for part in self.probes),
             machines=self.machines[: step + 1],
             placebos=(),
+            measured={name: part.until(last) for name, part in self.measured.items()},
+            held_out=None if self.held_out is None else self.held_out.until(last),
         )
 
     @property

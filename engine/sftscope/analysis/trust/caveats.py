@@ -1,5 +1,5 @@
-"""What run.toml and the step files themselves say against a run: estimates, precision, machines, labels that look
-the same.
+"""What run.toml, the logs and the step files themselves say against a run: estimates, precision, machines, labels that
+look the same, measurements that cannot be used.
 
 Their values come from files, so every line is made safe here.
 """
@@ -23,6 +23,7 @@ def caveats(history: RunHistory) -> list[str]:
         _precision(history),
         machines_sentence(history.machines),
         _collisions(history),
+        _unused(history),
     )
     return [line for line in lines if line]
 
@@ -52,6 +53,12 @@ def _collisions(history: RunHistory) -> str:
         if isinstance(group, Sequence) and not isinstance(group, str)
     ]
     return f"Labels that share their first token, and so their score: {'; '.join(named)}." if named else ""
+
+
+def _unused(history: RunHistory) -> str:
+    problems = history.log_problems
+    more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+    return f"Not used: {problems[0]}{more}." if problems else ""
 
 
 def _is_number(value: object) -> bool:

@@ -1,0 +1,65 @@
+"""The held-out rows of a run: their losses at the checkpoints that lack them, such as those of an earlier version.
+
+The training itself stores the losses of each checkpoint as it comes to it.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+
+import torch
+
+from sftscope.foundation.progress import is_first_process, progress
+from sftscope.inputs.settings import RunSettings
+from sftscope.llm.adapters import AdapterSlot
+from sftscope.llm.loading import LLM, load_llm
+from sftscope.llm.prompts import resolve_template
+from sftscope.store import RunFolder
+from sftscope.store.checkpoints import Checkpoint, ready_checkpoints
+from sftscope.store.held_out_file import append_losses, steps_with
+from sftscope.training.answers import read_answers, rows_id
+from sftscope.training.data.examples import Example, make_examples
+from sftscope.training.data.rows import read_side
+from sftscope.training.method import training_dtype
+
+BASE_STEP = 0
+ChooseRows = Callable[[Sequence[Example]], Sequence[Example]]
+
+
+def measure_losses(settings: RunSettings, folder: RunFolder, choose: ChooseRows) -> None:
+    """Store the loss of each held-out row at each checkpoint, step 0 included, that lacks it and has its weights.
+
+    settings: with paths resolved. choose: the rows of a set that a loss is measured on.
+    """
+    if not settings.data.eval or not is_first_process():
+        return
+    checkpoints = ready_checkpoints(folder.checkpoints)
+    todo = sorted({BASE_STEP, *checkpoints} - steps_with(folder, "loss"))
+    if not todo:
+        return
+    llm = load_llm(settings.model, dtype=training_dtype(settings.model, settings.training))
+    template = resolve_template(llm.tokenizer, settings.model.template)
+    held_out = read_side(settings.data, "eval")
+    examples = choose(make_examples(held_out, llm.tokenizer, template, cutoff=settings.training.cutoff))
+    slot, rows = AdapterSlot(llm.model), rows_id(examples)
+    with progress("held-out loss") as report:
+        for count, step in enumerate(todo):
+            enter(slot, step, checkpoints)
+            with _as_in_training(settings, llm):
+                found = read_answers(slot.model, examples, batch_size=settings.training.micro_batch_size)
+            append_losses(folder, step, rows, found.loss, found.tokens)
+            report(count + 1, len(todo), f"step {step}: {found.loss.sum() / found.tokens.sum():.3f}")
+
+
+def enter(slot: AdapterSlot, step: int, checkpoints: Mapping[int, Checkpoint]) -> None:
+    """Make the model that of `step`."""
+    if step == BASE_STEP:
+        slot.clear()
+    else:
+        slot.load(checkpoints[step].path)
+
+
+def _as_in_training(settings: RunSettings, llm: LLM) -> AbstractContextManager[object]:
+    """The arithmetic that the training evaluates in: on a GPU that of the model's dtype."""
+    if llm.device.type != "cuda" or settings.model.dtype == "float32":
+        return nullcontext()
+    return torch.autocast("cuda", dtype=getattr(torch, settings.model.dtype))
