@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sftscope.analysis import DEFAULT_HYSTERESIS, DEFAULT_RULE
 from sftscope.analysis.conclusions.verdict import Verdict, judge
 from sftscope.analysis.run.read_run import load_history
 from sftscope.analysis.sets import views
@@ -28,9 +29,9 @@ class Run:
     Steps are those of the training, as in `run.steps`; probes go by their id.
     """
 
-    def __init__(self, path: Path, tau: str) -> None:
+    def __init__(self, path: Path, tau: str, hysteresis: float) -> None:
         self.path = path
-        self._evolution = Evolution(load_history(path), ThresholdRule.parse(tau))
+        self._evolution = Evolution(load_history(path), ThresholdRule.parse(tau), hysteresis)
         self._history = self._evolution.history
 
     def __repr__(self) -> str:
@@ -111,9 +112,9 @@ class Run:
         return default if step is None else self._history.index_of(step)
 
 
-def open_run(path: str | Path, *, tau: str = "max-run") -> Run:
+def open_run(path: str | Path, *, tau: str = DEFAULT_RULE, hysteresis: float = DEFAULT_HYSTERESIS) -> Run:
     """The run in a folder, under a rule of what counts as encoded. SftscopeError where it is none, or holds no step."""
-    return Run(Path(path), tau)
+    return Run(Path(path), tau, hysteresis)
 
 
 def report(run: str | Path, out: str | Path, *, formats: Sequence[str] = ("md", "json")) -> list[Path]:

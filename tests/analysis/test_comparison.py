@@ -183,7 +183,7 @@ def test_what_an_unfinished_descent_would_encode_besides(evolution: Evolution) -
         for p, part in enumerate(small.history.probes):
             result = decompose_by_descent(part.scores[step], part.zeta[step], iterations=300)
             effects = np.stack([result.and_effects[0], result.or_effects[0]])
-            theirs = set(np.flatnonzero(np.abs(effects) > small.tau[p][step]).tolist())
+            theirs = set(np.flatnonzero(np.abs(effects) > np.maximum(small.tau[p][step], small.floor[p])).tolist())
             ours = set(np.flatnonzero(small.omega(p, step)).tolist())
             sizes.append([len(ours), len(theirs), len(theirs - ours), len(ours - theirs)])
         assert [row.encoded, row.by_descent, row.residue, row.missed] == np.mean(sizes, axis=0).tolist()

@@ -37,7 +37,7 @@ def _answer(report: Report) -> Iterator[Block]:
     yield Heading(f"What fine-tuning changed: {history.name}", 1)
     yield Text(
         f"{f'{model}, ' if model else ''}{len(history.probes)} probes, {len(steps)} steps from {steps[0]} to "
-        f"{steps[-1]}, τ {report.evolution.rule}."
+        f"{steps[-1]}, τ {report.evolution.settings}."
     )
     yield Heading("When should it have stopped?")
     yield Text(in_plain_words(report.verdict, report.trends.boundary), Style.ANSWER)

@@ -143,7 +143,7 @@ def _cell(value: Value) -> str:
 
 def _between(evolution: Evolution, selection: Selection) -> str:
     steps = evolution.history.steps
-    return f"step {int(steps[selection.now])} against step {int(steps[selection.base])}, τ {evolution.rule}"
+    return f"step {int(steps[selection.now])} against step {int(steps[selection.base])}, τ {evolution.settings}"
 
 
 def _trends(evolution: Evolution, selection: Selection) -> Sheet:
@@ -161,7 +161,7 @@ def _trends(evolution: Evolution, selection: Selection) -> Sheet:
     columns |= {name if name == ACCURACY else f"{name} loss": values for name, values in over_time.losses.items()}
     columns["matching error"] = over_time.matching_error_all
     columns["matching error of encoded"] = over_time.matching_error_encoded
-    title = f"Trends: means over probes against step {over_time.base_step}, τ {evolution.rule}"
+    title = f"Trends: means over probes against step {over_time.base_step}, τ {evolution.settings}"
     return Sheet(title, tuple(columns), list(zip(*columns.values(), strict=True)), (over_time.boundary.reason,))
 
 
@@ -211,7 +211,7 @@ def _backbone(evolution: Evolution, selection: Selection) -> Sheet:
     ]
     headers = ("with only", "step", "cross-entropy", "without bias")
     notes = (view.note,) if view.note else ()
-    return Sheet(f"Backbone: against step {view.base_step}, τ {evolution.rule}, nats", headers, rows, notes)
+    return Sheet(f"Backbone: against step {view.base_step}, τ {evolution.settings}, nats", headers, rows, notes)
 
 
 def _probe(evolution: Evolution, selection: Selection, keep: Kept | None) -> Sheet:

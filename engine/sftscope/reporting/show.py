@@ -80,6 +80,7 @@ def describe(evolution: Evolution) -> dict[str, Any]:
         "tau": {
             "rule": rule.name,
             "value": rule.value,
+            "hysteresis": evolution.hysteresis,
             "provisional": is_provisional(evolution),
             "by_probe": to_plain([limit.tolist() for limit in evolution.tau]),
         },
@@ -122,7 +123,7 @@ def _head(evolution: Evolution, selection: Selection) -> list[Block]:
     )
     now, base = int(history.steps[selection.now]), int(history.steps[selection.base])
     model = safe_text(model_name(history.run), max_length=60)
-    line = f"step {now} of {int(history.steps[-1])} against step {base} · {probe} · τ {evolution.rule}"
+    line = f"step {now} of {int(history.steps[-1])} against step {base} · {probe} · τ {evolution.settings}"
     line += " (provisional)" if is_provisional(evolution) else ""
     left_out = [f"left out: {reason}" for reason in first_of_each_kind(history.left_out)]
     return [

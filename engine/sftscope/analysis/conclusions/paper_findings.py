@@ -14,7 +14,8 @@ from functools import lru_cache
 import numpy as np
 
 from sftscope.analysis.sets.boundary import Boundary
-from sftscope.analysis.sets.class_sums import ClassSums, Signs, class_sums, emerged_sums
+from sftscope.analysis.sets.chance import Signs
+from sftscope.analysis.sets.class_sums import ClassSums, class_sums, emerged_sums
 from sftscope.analysis.sets.evolution import EARLY, LATE, Change, Evolution
 from sftscope.lattice.transforms import Floats
 
