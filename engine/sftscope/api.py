@@ -68,21 +68,25 @@ class Run:
     def trends(self, base: int | None = None) -> Table:
         """Every checkpoint against the base step (the first by default), a row each; means over probes.
 
-        step, encoded, then for each class (removed, preserved, emerged) its count, strength, order and uncancelled
-        ratio, then the losses.
+        step, encoded, then for each class (removed, preserved, emerged) and for same_sign, what is preserved with its
+        sign, its count, strength, order, uncancelled ratio and z; preserved_by_chance and same_sign_by_chance; turnover
+        and turnover_soft; then the losses.
         """
         found = views.trends(self._evolution, views.Selection(now=len(self.steps) - 1, base=self._index(base, 0)))
         table: dict[str, Any] = {"step": found.steps, "encoded": found.encoded_mean}
-        for change, curves in found.classes.items():
-            for name in ("count", "strength", "order", "uncancelled"):
-                table[f"{change.value}_{name}"] = getattr(curves, f"{name}_mean")
+        classes = {change.value: curves for change, curves in found.classes.items()} | {"same_sign": found.same_sign}
+        for name, curves in classes.items():
+            for quantity in ("count", "strength", "order", "uncancelled", "z"):
+                table[f"{name}_{quantity}"] = getattr(curves, f"{quantity}_mean")
+        for name in ("preserved_by_chance", "same_sign_by_chance", "turnover", "turnover_soft"):
+            table[name] = getattr(found, name)
         return {name: np.array(column) for name, column in (table | found.losses).items()}
 
     def interactions(self, step: int | None = None, base: int | None = None) -> Table:
         """The interactions that are encoded at `step` (the last by default) or at `base` (the first), a row each.
 
         Strongest first: probe, change (removed, preserved, emerged), relation (AND, OR), order, subset (a bitmask),
-        words (joined by " · "), effect_base, effect.
+        words (joined by " · "), effect_base, effect, sign (same or flipped, of what is preserved).
         """
         now = self._index(step, len(self.steps) - 1)
         rows = views.changes(self._evolution, views.Selection(now=now, base=self._index(base, 0))).rows
@@ -95,6 +99,7 @@ class Run:
             "words": _texts([" · ".join(row.words) for row in rows]),
             "effect_base": np.array([row.effect_base for row in rows], dtype=np.float64),
             "effect": np.array([row.effect_now for row in rows], dtype=np.float64),
+            "sign": _texts(["" if row.same_sign is None else "same" if row.same_sign else "flipped" for row in rows]),
         }
 
     def verdict(self) -> Verdict:

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from sftscope.analysis.conclusions.verdict import in_plain_words
 from sftscope.analysis.trust.placebo import sentence
 from sftscope.foundation.safe_text import safe_text
+from sftscope.reporting.chance_tables import CHANCE_LEGEND, chance_table, preserved_in_words, ratios_table
 from sftscope.reporting.content import Report, provenance, shown_steps, strongest_rows, warnings
 from sftscope.reporting.document import Block, Document, Figure, Heading, Listing, Style, Text
 from sftscope.reporting.figures import figures
@@ -68,6 +69,12 @@ def _over_the_steps(report: Report) -> Iterator[Block]:
         f"Σ|I| strength, γu uncancelled ratio (– where a class is empty).{thinned}"
     )
     yield trends_table(report.trends, rows, notes)
+    yield Heading("Beside chance", 3)
+    yield Listing(CHANCE_LEGEND)
+    yield chance_table(report.trends, rows)
+    yield ratios_table(report.trends, rows)
+    said = [f"Step {diff.step}, all probes. {preserved_in_words(diff)}" for diff in report.changes]
+    yield Listing([line for line, diff in zip(said, report.changes, strict=True) if preserved_in_words(diff)])
 
 
 def _estimate(report: Report) -> Iterator[Block]:

@@ -19,6 +19,7 @@ from sftscope.analysis.trust.placebo import compare_placebos, sentence
 from sftscope.files.json_text import lookup
 from sftscope.foundation.errors import SftscopeError
 from sftscope.foundation.safe_text import first_of_each_kind, safe_text
+from sftscope.reporting.chance_tables import CHANCE_LEGEND, chance_table, preserved_in_words, ratios_table
 from sftscope.reporting.document import Block, Heading, Listing, Text, plain_text
 from sftscope.reporting.tables import (
     backbone_table,
@@ -145,6 +146,9 @@ def _trends(evolution: Evolution, selection: Selection, max_rows: int) -> list[B
         Heading("Trends: means over probes; n count, Σ|I| strength, γu uncancelled ratio"),
         Listing(_boundary_lines(over_time.boundary)),
         trends_table(over_time, rows, notes),
+        Listing(CHANCE_LEGEND),
+        chance_table(over_time, rows),
+        ratios_table(over_time, rows),
         *sampled,
         quality_table(measure_quality(evolution, selection), over_time),
     ]
@@ -153,9 +157,11 @@ def _trends(evolution: Evolution, selection: Selection, max_rows: int) -> list[B
 def _changes(evolution: Evolution, selection: Selection, max_rows: int) -> list[Block]:
     diff = changes(evolution, selection)
     counts = "   ".join(f"{diff.counts[change]} {name}" for change, name in CLASS_WORDS.items())
+    chance = preserved_in_words(diff)
     weaker = len(diff.rows) - max_rows
     return [
         Heading(f"Changes: step {diff.base_step} → {diff.step}   {counts}"),
+        *([Text(chance)] if chance else []),
         Listing([f"placebo: {sentence(part)}" for part in compare_placebos(evolution, selection)]),
         *([changes_table(diff.rows[:max_rows], diff.base_step, diff.step)] if diff.rows else []),
         *([Text(f"… and {weaker} weaker ones")] if weaker > 0 else []),
