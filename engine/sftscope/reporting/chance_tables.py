@@ -8,9 +8,9 @@ from sftscope.analysis.sets.views import Changes, Trends
 from sftscope.reporting.tables import GLYPHS, Table, number, signed
 
 CHANCE_LEGEND = (
-    "By chance: what independent sets of the same size by relation and order (and sign) would preserve.",
+    "By chance: what independent sets as large by relation, order (and sign) would preserve.",
     "z = ΣI / √ΣI², mean ± 2 standard errors over probes: 0 for random signs.",
-    "Turnover: the share of the sets of neighbouring steps that changed; soft: of the strengths, without τ.",
+    "Turnover: the share of neighbouring steps' sets that changed; soft: of their strengths, without τ.",
     "Random signs: what γu would be then, mostly a matter of the class's size.",
 )
 

@@ -2,7 +2,8 @@
 
 A comparison counts as clear where the sign of the mean difference over probes is (see `sign_flips`; at least
 `MIN_PROBES` probes). A finding holds where all its comparisons clearly do, does not where one is clearly the other
-way round at a level divided by the number of comparisons, and is undecided otherwise.
+way round at a level divided by the number of comparisons, and is undecided otherwise. A comparison with a class that
+is empty for most probes says nothing.
 
 Findings 1 and 3 speak of what happens before and after the sparsest step. They are nearly true by construction where
 the same probes say which step that is, so halves of the probes decide them (see `probe_halves`). Findings 4 and 5 are
@@ -18,7 +19,7 @@ from enum import StrEnum
 
 import numpy as np
 
-from sftscope.analysis.conclusions.probe_halves import Halves, sparsest_step, tested_on_halves
+from sftscope.analysis.conclusions.probe_halves import Halves, halves_that_hold, sparsest_step
 from sftscope.analysis.conclusions.sign_flips import LEVEL, MIN_PROBES, p_value
 from sftscope.analysis.sets.boundary import Boundary
 from sftscope.analysis.sets.chance import Signs, preserved_by_chance
@@ -128,7 +129,7 @@ def _emergence(run: _Run, boundary: int) -> Finding:
 
     early, late = run.split(boundary)
     seen = _Comparison.of("n late", _at(late, "count", run.last), _at(early, "count", run.last), "early")
-    return _by_halves(1, seen, tested_on_halves(run.evolution, run.base, late_less_early))
+    return _by_halves(1, seen, halves_that_hold(run.evolution, run.base, late_less_early))
 
 
 def _removal(run: _Run, boundary: int) -> Finding:
@@ -140,7 +141,7 @@ def _removal(run: _Run, boundary: int) -> Finding:
     until = _at(run.removed, "count", boundary)
     after = _at(run.removed, "count", run.last) - until
     seen = _Comparison.of("n removed until then", until, after, "net change after it")
-    return _by_halves(3, seen, tested_on_halves(run.evolution, run.base, until_less_after))
+    return _by_halves(3, seen, halves_that_hold(run.evolution, run.base, until_less_after))
 
 
 def _early_and_late(run: _Run, boundary: int) -> Finding:
@@ -191,7 +192,7 @@ def _backbone(run: _Run, step: int) -> list["_Comparison"]:
 
 @dataclass(frozen=True)
 class _Comparison:
-    """Whether one quantity lies above another: their means, the sign of the difference, its p-value."""
+    """Whether one quantity lies above another: their means, the sign of the difference, its p-value (NaN: undefined)."""
 
     text: str
     sign: int
@@ -203,17 +204,16 @@ class _Comparison:
         both = np.isfinite(apart)
         probes = int(both.sum())
         if probes < MIN_PROBES:
-            return cls(f"{name} against {other}: defined for {probes} probes, {MIN_PROBES} are needed", 0, 1.0)
+            return cls(f"{name} against {other}: defined for {probes} probes, {MIN_PROBES} are needed", 0, math.nan)
         text = f"{name} {_mean(above[both])} against {_mean(below[both])} ({other}; n = {probes})"
         return cls(text, int(np.sign(apart[both].sum())), p_value(apart[both]))
 
 
 def _finding(number: int, comparisons: Sequence[_Comparison]) -> Finding:
-    reversed_, all_hold = (
-        any(part.sign == -1 and part.p_value * len(comparisons) <= LEVEL for part in comparisons),
-        all(part.sign == 1 and part.p_value <= LEVEL for part in comparisons),
-    )
-    holds = Holds.NO if reversed_ else Holds.YES if all_hold else Holds.UNDECIDED
+    defined = [part for part in comparisons if not math.isnan(part.p_value)]
+    fails = any(part.sign == -1 and part.p_value * len(defined) <= LEVEL for part in defined)
+    is_clear = bool(defined) and all(part.sign == 1 and part.p_value <= LEVEL for part in defined)
+    holds = Holds.NO if fails else Holds.YES if is_clear else Holds.UNDECIDED
     return Finding(number, CLAIMS[number - 1], holds, "; ".join(comparison.text for comparison in comparisons))
 
 

@@ -42,7 +42,7 @@ def sparsest_step(numbers: Floats, base: int = 0) -> int:
     return base + int(logs[:, base:].mean(axis=0).argmin())
 
 
-def tested_on_halves(evolution: Evolution, base: int, statement: PerProbe) -> Halves | None:
+def halves_that_hold(evolution: Evolution, base: int, statement: PerProbe) -> Halves | None:
     """Find the sparsest step by one half of the probes and test by the other; None for too few probes."""
     numbers = effective_numbers(evolution.history)
     probes = len(numbers)

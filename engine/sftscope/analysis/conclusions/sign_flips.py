@@ -14,7 +14,7 @@ from sftscope.lattice.transforms import Floats
 
 LEVEL = 0.05  # of both sides together
 MIN_PROBES = 6
-_MOST_EXACT = 12  # probes of which all sign patterns are tried
+_MOST_EXACT = 16  # probes of which all sign patterns are tried, 65,536
 _DRAWN = 4095  # sign patterns of more
 _ROUNDING = 1e-9  # sums that differ by less are equal
 
@@ -32,7 +32,7 @@ def p_value(values: Floats) -> float:
     return float(np.mean(sums >= abs(values.sum()) - _ROUNDING * np.abs(values).sum()))
 
 
-@lru_cache(maxsize=4)
+@lru_cache(maxsize=2)
 def _patterns(probes: int) -> Floats:
     """Signs of the probes, the one without a flip first: (patterns, P)."""
     if probes <= _MOST_EXACT:

@@ -77,6 +77,8 @@ def sparsity_curve(effects: Sequence[Floats], points: int = 200) -> Floats:
 
 def two_errors(values: Floats | Sequence[Floats]) -> list[float]:
     """Two standard errors of the mean over the probes (P, T) whose value is defined: T long, NaN for less than two."""
+    if not len(values):
+        return []
     table = np.array(values)
     defined = ~np.isnan(table)
     count = defined.sum(axis=0)
