@@ -55,7 +55,7 @@ def test_report_is_the_function_also_after_the_package_of_reports_is_imported(tm
 
 def test_trends_are_those_of_the_views(run: sftscope.Run) -> None:
     table = run.trends(base=8)
-    evolution = Evolution(load_history(SAMPLE), ThresholdRule.parse("max-run"))
+    evolution = Evolution(load_history(SAMPLE), ThresholdRule.parse("max-step"))
     view = trends(evolution, Selection(now=len(run.steps) - 1, base=evolution.history.index_of(8)))
     assert {len(column) for column in table.values()} == {len(run.steps)}
     np.testing.assert_array_equal(table["step"], run.steps)
@@ -69,9 +69,9 @@ def test_trends_are_those_of_the_views(run: sftscope.Run) -> None:
 def test_interactions_are_the_rows_of_the_set_diff(run: sftscope.Run) -> None:
     table = run.interactions(step=48, base=8)
     history = load_history(SAMPLE)
-    evolution = Evolution(history, ThresholdRule.parse("max-run"))
+    evolution = Evolution(history, ThresholdRule.parse("max-step"))
     rows = changes(evolution, Selection(now=history.index_of(48), base=history.index_of(8))).rows
-    assert len(table["probe"]) == len(rows) > 100
+    assert len(table["probe"]) == len(rows) > 1000
     assert [row.subset for row in rows] == table["subset"].tolist()
     assert [row.effect_now for row in rows] == table["effect"].tolist()
     assert set(table["change"]) == {"removed", "preserved", "emerged"}

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sftscope.analysis import DEFAULT_HYSTERESIS, DEFAULT_RULE
 from sftscope.analysis.conclusions.verdict import Verdict, judge
 from sftscope.analysis.run.read_run import load_history
 from sftscope.analysis.sets import views
@@ -28,9 +29,9 @@ class Run:
     Steps are those of the training, as in `run.steps`; probes go by their id.
     """
 
-    def __init__(self, path: Path, tau: str) -> None:
+    def __init__(self, path: Path, tau: str, hysteresis: float) -> None:
         self.path = path
-        self._evolution = Evolution(load_history(path), ThresholdRule.parse(tau))
+        self._evolution = Evolution(load_history(path), ThresholdRule.parse(tau), hysteresis)
         self._history = self._evolution.history
 
     def __repr__(self) -> str:
@@ -67,21 +68,30 @@ class Run:
     def trends(self, base: int | None = None) -> Table:
         """Every checkpoint against the base step (the first by default), a row each; means over probes.
 
-        step, encoded, then for each class (removed, preserved, emerged) its count, strength, order and uncancelled
-        ratio, then the losses.
+        step; effective, soft_removed, soft_preserved, soft_emerged, soft_order, soft_turnover, which need no threshold
+        (see `soft_trend`); encoded, then for each class (removed, preserved, emerged) and for same_sign, what is preserved with its
+        sign, its count, strength, order, uncancelled ratio and z; preserved_by_chance and same_sign_by_chance; turnover;
+        then the losses.
         """
         found = views.trends(self._evolution, views.Selection(now=len(self.steps) - 1, base=self._index(base, 0)))
-        table: dict[str, Any] = {"step": found.steps, "encoded": found.encoded_mean}
-        for change, curves in found.classes.items():
-            for name in ("count", "strength", "order", "uncancelled"):
-                table[f"{change.value}_{name}"] = getattr(curves, f"{name}_mean")
+        soft = found.soft
+        table: dict[str, Any] = {"step": found.steps, "effective": soft.effective_mean}
+        for name in ("removed", "preserved", "emerged", "order", "turnover"):
+            table[f"soft_{name}"] = getattr(soft, f"{name}_mean")
+        table["encoded"] = found.encoded_mean
+        classes = {change.value: curves for change, curves in found.classes.items()} | {"same_sign": found.same_sign}
+        for name, curves in classes.items():
+            for quantity in ("count", "strength", "order", "uncancelled", "z"):
+                table[f"{name}_{quantity}"] = getattr(curves, f"{quantity}_mean")
+        for name in ("preserved_by_chance", "same_sign_by_chance", "turnover"):
+            table[name] = getattr(found, name)
         return {name: np.array(column) for name, column in (table | found.losses).items()}
 
     def interactions(self, step: int | None = None, base: int | None = None) -> Table:
         """The interactions that are encoded at `step` (the last by default) or at `base` (the first), a row each.
 
         Strongest first: probe, change (removed, preserved, emerged), relation (AND, OR), order, subset (a bitmask),
-        words (joined by " · "), effect_base, effect.
+        words (joined by " · "), effect_base, effect, sign (same or flipped, of what is preserved).
         """
         now = self._index(step, len(self.steps) - 1)
         rows = views.changes(self._evolution, views.Selection(now=now, base=self._index(base, 0))).rows
@@ -94,6 +104,7 @@ class Run:
             "words": _texts([" · ".join(row.words) for row in rows]),
             "effect_base": np.array([row.effect_base for row in rows], dtype=np.float64),
             "effect": np.array([row.effect_now for row in rows], dtype=np.float64),
+            "sign": _texts(["" if row.same_sign is None else "same" if row.same_sign else "flipped" for row in rows]),
         }
 
     def verdict(self) -> Verdict:
@@ -111,9 +122,9 @@ class Run:
         return default if step is None else self._history.index_of(step)
 
 
-def open_run(path: str | Path, *, tau: str = "max-run") -> Run:
+def open_run(path: str | Path, *, tau: str = DEFAULT_RULE, hysteresis: float = DEFAULT_HYSTERESIS) -> Run:
     """The run in a folder, under a rule of what counts as encoded. SftscopeError where it is none, or holds no step."""
-    return Run(Path(path), tau)
+    return Run(Path(path), tau, hysteresis)
 
 
 def report(run: str | Path, out: str | Path, *, formats: Sequence[str] = ("md", "json")) -> list[Path]:

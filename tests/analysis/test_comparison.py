@@ -18,7 +18,7 @@ from hostile_run import HOSTILE_WORDS
 from placebos import planted
 from sample_history import write_sample_run
 from sftscope.analysis.conclusions.online_verdict import as_it_went
-from sftscope.analysis.conclusions.paper_findings import Finding, Holds, clear_sign, measure_findings
+from sftscope.analysis.conclusions.paper_findings import Finding, Holds, measure_findings
 from sftscope.analysis.run.read_run import load_history
 from sftscope.analysis.sets.boundary import Boundary, find_boundary
 from sftscope.analysis.sets.evolution import Change, Evolution
@@ -90,7 +90,7 @@ def test_the_command_compares_and_says_what_does_not_fit(run: Path, tmp_path: Pa
 # Findings and sensitivity.
 
 
-def staged(probes: int = 6) -> Evolution:
+def staged(probes: int = 12) -> Evolution:
     """Removed: cancelling, order 3; preserved: positive singletons; late: cancelling, order 2 and 3."""
     effects = []
     for p in range(probes):
@@ -111,25 +111,22 @@ def test_a_planted_run_shows_the_findings() -> None:
     assert sorted(found) == [1, 2, 3, 4, 5]
     assert [found[n].holds for n in (1, 3, 4, 5)] == [Holds.YES] * 4
     assert (
-        "order of removed 3.00 against 1.00 (preserved); γu of preserved 1.00 against 0.00 (removed)"
+        "order of removed 3.00 against 1.00 (preserved; n = 12); z of preserved 1.41 against 0.00 (removed; n = 12)"
         in found[4].numbers
     )
+    for number in (1, 3):
+        assert "nearly true by construction" in found[number].numbers
+        assert "holds in 20 of 20 draws" in found[number].numbers
 
 
 def test_with_one_probe_or_without_two_stages_the_findings_are_undecided() -> None:
-    alone = staged(1)
-    assert {part.holds for part in measure_findings(alone, find_boundary(alone))} == {Holds.UNDECIDED}
+    for probes in (1, 5):
+        few = staged(probes)
+        assert {part.holds for part in measure_findings(few, find_boundary(few))} == {Holds.UNDECIDED}
     flat = Evolution(counted_history([[4] * 8] * 4))
     found = measure_findings(flat, find_boundary(flat))
     assert [part.holds for part in found[:3]] == [Holds.UNDECIDED] * 3
     assert "never falls" in found[0].numbers
-
-
-def test_a_clear_sign_needs_probes_that_agree() -> None:
-    assert clear_sign(np.array([1.0, 2, 1, 3])) == 1
-    assert clear_sign(np.array([-1.0, -2, -1])) == -1
-    assert clear_sign(np.array([1.0, -2, 1, -1, 2])) == 0
-    assert clear_sign(np.zeros(4)) == 0
 
 
 def test_what_survives_says_no_more_than_every_row(evolution: Evolution) -> None:
@@ -183,7 +180,7 @@ def test_what_an_unfinished_descent_would_encode_besides(evolution: Evolution) -
         for p, part in enumerate(small.history.probes):
             result = decompose_by_descent(part.scores[step], part.zeta[step], iterations=300)
             effects = np.stack([result.and_effects[0], result.or_effects[0]])
-            theirs = set(np.flatnonzero(np.abs(effects) > small.tau[p][step]).tolist())
+            theirs = set(np.flatnonzero(np.abs(effects) > np.maximum(small.tau[p][step], small.floor[p])).tolist())
             ours = set(np.flatnonzero(small.omega(p, step)).tolist())
             sizes.append([len(ours), len(theirs), len(theirs - ours), len(ours - theirs)])
         assert [row.encoded, row.by_descent, row.residue, row.missed] == np.mean(sizes, axis=0).tolist()
@@ -346,15 +343,22 @@ def test_without_matplotlib_the_page_is_one_line(run: Path, tmp_path: Path, monk
 def test_the_csv_has_every_encoded_interaction(evolution: Evolution, tmp_path: Path) -> None:
     paths = write_report(evolution, tmp_path, ["csv"])
     rows = list(csv.DictReader(io.StringIO(paths[0].read_text(encoding="utf-8"))))
-    assert len(rows) == evolution.counts().sum()
+    steps, probes = range(evolution.history.steps.size), range(len(evolution.history.probes))
+    sets = [evolution.partition(p, t) for p in probes for t in steps]
+    assert len(rows) == sum(part[Change.PRESERVED].sum() + part[Change.EMERGED].sum() for part in sets)
     for row in rows[::37]:
         p, t = evolution.history.probe_index(row["probe"]), evolution.history.index_of(int(row["step"]))
         series = evolution.history.probes[p].table.series(["AND", "OR"].index(row["relation"]), int(row["subset"]))
         assert float(row["effect"]) == series[t]
-        assert abs(series[t]) > float(row["tau"])
+        assert abs(series[t]) > (0.5 if row["change"] == "preserved" else 1) * float(row["tau"])
+        same = "same" if series[0] * series[t] > 0 else "flipped"
+        assert row["sign"] == (same if row["change"] == "preserved" else "")
     emerged = sum(row["change"] == "emerged" and row["step"] == "128" for row in rows)
     assert emerged == sum(evolution.partition(p, 13)[Change.EMERGED].sum() for p in range(5))
-    words = list(csv.DictReader(io.StringIO(paths[1].read_text(encoding="utf-8"))))
+    trends_rows = list(csv.DictReader(io.StringIO(paths[1].read_text(encoding="utf-8"))))
+    assert [int(row["step"]) for row in trends_rows] == evolution.history.steps.tolist()
+    assert {"preserved by chance", "preserved with the same sign by chance", "turnover"} <= trends_rows[0].keys()
+    words = list(csv.DictReader(io.StringIO(paths[2].read_text(encoding="utf-8"))))
     part = evolution.history.probes[0]
     first = [float(row["shapley"]) for row in words if row["probe"] == "p00" and row["step"] == "0"]
     assert sum(first) == pytest.approx(part.output[0] - part.bias[0])
@@ -373,7 +377,7 @@ def test_the_smallest_runs_have_every_form(n_steps: int, n_probes: int, n: int, 
     formats = FORMATS if n_steps == 1 else ["html", "md", "csv"]
     written = write_report(path, tmp_path / "out", formats)
     assert all(file.stat().st_size for file in written)
-    assert n_steps > 1 or len(written) == 5 + 1 + 8 * 3
+    assert n_steps > 1 or len(written) == 6 + 1 + 8 * 3
 
 
 def test_losses_that_are_not_finite_and_empty_sets_have_a_page(tmp_path: Path) -> None:

@@ -1,5 +1,7 @@
 """Sets, metrics and stages: the laws of Eq. (4)-(14) on random and on planted histories."""
 
+import hashlib
+import json
 from pathlib import Path
 
 import numpy as np
@@ -21,8 +23,8 @@ from sftscope.lattice.transforms import logical_model, orders
 
 @settings(deadline=None, max_examples=30)
 @given(seeds, st.integers(0, 4), st.integers(0, 4), st.booleans(), st.sampled_from(sorted(RULES)))
-def test_partition_laws(seed: int, now: int, base: int, trajectory: bool, rule: str) -> None:
-    evolution = Evolution(random_history(seed), ThresholdRule.parse(rule))
+def test_partition_laws_without_hysteresis(seed: int, now: int, base: int, trajectory: bool, rule: str) -> None:
+    evolution = Evolution(random_history(seed), ThresholdRule.parse(rule), 1.0)
     for p, omega in enumerate(evolution.encoded):
         part = evolution.partition(p, now, base, trajectory=trajectory)
         removed, preserved, emerged = (part[change] for change in Change)
@@ -33,6 +35,89 @@ def test_partition_laws(seed: int, now: int, base: int, trajectory: bool, rule: 
         two_point = evolution.partition(p, now, base)
         assert not (preserved & ~two_point[Change.PRESERVED]).any()
         assert trajectory or not (removed & emerged).any()
+
+
+steps = st.integers(0, 4)
+factors = st.floats(0.05, 1.0)
+
+
+@settings(deadline=None, max_examples=40)
+@given(seeds, steps, steps, st.booleans(), st.sampled_from(sorted(RULES)), factors)
+def test_partition_laws_with_hysteresis(
+    seed: int, now: int, base: int, trajectory: bool, rule: str, factor: float
+) -> None:
+    evolution = Evolution(random_history(seed), ThresholdRule.parse(rule), factor)
+    for p in range(3):
+        before, after = evolution.both(p, base), evolution.both(p, now)
+        assert not (before.strict & ~before.loose).any()
+        part = evolution.partition(p, now, base, trajectory=trajectory)
+        removed, preserved, emerged = (part[change] for change in Change)
+        assert np.array_equal(removed | preserved | emerged, before.strict | after.strict)
+        assert not (preserved & (removed | emerged)).any()
+        assert not (removed & ~before.strict).any()
+        assert not (emerged & ~after.strict).any()
+        assert not (preserved & ~(before.loose & after.loose)).any()
+        assert not (before.strict & ~(removed | preserved)).any()
+        assert not (after.strict & ~(preserved | emerged)).any()
+        if not trajectory:
+            assert not (removed & emerged).any()
+            assert np.array_equal(removed, before.strict & ~after.loose)
+            assert np.array_equal(emerged, after.strict & ~before.loose)
+        back = evolution.partition(p, base, now, trajectory=trajectory)
+        assert [np.array_equal(back[one], part[other]) for one, other in zip(Change, reversed(Change), strict=True)]
+
+
+def test_hysteresis_by_hand() -> None:
+    """τ = 1: what falls to 0.6 is preserved, to 0.4 removed; what rises from 0.6 is preserved, from 0.4 emerged.
+
+    0.6 to 0.7 is in no class, though neither is clearly absent: it is encoded at neither step.
+    """
+    effects = np.zeros((2, 2, 8))
+    effects[0, 0, 1:6], effects[1, 0, 1:6] = (2, 2, 0.6, 0.4, 0.6), (0.6, 0.4, -2, 2, 0.7)
+    part = Evolution(history_of([effects]), ThresholdRule("absolute", 1)).partition(0, 1)
+    found = {change: np.flatnonzero(part[change][0]).tolist() for change in Change}
+    assert found == {Change.REMOVED: [2], Change.PRESERVED: [1, 3], Change.EMERGED: [4]}
+    exact = Evolution(history_of([effects]), ThresholdRule("absolute", 1), 1.0).partition(0, 1)
+    found = {change: np.flatnonzero(exact[change][0]).tolist() for change in Change}
+    assert found == {Change.REMOVED: [1, 2], Change.PRESERVED: [], Change.EMERGED: [3, 4]}
+    diff = changes(Evolution(history_of([effects]), ThresholdRule("absolute", 1)), Selection(1))
+    assert {row.subset: row.same_sign for row in diff.rows} == {1: True, 2: None, 3: False, 4: None}
+    assert diff.flipped == 1
+
+
+def test_each_step_has_its_own_threshold() -> None:
+    """max-step 50 %: τ is 2 at the base and 0.5 now, so 0.3 now is more than half of it, and 0.9 then is less."""
+    effects = np.zeros((2, 2, 4))
+    effects[0, 0, 1:], effects[1, 0, 1:] = (4, 3, 0.9), (1, 0.3, 0.8)
+    part = Evolution(history_of([effects]), ThresholdRule("max-step", 0.5)).partition(0, 1)
+    found = {change: np.flatnonzero(part[change][0]).tolist() for change in Change}
+    assert found == {Change.REMOVED: [], Change.PRESERVED: [1, 2], Change.EMERGED: [3]}
+
+
+@pytest.mark.parametrize("factor", [0, -1, 1.1, float("nan")])
+def test_a_hysteresis_that_makes_no_sense_is_refused(factor: float) -> None:
+    with pytest.raises(SftscopeError, match="hysteresis: expected a factor above 0 and at most 1"):
+        Evolution(random_history(0), hysteresis=factor)
+
+
+@pytest.mark.parametrize("run", ["smollm2", "gemma3"])
+@pytest.mark.parametrize("rule", ["max-step:0.05", "max-run:0.05"])
+def test_without_hysteresis_the_sets_are_those_of_the_paper(run: str, rule: str) -> None:
+    """Golden values: recorded before there was a hysteresis, the sets of every probe and step as a hash."""
+    golden = json.loads((Path(__file__).parent / "golden" / "paper_sets.json").read_text())[f"{run} {rule}"]
+    history = load_history(Path(__file__).parents[2] / "sample_runs" / run)
+    evolution = Evolution(history, ThresholdRule.parse(rule), 1.0)
+    over_time = trends(evolution, Selection(history.steps.size - 1))
+    assert over_time.encoded_mean == pytest.approx(golden["encoded_mean"], rel=1e-9)
+    for change in Change:
+        recorded, digest = golden["classes"][change.value], hashlib.sha256()
+        for p in range(len(history.probes)):
+            for now in range(history.steps.size):
+                digest.update(evolution.partition(p, now)[change].tobytes())
+        assert digest.hexdigest()[:16] == recorded["sets"]
+        for name in ("count_mean", "strength_mean", "order_mean", "uncancelled_mean", "contribution_mean"):
+            values = [np.nan if value is None else value for value in recorded[name]]
+            assert getattr(over_time.classes[change], name) == pytest.approx(values, rel=1e-9, nan_ok=True)
 
 
 @settings(deadline=None, max_examples=20)

@@ -32,22 +32,34 @@ def with_noise(history: RunHistory, noise: Sequence[float]) -> RunHistory:
 
 
 @settings(deadline=None, max_examples=30)
-@given(seeds, st.integers(0, 4), st.integers(0, 4), st.booleans(), st.sampled_from(sorted(RULES)), st.floats(0, 0.5))
+@given(
+    seeds,
+    st.integers(0, 4),
+    st.integers(0, 4),
+    st.booleans(),
+    st.sampled_from(sorted(RULES)),
+    st.floats(0, 0.5),
+    st.sampled_from([0.5, 1.0]),
+)
 def test_partition_laws_hold_with_a_floor(
-    seed: int, now: int, base: int, trajectory: bool, rule: str, sigma: float
+    seed: int, now: int, base: int, trajectory: bool, rule: str, sigma: float, hysteresis: float
 ) -> None:
     history = with_noise(random_history(seed), [np.nan, sigma, sigma / 2, np.nan, 0.0])
-    evolution = Evolution(history, ThresholdRule.parse(rule))
+    evolution = Evolution(history, ThresholdRule.parse(rule), hysteresis)
     for p, (part, omega) in enumerate(zip(history.probes, evolution.encoded, strict=True)):
         sets = evolution.partition(p, now, base, trajectory=trajectory)
         removed, preserved, emerged = (sets[change] for change in Change)
-        assert np.array_equal(removed | preserved, omega[base])
-        assert np.array_equal(preserved | emerged, omega[now])
+        assert np.array_equal(removed | preserved | emerged, omega[base] | omega[now])
+        if hysteresis == 1:
+            assert np.array_equal(removed | preserved, omega[base])
+            assert np.array_equal(preserved | emerged, omega[now])
         assert not (removed & preserved).any()
         assert not (preserved & emerged).any()
         strength, floor = np.abs(part.effects), FLOOR * sigma * 2 ** (orders(part.n_variables) / 2)
         assert np.array_equal(omega, strength > np.maximum(evolution.tau[p][:, None, None], floor))
         assert np.array_equal(omega[now], evolution.encodes(p, now, part.table, now))
+        loose = strength[now] > np.maximum(hysteresis * evolution.tau[p][now], floor)
+        assert np.array_equal(evolution.omega(p, now, loose=True), loose)
         assert not (evolution.below_floor(p) & omega).any()
         assert np.array_equal(omega | evolution.below_floor(p), strength > evolution.tau[p][:, None, None])
 

@@ -46,7 +46,7 @@ def test_show_json_is_the_views(evolution: Evolution) -> None:
     assert shown["version"] == 1
     assert shown["step"] == 8
     assert shown["base_step"] == 1
-    assert shown["tau"]["rule"] == "max-run"
+    assert (shown["tau"]["rule"], shown["tau"]["hysteresis"]) == ("max-step", 0.5)
     assert shown["boundary"] == over_time.pop("boundary")
     assert shown["trends"] == over_time
     assert shown["changes"] == as_plain(changes(evolution, selection))

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 import sftscope
+from sftscope.analysis import DEFAULT_RULE
 from sftscope.cli import commands as engine_cli
 from sftscope.cli.options import folder, need_engine
 from sftscope.foundation.errors import NotReadError, SftscopeError
@@ -58,7 +59,7 @@ def explore(
     step: Annotated[int | None, typer.Option("--step", help="Step to start at.")] = None,
     base: Annotated[str, typer.Option("--base", help="Step to compare with: a number, or previous.")] = "",
     probe: Annotated[str, typer.Option("--probe", help="Id of the only probe to show.")] = "",
-    tau: Annotated[str, typer.Option("--tau", help="Rule for the threshold, such as max-run:0.05.")] = "max-run",
+    tau: Annotated[str, typer.Option("--tau", help="Rule for the threshold, such as max-step:0.05.")] = DEFAULT_RULE,
     view: Annotated[str, typer.Option("--view", help="View to start with, such as changes.")] = "",
     filter: Annotated[str, typer.Option("--filter", help="Show only rows that match, as the key / does.")] = "",
     sort: Annotated[str, typer.Option("--sort", help="Order of the rows, such as delta.")] = "",

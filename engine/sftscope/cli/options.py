@@ -56,7 +56,14 @@ Verify = Annotated[
         "Default: [extraction] check_states.",
     ),
 ]
-Tau = Annotated[str, typer.Option("--tau", help="Rule for the threshold, such as max-run:0.05.")]
+Tau = Annotated[str, typer.Option("--tau", help="Rule for the threshold, such as max-step:0.05.")]
+Hysteresis = Annotated[
+    float,
+    typer.Option(
+        "--hysteresis",
+        help="Share of the threshold, above 0, below which an interaction counts as clearly absent; 1: no hysteresis.",
+    ),
+]
 
 
 # Read once, when tqdm, tokenizers and the hub's client are first imported: stderr is for our own

@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sftscope.cli.options import Run, Tau, folder
+from sftscope.analysis import DEFAULT_HYSTERESIS, DEFAULT_RULE
+from sftscope.cli.options import Hysteresis, Run, Tau, folder
 from sftscope.foundation.output import put
 from sftscope.foundation.progress import say
 from sftscope.foundation.safe_text import json_text
@@ -19,7 +20,8 @@ def show(
     step: Annotated[int | None, typer.Option("--step", help="Step to show; by default the last.")] = None,
     base: Annotated[int | None, typer.Option("--base", help="Step to compare with; by default the first.")] = None,
     probe: Annotated[str, typer.Option("--probe", help="Id of the only probe to show; by default all.")] = "",
-    tau: Tau = "max-run",
+    tau: Tau = DEFAULT_RULE,
+    hysteresis: Hysteresis = DEFAULT_HYSTERESIS,
     view: Annotated[
         str, typer.Option("--view", help="all, trends, changes, orders or backbone; with --plain also probe and raw.")
     ] = "all",
@@ -40,7 +42,7 @@ def show(
     from sftscope.reporting.show import show_json, show_text
     from sftscope.store import RunFolder
 
-    evolution = Evolution(load_history(run), ThresholdRule.parse(tau))
+    evolution = Evolution(load_history(run), ThresholdRule.parse(tau), hysteresis)
     history = evolution.history
     selection = Selection(
         now=history.steps.size - 1 if step is None else history.index_of(step),
@@ -63,7 +65,8 @@ def report(
     formats: Annotated[
         str, typer.Option("--format", help="Comma-separated: md, json, csv, html, figures, shapiq.")
     ] = "md,json",
-    tau: Tau = "max-run",
+    tau: Tau = DEFAULT_RULE,
+    hysteresis: Hysteresis = DEFAULT_HYSTERESIS,
     baseline: Annotated[
         Path | None, typer.Option("--baseline", help="Run of the baseline LLM, for the generalizable ratio.")
     ] = None,
@@ -79,8 +82,8 @@ def report(
     from sftscope.reporting.forms import write_report
 
     rule = ThresholdRule.parse(tau)
-    evolution = Evolution(load_history(run), rule)
-    reference = None if baseline is None else Evolution(load_history(baseline), rule)
+    evolution = Evolution(load_history(run), rule, hysteresis)
+    reference = None if baseline is None else Evolution(load_history(baseline), rule, hysteresis)
     if reference is not None:
         _say_left_out(reference.history)
     wanted = tuple(part.strip() for part in formats.split(","))
@@ -92,7 +95,8 @@ def report(
 
 def compare(
     runs: Annotated[list[Path], typer.Argument(metavar="RUN_A RUN_B [RUN ...]", help="Runs on the same probes.")],
-    tau: Tau = "max-run",
+    tau: Tau = DEFAULT_RULE,
+    hysteresis: Hysteresis = DEFAULT_HYSTERESIS,
     as_json: Annotated[bool, typer.Option("--json", help="JSON on stdout.")] = False,
 ) -> None:
     from sftscope.analysis.run.read_run import load_history
@@ -105,7 +109,7 @@ def compare(
     histories = [load_history(run) for run in runs]
     for history in histories:
         _say_left_out(history)
-    comparison = compare_runs([Evolution(history, rule) for history in histories])
+    comparison = compare_runs([Evolution(history, rule, hysteresis) for history in histories])
     put(json_text(compare_json(comparison)) if as_json else compare_text(comparison), end="")
 
 

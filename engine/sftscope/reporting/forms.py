@@ -14,7 +14,7 @@ import numpy as np
 
 from sftscope.analysis.run.read_run import load_history
 from sftscope.analysis.sets.evolution import Evolution
-from sftscope.analysis.sets.views import as_plain, to_plain
+from sftscope.analysis.sets.views import Selection, as_plain, to_plain
 from sftscope.analysis.shapley import moebius_values, to_shapiq
 from sftscope.files.json_text import read_json_object
 from sftscope.files.opening import is_there
@@ -28,6 +28,7 @@ from sftscope.reporting.figures import draw, figures, need_matplotlib
 from sftscope.reporting.outline import outline
 from sftscope.reporting.page import html
 from sftscope.reporting.run_csv import as_csv, word_values_csv
+from sftscope.reporting.sheets import sheet_csv, view_sheet
 from sftscope.reporting.show import describe
 from sftscope.store import write_atomically
 
@@ -94,16 +95,18 @@ def _files(report: Report, kind: str, progress: Progress | None) -> Iterator[tup
             yield "report.json", as_json(report).encode()
         case "csv":
             yield "interactions.csv", as_csv(report.evolution).encode()
+            last = Selection(report.evolution.history.steps.size - 1)
+            yield "trends.csv", sheet_csv(view_sheet(report.evolution, last, "trends")).encode()
             yield "word_values.csv", word_values_csv(report.evolution, report.chosen).encode()
         case "shapiq":
-            last = report.evolution.history.steps.size - 1
+            end = report.evolution.history.steps.size - 1
             for number, part in enumerate(report.evolution.history.probes):
                 if part.is_estimated:
                     shown = safe_text(repr(part.probe.id), max_length=60)
                     raise SftscopeError(
                         f"--format shapiq: needs all masked states, and those of probe {shown} are a sample"
                     )
-                scores = part.scores[last].astype(np.float64)
+                scores = part.scores[end].astype(np.float64)
                 values, n = moebius_values(scores), part.n_variables
                 content = to_shapiq(values, index="Moebius", max_order=n, bias=float(scores[0]))
                 yield f"shapiq/probe_{number:04d}.json", json_text(content).encode()

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from sftscope.analysis.conclusions.verdict import in_plain_words
 from sftscope.analysis.trust.placebo import sentence
 from sftscope.foundation.safe_text import safe_text
+from sftscope.reporting.chance_tables import CHANCE_LEGEND, chance_table, preserved_in_words, ratios_table
 from sftscope.reporting.content import Report, provenance, shown_steps, strongest_rows, warnings
 from sftscope.reporting.document import Block, Document, Figure, Heading, Listing, Style, Text
 from sftscope.reporting.figures import figures
@@ -38,7 +39,7 @@ def _answer(report: Report) -> Iterator[Block]:
     yield Heading(f"What fine-tuning changed: {history.name}", 1)
     yield Text(
         f"{f'{model}, ' if model else ''}{len(history.probes)} probes, {len(steps)} steps from {steps[0]} to "
-        f"{steps[-1]}, τ {report.evolution.rule}."
+        f"{steps[-1]}, τ {report.evolution.settings}."
     )
     yield Heading("When should it have stopped?")
     yield Text(in_plain_words(report.verdict, report.trends.events), Style.ANSWER)
@@ -75,6 +76,12 @@ def _over_the_steps(report: Report) -> Iterator[Block]:
         "emerged; n count, Σ|I| strength, γu uncancelled ratio (– where a class is empty)."
     )
     yield trends_table(report.trends, rows, notes)
+    yield Heading("Beside chance", 3)
+    yield Listing(CHANCE_LEGEND)
+    yield chance_table(report.trends, rows)
+    yield ratios_table(report.trends, rows)
+    said = [f"Step {diff.step}, all probes. {preserved_in_words(diff)}" for diff in report.changes]
+    yield Listing([line for line, diff in zip(said, report.changes, strict=True) if preserved_in_words(diff)])
 
 
 def _estimate(report: Report) -> Iterator[Block]:

@@ -5,29 +5,28 @@ from collections.abc import Sequence
 import numpy as np
 
 from sftscope.analysis.run.run_history import ProbeHistory
-from sftscope.analysis.sets.evolution import Evolution
+from sftscope.analysis.sets.evolution import Change, Encoded, Evolution, Sets, partition
 from sftscope.analysis.shapley import banzhaf_values, shapley_values
 from sftscope.foundation.safe_text import csv_text
 from sftscope.lattice.transforms import Floats, Relation
 
 Row = tuple[str | int | float, ...]
-HEADER = ("run", "probe", "step", "relation", "subset", "order", "words", "effect", "tau", "change")
+HEADER = ("run", "probe", "step", "relation", "subset", "order", "words", "effect", "tau", "change", "sign")
 
 
 def as_csv(evolution: Evolution, *, base: int = 0) -> str:
-    """All encoded interactions by probe, step, relation and subset; effect and τ in log-odds.
+    """All preserved and emerged interactions by probe, step, relation and subset; effect and τ in log-odds.
 
-    change: preserved or emerged against the base step. What is removed at a step is what the base step
-    has and that step has not. Words are joined by a space; a cell that a spreadsheet would take for a
-    formula begins with an apostrophe.
+    change: preserved or emerged against the base step; with hysteresis, what is preserved may be below τ. sign: of
+    what is preserved, same or flipped. What is removed at a step is what the base step encodes and that step has not.
+    Words are joined by a space; a cell that a spreadsheet would take for a formula begins with an apostrophe.
     """
     rows: list[Row] = [HEADER]
     history = evolution.history
     for p, part in enumerate(history.probes):
-        table, kept = part.table, evolution.kept(p)
-        omega = evolution.omega(p, base).ravel()
-        steps = table.step
-        for pair in np.flatnonzero(kept).tolist():
+        table, steps, at_base = part.table, part.table.step, part.table.at(base).ravel()
+        preserved, emerged = _classes(evolution, p, base)
+        for pair in np.flatnonzero(preserved | emerged).tolist():
             column, now = int(table.column[pair]), int(steps[pair])
             relation, place = divmod(column, table.subsets.size)
             subset = int(table.subsets[place])
@@ -42,10 +41,24 @@ def as_csv(evolution: Evolution, *, base: int = 0) -> str:
                     " ".join(part.words_of(subset)),
                     float(table.effect[pair]),
                     float(evolution.tau[p][now]),
-                    "preserved" if omega[column] else "emerged",
+                    "preserved" if preserved[pair] else "emerged",
+                    _sign(at_base[column], table.effect[pair]) if preserved[pair] else "",
                 )
             )
     return csv_text(rows)
+
+
+def _classes(evolution: Evolution, probe: int, base: int) -> tuple[Sets, Sets]:
+    """Which pairs of the probe's effect table are preserved, and which emerged: (E,) each."""
+    table, before = evolution.history.probes[probe].table, evolution.both(probe, base)
+    now = Encoded(evolution.kept(probe), evolution.kept(probe, loose=True))
+    at_base = Encoded(before.strict.ravel()[table.column], before.loose.ravel()[table.column])
+    found = partition(at_base, now)
+    return found[Change.PRESERVED], found[Change.EMERGED]
+
+
+def _sign(before: float, now: float) -> str:
+    return "same" if before * now > 0 else "flipped"
 
 
 def word_values_csv(evolution: Evolution, steps: Sequence[int]) -> str:

@@ -17,6 +17,7 @@ from sftscope.analysis.sets.views import Selection, backbone, changes, orders_vi
 from sftscope.foundation.errors import SftscopeError
 from sftscope.foundation.safe_text import csv_text, json_text, safe_text
 from sftscope.lattice.transforms import Relation
+from sftscope.reporting.chance_tables import preserved_in_words
 from sftscope.reporting.tables import Table, as_text
 from sftscope.store import StepRecord
 
@@ -143,7 +144,7 @@ def _cell(value: Value) -> str:
 
 def _between(evolution: Evolution, selection: Selection) -> str:
     steps = evolution.history.steps
-    return f"step {int(steps[selection.now])} against step {int(steps[selection.base])}, τ {evolution.rule}"
+    return f"step {int(steps[selection.now])} against step {int(steps[selection.base])}, τ {evolution.settings}"
 
 
 def _trends(evolution: Evolution, selection: Selection) -> Sheet:
@@ -167,11 +168,22 @@ def _trends(evolution: Evolution, selection: Selection) -> Sheet:
             f"{change.value} uncancelled ratio": part.uncancelled_mean,
             f"{change.value} mean order": part.order_mean,
             f"{change.value} contribution": part.contribution_mean,
+            f"{change.value} uncancelled by chance": part.uncancelled_by_chance,
+            f"{change.value} z": part.z_mean,
+            f"{change.value} z error": part.z_error,
         }
+    columns |= {
+        "preserved by chance": over_time.preserved_by_chance,
+        "preserved with the same sign": over_time.same_sign.count_mean,
+        "preserved with the same sign by chance": over_time.same_sign_by_chance,
+        "preserved with the same sign z": over_time.same_sign.z_mean,
+        "preserved with the same sign z error": over_time.same_sign.z_error,
+        "turnover": over_time.turnover,
+    }
     columns |= {name if name == ACCURACY else f"{name} loss": values for name, values in over_time.losses.items()}
     columns["matching error"] = over_time.matching_error_all
     columns["matching error of encoded"] = over_time.matching_error_encoded
-    title = f"Trends: means over probes against step {over_time.base_step}, τ {evolution.rule}"
+    title = f"Trends: means over probes against step {over_time.base_step}, τ {evolution.settings}"
     return Sheet(title, tuple(columns), list(zip(*columns.values(), strict=True)), (over_time.events.sparsest.reason,))
 
 
@@ -192,14 +204,28 @@ def _changes(evolution: Evolution, selection: Selection, keep: Kept | None) -> S
             row.effect_base,
             row.effect_now,
             row.delta,
+            "" if row.same_sign is None else "same" if row.same_sign else "flipped",
             *((NAN if row.support is None else row.support,) if estimated else ()),
         )
         for row in rows
     ]
     support = ("replicates",) if estimated else ()
-    headers = ("change", "relation", "order", "probe", "words", "effect at base", "effect now", "delta", *support)
+    headers = (
+        "change",
+        "relation",
+        "order",
+        "probe",
+        "words",
+        "effect at base",
+        "effect now",
+        "delta",
+        "sign",
+        *support,
+    )
     counts = ", ".join(f"{count} {change.value}" for change, count in diff.counts.items())
-    return Sheet(f"Changes: {_between(evolution, selection)}", headers, values, (counts,))
+    chance = preserved_in_words(diff)
+    notes = (counts, chance) if chance else (counts,)
+    return Sheet(f"Changes: {_between(evolution, selection)}", headers, values, notes)
 
 
 def _orders(evolution: Evolution, selection: Selection) -> Sheet:
@@ -221,7 +247,7 @@ def _backbone(evolution: Evolution, selection: Selection) -> Sheet:
     ]
     headers = ("with only", "step", "cross-entropy", "without bias")
     notes = (view.note,) if view.note else ()
-    return Sheet(f"Backbone: against step {view.base_step}, τ {evolution.rule}, nats", headers, rows, notes)
+    return Sheet(f"Backbone: against step {view.base_step}, τ {evolution.settings}, nats", headers, rows, notes)
 
 
 def _probe(evolution: Evolution, selection: Selection, keep: Kept | None) -> Sheet:

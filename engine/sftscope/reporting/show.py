@@ -19,6 +19,7 @@ from sftscope.analysis.trust.placebo import compare_placebos, sentence
 from sftscope.files.json_text import lookup
 from sftscope.foundation.errors import SftscopeError
 from sftscope.foundation.safe_text import first_of_each_kind, safe_text
+from sftscope.reporting.chance_tables import CHANCE_LEGEND, chance_table, preserved_in_words, ratios_table
 from sftscope.reporting.document import Block, Heading, Listing, Text, plain_text
 from sftscope.reporting.tables import (
     backbone_table,
@@ -81,6 +82,7 @@ def describe(evolution: Evolution) -> dict[str, Any]:
         "tau": {
             "rule": rule.name,
             "value": rule.value,
+            "hysteresis": evolution.hysteresis,
             "provisional": is_provisional(evolution),
             "by_probe": to_plain([limit.tolist() for limit in evolution.tau]),
         },
@@ -123,7 +125,7 @@ def _head(evolution: Evolution, selection: Selection) -> list[Block]:
     )
     now, base = int(history.steps[selection.now]), int(history.steps[selection.base])
     model = safe_text(model_name(history.run), max_length=60)
-    line = f"step {now} of {int(history.steps[-1])} against step {base} · {probe} · τ {evolution.rule}"
+    line = f"step {now} of {int(history.steps[-1])} against step {base} · {probe} · τ {evolution.settings}"
     line += " (provisional)" if is_provisional(evolution) else ""
     left_out = [f"left out: {reason}" for reason in first_of_each_kind(history.left_out)]
     return [
@@ -147,6 +149,9 @@ def _trends(evolution: Evolution, selection: Selection, max_rows: int) -> list[B
         soft_table(over_time, rows, notes),
         Heading(f"Sets under τ {evolution.rule}; n count, Σ|I| strength, γu uncancelled ratio"),
         trends_table(over_time, rows, notes),
+        Listing(CHANCE_LEGEND),
+        chance_table(over_time, rows),
+        ratios_table(over_time, rows),
         *sampled,
         quality_table(measure_quality(evolution, selection), over_time),
     ]
@@ -155,9 +160,11 @@ def _trends(evolution: Evolution, selection: Selection, max_rows: int) -> list[B
 def _changes(evolution: Evolution, selection: Selection, max_rows: int) -> list[Block]:
     diff = changes(evolution, selection)
     counts = "   ".join(f"{diff.counts[change]} {name}" for change, name in CLASS_WORDS.items())
+    chance = preserved_in_words(diff)
     weaker = len(diff.rows) - max_rows
     return [
         Heading(f"Changes: step {diff.base_step} → {diff.step}   {counts}"),
+        *([Text(chance)] if chance else []),
         Listing([f"placebo: {sentence(part)}" for part in compare_placebos(evolution, selection)]),
         *([changes_table(diff.rows[:max_rows], diff.base_step, diff.step)] if diff.rows else []),
         *([Text(f"… and {weaker} weaker ones")] if weaker > 0 else []),

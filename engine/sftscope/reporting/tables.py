@@ -164,7 +164,7 @@ def changes_table(rows: Sequence[ChangeRow], base_step: int, step: int, *, with_
     headers = ("change", "relation", "order", f"effect {base_step}", f"effect {step}", *support, *probe, "words")
     cells = [
         (
-            f"{GLYPHS[row.change]} {row.change.value}",
+            f"{GLYPHS[row.change]} {row.change.value}{', sign flipped' if row.same_sign is False else ''}",
             row.relation,
             str(row.order),
             signed(row.effect_base),

@@ -36,7 +36,7 @@ LEAST_JACCARD = 0.95
 _WORTH = 1.1  # times as fast as float32, below which nothing is risked
 _PROBES = 2
 _WORDS = 8  # of a probe; the others are always present
-_TAU = 0.05  # the default rule, max-run
+_TAU = 0.05  # of a probe's strongest effect over the steps compared, as the rule max-run has it
 
 
 @dataclass(frozen=True)

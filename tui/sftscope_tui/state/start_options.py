@@ -2,7 +2,8 @@
 
 from dataclasses import dataclass, field
 
-from sftscope.analysis.sets.thresholds import ThresholdRule
+from sftscope.analysis import DEFAULT_RULE
+from sftscope.analysis.sets.thresholds import ThresholdRule, default_rule
 from sftscope.foundation.errors import SftscopeError
 from sftscope.foundation.safe_text import safe_text, whole_number
 from sftscope_tui.drawing.palette import Glyphs
@@ -17,7 +18,7 @@ class Start:
     step: int | None = None
     base: str = ""
     probe: str = ""
-    rule: ThresholdRule = field(default_factory=ThresholdRule)
+    rule: ThresholdRule = field(default_factory=default_rule)
     view: View = View.TRENDS
     filter: str = ""
     sort: Sort | None = None
@@ -30,7 +31,7 @@ class Start:
         step: int | None = None,
         base: str = "",
         probe: str = "",
-        tau: str = "max-run",
+        tau: str = DEFAULT_RULE,
         view: str = "",
         filter: str = "",
         sort: str = "",

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
-from sftscope.analysis.sets.thresholds import ThresholdRule
+from sftscope.analysis.sets.thresholds import ThresholdRule, default_rule
 
 
 class View(StrEnum):
@@ -81,7 +81,7 @@ class ViewState:
     base_mode: BaseMode = BaseMode.FIRST
     pinned: int | None = None
     probe: int | None = None
-    rule: ThresholdRule = field(default_factory=ThresholdRule)
+    rule: ThresholdRule = field(default_factory=default_rule)
     view: View = View.TRENDS
     focus: View = View.TRENDS
     filter: str = ""

@@ -10,7 +10,7 @@ from collections.abc import Hashable, Sequence
 import numpy as np
 
 from sftscope.analysis.run.run_history import ProbeHistory, RunHistory
-from sftscope.analysis.sets.class_sums import Signs
+from sftscope.analysis.sets.chance import Signs
 from sftscope.analysis.sets.evolution import Evolution
 from sftscope.foundation.errors import SftscopeError
 from sftscope.foundation.safe_text import safe_text

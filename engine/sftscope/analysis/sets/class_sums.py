@@ -1,42 +1,45 @@
 """Sums over a class of interactions at every step at once: what all curves of a run are made of.
 
 One pass over a probe's pairs per class and no loop over steps. A removed interaction stands with its
-effect at the base step, so its sums are those of Ω_base less those of what is preserved.
+effect at the base step, so its sums are those of Ω_base less those of what of it is preserved.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sftscope.analysis.run.effect_table import EffectTable
+from sftscope.analysis.sets.chance import Signs, chance_of_sharing, stratum
 from sftscope.analysis.sets.evolution import EARLY, LATE, Change, Evolution
 from sftscope.lattice.transforms import Floats
-
-Signs = NDArray[np.int8]  # (2, K): the sign of a reference LLM's encoded effects, 0 where it encodes none
 
 
 @dataclass(frozen=True, eq=False)
 class ClassSums:
     """One class of one probe over the steps; every array is (T,).
 
-    count: members. effect: Σ I. strength: Σ |I|. order: Σ |S|. shared: members that the reference LLM
-    encodes with the same sign, Eq. (7); NaN without a reference.
+    count: members. effect: Σ I. strength: Σ |I|. squares: Σ I². order: Σ |S|. shared: members that the reference LLM
+    encodes with the same sign, Eq. (7); shared_by_chance: how many it would be of an independent set as large as the
+    reference LLM's; both NaN without a reference.
     """
 
     count: Floats
     effect: Floats
     strength: Floats
+    squares: Floats
     order: Floats
     shared: Floats
+    shared_by_chance: Floats
 
     def less(self, other: "ClassSums") -> "ClassSums":
         """The sums of the members that are not among `other`'s; exactly 0 where there are none."""
         count = self.count - other.count
-        rest = [self.effect - other.effect, self.strength - other.strength, self.order - other.order]
-        effect, strength, order = (np.where(count > 0, values, 0.0) for values in rest)
-        return ClassSums(count, effect, strength, order, self.shared - other.shared)
+        rest = {part.name: getattr(self, part.name) - getattr(other, part.name) for part in fields(self)}
+        for name in ("effect", "strength", "squares", "order"):
+            rest[name] = np.where(count > 0, rest[name], 0.0)
+        return ClassSums(**rest)
 
     def ratio(self, over: Floats, under: Floats) -> Floats:
         """over / under, NaN where the class is empty."""
@@ -51,6 +54,16 @@ class ClassSums:
     def uncancelled(self) -> Floats:
         """Eq. (10): |Σ I| / Σ |I|, in [0, 1]."""
         return np.minimum(self.ratio(np.abs(self.effect), self.strength), 1.0)
+
+    @property
+    def uncancelled_by_chance(self) -> Floats:
+        """What Eq. (10) is where the signs are random, √(2/π) · √Σ I² / Σ |I|: mostly a matter of the class's size."""
+        return np.minimum(self.ratio(np.sqrt(2 / np.pi) * np.sqrt(np.maximum(self.squares, 0.0)), self.strength), 1.0)
+
+    @property
+    def z(self) -> Floats:
+        """Σ I / √Σ I²: 0 for random signs, its standard error then 1; keeps the sign."""
+        return self.ratio(self.effect, np.sqrt(np.maximum(self.squares, 0.0)))
 
     @property
     def contribution(self) -> Floats:
@@ -72,37 +85,55 @@ class ClassSums:
         """Eq. (9): the share of members that the reference LLM encodes too, with the same sign."""
         return self.ratio(self.shared, self.count)
 
+    @property
+    def generalizable_by_chance(self) -> Floats:
+        """What Eq. (9) is where the reference LLM's set is independent."""
+        return self.ratio(self.shared_by_chance, self.count)
+
 
 def class_sums(
     evolution: Evolution, probe: int, base: int = 0, *, trajectory: bool = False, reference: Signs | None = None
 ) -> dict[Change, ClassSums]:
     """The three classes of a probe at every step against the step index `base`."""
-    table, encoded = evolution.history.probes[probe].table, _encoded(evolution, probe)
+    table, sharing = evolution.history.probes[probe].table, _Sharing.of(evolution, probe, reference)
     omega, at_base = evolution.omega(probe, base).ravel(), table.at(base).ravel()
-    preserved = omega[encoded.column]
-    if trajectory:
-        preserved &= _unbroken(evolution, probe, base)[encoded.step, encoded.column]
-    total = _all_of(omega, at_base, table, reference)
-    stays = encoded.of(preserved)
+    encoded, strict = _encoded(evolution, probe)
+    stays = _preserved(evolution, probe, base, encoded, strict, trajectory=trajectory)
+    kept = encoded.of(stays & omega[encoded.column])
     return {
-        Change.REMOVED: total.less(_sums(replace(stays, effect=at_base[stays.column]), reference)),
-        Change.PRESERVED: _sums(stays, reference),
-        Change.EMERGED: _sums(encoded.of(~preserved), reference),
+        Change.REMOVED: _all_of(omega, at_base, table, sharing).less(
+            _sums(replace(kept, effect=at_base[kept.column]), sharing)
+        ),
+        Change.PRESERVED: _sums(encoded.of(stays), sharing),
+        Change.EMERGED: _sums(encoded.of(strict & ~stays), sharing),
     }
 
 
-def emerged_sums(evolution: Evolution, probe: int, base: int, boundary: int) -> dict[str, ClassSums]:
+def same_sign_sums(
+    evolution: Evolution, probe: int, base: int = 0, *, trajectory: bool = False, reference: Signs | None = None
+) -> ClassSums:
+    """What is preserved with the sign that it has at the step index `base`."""
+    encoded, strict = _encoded(evolution, probe)
+    stays = _preserved(evolution, probe, base, encoded, strict, trajectory=trajectory)
+    at_base = evolution.history.probes[probe].table.at(base).ravel()[encoded.column]
+    return _sums(encoded.of(stays & (at_base * encoded.effect > 0)), _Sharing.of(evolution, probe, reference))
+
+
+def emerged_sums(
+    evolution: Evolution, probe: int, base: int, boundary: int, *, reference: Signs | None = None
+) -> dict[str, ClassSums]:
     """The emerged class at every step, split by whether its members were seen up to the index `boundary`."""
-    encoded = _encoded(evolution, probe)
-    emerged = encoded.of(~evolution.omega(probe, base).ravel()[encoded.column])
+    encoded, strict = _encoded(evolution, probe)
+    emerged = encoded.of(strict & ~evolution.omega(probe, base, loose=True).ravel()[encoded.column])
     early = evolution.seen_by(probe, boundary).ravel()[emerged.column]
-    return {EARLY: _sums(emerged.of(early), None), LATE: _sums(emerged.of(~early), None)}
+    sharing = _Sharing.of(evolution, probe, reference)
+    return {EARLY: _sums(emerged.of(early), sharing), LATE: _sums(emerged.of(~early), sharing)}
 
 
 def jaccard_of_neighbours(evolution: Evolution, probe: int) -> Floats:
     """|Ω_{t-1} ∩ Ω_t| / |Ω_{t-1} ∪ Ω_t|: (T,), NaN at the first step and where both are empty."""
-    table, encoded = evolution.history.probes[probe].table, _encoded(evolution, probe)
-    width = table.width
+    table, (loosely, strict) = evolution.history.probes[probe].table, _encoded(evolution, probe)
+    encoded, width = loosely.of(strict), table.width
     places = encoded.step * width + encoded.column  # sorted, so that the step before is one search away
     found = np.minimum(np.searchsorted(places, places - width), places.size - 1)
     before = places[found] == places - width
@@ -112,21 +143,50 @@ def jaccard_of_neighbours(evolution: Evolution, probe: int) -> Floats:
     return np.concatenate([[np.nan], np.divide(both, union, out=np.full(union.shape, np.nan), where=union > 0)])
 
 
+def _preserved(
+    evolution: Evolution,
+    probe: int,
+    base: int,
+    encoded: "_Members",
+    strict: NDArray[np.bool_],
+    *,
+    trajectory: bool,
+) -> NDArray[np.bool_]:
+    """Which members of Ω_t^h are preserved at their step: (M,). strict: which are in Ω_t."""
+    before, loosely_before = (evolution.omega(probe, base, loose=loose).ravel() for loose in (False, True))
+    stays: NDArray[np.bool_] = before[encoded.column] | (strict & loosely_before[encoded.column])
+    if trajectory:
+        stays &= _unbroken(evolution, probe, base)[encoded.step, encoded.column]
+    return stays
+
+
 def _unbroken(evolution: Evolution, probe: int, base: int) -> NDArray[np.bool_]:
-    """Whether a column was encoded at every step between `base` and t: (T, 2 K)."""
-    omega = evolution.encoded[probe].reshape(evolution.history.steps.size, -1)
-    after = np.logical_and.accumulate(omega[base:], axis=0)
-    before = np.logical_and.accumulate(omega[base::-1], axis=0)[::-1]
+    """Whether a column was in Ω^h at every step between `base` and t: (T, 2 K)."""
+    table = evolution.history.probes[probe].table
+    loosely = table.dense(evolution.kept(probe, loose=True), np.bool_).reshape(table.n_steps, -1)
+    after = np.logical_and.accumulate(loosely[base:], axis=0)
+    before = np.logical_and.accumulate(loosely[base::-1], axis=0)[::-1]
     return np.concatenate([before[:-1], after])
 
 
-def _all_of(omega: NDArray[np.bool_], effects: Floats, table: EffectTable, reference: Signs | None) -> ClassSums:
+def _all_of(omega: NDArray[np.bool_], effects: Floats, table: EffectTable, sharing: "_Sharing | None") -> ClassSums:
     """The sums of one set, the same at every step."""
-    inside = effects[omega]
-    order = table.column_orders[omega]
-    shared = np.nan if reference is None else (np.sign(inside) == reference.ravel()[omega]).sum()
-    totals = (inside.size, inside.sum(), np.abs(inside).sum(), order.sum(), shared)
-    return ClassSums(*(np.full(table.n_steps, value, dtype=np.float64) for value in totals))
+    column = np.flatnonzero(omega)
+    sums = _sums(_Members(table, np.zeros(column.size, dtype=np.int64), column, effects[column]), sharing)
+    return ClassSums(**{part.name: np.full(table.n_steps, getattr(sums, part.name)[0]) for part in fields(sums)})
+
+
+@dataclass(frozen=True, eq=False)
+class _Sharing:
+    """What a reference LLM encodes, and how likely an independent set as large has a member of a stratum."""
+
+    signs: NDArray[np.int8]  # (2 K,)
+    by_chance: Floats  # (2 (n + 1) 2,)
+
+    @classmethod
+    def of(cls, evolution: Evolution, probe: int, reference: Signs | None) -> "_Sharing | None":
+        table = evolution.history.probes[probe].table
+        return None if reference is None else cls(reference.ravel(), chance_of_sharing(table, reference).ravel())
 
 
 @dataclass(frozen=True, eq=False)
@@ -143,23 +203,24 @@ class _Members:
         return replace(self, step=self.step[chosen], column=self.column[chosen], effect=self.effect[chosen])
 
 
-def _encoded(evolution: Evolution, probe: int) -> _Members:
-    """What the probe encodes, at all steps."""
+def _encoded(evolution: Evolution, probe: int) -> tuple[_Members, NDArray[np.bool_]]:
+    """The members of Ω^h of a probe at all steps, and which of them are in Ω."""
     table = evolution.history.probes[probe].table
-    found = np.flatnonzero(evolution.kept(probe))
+    found = np.flatnonzero(evolution.kept(probe, loose=True))
     step = np.repeat(np.arange(table.n_steps), np.diff(np.searchsorted(found, table.start)))
     column, effect = table.column[found].astype(np.int64), table.effect[found].astype(np.float64)
-    return _Members(table, step, column, effect)
+    return _Members(table, step, column, effect), evolution.kept(probe)[found]
 
 
-def _sums(members: _Members, reference: Signs | None) -> ClassSums:
+def _sums(members: _Members, sharing: _Sharing | None) -> ClassSums:
     """The sums of the members at every step."""
 
     def sums(values: NDArray[Any] | None) -> Floats:
         return np.bincount(members.step, weights=values, minlength=members.table.n_steps).astype(np.float64)
 
-    shared = np.full(members.table.n_steps, np.nan)
-    if reference is not None:
-        shared = sums(np.sign(members.effect) == reference.ravel()[members.column])
-    order = members.table.column_orders[members.column]
-    return ClassSums(sums(None), sums(members.effect), sums(np.abs(members.effect)), sums(order), shared)
+    shared = by_chance = np.full(members.table.n_steps, np.nan)
+    if sharing is not None:
+        shared = sums(np.sign(members.effect) == sharing.signs[members.column])
+        by_chance = sums(sharing.by_chance[stratum(members.table, members.column, members.effect)])
+    effect, order = members.effect, members.table.column_orders[members.column]
+    return ClassSums(sums(None), sums(effect), sums(np.abs(effect)), sums(effect**2), sums(order), shared, by_chance)

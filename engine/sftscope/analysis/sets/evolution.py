@@ -1,16 +1,28 @@
 """The sets of Eq. (4)-(6): which interactions SFT removed, preserved, and newly invented.
 
 An interaction is encoded where it is stronger than τ and than the noise floor of its order:
-Ω = {(relation, S): |I(S)| > max(τ, floor(S))}. The floor is part of Ω itself, at the base step and at
-the present one alike, so that the partition laws hold with it: removed ∪ preserved = Ω_base,
-preserved ∪ emerged = Ω_now, and what noise alone can make neither emerges nor is removed.
+Ω = {(relation, S): |I(S)| > max(τ, floor(S))}. τ is that of the step and the probe.
+
+What lies close to τ would flicker, so a change has to be large: with the hysteresis factor h ≤ 1 and the looser
+set Ω^h = {(relation, S): |I(S)| > max(h τ, floor(S))} ⊇ Ω, of the base step 0 and the present step t,
+
+    removed   = Ω_0 ∖ Ω_t^h                           encoded at the base, clearly not now
+    emerged   = Ω_t ∖ Ω_0^h                           encoded now, clearly not at the base
+    preserved = (Ω_0 ∩ Ω_t^h) ∪ (Ω_0^h ∩ Ω_t)         encoded at one of the two, and not clearly absent at the other
+
+The laws: the three are disjoint; together they are Ω_0 ∪ Ω_t, so that each encoded interaction is in exactly one;
+removed ⊆ Ω_0 ⊆ removed ∪ preserved and emerged ⊆ Ω_t ⊆ preserved ∪ emerged; exchanging the two steps exchanges
+removed and emerged. A step against itself changes nothing: all of Ω is preserved. With h = 1, Ω^h is Ω and they are
+the sets of Eq. (4)-(6): removed ∪ preserved = Ω_0, preserved ∪ emerged = Ω_t.
+
+The floor is part of Ω and Ω^h at both steps, so that what noise alone can make neither emerges nor is removed.
 
 An interaction's identity is (relation, subset) within a probe; sets are boolean arrays
 (2, K) over the K subsets of the probe's effect table, axis 0 by Relation.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from functools import cached_property
 from typing import overload
@@ -18,10 +30,12 @@ from typing import overload
 import numpy as np
 from numpy.typing import NDArray
 
+from sftscope.analysis import DEFAULT_HYSTERESIS
 from sftscope.analysis.run.effect_table import EffectTable
 from sftscope.analysis.run.run_history import RunHistory
 from sftscope.analysis.sets.noise_floor import noise_floor
-from sftscope.analysis.sets.thresholds import ThresholdRule, thresholds
+from sftscope.analysis.sets.thresholds import ThresholdRule, default_rule, thresholds
+from sftscope.foundation.errors import SftscopeError
 from sftscope.lattice.transforms import Floats, Subsets
 
 Sets = NDArray[np.bool_]
@@ -39,11 +53,20 @@ class Change(StrEnum):
 CLASS_WORDS = {Change.REMOVED: "removed", Change.PRESERVED: "preserved", Change.EMERGED: "newly emerged"}
 
 
-def partition(before: Sets, after: Sets, kept: Sets | None = None) -> dict[Change, Sets]:
-    """The three sets between Ω `before` and Ω `after`; `kept` is preserved, by default what is in both."""
-    if kept is None:
-        kept = before & after
-    return {Change.REMOVED: before & ~kept, Change.PRESERVED: kept, Change.EMERGED: after & ~kept}
+@dataclass(frozen=True, eq=False)
+class Encoded:
+    """Ω and the looser Ω^h ⊇ Ω of one step, boolean arrays of one shape."""
+
+    strict: Sets
+    loose: Sets
+
+
+def partition(before: Encoded, after: Encoded, between: Sequence[Encoded] = ()) -> dict[Change, Sets]:
+    """The three sets between two steps; of what is preserved, each of the steps `between` has to hold Ω^h."""
+    kept: Sets = (before.strict & after.loose) | (before.loose & after.strict)
+    for step in between:
+        kept = kept & step.loose
+    return {Change.REMOVED: before.strict & ~kept, Change.PRESERVED: kept, Change.EMERGED: after.strict & ~kept}
 
 
 class _OnDemand(Sequence[Sets]):
@@ -69,16 +92,20 @@ class _OnDemand(Sequence[Sets]):
 class Evolution:
     """A run's history with a threshold rule applied: Ω of every probe at every step.
 
-    tau: per probe (T,). floor: per probe (K,), the same at all steps.
+    hysteresis: h, in (0, 1]; 1 gives the sets of Eq. (4)-(6). tau: per probe (T,). floor: per probe (K,), the same at
+    all steps.
     """
 
     history: RunHistory
-    rule: ThresholdRule = field(default_factory=ThresholdRule)
+    rule: ThresholdRule = field(default_factory=default_rule)
+    hysteresis: float = DEFAULT_HYSTERESIS
     tau: tuple[Floats, ...] = field(init=False)
     floor: tuple[Floats, ...] = field(init=False)
-    _kept: dict[int, NDArray[np.bool_]] = field(init=False, default_factory=dict)
+    _kept: dict[tuple[int, bool], NDArray[np.bool_]] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
+        if not 0 < self.hysteresis <= 1:
+            raise SftscopeError(f"hysteresis: expected a factor above 0 and at most 1, got {self.hysteresis}")
         probes = self.history.probes
         object.__setattr__(self, "tau", thresholds(self.history, self.rule))
         object.__setattr__(self, "floor", tuple(noise_floor(part.noise, part.table.orders) for part in probes))
@@ -87,17 +114,30 @@ class Evolution:
     def replicates(self) -> tuple["Evolution", ...]:
         """The same rule on the run as each replicate of its estimates has it; none where nothing is estimated."""
         history = self.history
-        return tuple(Evolution(history.replicate(number), self.rule) for number in range(history.n_replicates))
+        return tuple(replace(self, history=history.replicate(number)) for number in range(history.n_replicates))
 
-    def kept(self, probe: int) -> NDArray[np.bool_]:
-        """Which pairs of the probe's effect table are encoded: (E,)."""
-        if probe not in self._kept:
+    @property
+    def settings(self) -> str:
+        """The rule and the hysteresis in words, as they are asked for."""
+        return f"{self.rule}, {'no hysteresis' if self.hysteresis == 1 else f'hysteresis {self.hysteresis:g}'}"
+
+    def under(self, rule: ThresholdRule) -> "Evolution":
+        """The same run under another rule, with the same hysteresis."""
+        return self if rule == self.rule else replace(self, rule=rule)
+
+    def kept(self, probe: int, *, loose: bool = False) -> NDArray[np.bool_]:
+        """Which pairs of the probe's effect table are in Ω, or in Ω^h: (E,)."""
+        if (probe, loose) not in self._kept:
             table = self.history.probes[probe].table
-            limit = np.repeat(self.tau[probe], np.diff(table.start))
+            limit = np.repeat(self._tau(probe, loose=loose), np.diff(table.start))
             if self.floor[probe].any():
                 limit = np.maximum(limit, np.tile(self.floor[probe], 2)[table.column])
-            self._kept[probe] = np.abs(table.effect) > limit
-        return self._kept[probe]
+            self._kept[probe, loose] = np.abs(table.effect) > limit
+        return self._kept[probe, loose]
+
+    def _tau(self, probe: int, *, loose: bool) -> Floats:
+        """τ, or h τ: (T,)."""
+        return self.hysteresis * self.tau[probe] if loose else self.tau[probe]
 
     @property
     def encoded(self) -> Sequence[Sets]:
@@ -105,16 +145,25 @@ class Evolution:
         probes = self.history.probes
         return _OnDemand(len(probes), lambda p: probes[p].table.dense(self.kept(p), np.bool_))
 
-    def omega(self, probe: int, now: int) -> Sets:
-        """Ω of one probe at one step index: (2, K)."""
-        return self.encodes(probe, now, self.history.probes[probe].table, now)
+    def omega(self, probe: int, now: int, *, loose: bool = False) -> Sets:
+        """Ω of one probe at one step index, or Ω^h: (2, K)."""
+        return self.encodes(probe, now, self.history.probes[probe].table, now, loose=loose)
 
-    def encodes_each(self, probe: int, now: int, relation: NDArray[np.int64], subset: Subsets) -> Sets:
-        """Which of these interactions (R,) of a probe are in Ω at the step index `now`: (R,)."""
+    def both(self, probe: int, now: int) -> Encoded:
+        """Ω and Ω^h of one probe at one step index: (2, K) each."""
+        return self.both_of(probe, now, self.history.probes[probe].table, now)
+
+    def both_of(self, probe: int, now: int, table: EffectTable, step: int = 0) -> Encoded:
+        """Ω and Ω^h that a step of another table would have in place of those of the step index `now`."""
+        strict, loose = (self.encodes(probe, now, table, step, loose=loose) for loose in (False, True))
+        return Encoded(strict, loose)
+
+    def encodes_each(self, probe: int, now: int, relation: NDArray[np.int64], subset: Subsets, *, loose: bool) -> Sets:
+        """Which of these interactions (R,) of a probe are in Ω, or Ω^h, at the step index `now`: (R,)."""
         table = self.history.probes[probe].table
         place = np.minimum(np.searchsorted(table.subsets, subset), table.subsets.size - 1)
         within = table.within(now)
-        encoded = table.column[within][self.kept(probe)[within]]  # sorted, as the step's pairs are
+        encoded = table.column[within][self.kept(probe, loose=loose)[within]]  # sorted, as the step's pairs are
         if not encoded.size:
             return np.zeros(len(subset), dtype=bool)
         column = relation * table.subsets.size + place
@@ -122,10 +171,10 @@ class Evolution:
         found: Sets = (table.subsets[place] == subset) & (encoded[at] == column)
         return found
 
-    def encodes(self, probe: int, now: int, table: EffectTable, step: int = 0) -> Sets:
+    def encodes(self, probe: int, now: int, table: EffectTable, step: int = 0, *, loose: bool = False) -> Sets:
         """Ω that a step of another table would have in place of that of the step index `now`: (2, K) as there."""
         floor = noise_floor(self.history.probes[probe].noise, table.orders)
-        encoded: Sets = np.abs(table.at(step)) > np.maximum(self.tau[probe][now], floor)
+        encoded: Sets = np.abs(table.at(step)) > np.maximum(self._tau(probe, loose=loose)[now], floor)
         return encoded
 
     def below_floor(self, probe: int) -> Sets:
@@ -144,15 +193,11 @@ class Evolution:
     def partition(self, probe: int, now: int, base: int = 0, *, trajectory: bool = False) -> dict[Change, Sets]:
         """The three sets of a probe between the step indices `base` and `now`, each (2, K).
 
-        removed = Ω_base ∖ preserved, preserved = Ω_base ∩ Ω_now, emerged = Ω_now ∖ preserved. With
-        `trajectory`, preserved asks that the interaction be encoded at every step in between; one that
-        left Ω and came back is then both removed and emerged.
+        With `trajectory`, preserved asks that the interaction be in Ω^h at every step in between; one of both Ω that
+        left and came back is then both removed and emerged.
         """
-        kept: Sets | None = None
-        if trajectory:
-            between = range(min(base, now), max(base, now) + 1)
-            kept = np.logical_and.reduce([self.omega(probe, step) for step in between])
-        return partition(self.omega(probe, base), self.omega(probe, now), kept)
+        between = [self.both(probe, step) for step in _between(base, now)] if trajectory else ()
+        return partition(self.both(probe, base), self.both(probe, now), between)
 
     def support(
         self,
@@ -172,14 +217,15 @@ class Evolution:
         if not self.history.probes[probe].replicates:
             return None
         count = np.zeros(len(subset), dtype=np.int64)
-        between = range(min(base, now), max(base, now) + 1)
         for replicate in self.replicates:
-            encoded = {
-                step: replicate.encodes_each(probe, step, relation, subset)
-                for step in (between if trajectory else (base, now))
-            }
-            kept = np.logical_and.reduce(list(encoded.values()))
-            count += partition(encoded[base], encoded[now], kept)[change]
+            steps = (base, now, *(_between(base, now) if trajectory else ()))
+            before, after, *between = (
+                Encoded(
+                    *(replicate.encodes_each(probe, step, relation, subset, loose=loose) for loose in (False, True))
+                )
+                for step in steps
+            )
+            count += partition(before, after, between)[change]
         return count
 
     def effects_of(self, probe: int, change: Change, now: int, base: int = 0) -> Floats:
@@ -193,3 +239,8 @@ class Evolution:
         seen = np.zeros(table.width, dtype=bool)
         seen[table.column[:end][self.kept(probe)[:end]]] = True
         return seen.reshape(2, -1)
+
+
+def _between(base: int, now: int) -> range:
+    """The step indices strictly between two."""
+    return range(min(base, now) + 1, max(base, now))

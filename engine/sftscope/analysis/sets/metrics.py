@@ -75,6 +75,21 @@ def sparsity_curve(effects: Sequence[Floats], points: int = 200) -> Floats:
     return curve
 
 
+def two_errors(values: Floats | Sequence[Floats]) -> list[float]:
+    """Two standard errors of the mean over the probes (P, T) whose value is defined: T long, NaN for less than two."""
+    if not len(values):
+        return []
+    table = np.array(values)
+    defined = ~np.isnan(table)
+    count = defined.sum(axis=0)
+    mean = np.array(mean_over_probes(values))
+    squares = np.where(defined, (table - mean) ** 2, 0.0).sum(axis=0)
+    several = count > 1
+    variance = np.divide(squares, count * (count - 1), out=np.full(count.shape, NAN), where=several)
+    errors: list[float] = (2 * np.sqrt(variance)).tolist()
+    return errors
+
+
 def mean_over_probes(values: Floats | Sequence[Floats]) -> list[float]:
     """Mean over the probes (P, T) whose value is defined, NaN where none is: T long; empty without probes."""
     if not len(values):

@@ -42,6 +42,13 @@ class SetDiff:
         found = np.bincount(self.change, minlength=len(CHANGES))
         return {change: int(count) for change, count in zip(CHANGES, found, strict=True)}
 
+    @property
+    def flipped(self) -> NDArray[np.bool_]:
+        """Which rows are preserved with the other sign: (R,)."""
+        kept = self.change == CHANGES.index(Change.PRESERVED)
+        flipped: NDArray[np.bool_] = kept & (self.effect_base * self.effect_now < 0)
+        return flipped
+
     def series(self, row: int) -> Floats:
         """The effect of a row at every step: (T,)."""
         return self.probes[int(self.probe[row])].table.series(int(self.relation[row]), int(self.subset[row]))

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from sftscope.analysis import DEFAULT_RULE
 from sftscope.analysis.run.effect_table import EffectTable
 from sftscope.analysis.run.run_history import RunHistory
 from sftscope.foundation.errors import SftscopeError
@@ -27,10 +28,10 @@ RULES: dict[str, tuple[float, str]] = {
 
 @dataclass(frozen=True)
 class ThresholdRule:
-    """A rule of `RULES` with its value; written `max-run:0.05`."""
+    """A rule of `RULES` with its value; written `max-step:0.05`."""
 
-    name: str = "max-run"
-    value: float = 0.05
+    name: str
+    value: float
 
     def __post_init__(self) -> None:
         if self.name not in RULES:
@@ -54,7 +55,12 @@ class ThresholdRule:
             return cls(name, float(value))
         except ValueError:
             shown = safe_text(repr(text), max_length=60)
-            raise SftscopeError(f"threshold {shown}: expected name or name:number, such as max-run:0.05") from None
+            raise SftscopeError(f"threshold {shown}: expected name or name:number, such as {DEFAULT_RULE}") from None
+
+
+def default_rule() -> ThresholdRule:
+    """The rule where none is asked for."""
+    return ThresholdRule.parse(DEFAULT_RULE)
 
 
 def default_rules() -> tuple[ThresholdRule, ...]:

@@ -11,15 +11,22 @@ from typing import Any
 
 import numpy as np
 
-from sftscope.analysis.run.effect_table import EffectTable, measure_mismatch
+from sftscope.analysis.run.effect_table import measure_mismatch
 from sftscope.analysis.run.run_history import LOSSES, RunHistory
 from sftscope.analysis.sets import metrics
-from sftscope.analysis.sets.class_sums import ClassSums, Signs, class_sums, emerged_sums, jaccard_of_neighbours
-from sftscope.analysis.sets.effective import effective_number
+from sftscope.analysis.sets.chance import Signs, preserved_by_chance
+from sftscope.analysis.sets.class_sums import (
+    ClassSums,
+    class_sums,
+    emerged_sums,
+    jaccard_of_neighbours,
+    same_sign_sums,
+)
+from sftscope.analysis.sets.class_trend import ClassTrend, class_trend
 from sftscope.analysis.sets.events import Events, find_events
 from sftscope.analysis.sets.evolution import EARLY, LATE, Change, Evolution, Sets
 from sftscope.analysis.sets.set_diff import CHANGES, set_diff
-from sftscope.analysis.sets.soft_classes import share, soft_classes, soft_turnover
+from sftscope.analysis.sets.soft_trend import SoftTrend, soft_trend
 from sftscope.files.json_text import lookup
 from sftscope.lattice.transforms import Floats, Relation
 
@@ -44,43 +51,13 @@ class Selection:
 
 
 @dataclass(frozen=True)
-class ClassTrend:
-    """One class over all T steps; every list is T long."""
-
-    count_mean: list[float]
-    strength_mean: list[float]
-    order_mean: list[float]
-    uncancelled_mean: list[float]
-    uncancelled_pooled: list[float]
-    contribution_mean: list[float]
-    contribution_absolute_mean: list[float] = field(default_factory=list)
-    contribution_strength_mean: list[float] = field(default_factory=list)
-    generalizable_mean: list[float] = field(default_factory=list)
-
-
-@dataclass(frozen=True)
-class SoftTrend:
-    """What needs no threshold, over all T steps; means over probes.
-
-    effective_mean: N_eff, see `effective`. removed_mean, preserved_mean, emerged_mean: strength of the soft classes as
-    shares of ‖I_base‖₁, see `soft_classes`. order_mean: mean order weighted by strength. turnover_mean: Σ|ΔI| between
-    neighbouring steps as a share of what is there.
-    """
-
-    effective_mean: list[float]
-    removed_mean: list[float]
-    preserved_mean: list[float]
-    emerged_mean: list[float]
-    order_mean: list[float]
-    turnover_mean: list[float]
-
-
-@dataclass(frozen=True)
 class Trends:
     """Every quantity over all steps against one base step: what needs no threshold first, then the sets under τ.
 
     measured: held-out loss, accuracy and training loss as (step, value), also at steps that are no checkpoints.
-    accuracy_rows: how many rows accuracy is measured on, 0 where that is not known.
+    accuracy_rows: how many rows accuracy is measured on, 0 where that is not known. same_sign: what is preserved with
+    its sign; the rest of preserved flipped. preserved_by_chance, same_sign_by_chance: how many independent sets would
+    preserve (see `chance`), mean over probes; NaN at the base step. turnover: the share of Ω_(t-1) ∪ Ω_t that changed.
     """
 
     steps: list[int]
@@ -95,6 +72,10 @@ class Trends:
     matching_error_encoded: list[float]
     accuracy_rows: int = 0
     jaccard_neighbours: list[float] = field(default_factory=list)
+    same_sign: ClassTrend = field(default_factory=lambda: class_trend([]))
+    preserved_by_chance: list[float] = field(default_factory=list)
+    same_sign_by_chance: list[float] = field(default_factory=list)
+    turnover: list[float] = field(default_factory=list)
 
     @property
     def has_reference(self) -> bool:
@@ -106,7 +87,8 @@ class Trends:
 class ChangeRow:
     """One interaction of the set diff between the base step and the present one.
 
-    support: in how many replicates of an estimate it is in this class; None where it is not estimated.
+    support: in how many replicates of an estimate it is in this class; None where it is not estimated. same_sign:
+    whether what is preserved kept its sign; None for the other classes.
     """
 
     probe: str
@@ -119,6 +101,7 @@ class ChangeRow:
     effect_now: float
     series: tuple[float, ...]
     support: int | None = None
+    same_sign: bool | None = None
 
     @property
     def delta(self) -> float:
@@ -128,12 +111,19 @@ class ChangeRow:
 
 @dataclass(frozen=True)
 class Changes:
-    """The set diff, strongest first."""
+    """The set diff, strongest first.
+
+    flipped: of what is preserved, how many have the other sign. preserved_by_chance, same_sign_by_chance: how many
+    independent sets would preserve, see `chance`; NaN against the step itself.
+    """
 
     step: int
     base_step: int
     counts: dict[Change, int]
     rows: list[ChangeRow]
+    flipped: int = 0
+    preserved_by_chance: float = metrics.NAN
+    same_sign_by_chance: float = metrics.NAN
 
 
 @dataclass(frozen=True)
@@ -191,30 +181,31 @@ def trends(
     generalizable ratio; None for a probe that it does not have.
     """
     history, probes = evolution.history, selection.probes_of(evolution)
-    parts = [
-        class_sums(
-            evolution,
-            p,
-            selection.base,
-            trajectory=selection.trajectory,
-            reference=None if references is None else references[p],
-        )
-        for p in probes
-    ]
+    base, trajectory = selection.base, selection.trajectory
+    signs = [None if references is None else references[p] for p in probes]
+    asked = list(zip(probes, signs, strict=True))
+    parts = [class_sums(evolution, p, base, trajectory=trajectory, reference=own) for p, own in asked]
+    same = [same_sign_sums(evolution, p, base, trajectory=trajectory, reference=own) for p, own in asked]
+    chance = [preserved_by_chance(evolution, p, base, trajectory=trajectory) for p in probes]
+    neighbours = metrics.mean_over_probes([jaccard_of_neighbours(evolution, p) for p in probes])
     errors = [_matching_errors(evolution, p) for p in probes]
     return Trends(
         steps=history.steps.tolist(),
         base_step=int(history.steps[selection.base]),
         events=events or find_events(history),
-        soft=_soft_trend([history.probes[p].table for p in probes], selection.base),
+        soft=soft_trend([history.probes[p].table for p in probes], selection.base),
         measured=_measured(history),
         accuracy_rows=_accuracy_rows(history),
         encoded_mean=evolution.counts()[list(probes)].mean(axis=0).tolist(),
-        classes={change: _class_trend([part[change] for part in parts]) for change in Change},
+        classes={change: class_trend([part[change] for part in parts]) for change in Change},
         losses={name: values.tolist() for name, values in history.losses.items()},
         matching_error_all=metrics.mean_over_probes([both[0] for both in errors]),
         matching_error_encoded=metrics.mean_over_probes([both[1] for both in errors]),
-        jaccard_neighbours=metrics.mean_over_probes([jaccard_of_neighbours(evolution, p) for p in probes]),
+        jaccard_neighbours=neighbours,
+        same_sign=class_trend(same),
+        preserved_by_chance=metrics.mean_over_probes([part.any_sign for part in chance]),
+        same_sign_by_chance=metrics.mean_over_probes([part.same_sign for part in chance]),
+        turnover=[1.0 - value for value in neighbours],
     )
 
 
@@ -222,7 +213,7 @@ def changes(evolution: Evolution, selection: Selection) -> Changes:
     """The set diff between the base step and the present one."""
     probes, trajectory = selection.probes_of(evolution), selection.trajectory
     diff = set_diff(evolution, probes, selection.now, selection.base, trajectory=trajectory)
-    rows = []
+    flipped, rows = diff.flipped, []
     for row, (p, change, subset) in enumerate(zip(diff.probe, diff.change, diff.subset.tolist(), strict=True)):
         part, support = diff.probes[p], int(diff.support[row])
         rows.append(
@@ -237,10 +228,20 @@ def changes(evolution: Evolution, selection: Selection) -> Changes:
                 effect_now=float(diff.effect_now[row]),
                 series=tuple(diff.series(row).tolist()),
                 support=None if support < 0 else support,
+                same_sign=bool(not flipped[row]) if CHANGES[change] is Change.PRESERVED else None,
             )
         )
     rows.sort(key=_strongest_first)
-    return Changes(diff.step, diff.base_step, dict(diff.counts), rows)
+    chance = [preserved_by_chance(evolution, p, selection.base, trajectory=trajectory) for p in probes]
+    return Changes(
+        diff.step,
+        diff.base_step,
+        dict(diff.counts),
+        rows,
+        int(flipped.sum()),
+        float(sum(part.any_sign[selection.now] for part in chance)),
+        float(sum(part.same_sign[selection.now] for part in chance)),
+    )
 
 
 def orders_view(evolution: Evolution, selection: Selection) -> Orders:
@@ -312,30 +313,13 @@ def _members(evolution: Evolution, probe: int, selection: Selection, change: Cha
     return members, evolution.effects_of(probe, change, selection.now, selection.base)
 
 
-def _soft_trend(tables: Sequence[EffectTable], base: int) -> SoftTrend:
-    """What needs no threshold, of several probes, as curves."""
-    soft = [soft_classes(table, base) for table in tables]
-
-    def shares(name: str) -> list[float]:
-        return metrics.mean_over_probes([share(getattr(each, name), each.at_base) for each in soft])
-
-    return SoftTrend(
-        effective_mean=metrics.mean_over_probes([effective_number(table) for table in tables]),
-        removed_mean=shares("removed"),
-        preserved_mean=shares("preserved"),
-        emerged_mean=shares("emerged"),
-        order_mean=metrics.mean_over_probes([_weighted_order(table) for table in tables]),
-        turnover_mean=metrics.mean_over_probes([soft_turnover(table) for table in tables]),
-    )
-
-
-def _weighted_order(table: EffectTable) -> Floats:
-    """Σ |S| |I| / Σ |I| at every step: (T,)."""
-    strength = np.abs(table.effect.astype(np.float64))
-    return share(table.sums_at_steps(np.add, strength * table.order), table.sums_at_steps(np.add, strength))
-
-
 def _measured(history: RunHistory) -> dict[str, list[tuple[int, float]]]:
+    """What the training measured at its own steps; of a history without, what its checkpoints have."""
+    if history.measured:
+        return {
+            name: list(zip(part.steps.tolist(), part.values.tolist(), strict=True))
+            for name, part in history.measured.items()
+        }
     steps = history.steps.tolist()
     return {
         name: [pair for pair in zip(steps, values.tolist(), strict=True) if isfinite(pair[1])]
@@ -346,23 +330,6 @@ def _measured(history: RunHistory) -> dict[str, list[tuple[int, float]]]:
 def _accuracy_rows(history: RunHistory) -> int:
     rows = lookup(history.run, "settings", "training", "accuracy_rows")
     return rows if type(rows) is int and rows > 0 else 0
-
-
-def _class_trend(parts: Sequence[ClassSums]) -> ClassTrend:
-    """One class of several probes as curves."""
-    effect, strength = sum(part.effect for part in parts), sum(part.strength for part in parts)
-    pooled = np.divide(np.abs(effect), strength, out=np.full(np.shape(strength), metrics.NAN), where=strength > 0)
-    return ClassTrend(
-        count_mean=metrics.mean_over_probes([part.count for part in parts]),
-        strength_mean=metrics.mean_over_probes([part.strength for part in parts]),
-        order_mean=metrics.mean_over_probes([part.mean_order for part in parts]),
-        uncancelled_mean=metrics.mean_over_probes([part.uncancelled for part in parts]),
-        uncancelled_pooled=np.minimum(pooled, 1.0).tolist(),
-        contribution_mean=metrics.mean_over_probes([part.contribution for part in parts]),
-        contribution_absolute_mean=metrics.mean_over_probes([part.contribution_absolute for part in parts]),
-        contribution_strength_mean=metrics.mean_over_probes([part.contribution_strength for part in parts]),
-        generalizable_mean=metrics.mean_over_probes([part.generalizable for part in parts]),
-    )
 
 
 def _matching_errors(evolution: Evolution, probe: int) -> tuple[Floats, Floats]:

@@ -42,7 +42,7 @@ def compare_placebos(evolution: Evolution, selection: Selection) -> list[Placebo
         counts, real = dict.fromkeys(Change, 0), dict.fromkeys(Change, 0)
         for p in probes:
             first, again = on_common_subsets(history.probes[p].table, placebo.tables[p])
-            here, there = evolution.encodes(p, now, first, now), evolution.encodes(p, now, again)
+            here, there = evolution.both_of(p, now, first, now), evolution.both_of(p, now, again)
             for change, members in partition(here, there).items():
                 counts[change] += int(members.sum())
             for change, members in evolution.partition(p, now, selection.base).items():

@@ -4,7 +4,7 @@ Other ζ are tried on request only: the stored scores have to be decomposed agai
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -57,12 +57,12 @@ def measure_sensitivity(
     rules = _rules(evolution.rule)
     rows = []
     for done, rule in enumerate(rules):
-        other = evolution if rule == evolution.rule else Evolution(evolution.history, rule)
+        other = evolution.under(rule)
         rows.append(_headline(other, reference, index, base, chosen=rule == evolution.rule))
         if progress is not None:
             progress(done + 1, len(rules), str(rule))
     for factor in ZETA_FACTORS if zeta else ():
-        other = Evolution(with_other_zeta(evolution.history, factor, progress), evolution.rule)
+        other = replace(evolution, history=with_other_zeta(evolution.history, factor, progress))
         rows.append(_headline(other, reference, index, base, zeta=factor))
     return rows
 
@@ -78,7 +78,7 @@ def _headline(
 ) -> SensitivityRow:
     boundary, signs = find_boundary(evolution), None
     if reference is not None:
-        signs = reference_signs(evolution.history, Evolution(reference.history, evolution.rule))
+        signs = reference_signs(evolution.history, reference.under(evolution.rule))
     return SensitivityRow(
         rule=str(evolution.rule),
         zeta=zeta,
