@@ -69,9 +69,9 @@ class Run:
         """Every checkpoint against the base step (the first by default), a row each; means over probes.
 
         step; effective, soft_removed, soft_preserved, soft_emerged, soft_order, soft_turnover, which need no threshold
-        (see `soft_trend`); encoded, then for each class (removed, preserved, emerged) and for same_sign, what is preserved with its
-        sign, its count, strength, order, uncancelled ratio and z; preserved_by_chance and same_sign_by_chance; turnover;
-        then the losses.
+        (see `soft_trend`); encoded, then for each class (removed, preserved, emerged) and for same_sign, what is
+        preserved with its sign, its count, strength, order, uncancelled ratio and z; preserved_by_chance and
+        same_sign_by_chance; turnover; then the losses.
         """
         found = views.trends(self._evolution, views.Selection(now=len(self.steps) - 1, base=self._index(base, 0)))
         soft = found.soft

@@ -278,7 +278,7 @@ def test_a_run_without_any_interaction_has_gaps_not_numbers() -> None:
     assert over_time.encoded_mean == [0.0] * 4
     assert changes(evolution, Selection(3)).rows == []
     names = [row.name for row in backbone(evolution, Selection(3)).rows]
-    assert names == ["full score", "removed", "preserved", "emerged"]
+    assert names == ["full score", "removed", "preserved", "emerged", "bias alone"]
 
 
 def test_one_probe_and_all_probes(tmp_path: Path) -> None:

@@ -84,8 +84,26 @@ def test_backbone_cross_entropy_by_hand() -> None:
     rows = {row.name: row for row in backbone(Evolution(history, TAU), Selection(2)).rows}
     for name, total in (("preserved", 1.0), ("removed", 0.5), ("emerged", -1.0)):
         assert rows[name].cross_entropy_without_bias[2] == pytest.approx(np.log(1 + np.exp(-total)))
-        bias = history.probes[0].bias[0 if name == "removed" else 2]
+        bias = history.probes[0].bias[2]
         assert rows[name].cross_entropy[2] == pytest.approx(np.log(1 + np.exp(-total - bias)))
+    assert rows["bias alone"].cross_entropy == pytest.approx(np.log(1 + np.exp(-history.probes[0].bias)))
+    assert rows["bias alone"].cross_entropy_without_bias == pytest.approx([np.log(2)] * 3)
+
+
+@pytest.mark.parametrize(
+    ("step", "expected"),
+    [
+        (48, {"removed": 4.32, "preserved": 4.00, "bias alone": 4.54}),
+        (120, {"removed": 9.83, "preserved": 8.71, "bias alone": 9.84}),
+    ],
+)
+def test_the_backbone_of_a_real_run_compares_interactions_not_biases(step: int, expected: dict[str, float]) -> None:
+    """Under max-run; the bias of SmolLM2 moves so much that each class had better share it."""
+    history = load_history(Path(__file__).parents[2] / "sample_runs" / "smollm2")
+    view = backbone(Evolution(history, ThresholdRule("max-run")), Selection(history.index_of(step)))
+    rows = {row.name: row for row in view.rows}
+    for name, value in expected.items():
+        assert rows[name].cross_entropy[view.steps.index(step)] == pytest.approx(value, abs=0.01)
 
 
 def test_matching_errors_by_hand() -> None:
@@ -105,9 +123,9 @@ def test_matching_errors_by_hand() -> None:
 
 
 def test_sparsity_curve_by_hand() -> None:
-    """Two probes of one word: strengths 2, 1 → 1, 1/2 and 0.5, 0 → 1, 0."""
+    """Two probes of one word: strengths 2, 1 and 0.5, 0, relative to 2."""
     curve = metrics.sparsity_curve([np.array([[0, 2.0], [0, -1.0]]), np.array([[0, -0.5], [0, 0.0]])], points=4)
-    assert curve.tolist() == [1, 1, 0.5, 0]
+    assert curve.tolist() == [1, 0.5, 0.25, 0]
 
 
 def test_generalizable_ratio_by_hand() -> None:

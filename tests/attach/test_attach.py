@@ -193,6 +193,17 @@ def test_estimates_from_a_sample_of_the_masked_states_are_attached_too(inputs, t
     assert all(part.is_estimated for part in history.probes)
 
 
+def test_zeta_can_be_a_share_of_the_range_of_each_step(inputs, tmp_path):
+    settings = {
+        "model": {"path": str(inputs / "toy"), "device": "cpu"},
+        "probes": {"n_words": WORDS},
+        "extraction": {"zeta_of": "range"},
+    }
+    folder = attached(inputs, inputs / "lora", tmp_path / "run", settings=settings)
+    assert {*folder.read_step(4).provenance["zeta_source"]} == {"range at this step"}
+    assert not verify(folder.path).damaged
+
+
 def test_variables_of_another_kind_are_refused_in_one_line(inputs, tmp_path):
     settings = {"model": {"path": str(inputs / "toy")}, "probes": {"n_words": WORDS, "variables": "letters"}}
     with pytest.raises(SftscopeError, match="'letters': expected words, phrases or sentences"):

@@ -120,6 +120,18 @@ def test_a_sample_of_the_masked_states_is_enough(inputs, alone, tmp_path, where)
     assert all(part.is_estimated for part in history.probes)
 
 
+@pytest.mark.parametrize("where", ["in-process", "sidecar"])
+def test_zeta_can_be_a_share_of_the_range_of_each_step(inputs, tmp_path, where):
+    trainer, _ = watched(inputs, tmp_path, where=where, zeta_of="range")
+    train(trainer)
+    folder = RunFolder(tmp_path / "run")
+    assert folder.steps() == (0, 2, 4, 6)
+    for step in folder.steps():
+        record = folder.read_step(step)
+        spreads = [np.ptp(record.scores[record.probe_slice(p)]) for p in range(record.n_variables.size)]
+        assert record.effects.zeta == pytest.approx(0.012 * np.maximum(spreads, 0.5))
+
+
 @pytest.mark.parametrize("adapter", [True, False])
 def test_chosen_steps_are_written_down_without_a_save_of_the_trainer(inputs, tmp_path, adapter):
     plain = make_trainer(inputs, adapter=adapter, out=str(tmp_path / "plain"))

@@ -154,7 +154,7 @@ def test_the_jaccard_is_that_of_the_pooled_sets():
     other = [[np.array([0.0, 1.0, 2.5, 3.5]), np.array([0.0, 0.3, 0.0, 4.3])]]
     vars(tries).update(checkpoints={0: None}, _tau=[0.5, 0.5])
     tries._exact, tries._effects = choice._Scored(exact, 2.0), [[v[1:] for v in exact[0]]]
-    tries._decomposed = lambda scores: [np.where(v[1:] > 2.9, 0.0, v[1:]) for v in scores]
+    tries._decomposed = lambda step, scores: [np.where(v[1:] > 2.9, 0.0, v[1:]) for v in scores]
     tries._score = lambda precision, enough: choice._Scored(other, 1.0 + enough(0, other[0]))
     found = tries.trial("float16", stop_early=False)
     assert found.jaccard == 2 / 4  # probe 0: 2 of 3 stay; probe 1: 0 of 1

@@ -238,6 +238,7 @@ def attach(
     device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.")] = "auto",
     dtype: Annotated[str, typer.Option("--dtype", help="Precision of scoring, as [extraction] dtype.")] = "float32",
     target: Annotated[str, typer.Option("--target", help="Scored token: first, all or token:<text>.")] = "first",
+    zeta_of: Annotated[str, typer.Option("--zeta-of", help="Noise bound, as [extraction] zeta_of.")] = "base",
     same_base: Annotated[
         bool, typer.Option("--same-base", help="Accept adapters whose config names a different base model.")
     ] = False,
@@ -256,7 +257,7 @@ def attach(
         settings={
             "model": {"path": model, "device": device},
             "probes": {"n_words": words, "variables": variables},
-            "extraction": {"dtype": dtype, "target": target, "masked_states": masked_states},
+            "extraction": {"dtype": dtype, "target": target, "masked_states": masked_states, "zeta_of": zeta_of},
         },
         steps=None if wanted is None else frozenset(wanted),
         same_base=same_base,

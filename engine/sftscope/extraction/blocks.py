@@ -39,6 +39,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from sftscope.decomposition.noise_bound import RANGE
 from sftscope.extraction.finished import BASE_STEP, is_done_by_now
 from sftscope.extraction.job import Work, enter_step, made_on
 from sftscope.extraction.step_scores import Entered, draft_of, scored_step
@@ -188,7 +189,12 @@ def joined(records: Sequence[StepRecord]) -> StepRecord:
 
 
 def can_tell_zeta(work: Work, todo: Sequence[int]) -> bool:
-    """Whether ζ is known, or step 0 is scored, or not among what is to do; else a step has to wait for others."""
+    """Whether ζ is known, or step 0 is scored, or not among what is to do; else a step has to wait for others.
+
+    A ζ that moves with the steps needs no other step.
+    """
+    if work.settings.extraction.zeta_of == RANGE:
+        return True
     if BASE_STEP not in todo or is_there(work.folder.draft_file(BASE_STEP)):
         return True
     return known_zeta(work.folder, work.provenance["identity"])[0] is not None

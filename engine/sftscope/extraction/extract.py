@@ -20,7 +20,7 @@ from sftscope.extraction.finished import (
 from sftscope.extraction.gpu_interior_point import points_on
 from sftscope.extraction.job import Work, prepare
 from sftscope.extraction.step_scores import scored_step
-from sftscope.extraction.zeta import known_zeta, measure_zeta
+from sftscope.extraction.zeta import bounds_of
 from sftscope.foundation.errors import NotReadError, SftscopeError
 from sftscope.foundation.progress import Progress, progress, say
 from sftscope.inputs.settings import RunSettings
@@ -131,11 +131,12 @@ def follow(
 def _make(work: Work, todo: Sequence[int], made: Callable[[int], None] = lambda step: None) -> None:
     """Write the step files of `todo` and call `made`."""
     folder = work.folder
-    zeta, source = _zeta(work)
+    bounds = bounds_of(work)
 
     def make(step: int, note: Callable[[str], None]) -> None:
         if not is_done_by_now(folder, step, work.provenance["identity"]):
-            folder.write_step(decomposed(work, scored_step(work, step, note), zeta, source))
+            scored = scored_step(work, step, note)
+            folder.write_step(decomposed(work, scored, *bounds(scored)))
         made(step)
 
     with progress("extraction") as report:
@@ -146,18 +147,8 @@ def _make_joined(work: Work, step: int) -> None:
     """Write the step file of a step that has a draft, unless it is there; the caller has its claim."""
     if is_done_by_now(work.folder, step, work.provenance["identity"]):
         return
-    zeta, source = _zeta(work)
-    work.folder.write_step(decomposed(work, scored_step(work, step, lambda note: None), zeta, source))
-
-
-def _zeta(work: Work) -> tuple[Floats, list[str]]:
-    """ζ of each probe and its source, measured by one process of those that extract the run."""
-    with work.folder.in_turn("zeta"):
-        zeta, source = known_zeta(work.folder, work.provenance["identity"])
-        if zeta is None:
-            with progress("scoring") as report:
-                zeta, source = measure_zeta(work, report)
-    return zeta, source
+    bounds, scored = bounds_of(work), scored_step(work, step, lambda note: None)
+    work.folder.write_step(decomposed(work, scored, *bounds(scored)))
 
 
 def _each_unclaimed(

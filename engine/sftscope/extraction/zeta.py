@@ -1,25 +1,45 @@
-"""The noise bound ζ of each probe, fixed over all steps of a run.
+"""The noise bound ζ of each probe: fixed over all steps of a run, or of each step (`noise_bound`).
 
-Measured at step 0; for probes to whose words the model does not react there, the median over all checkpoints that
-the run has, whichever of them are wanted: of each, two masked states of these probes are scored for it.
+The fixed one is measured at step 0; for probes to whose words the model does not react there, the median over all
+checkpoints that the run has, whichever of them are wanted: of each, two masked states of these probes are scored for
+it.
 """
+
+from collections.abc import Callable
 
 import numpy as np
 
+from sftscope.decomposition.noise_bound import RANGE, SCALE_FLOOR, range_zeta
 from sftscope.extraction.finished import BASE_STEP, is_done
 from sftscope.extraction.job import Work, enter_step
 from sftscope.extraction.step_scores import scored_step
 from sftscope.files.opening import is_there
 from sftscope.foundation.errors import NotReadError
-from sftscope.foundation.progress import Progress, say
+from sftscope.foundation.progress import Progress, progress, say
 from sftscope.lattice.transforms import Floats
 from sftscope.scoring.masking import MaskedPrompt
-from sftscope.scoring.scorer import SCALE_FLOOR, Scorer
+from sftscope.scoring.scorer import Scorer
 from sftscope.store import RunFolder, StepRecord
+
+Bounds = Callable[[StepRecord], tuple[Floats, list[str]]]  # scores of a step → ζ of each probe, and its source
+
+
+def bounds_of(work: Work) -> Bounds:
+    """What gives each step its ζ; a fixed one is measured by one process of those that extract the run."""
+    extraction = work.settings.extraction
+    if extraction.zeta_of == RANGE:
+        return lambda scored: range_zeta(scored, extraction.zeta_range)
+    with work.folder.in_turn("zeta"):
+        zeta, source = known_zeta(work.folder, work.provenance["identity"])
+        if zeta is None:
+            with progress("scoring") as report:
+                zeta, source = measure_zeta(work, report)
+    fixed = zeta, source
+    return lambda scored: fixed
 
 
 def known_zeta(folder: RunFolder, identity: str) -> tuple[Floats | None, list[str]]:
-    """ζ and its source as the first finished step of this run has them; None where none is finished.
+    """The fixed ζ and its source as the first finished step of this run has them; None where none is finished.
 
     NotReadError where only such steps are left that cannot be read now: ζ must not be measured a second time.
     """
@@ -40,7 +60,7 @@ def known_zeta(folder: RunFolder, identity: str) -> tuple[Floats | None, list[st
 
 
 def measure_zeta(work: Work, report: Progress) -> tuple[Floats, list[str]]:
-    """ζ of each probe, (P,), and where it was measured. The model is left as any step's."""
+    """The fixed ζ of each probe, (P,), and where it was measured. The model is left as any step's."""
     factor = work.settings.extraction.zeta
     scale = reaction(_scored_base(work, report))
     silent = scale < SCALE_FLOOR

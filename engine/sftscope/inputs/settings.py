@@ -178,7 +178,19 @@ class ExtractionSettings(Table, frozen=True, kw_only=True):
             "first; auto takes a lower one only if the sets stay the same"
         ),
     ] = "float32"
-    zeta: Annotated[float, says("noise bound as a share of |v(x_N) - v(x_∅)| at step 0", ge=0, le=0.5)] = 0.02
+    zeta_of: Annotated[
+        Literal["base", "range"],
+        says(
+            "what the noise bound is a share of: base (|v(x_N) - v(x_∅)| at step 0, fixed over the steps) or range "
+            "(max v - min v at each step)"
+        ),
+    ] = "base"
+    zeta: Annotated[
+        float, says('with zeta_of = "base": noise bound as a share of |v(x_N) - v(x_∅)| at step 0', ge=0, le=0.5)
+    ] = 0.02
+    zeta_range: Annotated[
+        float, says('with zeta_of = "range": noise bound as a share of max v - min v at each step', ge=0, le=0.5)
+    ] = 0.012
     tolerance: Annotated[float, says("largest certified relative gap accepted", gt=0, le=0.1)] = 1e-3
     masked_states: Annotated[
         int,

@@ -46,10 +46,10 @@ class SftscopeCallback(TrainerCallback):
     probes, out: the probes, and the run folder that the explorer follows. steps: where to extract; None: wherever the
     trainer saves. where: a process next to the training, on `device`, or the training's own, which waits meanwhile.
     model: the base model, where it is not the one the trainer's model was loaded from. words, variables,
-    masked_states: as in a config, [probes] n_words and variables, [extraction] masked_states. stop: never; once the
-    verdict names a step to stop at or by, on which held-out loss and interactions agree; or once the sparsest step is
-    known, whatever the loss. keep: copies of whole models stay
-    (adapters always do). wait: seconds that the end of the training waits for the sidecar.
+    masked_states, zeta_of: as in a config, [probes] n_words and variables, [extraction] masked_states and zeta_of.
+    stop: never; "agree": once the verdict names a step to stop at or by, on which held-out loss and interactions
+    agree; "sparsest": once the sparsest step is known, whatever the loss. keep: copies of whole models stay (adapters
+    always do). wait: seconds that the end of the training waits for the sidecar.
     """
 
     def __init__(
@@ -65,6 +65,7 @@ class SftscopeCallback(TrainerCallback):
         words: int = 10,
         variables: str = "words",
         masked_states: int = 0,
+        zeta_of: str = "base",
         stop: Stop = "never",
         keep: bool = True,
         wait: float = 600.0,
@@ -80,7 +81,7 @@ class SftscopeCallback(TrainerCallback):
         self._base = model or _base_of(trainer.model)
         self._device = device
         self._variables: dict[str, Any] = {"n_words": words, "variables": variables}
-        self._masked_states = masked_states
+        self._extraction: dict[str, Any] = {"masked_states": masked_states, "zeta_of": zeta_of}
         self._failures = 0
         self._begun = False
         self._process: subprocess.Popen[bytes] | None = None
@@ -184,7 +185,7 @@ class SftscopeCallback(TrainerCallback):
         settings: dict[str, dict[str, Any]] = {
             "model": {"path": self._base, "device": "auto" if live else self._device},
             "probes": self._variables,
-            "extraction": {"masked_states": self._masked_states} | precision,
+            "extraction": self._extraction | precision,
         }
         tokenizer = getattr(self._trainer, "processing_class", None)
         begin(

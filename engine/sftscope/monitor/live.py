@@ -17,6 +17,7 @@ from safetensors.torch import save_file
 from sftscope.attach.copies import SNAPSHOT
 from sftscope.attach.foreign_checkpoints import weight_files
 from sftscope.compat.accelerate import plain_forward
+from sftscope.decomposition.noise_bound import RANGE, SCALE_FLOOR, range_zeta
 from sftscope.extraction.extract import decomposed
 from sftscope.extraction.job import Work, prepare_with
 from sftscope.extraction.step_scores import score_model
@@ -25,9 +26,9 @@ from sftscope.files.atomic import temporary_beside, write_atomically
 from sftscope.files.opening import is_there, open_to_readers, private_folder
 from sftscope.foundation.errors import SftscopeError
 from sftscope.inputs.settings import RunSettings
+from sftscope.lattice.transforms import Floats
 from sftscope.llm.adapter_config import WEIGHTS
 from sftscope.llm.loading import LLM, templated_tokenizer
-from sftscope.scoring.scorer import SCALE_FLOOR
 from sftscope.store import RunFolder, StepRecord, ownership
 from sftscope.store.trainer_state import STATE
 
@@ -108,11 +109,18 @@ class LiveExtraction:
             work.scorer.weights_changed()
             # nothing was read from a file that could be hashed
             record = score_model(work, step, losses, "" if step == 0 else "in process", lambda note: None)
+        return decomposed(work, record, *self._zeta(record))
+
+    def _zeta(self, record: StepRecord) -> tuple[Floats, list[str]]:
+        """ζ of each probe, and where it was measured: a fixed one at step 0 in any case, as no other step is there."""
+        extraction = self.settings.extraction
+        if extraction.zeta_of == RANGE:
+            return range_zeta(record, extraction.zeta_range)
         zeta, source = known_zeta(self.folder, self.identity)
-        if zeta is None:
-            scale = np.maximum(reaction(record), SCALE_FLOOR)
-            zeta, source = self.settings.extraction.zeta * scale, ["step 0"] * len(scale)
-        return decomposed(work, record, zeta, source)
+        if zeta is not None:
+            return zeta, source
+        scale = np.maximum(reaction(record), SCALE_FLOOR)
+        return extraction.zeta * scale, ["step 0"] * len(scale)
 
     def _prepared(self) -> Work:
         if self._work is None:

@@ -12,6 +12,7 @@ from functools import partial
 import numpy as np
 
 from sftscope.decomposition import decompose
+from sftscope.decomposition.noise_bound import SCALE_FLOOR
 from sftscope.decomposition.sampled.estimate import estimate
 from sftscope.foundation.threads import usable_cores
 from sftscope.foundation.timing import settled_seconds
@@ -19,7 +20,7 @@ from sftscope.lattice.masked_states import States, triggers
 from sftscope.lattice.transforms import Floats, Relation
 from sftscope.scoring.masking import MaskedPrompt, last_words_kept
 from sftscope.scoring.prefix_tree import TokenCost
-from sftscope.scoring.scorer import NAIVE, SCALE_FLOOR, Scorer, tree_tokens
+from sftscope.scoring.scorer import NAIVE, Scorer, tree_tokens
 
 CALIBRATION_SECONDS = 20.0  # a tree is not tried where it would likely pass this
 _CALLS = 3.0  # of each tree, about

@@ -20,7 +20,7 @@ from sftscope.analysis.conclusions.stages import Stage, stages
 from sftscope.analysis.run.run_history import ACCURACY
 from sftscope.analysis.sets import metrics
 from sftscope.analysis.sets.evolution import CLASS_WORDS, Change
-from sftscope.analysis.sets.views import FULL
+from sftscope.analysis.sets.views import BIAS, FULL
 from sftscope.foundation.errors import SftscopeError
 from sftscope.foundation.safe_text import safe_text
 from sftscope.lattice.transforms import Relation
@@ -103,8 +103,8 @@ def figures(report: "Report") -> dict[str, tuple[str, Callable[["Figure"], None]
             lambda figure: _matching(figure, report),
         ),
         "figure_6_sparsity": (
-            "Strengths in descending order, relative to the strongest of the probe, pooled over "
-            f"{len(history.probes)} probes.",
+            f"Strengths in descending order, of {len(history.probes)} probes together, relative to the strongest of "
+            "them all at that step.",
             lambda figure: _sparsity(figure, report),
         ),
         "figure_11_prompt": (
@@ -276,14 +276,14 @@ def _backbone(figure: "Figure", report: "Report") -> None:
     left.bar(names, values, color=colours)
     left.axhline(0, color=INK, linewidth=0.6)
     left.set(title="Average contribution ΣI / count", ylabel="log-odds per interaction")
-    rows = [row for row in report.backbone.rows if np.isfinite(row.cross_entropy[-1])]
-    by_name = {change.value: COLOURS[change] for change in Change} | {FULL: INK}
-    losses, shown = [row.cross_entropy[-1] for row in rows], [row.name for row in rows]
+    rows = [row for row in report.backbone.rows if np.isfinite(row.cross_entropy_without_bias[-1])]
+    by_name = {change.value: COLOURS[change] for change in Change} | {FULL: INK, BIAS: "#8c8c8c"}
+    losses, shown = [row.cross_entropy_without_bias[-1] for row in rows], [row.name for row in rows]
     bars = right.barh(shown, losses, color=[by_name.get(name, "#e69f00") for name in shown])
     right.bar_label(bars, [f"{loss:.2f}" for loss in losses], padding=3)
     right.margins(x=0.15)
     right.invert_yaxis()
-    right.set(title="Cross-entropy with only …, with b", xlabel="nats")
+    right.set(title="Cross-entropy with only …, without b", xlabel="nats")
 
 
 def _matching(figure: "Figure", report: "Report") -> None:

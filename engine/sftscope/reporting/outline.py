@@ -129,8 +129,8 @@ def _orders(report: Report) -> Iterator[Block]:
 def _backbone(report: Report) -> Iterator[Block]:
     yield Heading("Predicting with one class alone")
     yield Text(
-        "Cross-entropy of the target from the sum of these interactions and the bias b, in nats, "
-        "mean over probes; then without b."
+        "Cross-entropy of the target from the sum of these interactions alone, in nats, mean over probes; then with "
+        "the bias b of that step, the same for every row. Without b, no interaction at all gives ln 2 = 0.693."
     )
     yield backbone_table(report.backbone, report.chosen)
 

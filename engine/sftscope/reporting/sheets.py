@@ -241,11 +241,11 @@ def _orders(evolution: Evolution, selection: Selection) -> Sheet:
 def _backbone(evolution: Evolution, selection: Selection) -> Sheet:
     view = backbone(evolution, selection)
     rows = [
-        (row.name, step, row.cross_entropy[at], row.cross_entropy_without_bias[at])
+        (row.name, step, row.cross_entropy_without_bias[at], row.cross_entropy[at])
         for row in view.rows
         for at, step in enumerate(view.steps)
     ]
-    headers = ("with only", "step", "cross-entropy", "without bias")
+    headers = ("with only", "step", "cross-entropy without bias", "with bias")
     notes = (view.note,) if view.note else ()
     return Sheet(f"Backbone: against step {view.base_step}, τ {evolution.settings}, nats", headers, rows, notes)
 

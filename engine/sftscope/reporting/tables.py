@@ -195,15 +195,15 @@ def orders_table(orders: Orders) -> Table:
 
 
 def backbone_table(backbone: Backbone, indices: Sequence[int]) -> Table:
-    """Cross-entropy of each set alone at the steps `indices`, with the bias and without it."""
+    """Cross-entropy of each set alone at the steps `indices`, without the bias and with it."""
     headers = ["with only"]
     headers += [f"step {backbone.steps[t]}" for t in indices]
-    headers += [f"{backbone.steps[t]} without b" for t in indices]
+    headers += [f"{backbone.steps[t]} with b" for t in indices]
     rows = [
         (
             row.name,
-            *(number(row.cross_entropy[t], 3) for t in indices),
             *(number(row.cross_entropy_without_bias[t], 3) for t in indices),
+            *(number(row.cross_entropy[t], 3) for t in indices),
         )
         for row in backbone.rows
     ]

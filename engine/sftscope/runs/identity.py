@@ -73,12 +73,12 @@ def check_same(folder: RunFolder, settings: RunSettings, hashes: Mapping[str, st
     content: dict[str, Any] = folder.read_run()
     if content.get("identity") == identity_of(settings, hashes):
         return
-    before, hashed = content.get("settings", {}), content.get("hashes", {})
+    before, hashed = settings_in(content).as_dict(), content.get("hashes", {})  # a setting that is newer: its default
     for table, values in settings.as_dict().items():
-        if table not in before:
+        if table not in content["settings"]:
             continue  # of a run that others trained nothing is known of data and training
         for key, value in values.items():
-            old = before.get(table, {}).get(key)
+            old = before[table][key]
             held = key in hashes and hashes[key] == hashed.get(key)  # another path to the same content
             if old != value and not held and (table, key) not in _FREE:
                 raise SftscopeError(

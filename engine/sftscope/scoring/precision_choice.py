@@ -16,6 +16,7 @@ import numpy as np
 import torch
 
 from sftscope.decomposition import decompose
+from sftscope.decomposition.noise_bound import RANGE, SCALE_FLOOR
 from sftscope.foundation.errors import NotReadError, SftscopeError
 from sftscope.foundation.progress import say
 from sftscope.foundation.safe_text import safe_text
@@ -27,7 +28,7 @@ from sftscope.llm.loading import load_llm, resolve_device
 from sftscope.llm.prompts import resolve_template
 from sftscope.scoring.masking import MaskedPrompt, baseline_vector, last_words_kept, mask_probe
 from sftscope.scoring.prefix_tree import tree_tokens
-from sftscope.scoring.scorer import SCALE_FLOOR, Scorer
+from sftscope.scoring.scorer import Scorer
 from sftscope.store import RunFolder, StepFileError, write_atomically
 from sftscope.store.checkpoints import Checkpoint, ready_checkpoints
 
@@ -162,10 +163,8 @@ class _Tries:
         self.probes = [probe.id for probe in self._chosen]
         self.prompts: list[MaskedPrompt] = []
         self._exact = self._score(FLOAT32)
-        self._zeta = [
-            settings.extraction.zeta * max(abs(float(v[-1] - v[0])), SCALE_FLOOR) for v in self._exact.scores[0]
-        ]
-        self._effects = [self._decomposed(scores) for scores in self._exact.scores]
+        self._zeta = [self._bounds(step) for step in range(len(self.checkpoints))]
+        self._effects = [self._decomposed(step, scores) for step, scores in enumerate(self._exact.scores)]
         self._tau = [_TAU * max(np.abs(at_step[p]).max() for at_step in self._effects) for p in range(len(self.probes))]
 
     def trial(self, precision: str, *, stop_early: bool) -> Trial:
@@ -175,7 +174,7 @@ class _Tries:
 
         def enough(step: int, scores: list[Floats]) -> bool:
             nonlocal kept, found, sigma
-            effects = self._decomposed(scores)
+            effects = self._decomposed(step, scores)
             for p, tau in enumerate(self._tau):
                 ours, theirs = np.abs(effects[p]) > tau, np.abs(self._effects[step][p]) > tau
                 kept, found = kept + int((ours & theirs).sum()), found + int((ours | theirs).sum())
@@ -221,8 +220,15 @@ class _Tries:
                 break
         return _Scored(result, per_token)
 
-    def _decomposed(self, scores: Sequence[Floats]) -> list[Floats]:
+    def _bounds(self, step: int) -> list[float]:
+        """ζ of each probe at the `step`-th checkpoint, from its float32 scores or from those of the first."""
+        extraction, exact = self.settings.extraction, self._exact.scores
+        if extraction.zeta_of == RANGE:
+            return [extraction.zeta_range * max(float(np.ptp(v)), SCALE_FLOOR) for v in exact[step]]
+        return [extraction.zeta * max(abs(float(v[-1] - v[0])), SCALE_FLOOR) for v in exact[0]]
+
+    def _decomposed(self, step: int, scores: Sequence[Floats]) -> list[Floats]:
         """AND and OR effects of each probe, in one array."""
         tolerance = self.settings.extraction.tolerance
-        results = [decompose(v, zeta, tolerance=tolerance) for v, zeta in zip(scores, self._zeta, strict=True)]
+        results = [decompose(v, zeta, tolerance=tolerance) for v, zeta in zip(scores, self._zeta[step], strict=True)]
         return [np.concatenate([result.and_effects[0], result.or_effects[0]]) for result in results]

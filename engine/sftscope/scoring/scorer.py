@@ -51,8 +51,6 @@ Scored = Callable[[int], None]
 COPY_FREE, STOCK, NAIVE = "copy-free tree", "prefix tree", "naive"
 # Tokens of a trie over sampled states for each of plain forwards, up to which it is walked
 _WORTH_A_TRIE = 0.9
-# |v(x_N) - v(x_∅)| in log-odds below which a model does not react to the words of a probe
-SCALE_FLOOR = 0.5
 # Largest difference of v in log-odds that rounding is believed to make, by precision. On SmolLM2-135M σ of the
 # layout is 1e-5 in float32, 4e-5 in mixed, 1e-2 in float16 and 9e-2 in bfloat16, so these are 100 times σ in both
 # and about ten times σ in less. TF32 has the digits of float16. An int8 base rounds activations by what is next to them

@@ -161,6 +161,7 @@ _ATTACH_OPTIONS = (  # of `sftscope attach`: table and key of run.toml, option, 
     ("extraction", "masked_states", "--masked-states", 0),
     ("extraction", "dtype", "--dtype", "float32"),
     ("extraction", "target", "--target", "first"),
+    ("extraction", "zeta_of", "--zeta-of", "base"),
     ("model", "device", "--device", "auto"),
 )
 

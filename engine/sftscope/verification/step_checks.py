@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from sftscope.analysis.run.machines import machine_of, machines_sentence
+from sftscope.decomposition.noise_bound import RANGE, range_zeta
 from sftscope.files.hashes import array_sha256
 from sftscope.files.json_text import finite, lookup
 from sftscope.files.opening import is_there
@@ -98,8 +99,20 @@ def _mismatches(run: Inspection, record: StepRecord, other: Seen | None) -> Iter
     tolerance = 1.0 if math.isnan(tolerance) else tolerance
     if not (record.effects.gap <= tolerance).all():
         yield f"its gap {record.effects.gap.max():.1e} is above the tolerance {tolerance:g}"
-    if other is not None and not np.array_equal(record.effects.zeta, other.zeta):
-        yield f"its ζ is not that of step {other.step}; one ζ holds for all steps of a probe"
+    yield from _zeta_misfits(run, record, other)
+
+
+def _zeta_misfits(run: Inspection, record: StepRecord, other: Seen | None) -> Iterator[str]:
+    """A fixed ζ is that of the other steps, a moving one follows from the scores; a placebo has that of its step."""
+    assert record.effects is not None
+    zeta, placebo = record.effects.zeta, record.provenance.get("placebo") is True
+    if lookup(run.content, "settings", "extraction", "zeta_of") == RANGE and not placebo:
+        share = finite(lookup(run.content, "settings", "extraction", "zeta_range"))
+        if not math.isnan(share) and not np.allclose(zeta, range_zeta(record, share)[0], rtol=_ROUNDING, atol=0.0):
+            yield f"its ζ is not {share:g} of the range of its scores"
+    elif other is not None and not np.array_equal(zeta, other.zeta):
+        why = "" if placebo else "; one ζ holds for all steps of a probe"
+        yield f"its ζ is not that of step {other.step}{why}"
 
 
 def _excess(record: StepRecord, index: int) -> float:

@@ -32,7 +32,7 @@ class BackboneSlice:
 
 
 class BackbonePane(Pane[BackboneSlice]):
-    """A row a class: cross-entropy with and without b at the present step, a curve over all steps."""
+    """A row a class: cross-entropy without and with b at the present step, a curve over all steps."""
 
     view = View.BACKBONE
 
@@ -47,13 +47,13 @@ class BackbonePane(Pane[BackboneSlice]):
         n_curves = len(backbone.rows) + len(backbone.losses)
         per_curve = (height - 3) // max(n_curves, 1)
         tall = min(max(per_curve - (width - _NAME - 2 * _NUMBER - 3 < _BESIDE), 1), _TALLEST)
-        numbers = fit("with b", _NUMBER, right=True) + fit("without b", _NUMBER, right=True)
-        strips.append(line([(fit(" nats, using only", _NAME) + numbers + "  with b, over the steps", muted)], width))
-        limits = value_range(*(row.cross_entropy for row in backbone.rows))
+        numbers = fit("without b", _NUMBER, right=True) + fit("with b", _NUMBER, right=True)
+        strips.append(line([(fit(" nats, using only", _NAME) + numbers + "  without b, over the steps", muted)], width))
+        limits = value_range(*(row.cross_entropy_without_bias for row in backbone.rows))
         for row in backbone.rows:
             name, style = self._named(row.name)
-            values = (row.cross_entropy[slice.now], row.cross_entropy_without_bias[slice.now])
-            strips += self._curve(name, style, values, row.cross_entropy, limits, slice, width, tall)
+            values = (row.cross_entropy_without_bias[slice.now], row.cross_entropy[slice.now])
+            strips += self._curve(name, style, values, row.cross_entropy_without_bias, limits, slice, width, tall)
         if backbone.losses:
             strips.append(line([(" losses of the run", muted)], width))
         limits = value_range(*backbone.losses.values())

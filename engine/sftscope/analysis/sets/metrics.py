@@ -61,17 +61,14 @@ def matching_error(scores: Floats, model: Floats) -> Floats:
 
 
 def sparsity_curve(effects: Sequence[Floats], points: int = 200) -> Floats:
-    """Strengths in descending order, each probe's relative to its strongest, pooled over probes: (points,).
+    """Strengths of all probes in descending order, relative to the strongest of them all, as in the paper: (points,).
 
     effects: (2, K) a probe, the empty subset first. Point i is the strength at the share i / (points - 1) of all
     2 (K - 1) interactions that the probes could have, or of those that any step has where they are estimated.
     """
-    pooled = []
-    for part in effects:
-        strengths = np.abs(part[:, 1:]).ravel()
-        pooled.append(strengths / max(strengths.max(initial=0.0), np.finfo(float).tiny))
-    ordered = np.sort(np.concatenate(pooled))[::-1]
-    curve: Floats = ordered[np.linspace(0, ordered.size - 1, points).round().astype(int)]
+    ordered = np.sort(np.concatenate([np.abs(part[:, 1:]).ravel() for part in effects]))[::-1]
+    picked = ordered[np.linspace(0, ordered.size - 1, points).round().astype(int)]
+    curve: Floats = picked / max(ordered[0], np.finfo(float).tiny)
     return curve
 
 

@@ -30,7 +30,7 @@ from sftscope.analysis.sets.soft_trend import SoftTrend, soft_trend
 from sftscope.files.json_text import lookup
 from sftscope.lattice.transforms import Floats, Relation
 
-FULL = "full score"
+FULL, BIAS = "full score", "bias alone"
 
 
 @dataclass(frozen=True)
@@ -147,11 +147,14 @@ class Orders:
 
 @dataclass(frozen=True)
 class BackboneRow:
-    """Predicting the target from one set of interactions alone; means over probes, over all T steps."""
+    """Predicting the target from one set of interactions alone, in nats; means over probes, over all T steps.
+
+    cross_entropy: with the bias of the step, the same for every row.
+    """
 
     name: str
-    cross_entropy: list[float]
     cross_entropy_without_bias: list[float]
+    cross_entropy: list[float]
 
 
 @dataclass(frozen=True)
@@ -262,18 +265,21 @@ def orders_view(evolution: Evolution, selection: Selection) -> Orders:
 
 
 def backbone(evolution: Evolution, selection: Selection) -> Backbone:
-    """Cross-entropy of predicting with one class alone, at every step, and of the full score."""
+    """Cross-entropy of predicting with one class alone, at every step, of the full score, and of the bias alone.
+
+    -log sigmoid(Σ I [+ b]), b = v(x_∅) of that step for every class: only their interactions differ. The bias alone,
+    without bias, is ln 2.
+    """
     history, probes = evolution.history, selection.probes_of(evolution)
     boundary = find_events(history).sparsest.index
     whole_response = history.scores_whole_response
-    names = [FULL, *(change.value for change in Change), *(() if boundary is None else (EARLY, LATE))]
+    names = [FULL, *(change.value for change in Change), *(() if boundary is None else (EARLY, LATE)), BIAS]
     with_bias: dict[str, list[Floats]] = {name: [] for name in names}
     without: dict[str, list[Floats]] = {name: [] for name in names}
     for p in [] if whole_response else probes:
         bias = history.probes[p].bias
         for name, total in _class_totals(evolution, p, selection, boundary).items():
-            own_bias = bias[selection.base] if name == Change.REMOVED else bias  # of the step its effects are of
-            with_bias[name].append(np.logaddexp(0.0, -(total + own_bias)))
+            with_bias[name].append(np.logaddexp(0.0, -(total + bias)))
             without[name].append(np.logaddexp(0.0, -total))
     nothing = [metrics.NAN] * history.steps.size
     return Backbone(
@@ -281,7 +287,7 @@ def backbone(evolution: Evolution, selection: Selection) -> Backbone:
         base_step=int(history.steps[selection.base]),
         steps=history.steps.tolist(),
         rows=[
-            BackboneRow(name, *((metrics.mean_over_probes(kind[name]) or nothing) for kind in (with_bias, without)))
+            BackboneRow(name, *((metrics.mean_over_probes(kind[name]) or nothing) for kind in (without, with_bias)))
             for name in names
         ],
         losses={name: history.losses[name].tolist() for name in LOSSES if name in history.losses},
@@ -341,13 +347,14 @@ def _matching_errors(evolution: Evolution, probe: int) -> tuple[Floats, Floats]:
 
 
 def _class_totals(evolution: Evolution, probe: int, selection: Selection, boundary: int | None) -> dict[str, Floats]:
-    """Σ I of every class at every step, and of the full score: (T,) each."""
+    """Σ I of every class at every step, of the full score, and of no interaction: (T,) each."""
     part = evolution.history.probes[probe]
     classes = class_sums(evolution, probe, selection.base, trajectory=selection.trajectory)
     sums: dict[str, ClassSums] = {change.value: found for change, found in classes.items()}
     if boundary is not None:
         sums |= emerged_sums(evolution, probe, selection.base, boundary)
-    return {FULL: part.output - part.bias} | {name: found.effect for name, found in sums.items()}
+    totals = {name: found.effect for name, found in sums.items()}
+    return {FULL: part.output - part.bias, BIAS: np.zeros(evolution.history.steps.size)} | totals
 
 
 def _strongest_first(row: ChangeRow) -> tuple[float, str, str, int]:
