@@ -79,12 +79,12 @@ class ChangesPane(Pane[ChangesSlice]):
 
     def _counts(self, slice: ChangesSlice, width: int) -> Strip:
         rest: list[Piece] = [(f": step {slice.table.base_step} → {slice.table.step}", Style())]
-        short = width < 66
+        short, wordy = width < 76, width >= 92
         for change, count in slice.table.counts.items():
             word = "" if short else f" {CLASS_WORDS[change]}"
             rest.append((f"  {CLASS_GLYPHS[change]} {count}{word}", self.look.inks.of(change)))
             if change is Change.PRESERVED and (flipped := int(slice.table.flipped.sum())):
-                rest.append((f" ({flipped} {FLIPPED})" if short else f" ({flipped} sign flipped)", Style()))
+                rest.append((f" ({flipped} {'sign flipped' if wordy else FLIPPED})", Style()))
         return self.title(rest, width)
 
     def _heads(self, slice: ChangesSlice, columns: "_Columns") -> list[Piece]:
