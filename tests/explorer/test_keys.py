@@ -81,14 +81,18 @@ async def test_trends_show_the_numbers_of_the_view(run: Path, evolution: Evoluti
         expected = views.trends(evolution, Selection(0))
         text = text_of(pilot, TrendsPane)
         for glyph, trend in zip("−=+", expected.classes.values(), strict=True):
-            assert f"{glyph} count {plain(trend.count_mean[now])}" in text
+            assert re.search(rf"{re.escape(glyph)} (count|n) {plain(trend.count_mean[now])}", text)
             assert f"{glyph} strength {plain(trend.strength_mean[now])}" in text
-            assert f"{glyph} uncancelled {plain(trend.uncancelled_mean[now])}" in text
+            random_signs = plain(trend.uncancelled_by_chance[now])
+            assert f"{glyph} γu {plain(trend.uncancelled_mean[now])}, chance {random_signs}" in text
             assert f"{glyph} mean order {plain(trend.order_mean[now])}" in text
-            assert f"{glyph} contribution {signed(trend.contribution_mean[now])}" in text
-        assert f"encoded |Ω| {plain(expected.encoded_mean[now])}" in text
-        assert f"eval loss {small(expected.losses['eval'][now])}" in text
-        assert f"match. error {small(expected.matching_error_encoded[now])}" in text
+            z = expected.same_sign.z_mean if glyph == "=" else trend.z_mean
+            assert re.search(rf"{re.escape(glyph)} z(, same sign)? {re.escape(signed(z[now]))}", text)
+        assert f", chance {plain(expected.preserved_by_chance[now])}" in text
+        assert f"turnover {plain(expected.turnover[now])}" in text
+        assert f"|Ω| {plain(expected.encoded_mean[now])}" in text
+        assert re.search(f"eval (loss )?{small(expected.losses['eval'][now])}", text)
+        assert f"error {small(expected.matching_error_encoded[now])}" in text
         assert f"boundary {expected.boundary.step} (" in text_of(pilot, "#steps")
 
 
@@ -102,6 +106,8 @@ async def test_changes_show_the_rows_of_the_view(run: Path, evolution: Evolution
         assert "step 0 → 24" in lines[0]
         for glyph, count in zip("−=+", expected.counts.values(), strict=True):
             assert f"{glyph} {count}" in lines[0]
+        assert expected.flipped > 0
+        assert f"({expected.flipped} " in lines[0]
         first = expected.rows[0]
         assert lines[2].split()[1:4] == [first.relation, str(first.order), first.probe]
         assert signed(first.effect_base) in lines[2]
@@ -223,8 +229,8 @@ async def test_base_pin_and_threshold(run: Path, evolution: Evolution) -> None:
         assert "expected a value ≥ 0" in str(pilot.app.screen.query_one("#wrong", Static).render())
         pilot.app.screen.query_one(Input).value = "0.5"
         await press(pilot, "enter")
-        assert str(app_of(pilot).state.rule) == "max-run:0.5"
-        assert "τ max-run 0.5" in text_of(pilot, "#header")
+        assert str(app_of(pilot).state.rule) == "max-step:0.5"
+        assert "τ max-step 0.5" in text_of(pilot, "#header")
         reading = app_of(pilot).reading
         assert reading is not None
         assert reading.evolution.counts().sum() < evolution.counts().sum()

@@ -21,7 +21,7 @@ from sample_history import write_sample_run
 from sftscope.analysis.comparison.baseline_llm import reference_signs
 from sftscope.analysis.conclusions.verdict import judge
 from sftscope.analysis.run.read_run import load_history
-from sftscope.analysis.sets.evolution import Evolution
+from sftscope.analysis.sets.evolution import Change, Evolution
 from sftscope.analysis.sets.one_masked_state import masked_state
 from sftscope.analysis.sets.views import Selection, trends
 from sftscope.foundation.errors import SftscopeError
@@ -205,9 +205,11 @@ async def test_the_generalizable_ratio_stands_where_a_second_run_is_given(run: P
     async with app.run_test(size=(80, 24)) as pilot:
         await settle(pilot)
         shares = {change: part.generalizable_mean[app.state.step] for change, part in expected.classes.items()}
+        kept = {**shares, Change.PRESERVED: expected.same_sign.generalizable_mean[app.state.step]}
         text = text_of(pilot, TrendsPane)
         assert "ρ in baseline" in text
-        assert all(f"{CLASS_GLYPHS[change]} ρ {plain(share)}" in text for change, share in shares.items())
+        for change, share in kept.items():
+            assert re.search(rf"{re.escape(CLASS_GLYPHS[change])} ρ(, same sign)? {plain(share)}", text)
         await press(pilot, "6")
         compared = text_of(pilot, ComparePane)
         assert all(f"{CLASS_GLYPHS[change]} {plain(share)}" in compared for change, share in shares.items())
@@ -442,10 +444,10 @@ def test_the_command_line_brings_the_view_back() -> None:
     )
     line = command_for(state, Path("my run"))
     assert line == (
-        "sftscope explore 'my run' --step 4 --base 8 --probe 'a b' --tau max-run:0.05 --view changes "
+        "sftscope explore 'my run' --step 4 --base 8 --probe 'a b' --tau max-step:0.05 --view changes "
         "--filter 'order:2 it'\"'\"'s' --sort delta"
     )
-    start = Start.parse(step=4, base="8", probe="a b", tau="max-run:0.05", view="changes", sort="delta")
+    start = Start.parse(step=4, base="8", probe="a b", tau="max-step:0.05", view="changes", sort="delta")
     assert (start.view, start.sort, start.rule) == (state.view, state.sort, state.rule)
     for wrong in ({"view": "x"}, {"sort": "x"}, {"base": "-1"}, {"glyphs": "x"}, {"tau": "x"}):
         with pytest.raises(SftscopeError):
@@ -506,7 +508,7 @@ async def test_sensitivity_is_one_key_away(run: Path) -> None:
         await settle(pilot)
         assert isinstance(pilot.app.screen, TextDialog)
         text = screen_text(pilot)
-        for rule in ("max-run:0.05 (chosen)", "max-step", "top-k:20", "absolute:0.1"):
+        for rule in ("max-step:0.05 (chosen)", "max-run", "top-k:20", "absolute:0.1"):
             assert rule in text
 
 
@@ -651,7 +653,7 @@ async def test_a_new_reading_keeps_the_curves(run: Path) -> None:
         app.become(replace(app.state, rule=replace(app.state.rule, value=0.2)))
         await settle(pilot)
         assert "computing" not in screen_text(pilot)
-        assert "τ max-run 0.2" in text_of(pilot, "#header")
+        assert "τ max-step 0.2" in text_of(pilot, "#header")
 
 
 # ------------------------------------------------------------------ asking the training

@@ -57,6 +57,12 @@ Verify = Annotated[
     ),
 ]
 Tau = Annotated[str, typer.Option("--tau", help="Rule for the threshold, such as max-step:0.05.")]
+Support = Annotated[
+    bool,
+    typer.Option(
+        "--support", help="Say in how many of 8 slightly noisy decompositions each interaction has its class; slow."
+    ),
+]
 Hysteresis = Annotated[
     float,
     typer.Option(

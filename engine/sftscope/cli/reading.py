@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sftscope.analysis import DEFAULT_HYSTERESIS, DEFAULT_RULE
-from sftscope.cli.options import Hysteresis, Run, Tau, folder
+from sftscope.cli.options import Hysteresis, Run, Support, Tau, folder
 from sftscope.foundation.output import put
 from sftscope.foundation.progress import say
 from sftscope.foundation.safe_text import json_text
@@ -29,6 +29,7 @@ def show(
         bool,
         typer.Option("--trajectory", help="Preserved requires being encoded at every step since the base step."),
     ] = False,
+    support: Support = False,
     as_json: Annotated[bool, typer.Option("--json", help="JSON on stdout.")] = False,
     plain: Annotated[
         bool, typer.Option("--plain", help="One named value after another, no columns: for screen readers and pipes.")
@@ -51,12 +52,14 @@ def show(
         trajectory=trajectory,
     )
     if as_json:
-        put(json_text(show_json(evolution, selection)), end="")
+        put(json_text(show_json(evolution, selection, support=support)), end="")
     elif plain:
+        if support:
+            raise typer.BadParameter("expected without --plain", param_hint="--support")
         record = RunFolder(run).read_step(int(history.steps[selection.now]))
         put(plain_text(evolution, selection, view=view, record=record), end="")
     else:
-        put(show_text(evolution, selection, view=view))
+        put(show_text(evolution, selection, view=view, support=support))
 
 
 def report(
@@ -74,6 +77,7 @@ def report(
     descent: Annotated[
         bool, typer.Option("--descent", help="Also compare with the gradient descent of earlier work; slow.")
     ] = False,
+    support: Support = False,
 ) -> None:
     from sftscope.analysis.run.read_run import load_history
     from sftscope.analysis.sets.evolution import Evolution
@@ -88,7 +92,8 @@ def report(
         _say_left_out(reference.history)
     wanted = tuple(part.strip() for part in formats.split(","))
     with progress("report") as shown:
-        written = write_report(evolution, out, wanted, reference=reference, zeta=zeta, descent=descent, progress=shown)
+        extra = {"zeta": zeta, "descent": descent, "support": support}
+        written = write_report(evolution, out, wanted, reference=reference, **extra, progress=shown)
     for path in written:
         put(str(path))
 

@@ -5,13 +5,20 @@ from collections.abc import Sequence
 
 from sftscope.analysis.sets.evolution import Change
 from sftscope.analysis.sets.views import Changes, Trends
+from sftscope.analysis.trust.noise_support import COPIES, SHARE_OF_ZETA
 from sftscope.reporting.tables import GLYPHS, Table, number, signed
 
 CHANCE_LEGEND = (
     "By chance: what independent sets as large by relation, order (and sign) would preserve.",
+    "= same: what is preserved with the same sign.",
     "z = ΣI / √ΣI², mean ± 2 standard errors over probes: 0 for random signs.",
     "Turnover: the share of neighbouring steps' sets that changed; soft: of their strengths, without τ.",
     "Random signs: what γu would be then, mostly a matter of the class's size.",
+)
+
+
+SUPPORT_LEGEND = (
+    f"Support: in how many of {COPIES} copies of the scores, with noise of {SHARE_OF_ZETA:g} ζ, a row has its class."
 )
 
 
@@ -29,8 +36,8 @@ def preserved_in_words(diff: Changes) -> str:
 
 def chance_table(trends: Trends, indices: Sequence[int]) -> Table:
     """What is preserved beside what would be by chance, z of the classes, and the turnover, at the steps `indices`."""
-    headers = ["step", "= n", "by chance", "= same sign", "by chance"]
-    headers += ["− z", "= same sign z", "+ z", "turnover", "soft"]
+    headers = ["step", "= n", "by chance", "= same", "by chance"]
+    headers += ["− z", "= same z", "+ z", "turnover", "soft"]
     curves = (trends.classes[Change.REMOVED], trends.same_sign, trends.classes[Change.EMERGED])
     rows = []
     for t in indices:

@@ -28,6 +28,7 @@ from sftscope.analysis.sets.views import (
 from sftscope.analysis.trust.caveats import caveats
 from sftscope.analysis.trust.certificates import CERTIFIED_GAP, Quality, measure_quality
 from sftscope.analysis.trust.estimate_intervals import EstimateView, estimate_view
+from sftscope.analysis.trust.noise_support import with_noise_support
 from sftscope.analysis.trust.placebo import TRUSTED_JACCARD, PlaceboDiff, compare_placebos, sentence
 from sftscope.analysis.trust.sensitivity import SensitivityRow, measure_sensitivity, what_survives
 from sftscope.analysis.trust.solver_residue import SolverResidue, measure_residue
@@ -53,6 +54,7 @@ class Report:
     verdict: Verdict
     changes: tuple[Changes, ...]
     orders: tuple[Orders, ...]
+    has_support: bool
     backbone: Backbone
     sensitivity: list[SensitivityRow]
     quality: Quality
@@ -72,6 +74,7 @@ def make_report(
     reference: Evolution | None = None,
     zeta: bool = False,
     descent: bool = False,
+    support: bool = False,
     progress: Progress | None = None,
 ) -> Report:
     """All views of a run at the steps that its story turns on, against the first extracted step."""
@@ -83,13 +86,21 @@ def make_report(
     findings = measure_findings(evolution, sparsest, references=signs)
     sensitivity = measure_sensitivity(evolution, reference=reference, zeta=zeta, progress=progress)
     placebos = compare_placebos(evolution, last)
+    looked_at = [replace(last, now=now) for now in chosen]
+    diffs = [changes(evolution, selection) for selection in looked_at]
+    if support:
+        diffs = [
+            with_noise_support(evolution, selection, diff, progress=progress)
+            for selection, diff in zip(looked_at, diffs, strict=True)
+        ]
     said = as_it_went(evolution) if evolution.history.steps.size <= MAX_WATCHED else []
     return Report(
         evolution=evolution,
         chosen=chosen,
         trends=over_time,
         verdict=judge(over_time),
-        changes=tuple(changes(evolution, replace(last, now=now)) for now in chosen),
+        changes=tuple(diffs),
+        has_support=support,
         orders=tuple(orders_view(evolution, replace(last, now=now)) for now in chosen),
         backbone=backbone(evolution, last),
         sensitivity=sensitivity,

@@ -46,12 +46,14 @@ def write_report(
     reference: Evolution | None = None,
     zeta: bool = False,
     descent: bool = False,
+    support: bool = False,
     progress: Progress | None = None,
 ) -> list[Path]:
     """Write the report into the folder `out`, in the formats asked for; returns the paths of its files.
 
     formats: of `FORMATS`. reference: the run of the baseline LLM, for the generalizable ratio. zeta:
     whether to decompose again under other ζ. descent: whether to decompose by the plain descent, to compare with.
+    support: whether to say how surely each interaction has its class.
     """
     for name in formats:
         if name not in FORMATS:
@@ -60,7 +62,7 @@ def write_report(
     if "html" in formats or "figures" in formats:
         need_matplotlib()
     evolution = source if isinstance(source, Evolution) else Evolution(load_history(source))
-    report = make_report(evolution, reference=reference, zeta=zeta, descent=descent, progress=progress)
+    report = make_report(evolution, reference=reference, zeta=zeta, descent=descent, support=support, progress=progress)
     written = []
     for name in dict.fromkeys(formats):
         for path, content in _files(report, name, progress):

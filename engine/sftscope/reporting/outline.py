@@ -5,7 +5,13 @@ from collections.abc import Iterator
 from sftscope.analysis.conclusions.verdict import in_plain_words
 from sftscope.analysis.trust.placebo import sentence
 from sftscope.foundation.safe_text import safe_text
-from sftscope.reporting.chance_tables import CHANCE_LEGEND, chance_table, preserved_in_words, ratios_table
+from sftscope.reporting.chance_tables import (
+    CHANCE_LEGEND,
+    SUPPORT_LEGEND,
+    chance_table,
+    preserved_in_words,
+    ratios_table,
+)
 from sftscope.reporting.content import Report, provenance, shown_steps, strongest_rows, warnings
 from sftscope.reporting.document import Block, Document, Figure, Heading, Listing, Style, Text
 from sftscope.reporting.figures import figures
@@ -101,6 +107,8 @@ def _as_it_went(report: Report) -> Iterator[Block]:
 def _strongest(report: Report) -> Iterator[Block]:
     yield Heading("The strongest interactions")
     yield Text("Effects are log-odds of the target token; words in text order.")
+    if report.has_support:
+        yield Text(SUPPORT_LEGEND)
     for part in report.evolution.history.probes:
         yield Heading(safe_text(part.probe.id, max_length=60), 3)
         yield Text(safe_text(part.probe.text, max_length=400), Style.QUOTE)

@@ -65,11 +65,17 @@ class PairRow:
 
 @dataclass(frozen=True)
 class Generalizable:
-    """Eq. (9) at the last step of `run`, by class, with `reference` as the baseline LLM."""
+    """Eq. (9) at the last step of `run`, by class, with `reference` as the baseline LLM.
+
+    by_chance: the same of independent sets. same_sign, same_sign_by_chance: of what is preserved with its sign.
+    """
 
     run: str
     reference: str
     ratio: dict[Change, float]
+    by_chance: dict[Change, float]
+    same_sign: float
+    same_sign_by_chance: float
 
 
 @dataclass(frozen=True)
@@ -162,8 +168,14 @@ def _pair_rows(first_name: str, second_name: str, first: Evolution, second: Evol
 def _generalizable(name: str, reference: str, run: Evolution, other: Evolution) -> Generalizable:
     signs = reference_signs(run.history, other)
     over_time = trends(run, Selection(run.history.steps.size - 1), references=signs)
-    ratio = {change: part.generalizable_mean[-1] for change, part in over_time.classes.items()}
-    return Generalizable(name, reference, ratio)
+    ratio, by_chance = (
+        {change: getattr(part, field)[-1] for change, part in over_time.classes.items()}
+        for field in ("generalizable_mean", "generalizable_by_chance")
+    )
+    same = over_time.same_sign
+    return Generalizable(
+        name, reference, ratio, by_chance, same.generalizable_mean[-1], same.generalizable_by_chance[-1]
+    )
 
 
 def _unique(names: Sequence[str]) -> list[str]:
@@ -190,8 +202,14 @@ def _runs_table(rows: Sequence[RunRow]) -> Table:
 
 
 def _generalizable_table(rows: Sequence[Generalizable]) -> Table:
-    cells = [(row.run, row.reference, *(number(row.ratio[change]) for change in Change)) for row in rows]
-    return Table(("run", "baseline LLM", "− removed", "= preserved", "+ emerged"), cells, frozenset([0, 1]))
+    cells = []
+    for row in rows:
+        pairs = [(row.ratio[change], row.by_chance[change]) for change in Change]
+        pairs.insert(2, (row.same_sign, row.same_sign_by_chance))
+        cells.append((row.run, row.reference, *(number(value) for pair in pairs for value in pair)))
+    classes = ("− removed", "= preserved", "= same sign", "+ emerged")
+    headers = ("run", "baseline LLM", *(head for name in classes for head in (name, "by chance")))
+    return Table(headers, cells, frozenset([0, 1]))
 
 
 def _pairs_table(rows: Sequence[PairRow]) -> Table:

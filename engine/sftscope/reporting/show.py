@@ -4,22 +4,30 @@ Headless: returns text without colour and writes nothing. The numbers are those 
 the explorer and the report use too; all text from the run is made safe to show.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 from sftscope.analysis.run.run_history import LOSSES
 from sftscope.analysis.sets.events import Events
 from sftscope.analysis.sets.evolution import CLASS_WORDS, Evolution
 from sftscope.analysis.sets.noise_floor import FLOOR, largest_noise
-from sftscope.analysis.sets.views import Selection, as_plain, backbone, changes, orders_view, to_plain, trends
+from sftscope.analysis.sets.views import Changes, Selection, as_plain, backbone, changes, orders_view, to_plain, trends
 from sftscope.analysis.trust.caveats import caveats
 from sftscope.analysis.trust.certificates import measure_quality
 from sftscope.analysis.trust.estimate_intervals import estimate_view
+from sftscope.analysis.trust.noise_support import with_noise_support
 from sftscope.analysis.trust.placebo import compare_placebos, sentence
 from sftscope.files.json_text import lookup
 from sftscope.foundation.errors import SftscopeError
 from sftscope.foundation.safe_text import first_of_each_kind, safe_text
-from sftscope.reporting.chance_tables import CHANCE_LEGEND, chance_table, preserved_in_words, ratios_table
+from sftscope.reporting.chance_tables import (
+    CHANCE_LEGEND,
+    SUPPORT_LEGEND,
+    chance_table,
+    preserved_in_words,
+    ratios_table,
+)
 from sftscope.reporting.document import Block, Heading, Listing, Text, plain_text
 from sftscope.reporting.tables import (
     backbone_table,
@@ -38,17 +46,27 @@ VERSION = 1
 VIEWS = ("trends", "changes", "orders", "backbone")
 
 
-def show_text(evolution: Evolution, selection: Selection, *, view: str = "all", max_rows: int = 20) -> str:
-    """One view, or all of them, as text; long tables are cut to about `max_rows` rows."""
+def show_text(
+    evolution: Evolution, selection: Selection, *, view: str = "all", max_rows: int = 20, support: bool = False
+) -> str:
+    """One view, or all of them, as text; long tables are cut to about `max_rows` rows.
+
+    support: whether to say how surely each interaction has its class (see `noise_support`); slow.
+    """
     if view != "all" and view not in VIEWS:
         raise SftscopeError(f"unknown view {safe_text(repr(view), max_length=60)}; known are all, {', '.join(VIEWS)}")
-    builders = {"trends": _trends, "changes": _changes, "orders": _orders, "backbone": _backbone}
+    builders: dict[str, Callable[[Evolution, Selection, int], list[Block]]] = {
+        "trends": _trends,
+        "changes": partial(_changes, support=support),
+        "orders": _orders,
+        "backbone": _backbone,
+    }
     built = [build(evolution, selection, max_rows) for name, build in builders.items() if view in ("all", name)]
     return plain_text([*_head(evolution, selection), *(block for blocks in built for block in blocks)])
 
 
-def show_json(evolution: Evolution, selection: Selection) -> dict[str, Any]:
-    """Every view at one step as plain values; an undefined number is None."""
+def show_json(evolution: Evolution, selection: Selection, *, support: bool = False) -> dict[str, Any]:
+    """Every view at one step as plain values; an undefined number is None. support: as in `show_text`."""
     history = evolution.history
     over_time = as_plain(trends(evolution, selection))
     return {
@@ -60,7 +78,7 @@ def show_json(evolution: Evolution, selection: Selection) -> dict[str, Any]:
         "probe": None if selection.probe is None else history.probes[selection.probe].probe.id,
         "events": over_time.pop("events"),
         "trends": over_time,
-        "changes": as_plain(changes(evolution, selection)),
+        "changes": as_plain(_set_diff(evolution, selection, support=support)),
         "orders": as_plain(orders_view(evolution, selection)),
         "backbone": as_plain(backbone(evolution, selection)),
         "quality": as_plain(measure_quality(evolution, selection)),
@@ -157,14 +175,20 @@ def _trends(evolution: Evolution, selection: Selection, max_rows: int) -> list[B
     ]
 
 
-def _changes(evolution: Evolution, selection: Selection, max_rows: int) -> list[Block]:
+def _set_diff(evolution: Evolution, selection: Selection, *, support: bool) -> Changes:
     diff = changes(evolution, selection)
+    return with_noise_support(evolution, selection, diff) if support else diff
+
+
+def _changes(evolution: Evolution, selection: Selection, max_rows: int, *, support: bool = False) -> list[Block]:
+    diff = _set_diff(evolution, selection, support=support)
     counts = "   ".join(f"{diff.counts[change]} {name}" for change, name in CLASS_WORDS.items())
     chance = preserved_in_words(diff)
     weaker = len(diff.rows) - max_rows
     return [
         Heading(f"Changes: step {diff.base_step} → {diff.step}   {counts}"),
         *([Text(chance)] if chance else []),
+        *([Text(SUPPORT_LEGEND)] if support else []),
         Listing([f"placebo: {sentence(part)}" for part in compare_placebos(evolution, selection)]),
         *([changes_table(diff.rows[:max_rows], diff.base_step, diff.step)] if diff.rows else []),
         *([Text(f"… and {weaker} weaker ones")] if weaker > 0 else []),

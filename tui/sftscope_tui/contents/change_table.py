@@ -31,6 +31,11 @@ class ChangeTable(SetDiff):
         """What makes a row the same interaction at another step."""
         return int(self.probe[row]), int(self.relation[row]), int(self.subset[row])
 
+    def flips(self, row: int) -> bool:
+        """Whether a row is preserved with the other sign."""
+        kept = CHANGES[int(self.change[row])] is Change.PRESERVED
+        return kept and float(self.effect_base[row]) * float(self.effect_now[row]) < 0
+
     def find(self, identity: Identity) -> int | None:
         """The row of an interaction, None where it is in none of the classes."""
         probe, relation, subset = identity
@@ -89,6 +94,9 @@ def _term_matches(table: ChangeTable, term: str) -> NDArray[np.bool_]:
     if term in (">0", "<0"):
         standing = np.where(table.change == CHANGES.index(Change.REMOVED), table.effect_base, table.effect_now)
         return standing > 0 if term == ">0" else standing < 0
+    if term in ("sign:flipped", "sign:same"):  # of what is preserved
+        kept = table.change == CHANGES.index(Change.PRESERVED)
+        return table.flipped if term == "sign:flipped" else kept & ~table.flipped
     name, _, value = term.partition(":")
     low, _, high = value.partition("-")
     least, most = whole_number(low), whole_number(high or low)

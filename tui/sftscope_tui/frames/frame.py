@@ -199,11 +199,13 @@ def _other_reading(scene: Scene) -> Reading | None:
     return scene.other.read_under(scene.state.rule) if scene.other is not None else None
 
 
-def _shares(trends: Trends, step: int) -> list[tuple[Change, float]]:
-    """ρ of each class at the step; none where it is not defined for any step."""
+def _shares(trends: Trends, step: int) -> list[tuple[Change, float, float]]:
+    """ρ of each class at the step and what it would be by chance; none where it is not defined for any step."""
     now = nearest_index(trends.steps, step)
-    shares = [(change, part.generalizable_mean[now]) for change, part in trends.classes.items()]
-    return shares if trends.has_reference else []
+    if not trends.has_reference:
+        return []
+    classes = trends.classes.items()
+    return [(change, part.generalizable_mean[now], part.generalizable_by_chance[now]) for change, part in classes]
 
 
 def _runs(state: ViewState, runs: Sequence[RunLine]) -> RunsSlice:

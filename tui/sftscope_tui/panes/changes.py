@@ -6,12 +6,12 @@ from rich.cells import cell_len
 from rich.style import Style
 from textual.strip import Strip
 
-from sftscope.analysis.sets.evolution import CLASS_WORDS
+from sftscope.analysis.sets.evolution import CLASS_WORDS, Change
 from sftscope.analysis.sets.set_diff import CHANGES, Ints
 from sftscope.lattice.transforms import Relation
 from sftscope_tui.contents.change_table import ChangeTable
 from sftscope_tui.drawing.numbers import signed
-from sftscope_tui.drawing.palette import CLASS_GLYPHS
+from sftscope_tui.drawing.palette import CLASS_GLYPHS, FLIPPED
 from sftscope_tui.drawing.safe_lines import shown
 from sftscope_tui.panes.pane import Pane
 from sftscope_tui.state.view_state import Sort, View
@@ -79,10 +79,12 @@ class ChangesPane(Pane[ChangesSlice]):
 
     def _counts(self, slice: ChangesSlice, width: int) -> Strip:
         rest: list[Piece] = [(f": step {slice.table.base_step} → {slice.table.step}", Style())]
-        short = width < 66
+        short, wordy = width < 76, width >= 92
         for change, count in slice.table.counts.items():
             word = "" if short else f" {CLASS_WORDS[change]}"
             rest.append((f"  {CLASS_GLYPHS[change]} {count}{word}", self.look.inks.of(change)))
+            if change is Change.PRESERVED and (flipped := int(slice.table.flipped.sum())):
+                rest.append((f" ({flipped} {'sign flipped' if wordy else FLIPPED})", Style()))
         return self.title(rest, width)
 
     def _heads(self, slice: ChangesSlice, columns: "_Columns") -> list[Piece]:
@@ -106,7 +108,7 @@ class ChangesPane(Pane[ChangesSlice]):
         relation = Relation(int(table.relation[row])).name
         before, now = float(table.effect_base[row]), float(table.effect_now[row])
         pieces: list[Piece] = [
-            (f" {CLASS_GLYPHS[change]} ", style + Style(bold=True)),
+            (f" {CLASS_GLYPHS[change]}{FLIPPED if slice.table.flips(row) else ' '}", style + Style(bold=True)),
             (f"{relation:<3} {int(table.order[row]):>2}  ", Style()),
         ]
         if columns.probe:

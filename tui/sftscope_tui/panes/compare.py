@@ -19,6 +19,7 @@ from sftscope_tui.widgets.lines import Piece, fit, line
 from sftscope_tui.widgets.sparkline import Marks, area, even_width, marked
 
 _EFFECT = 8
+_WITH_CHANCE = 118  # columns from which on ρ has its value by chance beside it
 _GLYPHS = {Side.HERE: "<", Side.BOTH: "=", Side.THERE: ">"}
 NO_SECOND_RUN = "no second run yet: press 7 for the runs, then space to compare with one"
 NOTHING_SHARED = "the two runs share no probe: a comparison needs the same prompts and words"
@@ -29,7 +30,7 @@ class CompareSlice:
     """Two runs at their steps; diff is None where there is nothing to compare yet, and `why` says so.
 
     jaccard: over all steps of this run, None while it is computed. shared: number of probes both have.
-    shares: ρ of each class at this step, empty where there is none (yet), for the second
+    shares: ρ of each class at this step and by chance, empty where there is none (yet), for the second
     run at its last_step.
     """
 
@@ -42,7 +43,7 @@ class CompareSlice:
     linked: bool = True
     now: int = 0
     cursor: int = 0
-    shares: Sequence[tuple[Change, float]] = ()
+    shares: Sequence[tuple[Change, float, float]] = ()
     last_step: int = 0
 
 
@@ -73,8 +74,9 @@ class ComparePane(Pane[CompareSlice]):
     def _shares(self, slice: CompareSlice, width: int) -> Strip:
         inks = self.look.inks
         pieces: list[Piece] = [(" ρ" if slice.shares else " ρ –", inks.strong)]
-        for change, share in slice.shares:
+        for change, share, by_chance in slice.shares:
             pieces.append((f"  {CLASS_GLYPHS[change]} {plain(share)}", inks.of(change)))
+            pieces.append((f" (chance {plain(by_chance)})" if width >= _WITH_CHANCE else "", inks.muted))
         if slice.shares:
             pieces.append((f"   encoded there too at its last step {slice.last_step}, same sign", inks.muted))
         return line(pieces, width)

@@ -144,6 +144,7 @@ class ProbePane(Pane[ProbeSlice]):
         style = self.look.inks.of(change)
         limits = value_range(series.tolist())
         name = f" life line {Relation(int(table.relation[row])).name} {' · '.join(table.words(row))}"
+        name += ", sign flipped" if table.flips(row) else ""
         span = f"  from {signed(float(series.min()))} to {signed(float(series.max()))}"
         across = even_width(len(slice.steps), max(width - 3, 1))
         marks = Marks(cursor=slice.now, boundary=slice.boundary)

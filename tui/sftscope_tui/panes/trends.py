@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from math import isnan
 
 from rich.style import Style
 from textual.strip import Strip
@@ -22,10 +23,13 @@ _GAP = 2
 _ESSENTIAL = 3  # rows of the classes' charts, where there is room for no more
 _ROOMY = 18  # lines from which on there are as many as fit
 _SPLIT_BELOW = 72  # columns below which the run's own curves take two rows, where there is height
+_OF_SAME_SIGN = ("generalizable_mean", "z_mean")  # what is preserved counts there only with its sign
+_WITH_TURNOVER = 72  # columns from which on it stands among the run's own curves
 _FIELDS = (
     ("count", "n", "count_mean", plain),
     ("strength", "Σ|I|", "strength_mean", plain),
     ("ρ", "ρ", "generalizable_mean", plain),
+    ("z", "z", "z_mean", signed),
     ("uncancelled", "γu", "uncancelled_mean", plain),
     ("mean order", "order", "order_mean", plain),
     ("contribution", "ΣI/n", "contribution_mean", signed),
@@ -57,6 +61,20 @@ class TrendsSlice:
         return f" {_two_places(spans[self.now][0])}–{_two_places(spans[self.now][1])}" if self.now < len(spans) else ""
 
 
+def _by_chance(slice: TrendsSlice, change: Change, field: str) -> str:
+    """What the number of a class would be by chance, at the present step; empty where that is not defined."""
+    trends, now = slice.trends, slice.now
+    curves = {
+        "uncancelled_mean": trends.classes[change].uncancelled_by_chance,
+        "generalizable_mean": (
+            trends.same_sign if change is Change.PRESERVED else trends.classes[change]
+        ).generalizable_by_chance,
+        "count_mean": trends.preserved_by_chance if change is Change.PRESERVED else [],
+    }
+    curve = curves.get(field, [])
+    return f", chance {plain(curve[now])}" if now < len(curve) and not isnan(curve[now]) else ""
+
+
 def _two_places(value: float) -> str:
     """Of the end of an interval: one decimal below ten, none from there on."""
     return f"{value:.1f}" if round(value, 1) < 10 else f"{value:.0f}"
@@ -64,7 +82,10 @@ def _two_places(value: float) -> str:
 
 @dataclass(frozen=True)
 class Chart:
-    """One small chart: its name, long and short, the number of the present step, the values, their range."""
+    """One small chart: its name, long and short, the number of the present step, the values, their range.
+
+    beside: what follows the number where there is room.
+    """
 
     name: str
     short: str
@@ -72,6 +93,7 @@ class Chart:
     values: Sequence[float]
     limits: tuple[float, float]
     style: Style
+    beside: str = ""
 
 
 class TrendsPane(Pane[TrendsSlice]):
@@ -87,7 +109,7 @@ class TrendsPane(Pane[TrendsSlice]):
         r2 = f"; ESTIMATED, R² {small(slice.r2)}" if slice.r2 is not None else ""
         title = self.title([(f": against step {base}, {probes}{rho}{r2}", self.look.inks.muted)], width)
         rows = [self._soft_row(slice), *self._class_rows(slice)]
-        own = self._own_row(slice)
+        own = self._own_row(slice, with_turnover=width >= _WITH_TURNOVER)
         room = height - 1
         split = width < _SPLIT_BELOW and room >= (len(rows) + 2) * 3 and len(own) >= 4
         rows = rows[: room // 3 - 1 if room >= _ROOMY else _ESSENTIAL]
@@ -101,16 +123,20 @@ class TrendsPane(Pane[TrendsSlice]):
             if name == "ρ" and not slice.trends.has_reference:
                 continue
             series = {change: getattr(slice.trends.classes[change], field) for change in Change}
+            kept = field in _OF_SAME_SIGN
+            if kept:
+                series[Change.PRESERVED] = getattr(slice.trends.same_sign, field)
             limits = (0.0, 1.0) if name in ("uncancelled", "ρ") else value_range(*series.values())
             rows.append(
                 [
                     Chart(
-                        f"{CLASS_GLYPHS[change]} {name}",
+                        f"{CLASS_GLYPHS[change]} {name}{', same sign' if kept and change is Change.PRESERVED else ''}",
                         f"{CLASS_GLYPHS[change]} {short}",
                         text(values[slice.now]) + (slice.interval(change) if name == "count" else ""),
                         values,
                         limits,
                         self.look.inks.of(change),
+                        _by_chance(slice, change, field),
                     )
                     for change, values in series.items()
                 ]
@@ -128,11 +154,12 @@ class TrendsPane(Pane[TrendsSlice]):
             charts.append(Chart(name, short, small(values[slice.now]), values, limits, inks.of(change)))
         return charts
 
-    def _own_row(self, slice: TrendsSlice) -> list[Chart]:
+    def _own_row(self, slice: TrendsSlice, *, with_turnover: bool) -> list[Chart]:
         trends, ink = slice.trends, self.look.inks.loss
         losses = {name: trends.losses[name] for name in LOSSES if name in trends.losses}
         accuracy = {name: trends.losses[name] for name in (ACCURACY,) if name in trends.losses}
         limits = value_range(*losses.values())
+        turnover = trends.turnover or [float("nan")] * len(trends.steps)
         encoded, error, span = trends.encoded_mean, trends.matching_error_encoded, slice.interval(ENCODED)
         return [
             Chart(
@@ -151,6 +178,11 @@ class TrendsPane(Pane[TrendsSlice]):
                 Chart("held-out accuracy", "acc.", small(values[slice.now]), values, (0.0, 1.0), ink)
                 for values in accuracy.values()
             ),
+            *(
+                [Chart("turnover", "turn.", plain(turnover[slice.now]), turnover, (0.0, 1.0), ink)]
+                if with_turnover
+                else []
+            ),
             Chart("match. error", "error", small(error[slice.now]), error, value_range(error), ink),
         ]
 
@@ -163,10 +195,11 @@ class TrendsPane(Pane[TrendsSlice]):
         lines: list[list[Piece]] = [[(" ", Style())] for _ in range(chart_height + 1)]
         for chart in row:
             gap = (" " * _GAP, Style())
-            name_room = max(cell - len(chart.number) - 1, 0)
+            beside = chart.beside if len(f"{chart.short} {chart.number}{chart.beside}") <= cell else ""
+            name_room = max(cell - len(chart.number + beside) - 1, 0)
             name = chart.name if len(chart.name) <= name_room else chart.short
             name = fit(name, min(name_room, len(name)))
-            number = f" {chart.number}".ljust(cell - len(name))
+            number = f" {chart.number}{beside}".ljust(cell - len(name))
             lines[0] += [(name, chart.style), (number, self.look.inks.strong), gap]
             across = even_width(n_steps, cell)
             drawn = area(tuple(chart.values), across, chart_height, chart.limits, self.look.glyphs)

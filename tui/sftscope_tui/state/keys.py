@@ -115,7 +115,7 @@ KEYS: tuple[KeyRow, ...] = (
     KeyRow("q,ctrl+c", "q", "app.quit", "quit", "Program", "quit"),
 )
 
-FILTER_HELP = "words · AND OR · − = + · order:2-4 · >0 <0 · probe:id · rep:8-10 · !not"
+FILTER_HELP = "words · AND OR · − = + · order:2-4 · >0 <0 · sign:flipped · probe:id · rep:8-10 · !not"
 
 
 def bindings() -> list[Binding]:

@@ -192,7 +192,7 @@ def _backbone(run: _Run, step: int) -> list["_Comparison"]:
 
 @dataclass(frozen=True)
 class _Comparison:
-    """Whether one quantity lies above another: their means, the difference's sign and p-value (NaN: undefined)."""
+    """Whether one quantity lies above another: their means, the sign of the difference, its p-value or NaN."""
 
     text: str
     sign: int

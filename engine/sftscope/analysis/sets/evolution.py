@@ -196,7 +196,7 @@ class Evolution:
         With `trajectory`, preserved asks that the interaction be in Ω^h at every step in between; one of both Ω that
         left and came back is then both removed and emerged.
         """
-        between = [self.both(probe, step) for step in _between(base, now)] if trajectory else ()
+        between = [self.both(probe, step) for step in between_steps(base, now)] if trajectory else ()
         return partition(self.both(probe, base), self.both(probe, now), between)
 
     def support(
@@ -218,7 +218,7 @@ class Evolution:
             return None
         count = np.zeros(len(subset), dtype=np.int64)
         for replicate in self.replicates:
-            steps = (base, now, *(_between(base, now) if trajectory else ()))
+            steps = (base, now, *(between_steps(base, now) if trajectory else ()))
             before, after, *between = (
                 Encoded(
                     *(replicate.encodes_each(probe, step, relation, subset, loose=loose) for loose in (False, True))
@@ -241,6 +241,6 @@ class Evolution:
         return seen.reshape(2, -1)
 
 
-def _between(base: int, now: int) -> range:
+def between_steps(base: int, now: int) -> range:
     """The step indices strictly between two."""
     return range(min(base, now) + 1, max(base, now))
