@@ -68,6 +68,10 @@ def sensitivity_text(rows: Sequence[SensitivityRow], inks: Inks) -> Text:
         for change in CHANGES:
             text.append(f" {CLASS_GLYPHS[change]}{plain(row.at_last[change]):>6}", inks.of(change))
         text.append("\n")
+    if rows and (number := rows[0].number) is not None:
+        sparsest = f"{plain(number.at_sparsest)} at step {number.sparsest_step}"
+        text.append(f"\nN_eff, which no rule changes: {plain(number.at_base)} at the base step, {sparsest}, ")
+        text.append(f"{plain(number.at_last)} at the last\n")
     text.append("\nt changes the rule and its value; distrust a conclusion that holds under one rule only.", inks.muted)
     return text
 
