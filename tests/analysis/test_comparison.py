@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from sftscope.analysis.sets.boundary import Boundary, find_boundary
 
 from command_line import fails_with_one_line, sftscope
 from histories import counted_history, history_of
@@ -20,19 +21,24 @@ from sample_history import write_sample_run
 from sftscope.analysis.conclusions.online_verdict import as_it_went
 from sftscope.analysis.conclusions.paper_findings import Finding, Holds, measure_findings
 from sftscope.analysis.run.read_run import load_history
-from sftscope.analysis.sets.boundary import Boundary, find_boundary
 from sftscope.analysis.sets.evolution import Change, Evolution
 from sftscope.analysis.sets.views import Selection
-from sftscope.analysis.trust.sensitivity import ZETA_FACTORS, SensitivityRow, measure_sensitivity, what_survives
+from sftscope.analysis.trust.number_course import number_course
+from sftscope.analysis.trust.sensitivity import (
+    ZETA_FACTORS,
+    SensitivityRow,
+    measure_sensitivity,
+    what_survives,
+)
 from sftscope.analysis.trust.solver_residue import measure_residue
-from sftscope.analysis.trust.zeta_sensitivity import with_other_zeta
+from sftscope.analysis.trust.zeta_sensitivity import with_other_zeta, with_range_zeta, with_reversed_ties
 from sftscope.decomposition import decompose
 from sftscope.decomposition.rivals.subgradient_descent import decompose_by_descent
 from sftscope.foundation.errors import SftscopeError
 from sftscope.reporting import figures
 from sftscope.reporting.forms import FORMATS, make_report, write_report
 from sftscope.reporting.run_comparison import compare, compare_text
-from sftscope.reporting.tables import as_text, markdown_cell, sensitivity_table
+from sftscope.reporting.tables import as_text, markdown_cell, number_table, sensitivity_table
 
 
 @pytest.fixture(scope="module")
@@ -159,10 +165,14 @@ def test_other_zeta_are_decomposed_from_the_stored_scores(evolution: Evolution) 
 def test_the_headline_under_other_zeta_is_that_of_such_a_run(evolution: Evolution) -> None:
     small = Evolution(replace(evolution.history, probes=evolution.history.probes[:2]), evolution.rule)
     rows = measure_sensitivity(small, zeta=True)
-    assert [row.zeta for row in rows if row.zeta != 1.0] == list(ZETA_FACTORS)
-    assert rows[:-2] == measure_sensitivity(small)
-    for row in rows[-2:]:
-        other = Evolution(with_other_zeta(small.history, row.zeta), small.rule)
+    assert [row.zeta for row in rows if row.tried] == [*ZETA_FACTORS, None, None, 1.0]
+    assert rows[:-5] == measure_sensitivity(small)
+    others = [with_other_zeta(small.history, factor) for factor in ZETA_FACTORS]
+    others += [with_range_zeta(small.history), with_range_zeta(small.history, not_below_base=True)]
+    others += [with_reversed_ties(small.history)]
+    for row, history in zip(rows[-5:], others, strict=True):
+        other = Evolution(history, small.rule)
+        assert row.number == number_course(history)
         assert row.boundary == find_boundary(other)
         assert row.rule == str(small.rule)
         last = [other.partition(p, small.history.steps.size - 1, 0) for p in range(2)]
@@ -170,6 +180,8 @@ def test_the_headline_under_other_zeta_is_that_of_such_a_run(evolution: Evolutio
     report = make_report(small, zeta=True)
     assert report.survives.startswith("Conclusions that hold under every τ rule, value and ζ tried: ")
     assert "ζ × 0.5" in as_text(sensitivity_table(report.sensitivity))
+    assert as_text(number_table(report.sensitivity)).count("\n") == 1 + len(others)
+    assert [part.carried for part in report.carried] == [False] * 3  # of 2 probes nothing is stated
 
 
 def test_what_an_unfinished_descent_would_encode_besides(evolution: Evolution) -> None:

@@ -8,9 +8,9 @@ import pytest
 
 from histories import counted_history
 from sftscope.analysis.conclusions.online_verdict import as_it_went
-from sftscope.analysis.sets.events import Events, events_of, events_so_far, find_events, sparsest_of
+from sftscope.analysis.course.events import Events, events_of, events_so_far, find_events, sparsest_of
+from sftscope.analysis.course.turning_point import find_turning_point, monotone_rss, smooth, turning_fit
 from sftscope.analysis.sets.evolution import Evolution
-from sftscope.analysis.sets.turning_point import find_turning_point, monotone_rss, smooth, turning_fit
 from simulated_runs import LONG, TWO_STAGES, Kind, SimulatedRun, simulate
 
 RUNS = 80

@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from sftscope.analysis.run.effect_table import EffectTable
-from sftscope.analysis.sets.effective import effective_number
-from sftscope.analysis.sets.soft_classes import soft_classes, soft_classes_by_order, soft_turnover
+from sftscope.analysis.soft.effective import effective_number
+from sftscope.analysis.soft.soft_classes import soft_classes, soft_classes_by_order, soft_turnover
 
 VALUES = st.floats(-8, 8).map(lambda value: 0.0 if abs(value) < 1e-3 else value)
 

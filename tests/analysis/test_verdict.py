@@ -17,7 +17,7 @@ from sftscope.analysis.conclusions.held_out import (
 )
 from sftscope.analysis.conclusions.stages import Stage, stages
 from sftscope.analysis.conclusions.verdict import Agreement, judge
-from sftscope.analysis.sets.events import Event, Events
+from sftscope.analysis.course.events import Event, Events
 from sftscope.analysis.sets.evolution import Evolution
 from sftscope.analysis.sets.views import Selection, Trends, trends
 from simulated_runs import LossKind, simulate_loss

@@ -13,8 +13,8 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
 
 from sftscope.analysis.conclusions.held_out import Curve, loss_improves_after, loss_rises, more_accurate_after
-from sftscope.analysis.sets.events import Event, Events, events_of
-from sftscope.analysis.sets.turning_point import monotone_rss
+from sftscope.analysis.course.events import Event, Events, events_of
+from sftscope.analysis.course.turning_point import monotone_rss
 from simulated_runs import AR, LONG, TWO_STAGES, Kind, LossKind, SimulatedRun, autoregression, simulate, simulate_loss
 
 

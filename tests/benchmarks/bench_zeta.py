@@ -2,12 +2,13 @@
 
     python tests/benchmarks/bench_zeta.py sample_runs/smollm2 sample_runs/gemma3
 
-Kinds: `base`, 2 % of |v(x_N) - v(x_∅)| at step 0, fixed over the steps, as stored; `range`, a share of the range of v at
-each step (`[extraction] zeta_range`); `own`, the same with each probe's own share, so that step 0 is that of `base`.
+Kinds: `base`, 2 % of |v(x_N) - v(x_∅)| at step 0, fixed over the steps, as stored; `range`, a share of the range of v
+at each step (`[extraction] zeta_range`); `own`, the same with each probe's own share, so that step 0 is that of `base`.
 Of each kind: N_eff (means over probes) at the first, sparsest and last step. Noise: normal, of 0.1 of the kind's own ζ,
 and of 0.1 of the fixed ζ, is added to the scores, which are decomposed again; then, means over probes and steps, the
 change of N_eff, the soft overlap (preserved / ‖I‖₁ of a step against itself) and the Jaccard of the hard sets under
-max-step. Halves: the step of the smallest mean log N_eff on 20 random halves of the probes. About 5 minutes on one core.
+max-step. Halves: the step of the smallest mean log N_eff on 20 random halves of the probes. About 10 minutes on a busy
+core.
 """
 
 import sys
@@ -21,8 +22,8 @@ import numpy as np
 from sftscope.analysis.run.effect_table import EffectTable
 from sftscope.analysis.run.read_run import load_history
 from sftscope.analysis.run.run_history import ProbeHistory, RunHistory
-from sftscope.analysis.sets.effective import effective_numbers
-from sftscope.analysis.sets.soft_classes import soft_classes
+from sftscope.analysis.soft.effective import effective_numbers
+from sftscope.analysis.soft.soft_classes import soft_classes
 from sftscope.decomposition import decompose
 from sftscope.inputs.settings import ExtractionSettings
 from sftscope.lattice.transforms import Floats

@@ -510,6 +510,7 @@ async def test_sensitivity_is_one_key_away(run: Path) -> None:
         text = screen_text(pilot)
         for rule in ("max-step:0.05 (chosen)", "max-run", "top-k:20", "absolute:0.1"):
             assert rule in text
+        assert "N_eff, which no rule changes:" in text
 
 
 @pytest.mark.parametrize("size", ALL_SIZES)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from run_configs import write_config
+from sample_history import write_sample_run
 from schema_pages import ROOT, check, tables
 from sftscope.analysis.run.read_run import load_history
 from sftscope.analysis.sets.evolution import Evolution
@@ -36,8 +37,10 @@ def evolutions() -> list[Evolution]:
     return [Evolution(load_history(run)) for run in RUNS]
 
 
-def test_report(evolutions: list[Evolution]) -> None:
+def test_report(evolutions: list[Evolution], tmp_path: Path) -> None:
     forms = [json.loads(as_json(make_report(each))) for each in evolutions]
+    small = Evolution(load_history(write_sample_run(tmp_path / "run", n_steps=4, n_probes=2, n=3)))
+    forms.append(json.loads(as_json(make_report(small, zeta=True))))
     check("report", *forms, unseen=("estimate.", "residue[].", "changes[].rows[].series[]"))
 
 

@@ -73,7 +73,9 @@ def report(
     baseline: Annotated[
         Path | None, typer.Option("--baseline", help="Run of the baseline LLM, for the generalizable ratio.")
     ] = None,
-    zeta: Annotated[bool, typer.Option("--zeta", help="Also decompose under other noise bounds; slow.")] = False,
+    zeta: Annotated[
+        bool, typer.Option("--zeta", help="Also decompose under other noise bounds and tie-breaks; slow.")
+    ] = False,
     descent: Annotated[
         bool, typer.Option("--descent", help="Also compare with the gradient descent of earlier work; slow.")
     ] = False,

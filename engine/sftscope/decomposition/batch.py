@@ -19,7 +19,7 @@ import numpy as np
 from sftscope.decomposition.exact.cholesky import lapack
 from sftscope.decomposition.exact.incumbent import Solution
 from sftscope.decomposition.exact.interior_point import Iterate
-from sftscope.decomposition.exact.lattice_program import Ints, LatticeProgram, lattice_program
+from sftscope.decomposition.exact.lattice_program import ORDER_WEIGHT, Ints, LatticeProgram, lattice_program
 from sftscope.decomposition.exact.solver_chain import certified_solution
 from sftscope.decomposition.exact.working_set import MOST_ROWS
 from sftscope.decomposition.process_pool import MOST_WORKERS, in_order, one_blas_thread
@@ -63,6 +63,7 @@ def decompose(
     workers: int | None = None,
     points: Points | None = None,
     on_progress: Callable[[int, int], None] | None = None,
+    order_weight: float = ORDER_WEIGHT,
 ) -> Decomposition:
     """The optimal AND-OR effects of each vector, certified to a relative gap of `tolerance`.
 
@@ -75,7 +76,8 @@ def decompose(
     variables in another order have the same effects (equal names keep their order). `workers` vectors are solved
     at a time (default: as many as there are cores and memory). `points` supplies nearly optimal points of the whole
     batch, from a GPU, say, so that only their vertices are left to solve. `workers` never changes a result, bit for
-    bit. `on_progress(done, total)` is called after each vector.
+    bit. `on_progress(done, total)` is called after each vector. order_weight: δ, by which ties are broken: to see what
+    depends on it.
     """
     batch, bounds, n = checked_problem(scores, zeta)
     if not 0.0 < tolerance < 1.0:
@@ -84,7 +86,7 @@ def decompose(
     if n > MOST_VARIABLES:
         raise SftscopeError(f"{n} variables are too many for an exact decomposition: take at most {MOST_VARIABLES}")
 
-    program = lattice_program(n)
+    program = lattice_program(n, order_weight)
     effects = np.zeros((len(batch), 2, program.n_states))
     objective, lower_bound = np.zeros(len(batch)), np.zeros(len(batch))
     solver: list[str] = []

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from sftscope.analysis.conclusions.verdict import in_plain_words, judge
+from sftscope.analysis.course.events import events_so_far
 from sftscope.analysis.run.read_run import load_history
-from sftscope.analysis.sets.events import events_so_far
 from sftscope.analysis.sets.evolution import Change, Evolution
 from sftscope.analysis.sets.views import Selection, trends
 from sftscope.files.atomic import append_line

@@ -29,8 +29,9 @@ from sftscope.analysis.trust.caveats import caveats
 from sftscope.analysis.trust.certificates import CERTIFIED_GAP, Quality, measure_quality
 from sftscope.analysis.trust.estimate_intervals import EstimateView, estimate_view
 from sftscope.analysis.trust.noise_support import with_noise_support
+from sftscope.analysis.trust.number_course import Carried
 from sftscope.analysis.trust.placebo import TRUSTED_JACCARD, PlaceboDiff, compare_placebos, sentence
-from sftscope.analysis.trust.sensitivity import SensitivityRow, measure_sensitivity, what_survives
+from sftscope.analysis.trust.sensitivity import SensitivityRow, measure_sensitivity, what_survives, what_zeta_carries
 from sftscope.analysis.trust.solver_residue import SolverResidue, measure_residue
 from sftscope.foundation.progress import Progress
 from sftscope.foundation.safe_text import first_of_each_kind, safe_text
@@ -57,6 +58,7 @@ class Report:
     has_support: bool
     backbone: Backbone
     sensitivity: list[SensitivityRow]
+    carried: list[Carried]  # empty where no other ζ was tried
     quality: Quality
     estimate: EstimateView | None
     placebos: list[PlaceboDiff]
@@ -104,6 +106,7 @@ def make_report(
         orders=tuple(orders_view(evolution, replace(last, now=now)) for now in chosen),
         backbone=backbone(evolution, last),
         sensitivity=sensitivity,
+        carried=what_zeta_carries(sensitivity),
         quality=measure_quality(evolution, last),
         estimate=estimate_view(evolution, last),
         placebos=placebos,

@@ -145,6 +145,7 @@ def as_json(report: Report) -> str:
             "orders": [as_plain(part) for part in report.orders],
             "backbone": as_plain(report.backbone),
             "sensitivity": [as_plain(row) for row in report.sensitivity],
+            "carried": [as_plain(part) for part in report.carried],
             "quality": as_plain(report.quality),
             "estimate": as_plain(report.estimate),
             "placebo": [as_plain(part) for part in report.placebos],

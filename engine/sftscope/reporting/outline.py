@@ -23,6 +23,7 @@ from sftscope.reporting.tables import (
     estimate_lines,
     estimate_table,
     findings_table,
+    number_table,
     orders_table,
     placebo_table,
     quality_table,
@@ -150,6 +151,16 @@ def _sensitivity(report: Report) -> Iterator[Block]:
         "The counts at the sparsest step use the one under the chosen rule, so that rows differ by τ only."
     )
     yield sensitivity_table(report.sensitivity)
+    yield Text(
+        "The effective number of interactions N_eff depends on no τ, only on the decomposition. Means over probes; "
+        "ratios are geometric means."
+    )
+    yield number_table(report.sensitivity)
+    if report.carried:
+        yield Text("What both a fixed ζ and one relative to the range of v carry; ± 2 standard errors over probes:")
+        yield Listing([f"The number of interactions {part.claim}: {part.numbers}." for part in report.carried])
+    else:
+        yield Text("Other ζ, and another tie-break, are tried with 'sftscope report RUN --zeta'.")
 
 
 def _quality(report: Report) -> Iterator[Block]:

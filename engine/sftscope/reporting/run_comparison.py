@@ -14,8 +14,8 @@ import numpy as np
 from sftscope.analysis.comparison.baseline_llm import match_probes, reference_signs
 from sftscope.analysis.comparison.run_pairs import sets_of_both
 from sftscope.analysis.conclusions.verdict import judge
+from sftscope.analysis.course.events import Event
 from sftscope.analysis.sets import metrics
-from sftscope.analysis.sets.events import Event
 from sftscope.analysis.sets.evolution import Change, Evolution
 from sftscope.analysis.sets.views import Selection, Trends, as_plain, trends
 from sftscope.foundation.errors import SftscopeError

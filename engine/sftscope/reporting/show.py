@@ -8,8 +8,8 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
+from sftscope.analysis.course.events import Events
 from sftscope.analysis.run.run_history import LOSSES
-from sftscope.analysis.sets.events import Events
 from sftscope.analysis.sets.evolution import CLASS_WORDS, Evolution
 from sftscope.analysis.sets.noise_floor import FLOOR, largest_noise
 from sftscope.analysis.sets.views import Changes, Selection, as_plain, backbone, changes, orders_view, to_plain, trends

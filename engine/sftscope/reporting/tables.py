@@ -18,7 +18,7 @@ from sftscope.analysis.sets.views import Backbone, ChangeRow, Orders, Trends
 from sftscope.analysis.trust.certificates import CERTIFIED_GAP, Quality
 from sftscope.analysis.trust.estimate_intervals import ENCODED, MOST_MORE, EstimateView
 from sftscope.analysis.trust.placebo import PlaceboDiff
-from sftscope.analysis.trust.sensitivity import SensitivityRow
+from sftscope.analysis.trust.sensitivity import EXACT_SETS, SensitivityRow
 from sftscope.analysis.trust.solver_residue import SolverResidue
 from sftscope.foundation.safe_text import markdown_cell, safe_text
 
@@ -293,21 +293,38 @@ def residue_table(rows: Sequence[SolverResidue]) -> Table:
 
 
 def sensitivity_table(rows: Sequence[SensitivityRow]) -> Table:
-    """The headline counts under every threshold rule, and under other ζ where they were tried."""
+    """The headline counts under every threshold rule, and in other decompositions where they were tried."""
     headers = ["rule", "fewest at", "findings"]
     for place in ("sparsest step", "last step"):
         headers += [f"{GLYPHS[change]} n, {place}" for change in Change]
     cells = [
         (
-            f"{row.rule}{' (chosen)' if row.chosen else ''}{'' if row.zeta == 1.0 else f', ζ × {row.zeta:g}'}",
-            UNDEFINED if row.boundary.step is None else f"step {row.boundary.step}",
+            f"{row.rule}{' (chosen)' if row.chosen else ''}{f', {row.tried}' if row.tried else ''}",
+            UNDEFINED if row.fewest.step is None else f"step {row.fewest.step}",
             " ".join(_HOLDS[found] for found in row.findings),
-            *(number(row.at_boundary.get(change), 1) for change in Change),
+            *(number(row.at_sparsest.get(change), 1) for change in Change),
             *(number(row.at_last[change], 1) for change in Change),
         )
         for row in rows
     ]
     return Table(tuple(headers), cells, frozenset([0, 1, 2]))
+
+
+def number_table(rows: Sequence[SensitivityRow]) -> Table:
+    """N_eff of the stored decomposition, and of the others where they were tried."""
+    shown = [row for row in rows if (row.chosen or row.tried not in ("", EXACT_SETS)) and row.number is not None]
+    cells = [
+        (
+            row.tried or "as stored",
+            str(row.number.sparsest_step),
+            *(number(value, 1) for value in (row.number.at_base, row.number.at_sparsest, row.number.at_last)),
+            *(number(ratio.mean) for ratio in (row.number.fall, row.number.growth, row.number.beyond)),
+        )
+        for row in shown
+        if row.number is not None
+    ]
+    headers = ("decomposition", "sparsest step", "N_eff, base", "sparsest", "last")
+    return Table((*headers, "base / sparsest", "last / sparsest", "last / base"), cells, frozenset([0]))
 
 
 def findings_table(findings: Sequence[Finding]) -> Table:

@@ -15,15 +15,15 @@ from numpy.typing import NDArray
 from sftscope.analysis.comparison.baseline_llm import shared_probes, shared_signs
 from sftscope.analysis.comparison.run_pairs import RunDiff, compare_steps, jaccard_over_steps, linked_step
 from sftscope.analysis.conclusions.verdict import Verdict, judge
+from sftscope.analysis.course.events import Events, find_events
 from sftscope.analysis.run.run_history import RunHistory
 from sftscope.analysis.sets import views
-from sftscope.analysis.sets.effective import effective_numbers
-from sftscope.analysis.sets.events import Events, find_events
 from sftscope.analysis.sets.evolution import Evolution
 from sftscope.analysis.sets.one_masked_state import Matching, matching
 from sftscope.analysis.sets.set_diff import Ints
 from sftscope.analysis.sets.thresholds import ThresholdRule
 from sftscope.analysis.sets.views import Backbone, Orders, Selection, Trends
+from sftscope.analysis.soft.effective import effective_numbers
 from sftscope.analysis.trust.estimate_intervals import EstimateView, estimate_view
 from sftscope.analysis.trust.sensitivity import SensitivityRow, measure_sensitivity
 from sftscope.foundation.errors import NotReadError

@@ -59,15 +59,19 @@ def verdict_text(verdict: Verdict, inks: Inks) -> Text:
 
 
 def sensitivity_text(rows: Sequence[SensitivityRow], inks: Inks) -> Text:
-    """Where denoising ends under every threshold rule, and the mean counts per probe at the last step."""
-    text = Text(f"{'rule':<23}{'denoising':>10}   per probe, at the last step\n", inks.muted)
+    """Where every threshold rule has the fewest interactions, and the mean counts per probe at the last step."""
+    text = Text(f"{'rule':<23}{'fewest':>10}   per probe, at the last step\n", inks.muted)
     for row in rows:
         name = f"{row.rule}{' (chosen)' if row.chosen else ''}"
         text.append(f"{name:<23}", inks.strong if row.chosen else inks.plain)
-        text.append(f"{f'to {row.boundary.step}' if row.boundary.step is not None else '–':>10}  ")
+        text.append(f"{f'at {row.fewest.step}' if row.fewest.step is not None else '–':>10}  ")
         for change in CHANGES:
             text.append(f" {CLASS_GLYPHS[change]}{plain(row.at_last[change]):>6}", inks.of(change))
         text.append("\n")
+    if rows and (number := rows[0].number) is not None:
+        sparsest = f"{plain(number.at_sparsest)} at step {number.sparsest_step}"
+        text.append(f"\nN_eff, which no rule changes: {plain(number.at_base)} at the base step, {sparsest}, ")
+        text.append(f"{plain(number.at_last)} at the last\n")
     text.append("\nt changes the rule and its value; distrust a conclusion that holds under one rule only.", inks.muted)
     return text
 

@@ -13,7 +13,7 @@ from textual.strip import Strip
 
 from sftscope.analysis.conclusions.stages import Stage, stages
 from sftscope.analysis.conclusions.verdict import Agreement, HeldOut, Verdict
-from sftscope.analysis.sets.events import Events
+from sftscope.analysis.course.events import Events
 from sftscope_tui.drawing.numbers import small
 from sftscope_tui.drawing.palette import ON_DARK, Inks
 from sftscope_tui.drawing.safe_lines import shown

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from sftscope.analysis.sets.turning_point import checkpoint_noise, turning_fit
+from sftscope.analysis.course.turning_point import checkpoint_noise, turning_fit
 from sftscope.lattice.transforms import Floats
 
 LEAST_LOSS = 0.01  # a smaller relative change of held-out loss changes nobody's choice, however sure it is

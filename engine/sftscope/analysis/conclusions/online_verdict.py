@@ -7,8 +7,8 @@ is looked for, so that every test asks for more here (`looks`): over the whole r
 from dataclasses import dataclass
 
 from sftscope.analysis.conclusions.verdict import Verdict, judge
+from sftscope.analysis.course.events import Events, events_so_far
 from sftscope.analysis.run.run_history import ACCURACY
-from sftscope.analysis.sets.events import Events, events_so_far
 from sftscope.analysis.sets.evolution import Evolution
 from sftscope.analysis.sets.views import Selection, trends
 

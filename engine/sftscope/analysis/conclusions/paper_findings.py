@@ -21,11 +21,11 @@ import numpy as np
 
 from sftscope.analysis.conclusions.probe_halves import Halves, halves_that_hold, sparsest_step
 from sftscope.analysis.conclusions.sign_flips import LEVEL, MIN_PROBES, p_value
-from sftscope.analysis.sets.boundary import Boundary
+from sftscope.analysis.course.events import Event
 from sftscope.analysis.sets.chance import Signs, preserved_by_chance
 from sftscope.analysis.sets.class_sums import ClassSums, class_sums, emerged_sums, same_sign_sums
-from sftscope.analysis.sets.effective import effective_numbers
 from sftscope.analysis.sets.evolution import EARLY, LATE, Change, Evolution
+from sftscope.analysis.soft.effective import effective_numbers
 from sftscope.lattice.transforms import Floats
 
 
@@ -57,7 +57,7 @@ CLAIMS = (
 
 
 def measure_findings(
-    evolution: Evolution, boundary: Boundary, *, base: int = 0, references: Sequence[Signs] | None = None
+    evolution: Evolution, boundary: Event, *, base: int = 0, references: Sequence[Signs] | None = None
 ) -> list[Finding]:
     """The five findings at the last step, 4 and 5 at the sparsest as well, against the step index `base`."""
     run = _Run.of(evolution, base, references)

@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sftscope.analysis.conclusions.sign_flips import MIN_PROBES, clear_sign
-from sftscope.analysis.sets.effective import effective_numbers
 from sftscope.analysis.sets.evolution import Evolution
+from sftscope.analysis.soft.effective import effective_numbers
 from sftscope.lattice.transforms import Floats
 
 DRAWS = 20

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from enum import StrEnum
 
 from sftscope.analysis.conclusions.verdict import Verdict
-from sftscope.analysis.sets.events import Events
+from sftscope.analysis.course.events import Events
 
 
 class Stage(StrEnum):

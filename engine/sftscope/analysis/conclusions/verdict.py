@@ -19,8 +19,8 @@ from sftscope.analysis.conclusions.held_out import (
     more_accurate_after,
     patience_step,
 )
+from sftscope.analysis.course.events import Event, Events
 from sftscope.analysis.run.run_history import ACCURACY
-from sftscope.analysis.sets.events import Event, Events
 from sftscope.analysis.sets.views import Trends
 
 GROWN = 1.5  # times as much strength has emerged by the last step: less is not what a rising loss is put down to

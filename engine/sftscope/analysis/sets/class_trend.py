@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from sftscope.analysis.run.probe_means import mean_over_probes
 from sftscope.analysis.sets import metrics
 from sftscope.analysis.sets.class_sums import ClassSums
 
@@ -37,17 +38,17 @@ def class_trend(parts: Sequence[ClassSums]) -> ClassTrend:
     effect, strength = sum(part.effect for part in parts), sum(part.strength for part in parts)
     pooled = np.divide(np.abs(effect), strength, out=np.full(np.shape(strength), metrics.NAN), where=strength > 0)
     return ClassTrend(
-        count_mean=metrics.mean_over_probes([part.count for part in parts]),
-        strength_mean=metrics.mean_over_probes([part.strength for part in parts]),
-        order_mean=metrics.mean_over_probes([part.mean_order for part in parts]),
-        uncancelled_mean=metrics.mean_over_probes([part.uncancelled for part in parts]),
+        count_mean=mean_over_probes([part.count for part in parts]),
+        strength_mean=mean_over_probes([part.strength for part in parts]),
+        order_mean=mean_over_probes([part.mean_order for part in parts]),
+        uncancelled_mean=mean_over_probes([part.uncancelled for part in parts]),
         uncancelled_pooled=np.minimum(pooled, 1.0).tolist(),
-        contribution_mean=metrics.mean_over_probes([part.contribution for part in parts]),
-        contribution_absolute_mean=metrics.mean_over_probes([part.contribution_absolute for part in parts]),
-        contribution_strength_mean=metrics.mean_over_probes([part.contribution_strength for part in parts]),
-        generalizable_mean=metrics.mean_over_probes([part.generalizable for part in parts]),
-        generalizable_by_chance=metrics.mean_over_probes([part.generalizable_by_chance for part in parts]),
-        uncancelled_by_chance=metrics.mean_over_probes([part.uncancelled_by_chance for part in parts]),
-        z_mean=metrics.mean_over_probes([part.z for part in parts]),
+        contribution_mean=mean_over_probes([part.contribution for part in parts]),
+        contribution_absolute_mean=mean_over_probes([part.contribution_absolute for part in parts]),
+        contribution_strength_mean=mean_over_probes([part.contribution_strength for part in parts]),
+        generalizable_mean=mean_over_probes([part.generalizable for part in parts]),
+        generalizable_by_chance=mean_over_probes([part.generalizable_by_chance for part in parts]),
+        uncancelled_by_chance=mean_over_probes([part.uncancelled_by_chance for part in parts]),
+        z_mean=mean_over_probes([part.z for part in parts]),
         z_error=metrics.two_errors([part.z for part in parts]),
     )

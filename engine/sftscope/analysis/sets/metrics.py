@@ -10,6 +10,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from sftscope.analysis.run.probe_means import mean_over_probes
 from sftscope.analysis.sets.evolution import Sets
 from sftscope.lattice.transforms import Floats
 
@@ -85,15 +86,3 @@ def two_errors(values: Floats | Sequence[Floats]) -> list[float]:
     variance = np.divide(squares, count * (count - 1), out=np.full(count.shape, NAN), where=several)
     errors: list[float] = (2 * np.sqrt(variance)).tolist()
     return errors
-
-
-def mean_over_probes(values: Floats | Sequence[Floats]) -> list[float]:
-    """Mean over the probes (P, T) whose value is defined, NaN where none is: T long; empty without probes."""
-    if not len(values):
-        return []
-    table = np.array(values)
-    defined = ~np.isnan(table)
-    count = defined.sum(axis=0)
-    total = np.where(defined, table, 0.0).sum(axis=0)
-    mean: list[float] = np.divide(total, count, out=np.full(count.shape, NAN), where=count > 0).tolist()
-    return mean

@@ -11,7 +11,9 @@ from typing import Any
 
 import numpy as np
 
+from sftscope.analysis.course.events import Events, find_events
 from sftscope.analysis.run.effect_table import measure_mismatch
+from sftscope.analysis.run.probe_means import mean_over_probes
 from sftscope.analysis.run.run_history import LOSSES, RunHistory
 from sftscope.analysis.sets import metrics
 from sftscope.analysis.sets.chance import Signs, preserved_by_chance
@@ -23,10 +25,9 @@ from sftscope.analysis.sets.class_sums import (
     same_sign_sums,
 )
 from sftscope.analysis.sets.class_trend import ClassTrend, class_trend
-from sftscope.analysis.sets.events import Events, find_events
 from sftscope.analysis.sets.evolution import EARLY, LATE, Change, Evolution, Sets
 from sftscope.analysis.sets.set_diff import CHANGES, set_diff
-from sftscope.analysis.sets.soft_trend import SoftTrend, soft_trend
+from sftscope.analysis.soft.soft_trend import SoftTrend, soft_trend
 from sftscope.files.json_text import lookup
 from sftscope.lattice.transforms import Floats, Relation
 
@@ -190,7 +191,7 @@ def trends(
     parts = [class_sums(evolution, p, base, trajectory=trajectory, reference=own) for p, own in asked]
     same = [same_sign_sums(evolution, p, base, trajectory=trajectory, reference=own) for p, own in asked]
     chance = [preserved_by_chance(evolution, p, base, trajectory=trajectory) for p in probes]
-    neighbours = metrics.mean_over_probes([jaccard_of_neighbours(evolution, p) for p in probes])
+    neighbours = mean_over_probes([jaccard_of_neighbours(evolution, p) for p in probes])
     errors = [_matching_errors(evolution, p) for p in probes]
     return Trends(
         steps=history.steps.tolist(),
@@ -202,12 +203,12 @@ def trends(
         encoded_mean=evolution.counts()[list(probes)].mean(axis=0).tolist(),
         classes={change: class_trend([part[change] for part in parts]) for change in Change},
         losses={name: values.tolist() for name, values in history.losses.items()},
-        matching_error_all=metrics.mean_over_probes([both[0] for both in errors]),
-        matching_error_encoded=metrics.mean_over_probes([both[1] for both in errors]),
+        matching_error_all=mean_over_probes([both[0] for both in errors]),
+        matching_error_encoded=mean_over_probes([both[1] for both in errors]),
         jaccard_neighbours=neighbours,
         same_sign=class_trend(same),
-        preserved_by_chance=metrics.mean_over_probes([part.any_sign for part in chance]),
-        same_sign_by_chance=metrics.mean_over_probes([part.same_sign for part in chance]),
+        preserved_by_chance=mean_over_probes([part.any_sign for part in chance]),
+        same_sign_by_chance=mean_over_probes([part.same_sign for part in chance]),
         turnover=[1.0 - value for value in neighbours],
     )
 
@@ -287,7 +288,7 @@ def backbone(evolution: Evolution, selection: Selection) -> Backbone:
         base_step=int(history.steps[selection.base]),
         steps=history.steps.tolist(),
         rows=[
-            BackboneRow(name, *((metrics.mean_over_probes(kind[name]) or nothing) for kind in (without, with_bias)))
+            BackboneRow(name, *((mean_over_probes(kind[name]) or nothing) for kind in (without, with_bias)))
             for name in names
         ],
         losses={name: history.losses[name].tolist() for name in LOSSES if name in history.losses},

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from sftscope.analysis.run.probe_means import mean_over_probes
 from sftscope.analysis.run.run_history import ProbeHistory, RunHistory
 from sftscope.analysis.sets import metrics
 from sftscope.analysis.sets.class_sums import class_sums
@@ -77,9 +78,9 @@ def estimate_view(evolution: Evolution, selection: Selection) -> EstimateView | 
         masked_states=(min(sizes), max(sizes)),
         held_out=sum(int(part.states.held_out.sum()) for part in chosen),
         largest_order=largest_order(max(part.n_variables for part in chosen)),
-        r2_mean=metrics.mean_over_probes(r2),
+        r2_mean=mean_over_probes(r2),
         r2_least=[float(np.min(column[~np.isnan(column)], initial=np.inf)) for column in r2.T],
-        error=metrics.mean_over_probes(np.array([_errors(part, selection.now) for part in chosen])),
+        error=mean_over_probes(np.array([_errors(part, selection.now) for part in chosen])),
         replicates=history.n_replicates,
         intervals=count_intervals(evolution, selection),
     )

@@ -29,8 +29,7 @@ from sftscope.lattice.transforms import (
     zeta_transpose,
 )
 
-ORDER_WEIGHT = 1e-3  # δ: an effect of order k costs 1 + δ(k − 1)
-OR_WEIGHT = ORDER_WEIGHT / 2  # and an OR a little more than the AND of its set
+ORDER_WEIGHT = 1e-3  # δ: an effect of order k costs 1 + δ(k − 1), and an OR δ/2 more than the AND of its set
 # δ alone leaves faces of equal optima (moving effect from AND_ij + OR_ij to AND_ik + OR_ik can be free).
 # A fixed pseudo-random share, far below δ/2, makes the optimum one point, so that it moves continuously with v.
 # It is tied to the labels: `decompose` gives the variables the order of their words. Weights that all labellings
@@ -47,20 +46,21 @@ def tie_breaks(relation: int, subsets: NDArray[np.uint64]) -> Floats:
     return (z >> np.uint64(11)).astype(np.float64) * 2.0**-53
 
 
-def least_weights(relation: int, orders: NDArray[Any]) -> Floats:
+def least_weights(relation: int, orders: NDArray[Any], order_weight: float = ORDER_WEIGHT) -> Floats:
     """What effects of these orders cost before ties are broken."""
-    return 1.0 + ORDER_WEIGHT * (orders.astype(np.float64) - 1.0) + OR_WEIGHT * relation
+    return 1.0 + order_weight * (orders.astype(np.float64) - 1.0) + order_weight / 2 * relation
 
 
-def weights_of(relation: int, subsets: NDArray[np.uint64]) -> Floats:
+def weights_of(relation: int, subsets: NDArray[np.uint64], order_weight: float = ORDER_WEIGHT) -> Floats:
     """w of the effect of each subset."""
-    return least_weights(relation, np.bitwise_count(subsets)) + TIE_WEIGHT * tie_breaks(relation, subsets)
+    least = least_weights(relation, np.bitwise_count(subsets), order_weight)
+    return least + TIE_WEIGHT * tie_breaks(relation, subsets)
 
 
-def effect_weights(n: int) -> Floats:
+def effect_weights(n: int, order_weight: float = ORDER_WEIGHT) -> Floats:
     """w of every effect: (2, 2^n), AND then OR."""
     subsets = np.arange(1 << n, dtype=np.uint64)
-    return np.stack([weights_of(relation, subsets) for relation in Relation])
+    return np.stack([weights_of(relation, subsets, order_weight) for relation in Relation])
 
 
 class LatticeProgram(Program):
@@ -69,14 +69,14 @@ class LatticeProgram(Program):
     Vectors: x (n_columns,), an effect a column; u and what is compared with v (n_rows,), a value a row.
     """
 
-    def __init__(self, n: int) -> None:
+    def __init__(self, n: int, order_weight: float = ORDER_WEIGHT) -> None:
         self.n = n
         self.n_states = 1 << n
         kept = np.ones((2, self.n_states), dtype=bool)
         kept[:, 0] = False
         kept[1, orders(n) == 1] = False
         self.columns: Ints = np.flatnonzero(kept).astype(np.int64)
-        self.weights: Floats = effect_weights(n).ravel()[self.columns]
+        self.weights: Floats = effect_weights(n, order_weight).ravel()[self.columns]
         self.rows: Ints = np.arange(self.n_states)
         self.is_whole = self.has_empty_row = True
 
@@ -145,5 +145,5 @@ class LatticeProgram(Program):
 
 
 @lru_cache(maxsize=4)
-def lattice_program(n: int) -> LatticeProgram:
-    return LatticeProgram(n)
+def lattice_program(n: int, order_weight: float = ORDER_WEIGHT) -> LatticeProgram:
+    return LatticeProgram(n, order_weight)

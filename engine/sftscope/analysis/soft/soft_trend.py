@@ -6,9 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from sftscope.analysis.run.effect_table import EffectTable
-from sftscope.analysis.sets.effective import effective_number
-from sftscope.analysis.sets.metrics import mean_over_probes
-from sftscope.analysis.sets.soft_classes import share, soft_classes, soft_turnover
+from sftscope.analysis.run.probe_means import mean_over_probes
+from sftscope.analysis.soft.effective import effective_number
+from sftscope.analysis.soft.soft_classes import share, soft_classes, soft_turnover
 from sftscope.lattice.transforms import Floats
 
 

@@ -19,10 +19,7 @@ from weakref import WeakKeyDictionary
 import numpy as np
 from numpy.typing import NDArray
 
-from sftscope.analysis.run.run_history import RunHistory
-from sftscope.analysis.sets.effective import effective_numbers
-from sftscope.analysis.sets.soft_classes import share, soft_classes
-from sftscope.analysis.sets.turning_point import (
+from sftscope.analysis.course.turning_point import (
     CLEAR,
     MIN_STEPS,
     TurningPoint,
@@ -30,6 +27,9 @@ from sftscope.analysis.sets.turning_point import (
     find_turning_point,
     limit,
 )
+from sftscope.analysis.run.run_history import RunHistory
+from sftscope.analysis.soft.effective import effective_numbers
+from sftscope.analysis.soft.soft_classes import share, soft_classes
 from sftscope.lattice.transforms import Floats
 
 OVER = 0.95  # of the most that is ever removed

@@ -1,0 +1,1 @@
+"""The course of a run: where curves turn, and the three events."""

@@ -1,0 +1,1 @@
+"""How much was removed, preserved and emerged, without a threshold."""
