@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from sftscope import demo
+from sftscope.analysis.course.events import find_events
 from sftscope.analysis.run.read_run import load_history
-from sftscope.analysis.sets.boundary import find_boundary
 from sftscope.analysis.sets.evolution import Change, Evolution
+from sftscope.analysis.soft.effective import effective_numbers
 from sftscope.lattice.transforms import Relation, logical_model
 from sftscope_tui.cli import main
 
@@ -71,11 +72,11 @@ def is_among_the_strongest(evolution, number, pattern, now) -> bool:
 
 def test_the_planted_patterns_are_among_the_strongest_when_denoising_ends(evolution):
     planted = json.loads((demo.FOLDER / "planted.json").read_text())
-    boundary = find_boundary(evolution)
-    assert boundary.index is not None
+    sparsest = find_events(evolution.history).sparsest.index
+    assert sparsest is not None
     assert {pattern["relation"] for patterns in planted.values() for pattern in patterns} == {"AND", "OR"}
     found = [
-        all(is_among_the_strongest(evolution, number, pattern, boundary.index) for pattern in planted[probe.probe.id])
+        all(is_among_the_strongest(evolution, number, pattern, sparsest) for pattern in planted[probe.probe.id])
         for number, probe in enumerate(evolution.history.probes)
     ]
     assert sum(found) >= 0.8 * len(found)
@@ -83,18 +84,18 @@ def test_the_planted_patterns_are_among_the_strongest_when_denoising_ends(evolut
 
 def test_it_denoises_and_then_overfits(evolution):
     history = evolution.history
-    boundary = find_boundary(evolution).index
-    counts = evolution.counts().mean(axis=0)
-    assert counts[boundary] < 0.5 * counts[0]
+    sparsest = find_events(history).sparsest.index
+    number = effective_numbers(history).mean(axis=0)
+    assert number[sparsest] < 0.5 * number[0]
     emerged = [
         np.mean([evolution.partition(p, t)[Change.EMERGED].sum() for p in range(len(history.probes))])
-        for t in (boundary, -1 % history.steps.size)
+        for t in (sparsest, -1 % history.steps.size)
     ]
     assert emerged[1] > 4 * emerged[0]
     gap = history.losses["eval"] - history.losses["train"]
-    assert history.losses["train"][-1] < history.losses["train"][boundary]
+    assert history.losses["train"][-1] < history.losses["train"][sparsest]
     assert history.losses["eval"][-1] > 1.5 * history.losses["eval"].min()
-    assert gap[-1] > gap[boundary] + 0.1
+    assert gap[-1] > gap[sparsest] + 0.1
 
 
 def test_no_eval_row_and_no_probe_is_in_the_training_set():

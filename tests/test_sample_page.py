@@ -34,7 +34,7 @@ MARK = re.compile(r"<!-- (?P<run>\w+): (?P<part>[\w ]+) -->\n(?P<shown>.*?)<!-- 
 UPDATE = "SFTSCOPE_UPDATE_SNAPSHOTS" in os.environ
 SLOW = {"choices", "solver"}  # decompose both runs again: minutes
 PARTS = {
-    "answer": lambda report: in_plain_words(report.verdict, report.trends.boundary),
+    "answer": lambda report: in_plain_words(report.verdict, report.trends.events),
     "as it went": lambda report: as_markdown(as_it_went_table(report.as_it_went)),
     "over the steps": lambda report: as_markdown(trends_table(report.trends, range(len(report.trends.steps)), {})),
     "findings": lambda report: as_markdown(findings_table(report.findings)),

@@ -64,22 +64,27 @@ def verdict_on(run):
     return view, judge(view)
 
 
-def test_smollm2_has_two_stages_but_loss_goes_on_improving_until_it_overfits():
+def test_smollm2_is_sparsest_at_20_but_loss_goes_on_improving_until_it_overfits():
     view, verdict = verdict_on("smollm2")
-    assert (view.boundary.step, view.boundary.low, view.boundary.high) == (20, 8, 20)
+    events = view.events
+    assert (events.removal.step, events.sparsest.step, events.emergence.low) == (12, 20, 24)
+    assert (events.sparsest.low, events.sparsest.high) == (20, 24)
     assert verdict.agreement is Agreement.CONFLICT
     assert verdict.latest_step == verdict.held_out.best_step == 48
-    emerged = view.classes[Change.EMERGED]
-    assert emerged.count_mean[-1] > 50 * emerged.count_mean[view.steps.index(20)]
-    assert emerged.uncancelled_mean[-1] < 0.2 < 0.8 < emerged.uncancelled_mean[view.steps.index(20)]
+    number, emerged = view.soft.effective_mean, view.soft.emerged_mean
+    assert [round(number[view.steps.index(step)]) for step in (0, 20, 120)] == [117, 49, 206]
+    assert emerged[-1] > 40 * emerged[view.steps.index(20)]
 
 
-def test_gemma3_overfits_though_the_end_of_denoising_cannot_be_determined():
+def test_gemma3_is_sparsest_where_held_out_loss_is_lowest():
     view, verdict = verdict_on("gemma3")
-    assert view.boundary.step is None
-    assert "the fewest interactions are at step 6 (2–24), but the fall before it" in view.boundary.reason
-    assert verdict.agreement is Agreement.NOT_ENOUGH
-    assert verdict.latest_step == verdict.held_out.best_step == 32
+    events = view.events
+    assert (events.removal.step, events.sparsest.step, events.emergence.step) == (8, 20, 24)
+    assert events.sparsest.low <= 32 <= events.sparsest.high
+    assert verdict.agreement is Agreement.AGREE
+    assert verdict.stop_step == verdict.held_out.best_step == 32
+    number = view.soft.effective_mean
+    assert [round(number[view.steps.index(step)]) for step in (0, 20, 120)] == [166, 65, 264]
 
 
 def test_the_page_has_the_numbers_of_the_run():

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from sftscope.analysis.sets.boundary import Boundary, find_boundary
 
 from command_line import fails_with_one_line, sftscope
 from histories import counted_history, history_of
@@ -20,6 +19,7 @@ from placebos import planted
 from sample_history import write_sample_run
 from sftscope.analysis.conclusions.online_verdict import as_it_went
 from sftscope.analysis.conclusions.paper_findings import Finding, Holds, measure_findings
+from sftscope.analysis.course.events import Event, events_so_far, find_events
 from sftscope.analysis.run.read_run import load_history
 from sftscope.analysis.sets.evolution import Change, Evolution
 from sftscope.analysis.sets.views import Selection
@@ -27,6 +27,7 @@ from sftscope.analysis.trust.number_course import number_course
 from sftscope.analysis.trust.sensitivity import (
     ZETA_FACTORS,
     SensitivityRow,
+    fewest_encoded,
     measure_sensitivity,
     what_survives,
 )
@@ -113,7 +114,7 @@ def staged(probes: int = 12) -> Evolution:
 
 def test_a_planted_run_shows_the_findings() -> None:
     evolution = staged()
-    found = {part.number: part for part in measure_findings(evolution, find_boundary(evolution))}
+    found = {part.number: part for part in measure_findings(evolution, find_events(evolution.history).sparsest)}
     assert sorted(found) == [1, 2, 3, 4, 5]
     assert [found[n].holds for n in (1, 3, 4, 5)] == [Holds.YES] * 4
     assert (
@@ -128,9 +129,9 @@ def test_a_planted_run_shows_the_findings() -> None:
 def test_with_one_probe_or_without_two_stages_the_findings_are_undecided() -> None:
     for probes in (1, 5):
         few = staged(probes)
-        assert {part.holds for part in measure_findings(few, find_boundary(few))} == {Holds.UNDECIDED}
+        assert {part.holds for part in measure_findings(few, find_events(few.history).sparsest)} == {Holds.UNDECIDED}
     flat = Evolution(counted_history([[4] * 8] * 4))
-    found = measure_findings(flat, find_boundary(flat))
+    found = measure_findings(flat, find_events(flat.history).sparsest)
     assert [part.holds for part in found[:3]] == [Holds.UNDECIDED] * 3
     assert "never falls" in found[0].numbers
 
@@ -173,7 +174,7 @@ def test_the_headline_under_other_zeta_is_that_of_such_a_run(evolution: Evolutio
     for row, history in zip(rows[-5:], others, strict=True):
         other = Evolution(history, small.rule)
         assert row.number == number_course(history)
-        assert row.boundary == find_boundary(other)
+        assert row.fewest == fewest_encoded(other)
         assert row.rule == str(small.rule)
         last = [other.partition(p, small.history.steps.size - 1, 0) for p in range(2)]
         assert row.at_last == {change: np.mean([sets[change].sum() for sets in last]) for change in Change}
@@ -211,16 +212,14 @@ def test_without_scipy_other_zeta_are_one_line(evolution: Evolution, monkeypatch
 
 def test_the_line_of_what_survives_by_hand() -> None:
     evolution = Evolution(counted_history([[4] * 8] * 4))
-    boundary = find_boundary(evolution)
-    line = what_survives(boundary, [], measure_sensitivity(evolution), [])
-    assert line.startswith(
-        "Conclusions that hold under every τ rule and value tried: the end of denoising cannot be determined"
-    )
+    sparsest = find_events(evolution.history).sparsest
+    line = what_survives(sparsest, [], measure_sensitivity(evolution), [])
+    assert line.startswith("Conclusions that hold under every τ rule and value tried: there is no sparsest step")
 
 
 def test_what_holds_under_most_rules_is_told_apart_from_what_holds_under_all() -> None:
-    boundary = Boundary(2, 16, 8, 24, "made for a test")
-    rules = [replace(boundary, step=step) for step in (16, 24, 8, 40, None)]
+    sparsest = Event(2, 16, 8, 24, "made for a test")
+    rules = [replace(sparsest, step=step) for step in (16, 24, 8, 40, None)]
     held = [[Holds.YES, Holds.YES, Holds.NO], [Holds.YES, Holds.YES, Holds.UNDECIDED], [Holds.YES, Holds.YES, Holds.NO]]
     held += [[Holds.YES, Holds.NO, Holds.YES], [Holds.YES, Holds.YES, Holds.YES]]
     rows = [
@@ -228,9 +227,10 @@ def test_what_holds_under_most_rules_is_told_apart_from_what_holds_under_all() -
         for i, (rule, signs) in enumerate(zip(rules, held, strict=True))
     ]
     findings = [Finding(i + 1, "a claim", sign, "") for i, sign in enumerate(held[0])]
-    assert what_survives(boundary, findings, rows, []) == (
+    assert what_survives(sparsest, findings, rows, []) == (
         "Conclusions that hold under every τ rule and value tried: finding 1 holds; "
-        "under most: denoising ends within steps 8–24 (3 of 5), finding 2 holds (4 of 5); no placebo was extracted."
+        "under most: the fewest interactions lie within steps 8–24 (3 of 5), finding 2 holds (4 of 5); "
+        "no placebo was extracted."
     )
 
 
@@ -325,7 +325,7 @@ def test_as_it_went_each_step_is_judged_by_its_past_alone(evolution: Evolution, 
     for last in (4, 8, history.steps.size - 1):
         past = make_report(Evolution(measured.history.until(last), evolution.rule))
         assert said[last].verdict == past.verdict
-        assert said[last].boundary == past.trends.boundary
+        assert said[last].events == events_so_far(past.evolution.history)
         assert said[last].accuracy == accuracy[last]
     write_report(measured, tmp_path, ["md", "json"])
     table = (tmp_path / "report.md").read_text().split("## What could be said at each checkpoint")[1].split("\n## ")[0]

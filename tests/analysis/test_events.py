@@ -78,6 +78,14 @@ def test_what_the_events_are_by_hand() -> None:
 @pytest.mark.parametrize(
     ("numbers", "reason"),
     [
+        ([5], "two stages need at least 7 extracted steps, this run has 1"),
+        ([5] * 9, "the number of interactions never falls below its start"),
+        ([0] * 8, "no probe has interactions at every step"),
+        (
+            [20, 8, 22, 9, 21, 7, 18, 9, 22, 10],
+            "interactions per probe fall from 20.0 to 9.0 by step 7, but the fall before it is within the variation "
+            "between checkpoints",
+        ),
         ([40, 30, 20, 10, 20, 30], "two stages need at least 7 extracted steps, this run has 6"),
         ([10, 12, 14, 16, 18, 20, 25, 30], "the number of interactions never falls below its start"),
         ([40, 39, 38, 37, 38, 50, 60, 70], "the number of interactions hardly falls (40.0 → 37.0 per probe)"),
@@ -92,6 +100,12 @@ def test_what_is_missing_is_said(numbers: list[float], reason: str) -> None:
     event = sparsest_of(np.array([numbers] * 6, dtype=float), np.arange(len(numbers)))
     assert event.index is None
     assert event.reason == reason
+
+
+def test_one_probe_gives_a_step_that_owns_up() -> None:
+    event = sparsest_of(np.array([[30.0, 24, 17, 12, 7, 3, 8, 13, 19, 25, 30]]), np.arange(11))
+    assert event.index == 5
+    assert event.reason.endswith("with one probe the interval says little")
 
 
 def test_a_probe_that_never_has_interactions_is_left_out() -> None:

@@ -9,11 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from histories import counted_history, history_of, random_history, seeds
+from histories import history_of, random_history, seeds
 from sample_history import ZETA, write_sample_run
 from sftscope.analysis.run.read_run import load_history
 from sftscope.analysis.sets import metrics
-from sftscope.analysis.sets.boundary import find_boundary
 from sftscope.analysis.sets.evolution import Change, Evolution
 from sftscope.analysis.sets.thresholds import RULES, ThresholdRule, default_rules, thresholds
 from sftscope.analysis.sets.views import Selection, backbone, changes, orders_view, trends
@@ -207,50 +206,6 @@ def test_a_rule_that_makes_no_sense_is_refused_in_one_safe_line(text: str) -> No
     with pytest.raises(SftscopeError) as error:
         ThresholdRule.parse(text)
     assert str(error.value).isprintable()
-
-
-def test_two_stages_are_found_with_an_interval() -> None:
-    rng = np.random.default_rng(0)
-    shape = np.array([12, 11, 9, 6, 3, 4, 8, 14, 18])
-    boundary = find_boundary(Evolution(counted_history([shape + rng.integers(0, 3, 9) for _ in range(6)])))
-    assert boundary.index == 4
-    assert boundary.step == 5
-    assert boundary.low is not None
-    assert boundary.high is not None
-    assert boundary.low <= 5 <= boundary.high
-    assert "by step 5, then grow" in boundary.reason
-
-
-@pytest.mark.parametrize(
-    ("counts", "reason"),
-    [
-        ([5], "at least 5 extracted steps, this run has 1"),
-        ([9, 4, 2, 7], "at least 5 extracted steps, this run has 4"),
-        ([5] * 9, "never falls"),
-        ([5, 6, 9, 12, 15, 17, 20, 23], "never falls"),
-        ([20, 20, 19, 19, 19, 20, 20, 21, 21, 22], "hardly falls"),
-        ([29, 26, 23, 20, 17, 14, 11, 8], "still being removed"),
-        ([20, 16, 12, 10, 10, 10, 10, 10], "hardly any emerge"),
-        ([20, 0, 0, 0, 0, 0, 0], "hardly any emerge"),
-        ([0] * 6, "never falls"),
-        ([20, 8, 22, 9, 21, 7, 18, 9, 22, 10], "within the variation between checkpoints"),
-    ],
-)
-def test_without_two_stages_there_is_no_boundary(counts: list[int], reason: str) -> None:
-    boundary = find_boundary(Evolution(counted_history([counts] * 3)))
-    assert (boundary.index, boundary.step, boundary.low, boundary.high) == (None,) * 4
-    assert reason in boundary.reason
-
-
-def test_one_probe_gives_a_boundary_that_owns_up() -> None:
-    boundary = find_boundary(Evolution(counted_history([[30, 24, 17, 12, 7, 3, 8, 13, 19, 25, 30]])))
-    assert boundary.index == 5
-    assert "interval says little" in boundary.reason
-
-
-def test_the_boundary_is_the_same_each_time() -> None:
-    evolution = Evolution(random_history(3, steps=9))
-    assert find_boundary(evolution) == find_boundary(evolution)
 
 
 @settings(deadline=None, max_examples=10)

@@ -16,7 +16,6 @@ import numpy as np
 
 from sftscope.analysis.run.effect_table import EffectTable
 from sftscope.analysis.run.run_history import LARGE, ProbeHistory, RunHistory
-from sftscope.analysis.sets.boundary import find_boundary
 from sftscope.analysis.sets.evolution import Change, Evolution
 from sftscope.analysis.sets.thresholds import ThresholdRule
 from sftscope.analysis.sets.views import Selection, backbone, orders_view, trends
@@ -70,7 +69,7 @@ def main() -> None:
     started = time.perf_counter()
     evolution = timed("threshold (strongest effects of the run, once)", lambda: Evolution(history))
     timed("counts", evolution.counts)
-    timed("boundary with its interval", lambda: find_boundary(evolution))
+    timed("events with their intervals", lambda: find_events(history))
     references = [np.sign(part.table.at(args.steps - 1)).astype(np.int8) for part in history.probes]
     timed("trends: all classes, ratios, matching errors", lambda: trends(evolution, last, references=references))
     timed("backbone: cross-entropies with and without bias", lambda: backbone(evolution, last))

@@ -93,7 +93,7 @@ async def test_trends_show_the_numbers_of_the_view(run: Path, evolution: Evoluti
         assert f"|Ω| {plain(expected.encoded_mean[now])}" in text
         assert re.search(f"eval (loss )?{small(expected.losses['eval'][now])}", text)
         assert f"error {small(expected.matching_error_encoded[now])}" in text
-        assert f"boundary {expected.boundary.step} (" in text_of(pilot, "#steps")
+        assert f"sparsest {expected.events.sparsest.step}" in text_of(pilot, "#steps")
 
 
 @pytest.mark.parametrize("size", SIZES)

@@ -17,9 +17,9 @@ from textual.color import Color
 from textual.strip import Strip
 
 from sample_history import write_sample_run
+from sftscope.analysis.course.events import Event, Events
 from sftscope.analysis.run.read_run import load_history
 from sftscope.analysis.sets import views
-from sftscope.analysis.sets.boundary import Boundary
 from sftscope.analysis.sets.evolution import Change, Evolution
 from sftscope.analysis.sets.set_diff import CHANGES
 from sftscope.analysis.sets.views import Selection
@@ -281,9 +281,13 @@ def test_marked_reverses_the_cursor() -> None:
     assert [(text, bool(style.reverse)) for text, style in pieces] == [("", False), (" ", True), (" ┊ ", False)]
 
 
+def events(sparsest: Event) -> Events:
+    return Events(sparsest, sparsest, sparsest)
+
+
 def test_step_bar_shows_the_present_step_at_any_width() -> None:
     """Pages cover all steps; the present one is in brackets and reversed; the boundary is marked."""
-    boundary = Boundary(4, 5, 3, 8, "because")
+    boundary = events(Event(4, 5, 3, 8, "because"))
     for width in (20, 40, 80, 200):
         found = pages(STEPS, width, 4)
         assert [index for page in found for index in page] == list(range(len(STEPS)))
@@ -295,14 +299,14 @@ def test_step_bar_shows_the_present_step_at_any_width() -> None:
     assert whole.startswith("[0] 1  2  3  5 ┊ 8 ")
 
 
-def test_verdict_names_the_boundary_or_why_there_is_none() -> None:
-    """Either the boundary with its interval, or the reason."""
+def test_the_verdict_names_the_sparsest_step_or_why_there_is_none() -> None:
+    """Either the step with its interval, or the reason."""
 
-    def text(boundary: Boundary | None) -> str:
-        return "".join(part for part, _ in verdict_pieces(StepBarContent(STEPS, 0, None, boundary), ON_DARK))
+    def text(sparsest: Event) -> str:
+        return "".join(part for part, _ in verdict_pieces(StepBarContent(STEPS, 0, None, events(sparsest)), ON_DARK))
 
-    assert text(Boundary(4, 5, 3, 8, "because")) == "boundary 5 (3–8)  because"
-    assert text(Boundary(None, None, None, None, "it never falls")) == "no two stages  it never falls"
+    assert text(Event(4, 5, 3, 8, "because")) == "sparsest 5 (3–8)  because"
+    assert text(Event(None, None, None, None, "it never falls")) == "no sparsest step  it never falls"
 
 
 def test_window_keeps_the_cursor_visible() -> None:

@@ -78,8 +78,8 @@ async def test_the_verdict_is_always_in_sight(run: Path, evolution: Evolution) -
         for key in "12345678":
             await press(pilot, key)
             line = text_of(pilot, "#steps").splitlines()[1]
-            assert line.strip().startswith(("STOP at step", "CONFLICT", "NOT ENOUGH"))
-            assert "boundary" in line
+            assert line.strip().startswith(("STOP ", "GO ON after step", "NOT ENOUGH"))
+            assert "sparsest" in line
             assert f"eval loss lowest at {expected.held_out.best_step}" in line
         await press(pilot, "1", "v")
         assert isinstance(pilot.app.screen, TextDialog)
@@ -92,7 +92,7 @@ async def test_boundary_key_goes_there(run: Path, evolution: Evolution) -> None:
         await press(pilot, "B")
         app = app_of(pilot)
         assert app.reading is not None
-        assert app.state.step == app.reading.boundary.index
+        assert app.state.step == app.reading.events.sparsest.index
 
 
 async def test_words_are_taken_out_and_put_back(run: Path, evolution: Evolution) -> None:

@@ -127,6 +127,8 @@ def sparsest_of(numbers: Floats, steps: NDArray[np.int64], *, looks: bool = Fals
         f"to {mean[peak]:.1f} by step {int(steps[peak])}; {turn.both.probes} of {len(numbers)} probes do so by "
         "themselves"
     )
+    if len(numbers) == 1:
+        reason += "; with one probe the interval says little"
     return _event(index, low, high, steps, reason)
 
 

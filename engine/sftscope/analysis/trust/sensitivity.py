@@ -111,12 +111,7 @@ def _headline(
         fewest=fewest_encoded(evolution),
         at_sparsest={} if index is None else _mean_counts(evolution, index, base),
         at_last=_mean_counts(evolution, evolution.history.steps.size - 1, base),
-        findings=[
-            found.holds
-            for found in measure_findings(
-                evolution, find_events(evolution.history).sparsest, base=base, references=signs
-            )
-        ],
+        findings=[found.holds for found in measure_findings(evolution, sparsest, base=base, references=signs)],
         number=number,
     )
 
