@@ -109,7 +109,8 @@ class Run:
 
     def verdict(self) -> Verdict:
         """When the training should have stopped, and why."""
-        return judge(views.trends(self._evolution, views.Selection(now=len(self.steps) - 1)))
+        found = views.trends(self._evolution, views.Selection(now=len(self.steps) - 1))
+        return judge(found, self._history.held_out)
 
     def report(self, out: str | Path, *, formats: Sequence[str] = ("md", "json")) -> list[Path]:
         """Write the report into the folder `out`, as `sftscope report` does; the files that were written.

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from sftscope.analysis.course.events import find_events
 from sftscope.analysis.run.effect_table import EffectTable
 from sftscope.analysis.run.run_history import LARGE, ProbeHistory, RunHistory
 from sftscope.analysis.sets.evolution import Change, Evolution

@@ -32,6 +32,7 @@ from sftscope.foundation.errors import SftscopeError
 from sftscope.foundation.machine_errors import told_in_one_line
 from sftscope.foundation.progress import say
 from sftscope.foundation.safe_text import safe_text
+from sftscope.inputs.settings import DataSettings, ModelSettings
 from sftscope.runs import pipeline
 from sftscope.runs.begin import begin_attached
 from sftscope.store import RunFolder, ownership, write_atomically
@@ -55,6 +56,8 @@ class Choices:
     settings: as in a config file, `model.path` included. steps: only these; None: all. same_base: the adapters'
     base has another name than the base model but is the same. keep: copies of whole models stay after extraction.
     eval_set: whose loss is the held-out one, where the training evaluated on several sets; empty: the first.
+    held_out: rows whose loss and correctness are measured at each checkpoint; empty: none. held_out_rows: at most that
+    many of them, by a seeded choice; 0: all.
     extracting: False leaves the copies to `sftscope extract`, to several of it or to a cluster.
     """
 
@@ -63,6 +66,8 @@ class Choices:
     same_base: bool = False
     keep: bool = False
     eval_set: str = ""
+    held_out: str = ""
+    held_out_rows: int = 0
     extracting: bool = True
 
 
@@ -81,7 +86,7 @@ def attach(source: Path, out: Path, probes: Path, choices: Choices, watching: Wa
     from sftscope.extraction.extract import follow
 
     ownership.begin_checkpoints(folder.checkpoints)
-    intake = _Intake(source, folder, choices, identity)
+    intake = _Intake(source, folder, choices, identity, settings.model)
     intake.take()
 
     def more() -> bool:
@@ -133,6 +138,9 @@ def begin(
     known = {"checkpoints": str(source.absolute()), **(trainer_facts(first) if first else {})}
     if choices.eval_set:
         known["eval_set"] = choices.eval_set
+    if choices.held_out:
+        file = Path(choices.held_out)
+        known["held_out"] = str(file.absolute()) if file.exists() else choices.held_out
     if choices.same_base:
         known["same_base"] = True
     if monitored:
@@ -214,9 +222,11 @@ class _Intake:
     folder: RunFolder
     choices: Choices
     identity: str
+    model: ModelSettings
     _said: dict[int, str] = field(default_factory=dict)
     _taken: dict[int, Checkpoint] = field(default_factory=dict)
     _done: set[int] = field(default_factory=set)
+    _measured: set[int] | None = None  # the steps that were there when held-out rows were measured last
     _eval_set: str = ""
 
     def take(self) -> None:
@@ -243,10 +253,22 @@ class _Intake:
                 self._said[part.step] = reason
             else:
                 self._taken[part.step] = part
+        self._measure()
         copies = [Checkpoint(step, self.folder.checkpoints / f"checkpoint-{step}") for step in sorted(self._taken)]
         rows = as_lines(log_rows(copies, self.source, self._choose_eval_set(copies)))
         if rows and (not self.folder.training_log.is_file() or self.folder.training_log.read_bytes() != rows):
             write_atomically(self.folder.training_log, rows)
+
+    def _measure(self) -> None:
+        """Loss and correctness of the held-out rows, where they are asked for, before any copy is dropped."""
+        if not self.choices.held_out or self._measured == set(self._taken):
+            return
+        from sftscope.training.held_out import measure_attached
+
+        data = DataSettings(train="", eval=self.choices.held_out, max_eval_rows=self.choices.held_out_rows)
+        with told_in_one_line("held-out rows", "use a device with more"):
+            measure_attached(self.model, self.folder, data)
+        self._measured = set(self._taken)
 
     def refuse_incomplete(self) -> None:
         """Say which checkpoints were left out, and why; SftscopeError where one was asked for by its step."""

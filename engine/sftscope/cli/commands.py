@@ -235,6 +235,18 @@ def attach(
     eval_set: Annotated[
         str, typer.Option("--eval-set", help="Eval set whose loss is the held-out loss; by default the first.")
     ] = "",
+    held_out: Annotated[
+        str,
+        typer.Option(
+            "--eval",
+            metavar="DATA",
+            help="Held-out rows, in the shapes that training reads: measure loss and accuracy at each checkpoint.",
+        ),
+    ] = "",
+    held_out_rows: Annotated[
+        int,
+        typer.Option("--eval-rows", min=0, metavar="N", help="With --eval: at most N rows, chosen by a seed; 0: all."),
+    ] = 0,
     device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.")] = "auto",
     dtype: Annotated[str, typer.Option("--dtype", help="Precision of scoring, as [extraction] dtype.")] = "float32",
     target: Annotated[str, typer.Option("--target", help="Scored token: first, all or token:<text>.")] = "first",
@@ -263,6 +275,8 @@ def attach(
         same_base=same_base,
         keep=keep,
         eval_set=eval_set,
+        held_out=held_out,
+        held_out_rows=held_out_rows,
         extracting=not copy_only,
     )
     watching = attaching.Watching(idle=60 * idle) if watch else None

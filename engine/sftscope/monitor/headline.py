@@ -76,7 +76,7 @@ def make_headline(folder: RunFolder) -> Headline | None:
         return None
     last = Selection(now=history.steps.size - 1)
     seen = trends(Evolution(history), last, events=events_so_far(history))
-    verdict = judge(seen, looks=True)
+    verdict = judge(seen, history.held_out, looks=True)
     return Headline(
         step=int(seen.steps[-1]),
         effective=seen.soft.effective_mean[-1],

@@ -100,7 +100,7 @@ def make_report(
         evolution=evolution,
         chosen=chosen,
         trends=over_time,
-        verdict=judge(over_time),
+        verdict=judge(over_time, evolution.history.held_out),
         changes=tuple(diffs),
         has_support=support,
         orders=tuple(orders_view(evolution, replace(last, now=now)) for now in chosen),

@@ -127,7 +127,7 @@ def _rank(row: RunRow) -> tuple[bool, float, str]:
 
 
 def _run_row(name: str, evolution: Evolution, over_time: Trends) -> RunRow:
-    verdict = judge(over_time)
+    verdict = judge(over_time, evolution.history.held_out)
     held_out = verdict.held_out
     return RunRow(
         name=name,

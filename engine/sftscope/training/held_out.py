@@ -9,13 +9,13 @@ from contextlib import AbstractContextManager, nullcontext
 import torch
 
 from sftscope.foundation.progress import is_first_process, progress
-from sftscope.inputs.settings import RunSettings
+from sftscope.inputs.settings import DataSettings, ModelSettings, RunSettings, TrainingSettings
 from sftscope.llm.adapters import AdapterSlot
-from sftscope.llm.loading import LLM, load_llm
+from sftscope.llm.loading import LLM, load_llm, templated_tokenizer
 from sftscope.llm.prompts import resolve_template
 from sftscope.store import RunFolder
 from sftscope.store.checkpoints import Checkpoint, ready_checkpoints
-from sftscope.store.held_out_file import append_losses, steps_with
+from sftscope.store.held_out_file import append_correct, append_losses, steps_with
 from sftscope.training.answers import read_answers, rows_id
 from sftscope.training.data.examples import Example, make_examples
 from sftscope.training.data.rows import read_side
@@ -48,6 +48,31 @@ def measure_losses(settings: RunSettings, folder: RunFolder, choose: ChooseRows)
                 found = read_answers(slot.model, examples, batch_size=settings.training.micro_batch_size)
             append_losses(folder, step, rows, found.loss, found.tokens)
             report(count + 1, len(todo), f"step {step}: {found.loss.sum() / found.tokens.sum():.3f}")
+
+
+def measure_attached(model: ModelSettings, folder: RunFolder, data: DataSettings) -> None:
+    """Store loss and correctness of each held-out row of `data` at each copied checkpoint that lacks them, and step 0.
+
+    model: the base, with paths resolved. All rows are measured in float32, for which the base is loaded.
+    """
+    checkpoints = ready_checkpoints(folder.checkpoints)
+    tokenizer = templated_tokenizer(model)
+    template = resolve_template(tokenizer, model.template)
+    examples = make_examples(read_side(data, "eval"), tokenizer, template, cutoff=TrainingSettings().cutoff)
+    rows = rows_id(examples)
+    done = steps_with(folder, "loss", rows) & steps_with(folder, "right", rows)
+    todo = sorted({BASE_STEP, *checkpoints} - done)
+    if not todo:
+        return
+    slot = AdapterSlot(load_llm(model, dtype="float32").model)
+    with progress("held-out rows") as report:
+        for count, step in enumerate(todo):
+            enter(slot, step, checkpoints)
+            found = read_answers(slot.model, examples, batch_size=TrainingSettings().micro_batch_size)
+            append_losses(folder, step, rows, found.loss, found.tokens)
+            append_correct(folder, step, rows, found.right)
+            loss, share = found.loss.sum() / found.tokens.sum(), found.right.mean()
+            report(count + 1, len(todo), f"step {step}: loss {loss:.3f}, accuracy {share:.3f}")
 
 
 def enter(slot: AdapterSlot, step: int, checkpoints: Mapping[int, Checkpoint]) -> None:

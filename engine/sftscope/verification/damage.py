@@ -182,4 +182,6 @@ def _attach_words(content: Mapping[str, Any], attached: Mapping[str, Any], out: 
             words += [option, str(value)]
     if attached.get("eval_set"):
         words += ["--eval-set", str(attached["eval_set"])]
+    if attached.get("held_out"):
+        words += ["--eval", str(attached["held_out"])]
     return [*words, "--same-base"] if attached.get("same_base") else words

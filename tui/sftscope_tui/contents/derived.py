@@ -173,7 +173,9 @@ class Derived:
         )
         if trends is None:
             return None
-        verdict: Verdict = self._small.made(("verdict", reading.evolution.rule), lambda: judge(trends))
+        verdict: Verdict = self._small.made(
+            ("verdict", reading.evolution.rule), lambda: judge(trends, self.history.held_out)
+        )
         return verdict
 
     def sensitivity(self, reading: Reading) -> list[SensitivityRow] | None:

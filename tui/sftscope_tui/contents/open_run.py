@@ -143,7 +143,7 @@ def headline_of(path: Path, rule: ThresholdRule) -> RunHeadline:
     """The size of a run and its verdict's sentence, or why it cannot be read."""
     try:
         evolution = Evolution(load_history(path), rule)
-        verdict = judge(views.trends(evolution, Selection(0)))
+        verdict = judge(views.trends(evolution, Selection(0)), evolution.history.held_out)
     except Exception as error:  # whatever a file makes a reader raise: the others are still to be listed
         return RunHeadline(shown(failure_of(error).removeprefix(f"{path}: ")), failed=True)
     history = evolution.history

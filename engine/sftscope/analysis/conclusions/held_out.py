@@ -8,28 +8,34 @@ a change must be several times as large: what that costs is in `tests/benchmarks
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from sftscope.analysis.conclusions.paired import best_accuracy, best_loss
 from sftscope.analysis.course.turning_point import checkpoint_noise, turning_fit
 from sftscope.lattice.transforms import Floats
+from sftscope.store.held_out_file import HeldOutRows
 
-LEAST_LOSS = 0.01  # a smaller relative change of held-out loss changes nobody's choice, however sure it is
+LEAST_LOSS = 0.005  # a smaller relative change of held-out loss changes nobody's choice, however sure it is
 IMPROVES, RISES = 3.5, 4.5  # times the noise: the lowest of many later checkpoints, the last against the lowest
 LOOKS = 1.3  # times that where a run is looked at after every checkpoint
-ALPHA = 0.05
+LEVEL, LEVEL_OF_LOOKS = 0.05, 0.01  # of the paired tests; one of ten or more looks after every checkpoint
 PATIENCE = 3  # checkpoints without a new minimum after which early stopping gives up
 
 
 @dataclass(frozen=True, eq=False)
 class Curve:
-    """A quantity at M steps, in order: held-out loss in nats a token, or accuracy as a share of 1. rows: of accuracy,
-    how many it is measured on; 0 where that is not known."""
+    """A quantity at M steps, in order: held-out loss in nats a token, or accuracy as a share of 1.
+
+    rows: how many accuracy is measured on; 0 where that is not known. each: every row by itself, where that is stored.
+    """
 
     steps: NDArray[np.int64]
     values: Floats
     rows: int = 0
+    each: HeldOutRows | None = None
 
     @property
     def pairs(self) -> list[tuple[int, float]]:
@@ -60,6 +66,8 @@ def window(steps: NDArray[np.int64], low: int, high: int) -> NDArray[np.int64]:
 
 def loss_improves_after(loss: Curve, low: int, high: int, *, looks: bool = False) -> Change | None:
     """Whether held-out loss falls after an event whose interval is low … high; None where that was not measured."""
+    if (paired := _paired_improvement(loss, low, high, looks=looks)) is not None:
+        return paired
     here = window(loss.steps, low, high)
     if not here.size or here[-1] == loss.steps.size - 1:
         return None
@@ -76,6 +84,8 @@ def loss_rises(loss: Curve, *, looks: bool = False) -> Change | None:
     """Whether held-out loss has risen from its minimum to the last step; None with fewer than three values."""
     if loss.steps.size < 3:
         return None
+    if (paired := _paired_rise(loss, looks=looks)) is not None:
+        return paired
     logs = np.log(loss.values)
     fit, noise = turning_fit(logs), checkpoint_noise(logs)
     lowest = int(logs.argmin())
@@ -85,8 +95,10 @@ def loss_rises(loss: Curve, *, looks: bool = False) -> Change | None:
     return _change(loss, lowest, loss.steps.size - 1, clear, _beyond(rise, noise))
 
 
-def more_accurate_after(accuracy: Curve, step: int) -> Change | None:
+def more_accurate_after(accuracy: Curve, step: int, *, looks: bool = False) -> Change | None:
     """Whether a checkpoint after `step` is clearly more accurate than the best up to there."""
+    if (paired := _paired_accuracy(accuracy, step, looks=looks)) is not None:
+        return paired
     before, after = np.flatnonzero(accuracy.steps <= step), np.flatnonzero(accuracy.steps > step)
     if not before.size or not after.size:
         return None
@@ -97,10 +109,11 @@ def more_accurate_after(accuracy: Curve, step: int) -> Change | None:
         both = (values[best] + values[later]) / 2
         error = math.sqrt(max(2 * both * (1 - both), 1 / rows) / rows)
         p_value = min(1.0, after.size * _upper_tail((values[later] - values[best]) / error))
-        return _change(accuracy, best, later, p_value <= ALPHA, f"p {p_value:.2g}, {rows} rows")
+        return _change(accuracy, best, later, p_value <= _level(looks), f"p {p_value:.2g}, {rows} rows")
     noise = checkpoint_noise(values)
     gain = float(values[later] - values[best])
-    return _change(accuracy, best, later, gain >= IMPROVES * noise, _beyond(gain, noise))
+    needed = IMPROVES * (LOOKS if looks else 1.0) * noise
+    return _change(accuracy, best, later, gain >= needed, _beyond(gain, noise))
 
 
 def patience_step(measured: Sequence[tuple[int, float]], patience: int = PATIENCE) -> int | None:
@@ -111,6 +124,66 @@ def patience_step(measured: Sequence[tuple[int, float]], patience: int = PATIENC
         if waited == patience:
             return step
     return None
+
+
+def _paired_improvement(loss: Curve, low: int, high: int, *, looks: bool) -> Change | None:
+    """By the rows; None where they were not measured both in the interval and after it."""
+    rows = loss.each
+    if rows is None:
+        return None
+    here, after = np.flatnonzero((rows.steps >= low) & (rows.steps <= high)), np.flatnonzero(rows.steps > high)
+    if not here.size or not after.size:
+        return None
+    means = rows.loss_per_token
+    first = int(here[means[here].argmin()])
+    p_value = float(best_loss(rows.loss[first], rows.loss[after]).min())
+    later = int(after[means[after].argmin()])
+    large = means[later] <= means[first] * (1 - LEAST_LOSS)
+    return _of_rows(rows.steps, means, first, later, bool(large and p_value <= _level(looks)), p_value, rows.loss)
+
+
+def _paired_rise(loss: Curve, *, looks: bool) -> Change | None:
+    """By the rows: the last checkpoint against all before it, corrected for choosing the lowest of these."""
+    rows = loss.each
+    if rows is None or rows.steps.size < 3:
+        return None
+    means, last = rows.loss_per_token, rows.steps.size - 1
+    lowest = int(means.argmin())
+    p_value = float(best_loss(rows.loss[last], rows.loss[:last]).min())
+    large = lowest < last and means[last] >= means[lowest] * (1 + LEAST_LOSS)
+    return _of_rows(rows.steps, means, lowest, last, bool(large and p_value <= _level(looks)), p_value, rows.loss)
+
+
+def _paired_accuracy(accuracy: Curve, step: int, *, looks: bool) -> Change | None:
+    """By the rows; None where they were not measured both up to the step and after it."""
+    rows = accuracy.each
+    if rows is None:
+        return None
+    before, after = np.flatnonzero(rows.correct_steps <= step), np.flatnonzero(rows.correct_steps > step)
+    if not before.size or not after.size:
+        return None
+    shares = rows.accuracy
+    first, later = int(before[shares[before].argmax()]), int(after[shares[after].argmax()])
+    p_value = float(best_accuracy(rows.correct[first], rows.correct[after]).min())
+    is_clear = bool(shares[later] > shares[first] and p_value <= _level(looks))
+    return _of_rows(rows.correct_steps, shares, first, later, is_clear, p_value, rows.correct)
+
+
+def _of_rows(
+    steps: NDArray[np.int64],
+    values: Floats,
+    first: int,
+    later: int,
+    is_clear: bool,
+    p_value: float,
+    rows: NDArray[Any],
+) -> Change:
+    sure = f"p {p_value:.2g} over {rows.shape[1]} held-out rows"
+    return Change(int(steps[first]), float(values[first]), int(steps[later]), float(values[later]), is_clear, sure)
+
+
+def _level(looks: bool) -> float:
+    return LEVEL_OF_LOOKS if looks else LEVEL
 
 
 def _change(curve: Curve, first: int, later: int, is_clear: bool, sure: str) -> Change:

@@ -32,5 +32,7 @@ def as_it_went(evolution: Evolution) -> list[Said]:
         past = history.until(last)
         so_far = trends(Evolution(past, evolution.rule), Selection(last), events=events_so_far(past))
         eval_loss, accuracy = (history.losses.get(name, undefined)[last] for name in ("eval", ACCURACY))
-        said.append(Said(step, float(eval_loss), float(accuracy), so_far.events, judge(so_far, looks=True)))
+        said.append(
+            Said(step, float(eval_loss), float(accuracy), so_far.events, judge(so_far, past.held_out, looks=True))
+        )
     return said

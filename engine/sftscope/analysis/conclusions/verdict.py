@@ -22,6 +22,7 @@ from sftscope.analysis.conclusions.held_out import (
 from sftscope.analysis.course.events import Event, Events
 from sftscope.analysis.run.run_history import ACCURACY
 from sftscope.analysis.sets.views import Trends
+from sftscope.store.held_out_file import HeldOutRows
 
 GROWN = 1.5  # times as much strength has emerged by the last step: less is not what a rising loss is put down to
 
@@ -87,12 +88,12 @@ class _Case:
         return self.emerged[-1] / before[-1] if before and before[-1] > 0 else float("inf")
 
 
-def judge(trends: Trends, *, looks: bool = False) -> Verdict:
+def judge(trends: Trends, rows: HeldOutRows | None = None, *, looks: bool = False) -> Verdict:
     """The verdict on a run from its trends against the first step.
 
-    looks: as of `events_of`, for a run that is looked at after every checkpoint.
+    rows: what the run measured of each held-out row, where it did. looks: as of `events_of`, for a run that is looked at after every checkpoint.
     """
-    loss, accuracy = (_curve(trends, name) for name in ("eval", ACCURACY))
+    loss, accuracy = (_curve(trends, name, rows) for name in ("eval", ACCURACY))
     case = _Case(trends.events, loss, accuracy, trends.steps, trends.soft.emerged_mean, looks)
     rise = None if loss is None else loss_rises(loss, looks=looks)
     latest = _latest_step(case, rise)
@@ -153,7 +154,7 @@ def _latest_step(case: _Case, rise: Change | None) -> int | None:
         return None
     assert case.loss is not None
     for step in case.loss.steps[case.loss.steps >= rise.step].tolist():
-        better = None if case.accuracy is None else more_accurate_after(case.accuracy, step)
+        better = None if case.accuracy is None else more_accurate_after(case.accuracy, step, looks=case.looks)
         if better is None or not better.is_clear:
             return None if step == case.loss.steps[-1] else int(step)
     return None
@@ -173,7 +174,7 @@ def _compare(case: _Case) -> tuple[Agreement, str, bool | None]:
         until = "still improves" if improves.later_step == loss.steps[-1] else f"improves until {improves.later_step}"
         sentence = f"Do not stop at step {sparsest.step}: {over}, but held-out loss {until} ({_from_to(improves)}; "
         return Agreement.CONFLICT, f"{sentence}{improves.sure}).", True
-    better = None if case.accuracy is None else more_accurate_after(case.accuracy, sparsest.high)
+    better = None if case.accuracy is None else more_accurate_after(case.accuracy, sparsest.high, looks=case.looks)
     if better is not None and better.is_clear:
         sentence = f"Do not stop at step {sparsest.step}: {over} and held-out loss does not clearly improve after it, "
         sentence += f"but accuracy does, until {better.later_step} ({_from_to(better)}; {better.sure})."
@@ -235,13 +236,13 @@ def _about_loss(loss: Curve | None, rise: Change | None) -> str:
     return f"Held-out loss: lowest at step {step} ({value:.3f}), {trend}; early stopping {patience}."
 
 
-def _curve(trends: Trends, name: str) -> Curve | None:
+def _curve(trends: Trends, name: str, each: HeldOutRows | None) -> Curve | None:
     pairs = trends.measured.get(name, [])
     if not pairs:
         return None
     steps, values = zip(*pairs, strict=True)
     rows = trends.accuracy_rows if name == ACCURACY else 0
-    return Curve(np.array(steps, dtype=np.int64), np.array(values, dtype=np.float64), rows)
+    return Curve(np.array(steps, dtype=np.int64), np.array(values, dtype=np.float64), rows, each)
 
 
 def _from_to(change: Change) -> str:

@@ -39,7 +39,8 @@ class LogReader:
         (rows, problems), refused_rows = self._read(folder.held_out_file, partial(read_held_out, folder), none)
         names = dict.fromkeys((*_NAMES, *losses))
         given = {name: values.tolist() for name, values in losses.items()}
-        return measured_losses(names, log, steps, given), rows, (*refused, *refused_rows, *problems)
+        measured = measured_losses(names, log, steps, given)
+        return {**_of_rows(rows), **measured}, rows, (*refused, *refused_rows, *problems)
 
     def _read(self, file: Path, read: Callable[[], _Content], nothing: _Content) -> tuple[_Content, tuple[str, ...]]:
         """The content of a file, or `nothing` and the line that says why."""
@@ -53,6 +54,14 @@ class LogReader:
             self._kept[file] = known
         found: tuple[_Content, tuple[str, ...]] = known[1]
         return found
+
+
+def _of_rows(rows: HeldOutRows | None) -> dict[str, Measured]:
+    """What the held-out rows say together, for a run whose log does not."""
+    if rows is None:
+        return {}
+    found = {"eval": Measured(rows.steps, rows.loss_per_token), "accuracy": Measured(rows.correct_steps, rows.accuracy)}
+    return {name: each for name, each in found.items() if each.steps.size}
 
 
 def _mark(file: Path) -> _Mark:
