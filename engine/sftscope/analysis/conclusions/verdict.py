@@ -91,7 +91,8 @@ class _Case:
 def judge(trends: Trends, rows: HeldOutRows | None = None, *, looks: bool = False) -> Verdict:
     """The verdict on a run from its trends against the first step.
 
-    rows: what the run measured of each held-out row, where it did. looks: as of `events_of`, for a run that is looked at after every checkpoint.
+    rows: what the run measured of each held-out row, where it did. looks: as of `events_of`, for a run that is looked
+    at after every checkpoint.
     """
     loss, accuracy = (_curve(trends, name, rows) for name in ("eval", ACCURACY))
     case = _Case(trends.events, loss, accuracy, trends.steps, trends.soft.emerged_mean, looks)
