@@ -48,7 +48,7 @@ def measure_sensitivity(
     zeta: bool = False,
     progress: Progress | None = None,
 ) -> list[SensitivityRow]:
-    """The headline under the rule of `evolution`, every default rule, and multiples of its own value.
+    """The headline under the rule of `evolution`, every default rule, multiples of its own value, and no hysteresis.
 
     reference: the run of the baseline LLM, each time under the same rule. zeta: also under the rule with other ζ, for
     which every step is decomposed again; SftscopeError where scipy, which that takes, is missing.
@@ -61,6 +61,10 @@ def measure_sensitivity(
         rows.append(_headline(other, reference, index, base, chosen=rule == evolution.rule))
         if progress is not None:
             progress(done + 1, len(rules), str(rule))
+    if evolution.hysteresis != 1:
+        exact = replace(evolution, hysteresis=1.0)
+        same = None if reference is None else replace(reference, hysteresis=1.0)
+        rows.append(replace(_headline(exact, same, index, base), rule=exact.settings))
     for factor in ZETA_FACTORS if zeta else ():
         other = replace(evolution, history=with_other_zeta(evolution.history, factor, progress))
         rows.append(_headline(other, reference, index, base, zeta=factor))
