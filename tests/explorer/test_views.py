@@ -624,6 +624,8 @@ def test_new_filter_terms(evolution: Evolution) -> None:
         ("order:2-3", lambda row: 2 <= table.order[row] <= 3),
         ("order:4", lambda row: table.order[row] == 4),
         ("probe:P01", lambda row: table.probe[row] == 1),
+        ("sign:flipped", lambda row: table.flips(row)),
+        ("sign:same", lambda row: table.change[row] == 1 and not table.flips(row)),
         ("!AND", lambda row: table.relation[row] != 0),
         ("!probe:p01 >0", lambda row: table.probe[row] != 1 and _standing(table, row) > 0),
     ):

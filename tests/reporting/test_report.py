@@ -219,7 +219,8 @@ def test_tau_is_provisional_until_the_last_step(run: Path, max_steps: int, rule:
 def test_another_rule_is_a_row_of_its_own(run: Path) -> None:
     rows = make_report(Evolution(load_history(run), ThresholdRule("absolute", 0.25))).sensitivity
     assert [row.rule for row in rows if row.chosen] == ["absolute:0.25"]
-    assert len(rows) == 1 + len(RULES) + len(TAU_FACTORS)
+    assert len(rows) == 1 + len(RULES) + len(TAU_FACTORS) + 1
+    assert rows[-1].rule == "absolute:0.25, no hysteresis"
 
 
 # Tables.

@@ -1,4 +1,4 @@
-"""What of the trends is beside chance: preserved, signs, ratios, and the turnover that net counts hide."""
+"""Preserved, signs and ratios next to their values by chance, and the turnover that net counts hide."""
 
 import math
 from collections.abc import Sequence
@@ -35,7 +35,7 @@ def preserved_in_words(diff: Changes) -> str:
 
 
 def chance_table(trends: Trends, indices: Sequence[int]) -> Table:
-    """What is preserved beside what would be by chance, z of the classes, and the turnover, at the steps `indices`."""
+    """What is preserved next to what would be by chance, z of the classes, and the turnover, at the steps `indices`."""
     headers = ["step", "= n", "by chance", "= same", "by chance"]
     headers += ["− z", "= same z", "+ z", "turnover", "soft"]
     curves = (trends.classes[Change.REMOVED], trends.same_sign, trends.classes[Change.EMERGED])

@@ -83,7 +83,7 @@ def _over_the_steps(report: Report) -> Iterator[Block]:
         "emerged; n count, Σ|I| strength, γu uncancelled ratio (– where a class is empty)."
     )
     yield trends_table(report.trends, rows, notes)
-    yield Heading("Beside chance", 3)
+    yield Heading("Next to chance", 3)
     yield Listing(CHANCE_LEGEND)
     yield chance_table(report.trends, rows)
     yield ratios_table(report.trends, rows)

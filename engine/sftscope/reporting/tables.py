@@ -18,7 +18,7 @@ from sftscope.analysis.sets.views import Backbone, ChangeRow, Orders, Trends
 from sftscope.analysis.trust.certificates import CERTIFIED_GAP, Quality
 from sftscope.analysis.trust.estimate_intervals import ENCODED, MOST_MORE, EstimateView
 from sftscope.analysis.trust.placebo import PlaceboDiff
-from sftscope.analysis.trust.sensitivity import EXACT_SETS, SensitivityRow
+from sftscope.analysis.trust.sensitivity import SensitivityRow
 from sftscope.analysis.trust.solver_residue import SolverResidue
 from sftscope.foundation.safe_text import markdown_cell, safe_text
 
@@ -312,7 +312,7 @@ def sensitivity_table(rows: Sequence[SensitivityRow]) -> Table:
 
 def number_table(rows: Sequence[SensitivityRow]) -> Table:
     """N_eff of the stored decomposition, and of the others where they were tried."""
-    shown = [row for row in rows if (row.chosen or row.tried not in ("", EXACT_SETS)) and row.number is not None]
+    shown = [row for row in rows if (row.chosen or row.tried) and row.number is not None]
     cells = [
         (
             row.tried or "as stored",

@@ -12,7 +12,7 @@ from textual.theme import Theme
 
 from sftscope.analysis.sets.evolution import Change
 
-FLIPPED = "±"  # beside the glyph of what is preserved with the other sign
+FLIPPED = "±"  # next to the glyph of what is preserved with the other sign
 CLASS_GLYPHS = {Change.REMOVED: "−", Change.PRESERVED: "=", Change.EMERGED: "+"}
 
 

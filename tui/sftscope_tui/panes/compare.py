@@ -19,7 +19,7 @@ from sftscope_tui.widgets.lines import Piece, fit, line
 from sftscope_tui.widgets.sparkline import Marks, area, even_width, marked
 
 _EFFECT = 8
-_WITH_CHANCE = 118  # columns from which on ρ has its value by chance beside it
+_WITH_CHANCE = 118  # columns from which on ρ has its value by chance next to it
 _GLYPHS = {Side.HERE: "<", Side.BOTH: "=", Side.THERE: ">"}
 NO_SECOND_RUN = "no second run yet: press 7 for the runs, then space to compare with one"
 NOTHING_SHARED = "the two runs share no probe: a comparison needs the same prompts and words"

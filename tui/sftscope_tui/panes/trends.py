@@ -84,7 +84,7 @@ def _two_places(value: float) -> str:
 class Chart:
     """One small chart: its name, long and short, the number of the present step, the values, their range.
 
-    beside: what follows the number where there is room.
+    chance: what follows the number where there is room.
     """
 
     name: str
@@ -93,7 +93,7 @@ class Chart:
     values: Sequence[float]
     limits: tuple[float, float]
     style: Style
-    beside: str = ""
+    chance: str = ""
 
 
 class TrendsPane(Pane[TrendsSlice]):
@@ -195,11 +195,11 @@ class TrendsPane(Pane[TrendsSlice]):
         lines: list[list[Piece]] = [[(" ", Style())] for _ in range(chart_height + 1)]
         for chart in row:
             gap = (" " * _GAP, Style())
-            beside = chart.beside if len(f"{chart.short} {chart.number}{chart.beside}") <= cell else ""
-            name_room = max(cell - len(chart.number + beside) - 1, 0)
+            chance = chart.chance if len(f"{chart.short} {chart.number}{chart.chance}") <= cell else ""
+            name_room = max(cell - len(chart.number + chance) - 1, 0)
             name = chart.name if len(chart.name) <= name_room else chart.short
             name = fit(name, min(name_room, len(name)))
-            number = f" {chart.number}{beside}".ljust(cell - len(name))
+            number = f" {chart.number}{chance}".ljust(cell - len(name))
             lines[0] += [(name, chart.style), (number, self.look.inks.strong), gap]
             across = even_width(n_steps, cell)
             drawn = area(tuple(chart.values), across, chart_height, chart.limits, self.look.glyphs)

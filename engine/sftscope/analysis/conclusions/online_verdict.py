@@ -4,7 +4,7 @@ The online form of the verdict. A run that is looked at after every checkpoint h
 is looked for, so that every test asks for more here (`looks`): over the whole run a false claim stays below 5 %.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sftscope.analysis.conclusions.verdict import Verdict, judge
 from sftscope.analysis.course.events import Events, events_so_far
@@ -30,7 +30,7 @@ def as_it_went(evolution: Evolution) -> list[Said]:
     undefined = [float("nan")] * history.steps.size
     for last, step in enumerate(history.steps.tolist()):
         past = history.until(last)
-        so_far = trends(Evolution(past, evolution.rule), Selection(last), events=events_so_far(past))
+        so_far = trends(replace(evolution, history=past), Selection(last), events=events_so_far(past))
         eval_loss, accuracy = (history.losses.get(name, undefined)[last] for name in ("eval", ACCURACY))
         said.append(
             Said(step, float(eval_loss), float(accuracy), so_far.events, judge(so_far, past.held_out, looks=True))

@@ -5,7 +5,8 @@ With p the share of each AND and OR effect in their total strength ‖I‖₁ at
     N_eff = exp(-Σ p ln p),   p = |I| / ‖I‖₁,
 
 the exponential of the entropy (the Hill number of order 1): k equal effects count as k, and an effect that is small
-beside the others hardly counts. It depends on no τ, no base step and no other step, and not on the effects' unit.
+compared with the others hardly counts. It depends on no τ, no base step and no other step, and not on the unit of the
+effects.
 """
 
 import numpy as np

@@ -21,7 +21,6 @@ from sftscope.foundation.progress import Progress
 
 TAU_FACTORS = (0.5, 0.7, 1.5, 2.0)
 ZETA_FACTORS = (0.5, 2.0)
-EXACT_SETS = "no hysteresis"  # the sets of Eq. (4)-(6)
 OF_RANGE, OF_RANGE_OR_BASE, REVERSED = "ζ of the range of v", "ζ of the range, not below its first", "ties reversed"
 PLACEBO_SHARE = 0.1  # of the real count; more than that may be noise
 
@@ -33,8 +32,7 @@ class SensitivityRow:
     fewest: where the rule has the fewest encoded interactions. at_sparsest: at the run's sparsest step, which no rule
     changes; empty where there is none. zeta: what the ζ of the run is multiplied with, None
     where ζ is a share of the range of v at each step. chosen: whether this is that rule, with the run as it is stored.
-    tried: in which other decomposition, or with which other sets, in words; empty as stored. number:
-    N_eff, which no rule changes.
+    tried: in which other decomposition, in words; empty as stored. number: N_eff, which no rule changes.
     """
 
     rule: str
@@ -56,7 +54,7 @@ def measure_sensitivity(
     zeta: bool = False,
     progress: Progress | None = None,
 ) -> list[SensitivityRow]:
-    """The headline under the rule of `evolution`, every default rule, and multiples of its own value.
+    """The headline under the rule of `evolution`, every default rule, multiples of its own value, and no hysteresis.
 
     reference: the run of the baseline LLM, each time under the same rule. zeta: also under the rule with other ζ and
     with another tie-break, for which every step is decomposed again; SftscopeError where scipy, which that takes, is
@@ -71,8 +69,9 @@ def measure_sensitivity(
         if progress is not None:
             progress(done + 1, len(rules), str(rule))
     if evolution.hysteresis != 1:
-        exact = _headline(replace(evolution, hysteresis=1.0), reference, index, base, number)
-        rows.append(replace(exact, tried=EXACT_SETS))
+        exact = replace(evolution, hysteresis=1.0)
+        same = None if reference is None else replace(reference, hysteresis=1.0)
+        rows.append(replace(_headline(exact, same, index, base, number), rule=exact.settings))
     for tried, factor, history in _decomposed_otherwise(evolution.history, progress) if zeta else ():
         other, number = replace(evolution, history=history), number_course(history, base)
         rows.append(replace(_headline(other, reference, index, base, number), zeta=factor, tried=tried))
