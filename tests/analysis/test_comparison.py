@@ -19,10 +19,11 @@ from placebos import planted
 from sample_history import write_sample_run
 from sftscope.analysis.conclusions.online_verdict import as_it_went
 from sftscope.analysis.conclusions.paper_findings import Finding, Holds, measure_findings
+from sftscope.analysis.conclusions.verdict import judge
 from sftscope.analysis.course.events import Event, events_so_far, find_events
 from sftscope.analysis.run.read_run import load_history
 from sftscope.analysis.sets.evolution import Change, Evolution
-from sftscope.analysis.sets.views import Selection
+from sftscope.analysis.sets.views import Selection, trends
 from sftscope.analysis.trust.number_course import number_course
 from sftscope.analysis.trust.sensitivity import (
     ZETA_FACTORS,
@@ -319,13 +320,14 @@ def test_the_report_says_when_the_end_could_first_be_determined(evolution: Evolu
 def test_as_it_went_each_step_is_judged_by_its_past_alone(evolution: Evolution, tmp_path: Path) -> None:
     history = evolution.history
     accuracy = np.linspace(0.1, 0.6, history.steps.size)
-    measured = Evolution(replace(history, losses={**history.losses, "accuracy": accuracy}), evolution.rule)
+    measured = Evolution(replace(history, losses={**history.losses, "accuracy": accuracy}, measured={}), evolution.rule)
     said = as_it_went(measured)
     assert [part.step for part in said] == history.steps.tolist()
     for last in (4, 8, history.steps.size - 1):
-        past = make_report(Evolution(measured.history.until(last), evolution.rule))
-        assert said[last].verdict == past.verdict
-        assert said[last].events == events_so_far(past.evolution.history)
+        past = Evolution(measured.history.until(last), evolution.rule)
+        assert said[last].events == events_so_far(past.history)
+        seen = trends(past, Selection(last), events=events_so_far(past.history))
+        assert said[last].verdict == judge(seen, looks=True)
         assert said[last].accuracy == accuracy[last]
     write_report(measured, tmp_path, ["md", "json"])
     table = (tmp_path / "report.md").read_text().split("## What could be said at each checkpoint")[1].split("\n## ")[0]
@@ -339,7 +341,7 @@ def test_the_page_answers_first(run: Path, tmp_path: Path) -> None:
     text = write_report(run, tmp_path, ["html"])[0].read_text(encoding="utf-8")
     start = text.index('class="answer"')
     answer = text[start : text.index("<h2>", start)]
-    for part in ("denoising ended at step 8", "lies in steps", "Held-out loss alone"):
+    for part in ("Stop by step 32", "Sparsest: step 8", "Early stopping on held-out loss"):
         assert part in answer
 
 

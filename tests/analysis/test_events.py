@@ -83,8 +83,8 @@ def test_what_the_events_are_by_hand() -> None:
         ([0] * 8, "no probe has interactions at every step"),
         (
             [20, 8, 22, 9, 21, 7, 18, 9, 22, 10],
-            "interactions per probe fall from 20.0 to 9.0 by step 7, but the fall before it is within the variation "
-            "between checkpoints",
+            "the number of interactions falls, but no further than it varies between checkpoints "
+            "(20.0 → 7.0 per probe)",
         ),
         ([40, 30, 20, 10, 20, 30], "two stages need at least 7 extracted steps, this run has 6"),
         ([10, 12, 14, 16, 18, 20, 25, 30], "the number of interactions never falls below its start"),

@@ -100,7 +100,7 @@ def test_backbone_cross_entropy_by_hand() -> None:
 def test_the_backbone_of_a_real_run_compares_interactions_not_biases(step: int, expected: dict[str, float]) -> None:
     """Under max-run; the bias of SmolLM2 moves so much that each class had better share it."""
     history = load_history(Path(__file__).parents[2] / "sample_runs" / "smollm2")
-    view = backbone(Evolution(history, ThresholdRule("max-run")), Selection(history.index_of(step)))
+    view = backbone(Evolution(history, ThresholdRule.parse("max-run"), hysteresis=1), Selection(history.index_of(step)))
     rows = {row.name: row for row in view.rows}
     for name, value in expected.items():
         assert rows[name].cross_entropy[view.steps.index(step)] == pytest.approx(value, abs=0.01)

@@ -15,7 +15,18 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
 from sftscope.analysis.conclusions.held_out import Curve, loss_improves_after, loss_rises, more_accurate_after
 from sftscope.analysis.course.events import Event, Events, events_of
 from sftscope.analysis.course.turning_point import monotone_rss
-from simulated_runs import AR, LONG, TWO_STAGES, Kind, LossKind, SimulatedRun, autoregression, simulate, simulate_loss
+from simulated_runs import (
+    AR,
+    LONG,
+    TWO_STAGES,
+    Kind,
+    LossKind,
+    SimulatedRun,
+    autoregression,
+    simulate,
+    simulate_loss,
+    simulate_rows,
+)
 
 
 def main() -> None:
@@ -34,6 +45,8 @@ def main() -> None:
         print(f"online, {kind}: {online(kind, args.runs // 2, args.probes)}", flush=True)
     for loss in LossKind:
         print(f"{loss}: {held_out(loss, args.runs)}", flush=True)
+    for change in (0.0, -0.019, -0.05, 0.05):
+        print(f"held-out loss by rows, {change:+.1%} after its turn: {by_rows(change, args.runs)}", flush=True)
     print(f"accuracy flat, 400 rows: called better in {accuracy(args.runs, 0.0):.3f}; better by .10 in ", end="")
     print(f"{accuracy(args.runs, 0.1):.3f}")
 
@@ -87,6 +100,22 @@ def held_out(kind: LossKind, runs: int) -> str:
         rise = loss_rises(curve)
         rises += rise is not None and rise.is_clear
     return f"improves after its turn in {improves / runs:.3f}, rises to the end in {rises / runs:.3f}"
+
+
+def by_rows(change: float, runs: int) -> str:
+    """The same where the loss of each of 400 rows is stored, looked at once and after every checkpoint."""
+    said = {(what, looks): 0 for what in ("improves", "rises") for looks in (False, True)}
+    for seed in range(runs):
+        rows = simulate_rows(np.random.default_rng(seed), change)
+        curve = Curve(rows.steps, rows.loss_per_token, each=rows)
+        for looks in (False, True):
+            better, worse = loss_improves_after(curve, 30, 50, looks=looks), loss_rises(curve, looks=looks)
+            said["improves", looks] += better is not None and better.is_clear
+            said["rises", looks] += worse is not None and worse.is_clear
+    return ", ".join(
+        f"{what}{' (one of many looks)' if looks else ''} in {count / runs:.3f}"
+        for (what, looks), count in said.items()
+    )
 
 
 def accuracy(runs: int, better: float) -> float:

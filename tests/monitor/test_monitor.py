@@ -332,25 +332,26 @@ class At(TrainerCallback):
             self.work()
 
 
-def headline(step, boundary, agreement):
-    return Headline(step, 3.0, 1.0, 2.0, 1.0, boundary, agreement, f"denoising ended at step {boundary}")
+def headline(step, sparsest, stop_by=None):
+    numbers = dict.fromkeys(("effective", "soft_removed", "soft_emerged"), 3.0)
+    counts = {"encoded": 3.0, "removed": 1.0, "preserved": 2.0, "emerged": 1.0}
+    words = f"sparsest at step {sparsest}, stop by {stop_by}"
+    return Headline(step, **numbers, **counts, sparsest=sparsest, stop_by=stop_by, agreement="conflict", words=words)
 
 
 @pytest.mark.parametrize(
-    ("stop", "agreement", "last"),
-    [("never", "agree", 6), ("agree", "conflict", 6), ("agree", "agree", 4), ("boundary", "conflict", 4)],
+    ("stop", "stop_by", "last"),
+    [("never", 2, 6), ("agree", None, 6), ("agree", 2, 4), ("sparsest", None, 4)],
 )
-def test_at_the_boundary_it_warns_and_stops_only_where_it_was_asked_to(
-    inputs, tmp_path, monkeypatch, caplog, stop, agreement, last
-):
+def test_it_warns_and_stops_only_where_it_was_asked_to(inputs, tmp_path, monkeypatch, caplog, stop, stop_by, last):
     monkeypatch.setattr(sidecar, "start", lambda out: subprocess.Popen([sys.executable, "-c", ""]))
     trainer, _ = watched(inputs, tmp_path, stop=stop)
-    trainer.add_callback(At(3, lambda: append_headline(RunFolder(tmp_path / "run"), headline(2, 2, agreement))))
+    trainer.add_callback(At(3, lambda: append_headline(RunFolder(tmp_path / "run"), headline(2, 2, stop_by))))
     train(trainer)
     assert trainer.state.global_step == last
     assert (tmp_path / "out" / f"checkpoint-{last}").is_dir()  # where it stops it saves
     said = caplog.text
-    assert "warning: denoising ended at step 2" in said
+    assert "warning: sparsest at step 2" in said
     assert "checkpoint-2" in said
     assert said.count("warning:") == 1
 
@@ -362,7 +363,7 @@ def test_a_headline_that_another_user_could_have_written_stops_no_training(input
 
     def forge() -> None:
         file = headline_file(folder)
-        elsewhere.write_text(json.dumps(asdict(headline(2, 2, "agree"))) + "\n")
+        elsewhere.write_text(json.dumps(asdict(headline(2, 2, 2))) + "\n")
         file.unlink(missing_ok=True)
         if kind == "a link":
             file.symlink_to(elsewhere)
@@ -372,7 +373,7 @@ def test_a_headline_that_another_user_could_have_written_stops_no_training(input
             elsewhere.rename(file)
             file.chmod(0o666)
 
-    trainer, _ = watched(inputs, tmp_path, stop="boundary")
+    trainer, _ = watched(inputs, tmp_path, stop="sparsest")
     trainer.add_callback(At(3, forge))
     train(trainer)
     assert trainer.state.global_step == 6
@@ -382,16 +383,16 @@ def test_a_headline_that_another_user_could_have_written_stops_no_training(input
 
 
 @pytest.mark.parametrize(
-    "line", ["[1]", "{}", "[" * 10_000, '{"step": 1}', json.dumps({"step": "x", "boundary": 1}), "1" * 5000]
+    "line", ["[1]", "{}", "[" * 10_000, '{"step": 1}', json.dumps({"step": "x", "sparsest": 1}), "1" * 5000]
 )
 def test_a_line_that_is_no_headline_is_skipped(tmp_path, line):
     folder = RunFolder(tmp_path)
     append_line(headline_file(folder), line, owned=True)
-    wrong = asdict(headline(2, 2, "agree")) | {"boundary": "2"}
+    wrong = asdict(headline(2, 2, 2)) | {"sparsest": "2"}
     append_line(headline_file(folder), json.dumps(wrong), owned=True)
-    append_headline(folder, headline(2, 2, "agree"))
+    append_headline(folder, headline(2, 2, 2))
     found, end = read_headlines(folder, 0)
-    assert found == [headline(2, 2, "agree")]
+    assert found == [headline(2, 2, 2)]
     assert read_headlines(folder, end) == ([], end)
 
 
@@ -471,19 +472,20 @@ def test_importing_the_package_does_not_import_pytorch():
 
 def test_the_headline_of_a_run_is_what_its_report_says(inputs, tmp_path):
     from sftscope.analysis.sets.evolution import Evolution
-    from sftscope.analysis.sets.thresholds import ThresholdRule
     from sftscope.analysis.sets.views import Selection, trends
 
     trainer, _ = watched(inputs, tmp_path, where="in-process")
     train(trainer)
-    evolution = Evolution(load_history(tmp_path / "run"), ThresholdRule.parse("max-run"))
+    evolution = Evolution(load_history(tmp_path / "run"))
     seen = trends(evolution, Selection(now=3))
     last = json.loads((tmp_path / "run" / "headlines.jsonl").read_text().splitlines()[-1])
     assert last["encoded"] == seen.encoded_mean[-1]
     for change, trend in seen.classes.items():
         assert last[str(change)] == trend.count_mean[-1]
     assert last["removed"] + last["preserved"] >= seen.encoded_mean[0]
-    assert last["boundary"] is None
+    assert last["effective"] == seen.soft.effective_mean[-1]
+    assert last["soft_emerged"] == seen.soft.emerged_mean[-1]
+    assert (last["sparsest"], last["stop_by"]) == (None, None)
 
 
 def test_outside_its_training_the_monitor_says_nothing(inputs, both):

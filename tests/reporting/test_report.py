@@ -47,7 +47,7 @@ def test_show_json_is_the_views(evolution: Evolution) -> None:
     assert shown["step"] == 8
     assert shown["base_step"] == 1
     assert (shown["tau"]["rule"], shown["tau"]["hysteresis"]) == ("max-step", 0.5)
-    assert shown["boundary"] == over_time.pop("boundary")
+    assert shown["events"] == over_time.pop("events")
     assert shown["trends"] == over_time
     assert shown["changes"] == as_plain(changes(evolution, selection))
     assert {"orders", "backbone", "quality", "left_out", "run", "model", "steps", "probe"} <= set(shown)
@@ -60,13 +60,13 @@ def test_report_json_has_the_numbers_of_show(evolution: Evolution, tmp_path: Pat
     shown = show_json(evolution, Selection(13))
     assert report["schema"] == "sftscope-report"
     assert report["version"] == 2
-    for key in ("run", "model", "steps", "tau", "boundary", "trends", "backbone", "quality", "left_out"):
+    for key in ("run", "model", "steps", "tau", "events", "trends", "backbone", "quality", "left_out"):
         assert report[key] == shown[key]
     assert report["orders"][-1] == shown["orders"]
     assert report["changes"][-1]["counts"] == shown["changes"]["counts"]
     without_series = [{k: v for k, v in row.items() if k != "series"} for row in shown["changes"]["rows"]]
     assert report["changes"][-1]["rows"] == without_series
-    assert report["chosen_steps"] == [0, report["boundary"]["step"], 128]
+    assert report["chosen_steps"] == [0, report["events"]["sparsest"]["step"], 128]
     assert [row["rule"].partition(":")[0] for row in report["sensitivity"]][: len(RULES)] == list(RULES)
     chosen = next(row for row in report["sensitivity"] if row["chosen"])
     last = {change: point["count_mean"][-1] for change, point in shown["trends"]["classes"].items()}
@@ -96,8 +96,8 @@ def test_a_report_answers_first(run: Path, tmp_path: Path) -> None:
         "Provenance",
     ):
         assert any(wanted in heading for heading in headings)
-    assert "End of denoising: step 8" in text
-    assert "Held-out loss alone: lowest at step" in text
+    assert "Sparsest: step " in text
+    assert "Held-out loss: lowest at step" in text
 
 
 def test_unknown_formats_and_views_are_named(evolution: Evolution, tmp_path: Path) -> None:
@@ -177,7 +177,10 @@ def test_a_run_without_losses_or_interactions_has_a_report(tmp_path: Path) -> No
     path = write_sample_run(tmp_path / "run", n_steps=5, n_probes=2, n=3)
     history = load_history(path)
     bare = replace(
-        history, losses={}, probes=tuple(replace(p, table=EffectTable.of_dense(0 * p.effects)) for p in history.probes)
+        history,
+        losses={},
+        measured={},
+        probes=tuple(replace(p, table=EffectTable.of_dense(0 * p.effects)) for p in history.probes),
     )
     report = make_report(Evolution(bare))
     assert report.verdict.agreement is Agreement.NOT_ENOUGH

@@ -12,6 +12,8 @@ from enum import StrEnum
 import numpy as np
 from numpy.typing import NDArray
 
+from sftscope.store.held_out_file import HeldOutRows
+
 Floats = NDArray[np.float64]
 
 
@@ -159,3 +161,19 @@ def simulate_loss(
     change = {LossKind.UP_70: 0.7, LossKind.DOWN_20: -0.2, LossKind.DOWN_5: -0.05}.get(kind, 0.0)
     values = (1 + 3 * np.exp(-3 * np.clip(place / turn, 0, 1)) - 3 * np.exp(-3)) * (1 + change * after)
     return place * 10, values * (1 + noise * rng.normal(size=steps)), turn
+
+
+def simulate_rows(rng: np.random.Generator, change: float, *, rows: int = 400, steps: int = 14) -> HeldOutRows:
+    """Losses of rows that fall to the 5th checkpoint, and by `change` from there to the last.
+
+    Rows differ by a factor of e^0.8; what a row does by itself between two checkpoints has 10 % of its loss.
+    """
+    place = np.arange(steps)
+    after = np.clip((place - 4) / (steps - 5), 0, 1)
+    shape = (1 + 3 * np.exp(-3 * np.clip(place / 4, 0, 1)) - 3 * np.exp(-3)) * (1 + change * after)
+    size = rng.lognormal(0, 0.8, rows)
+    own = np.stack([autoregression(rng, steps, AR, 0.1) for _ in range(rows)], axis=1)
+    tokens = rng.integers(1, 6, rows)
+    loss = shape[:, None] * size * (1 + own) * tokens
+    none = np.zeros((0, 0), dtype=np.bool_)
+    return HeldOutRows(place * 10, loss, tokens, np.zeros(0, dtype=np.int64), none)

@@ -6,6 +6,7 @@ the explorer and the report use too; all text from the run is made safe to show.
 
 from collections.abc import Callable, Mapping
 from functools import partial
+from textwrap import wrap
 from typing import Any
 
 from sftscope.analysis.course.events import Events
@@ -43,6 +44,7 @@ from sftscope.reporting.tables import (
 
 SCHEMA = "sftscope-show"
 VERSION = 1
+_REASON_WIDTH = 72
 VIEWS = ("trends", "changes", "orders", "backbone")
 
 
@@ -131,7 +133,12 @@ def model_name(run: Mapping[str, Any]) -> str:
 
 def _event_lines(events: Events) -> list[str]:
     named = {"removal over": events.removal, "sparsest": events.sparsest, "emergence": events.emergence}
-    return [f"{name:<12} {each.where or 'none':>12}  {each.reason}" for name, each in named.items()]
+    lines = []
+    for name, event in named.items():
+        first, *rest = wrap(event.reason, _REASON_WIDTH)
+        lines.append(f"{name:<12} {event.where or 'none':>12}  {first}")
+        lines += [f"{'':<27}{line}" for line in rest]
+    return lines
 
 
 def _head(evolution: Evolution, selection: Selection) -> list[Block]:

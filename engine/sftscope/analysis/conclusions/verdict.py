@@ -214,15 +214,20 @@ def _evidence(case: _Case, trends: Trends, rise: Difference | None) -> list[str]
         _about("Sparsest", case.events.sparsest),
         _about("Emergence", case.events.emergence),
         _about_loss(case.loss, rise),
+        _about_classes(trends),
     ]
-    soft = trends.soft
-    at = [0, *([] if case.events.sparsest.index is None else [case.events.sparsest.index]), len(trends.steps) - 1]
-    shares = "; ".join(
-        f"step {trends.steps[i]}: {soft.removed_mean[i]:.2f} removed, {soft.emerged_mean[i]:.2f} emerged"
-        for i in at[1:]
-    )
-    lines.append(_about_classes(trends))
-    return [*lines, f"Shares of the strength at step {trends.base_step}, whatever the threshold: {shares}."]
+    return [*lines, *_about_strength(trends, case.events.sparsest.index)]
+
+
+def _about_strength(trends: Trends, sparsest: int | None) -> list[str]:
+    """Soft removed and emerged at the sparsest step and the last; nothing where they are undefined."""
+    soft, last = trends.soft, len(trends.steps) - 1
+    known = [i for i in (sparsest, last) if i is not None and math.isfinite(soft.removed_mean[i])]
+    shares = [
+        f"step {trends.steps[i]}: {soft.removed_mean[i]:.2f} removed, {soft.emerged_mean[i]:.2f} emerged" for i in known
+    ]
+    begin = f"Shares of the strength at step {trends.base_step}, whatever the threshold"
+    return [f"{begin}: {'; '.join(shares)}."] if shares else []
 
 
 def _about(name: str, event: Event) -> str:
