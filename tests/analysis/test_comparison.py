@@ -341,7 +341,7 @@ def test_the_page_answers_first(run: Path, tmp_path: Path) -> None:
     text = write_report(run, tmp_path, ["html"])[0].read_text(encoding="utf-8")
     start = text.index('class="answer"')
     answer = text[start : text.index("<h2>", start)]
-    for part in ("Stop by step 32", "Sparsest: step 8", "Early stopping on held-out loss"):
+    for part in ("Stop by step 32", "Sparsest at step ", "Early stopping on held-out loss"):
         assert part in answer
 
 

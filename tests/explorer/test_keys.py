@@ -85,9 +85,12 @@ async def test_trends_show_the_numbers_of_the_view(run: Path, evolution: Evoluti
             assert f"{glyph} strength {plain(trend.strength_mean[now])}" in text
             random_signs = plain(trend.uncancelled_by_chance[now])
             assert f"{glyph} γu {plain(trend.uncancelled_mean[now])}, chance {random_signs}" in text
-            assert f"{glyph} mean order {plain(trend.order_mean[now])}" in text
             z = expected.same_sign.z_mean if glyph == "=" else trend.z_mean
             assert re.search(rf"{re.escape(glyph)} z(, same sign)? {re.escape(signed(z[now]))}", text)
+        soft = expected.soft
+        assert f"effective number {plain(soft.effective_mean[now])}" in text
+        assert f"− strength removed {small(soft.removed_mean[now])}" in text
+        assert f"+ strength emerged {small(soft.emerged_mean[now])}" in text
         assert f", chance {plain(expected.preserved_by_chance[now])}" in text
         assert f"turnover {plain(expected.turnover[now])}" in text
         assert f"|Ω| {plain(expected.encoded_mean[now])}" in text

@@ -275,7 +275,7 @@ def test_workers(tmp_path: Path) -> None:
 
 def test_headlines(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path)
-    headline = Headline(8, 5.0, 1.0, 2.0, 3.0, 4, "agree", "It is over.")
+    headline = Headline(8, 40.0, 0.9, 0.3, 5.0, 1.0, 2.0, 3.0, 4, 6, "agree", "It is over.")
     for what, mutant in mutants(asdict(headline)):
         headline_file(folder).write_bytes(as_json(mutant) + b"\n" + BRACKETS + b"\n")
         append_headline(folder, headline)

@@ -106,7 +106,7 @@ def write_hostile_files(path: Path, rng: random.Random) -> None:
     folder.training_log.write_text(json.dumps({"step": 0, "kind": evil(), evil(): evil(), "train": 9.5}) + "\n")
     row = {"step": last, "kind": "checkpoint", "train": 9.5, "eval": 9.5, evil(): 1.5}
     folder.append_log(row)
-    append_headline(folder, Headline(last, 1, 1, 1, 1, 0, evil(), evil()))
+    append_headline(folder, Headline(last, 1, 1, 1, 1, 1, 1, 1, 0, 0, evil(), evil()))
     for name in ("listening", "answer", "request"):
         text = {"host": evil(), "pid": 1, "request": evil(), "reason": evil(), "step": 1, "at": 1}
         (path / f"{name}.json").write_text(json.dumps(text))
