@@ -42,7 +42,7 @@ from sftscope.reporting.tables import (
 )
 
 SCHEMA = "sftscope-show"
-VERSION = 1
+VERSION = 2
 VIEWS = ("trends", "changes", "orders", "backbone")
 
 
