@@ -22,6 +22,7 @@ LEAST_LOSS = 0.005  # a smaller relative change of held-out loss changes nobody'
 IMPROVES, RISES = 3.5, 4.5  # times the noise: the lowest of many later checkpoints, the last against the lowest
 LOOKS = 1.3  # times that where a run is looked at after every checkpoint
 LEVEL, LEVEL_OF_LOOKS = 0.05, 0.01  # of the paired tests; one of ten or more looks after every checkpoint
+_LEAST_VALUE = 1e-9  # nats: a loss of 0 has no logarithm
 PATIENCE = 3  # checkpoints without a new minimum after which early stopping gives up
 
 
@@ -44,7 +45,7 @@ class Curve:
 
 
 @dataclass(frozen=True)
-class Change:
+class Difference:
     """From one step to another. is_clear: beyond noise. sure: how that is known, in words."""
 
     step: int
@@ -64,38 +65,38 @@ def window(steps: NDArray[np.int64], low: int, high: int) -> NDArray[np.int64]:
     return np.concatenate([before[-1:], after[:1]]) if before.size and after.size else inside
 
 
-def loss_improves_after(loss: Curve, low: int, high: int, *, looks: bool = False) -> Change | None:
+def loss_improves_after(loss: Curve, low: int, high: int, *, looks: bool = False) -> Difference | None:
     """Whether held-out loss falls after an event whose interval is low … high; None where that was not measured."""
     if (paired := _paired_improvement(loss, low, high, looks=looks)) is not None:
         return paired
     here = window(loss.steps, low, high)
     if not here.size or here[-1] == loss.steps.size - 1:
         return None
-    logs = np.log(loss.values)
+    logs = np.log(np.maximum(loss.values, _LEAST_VALUE))
     fit, noise = turning_fit(logs), checkpoint_noise(logs)
     first = int(here[logs[here].argmin()])
     later = int(here[-1]) + 1 + int(logs[here[-1] + 1 :].argmin())
     gain = float(fit[here].min() - fit[here[-1] + 1 :].min())
     needed = max(LEAST_LOSS, IMPROVES * (LOOKS if looks else 1.0) * noise)
-    return _change(loss, first, later, gain >= needed, _beyond(gain, noise))
+    return _difference(loss, first, later, gain >= needed, _beyond(gain, noise))
 
 
-def loss_rises(loss: Curve, *, looks: bool = False) -> Change | None:
+def loss_rises(loss: Curve, *, looks: bool = False) -> Difference | None:
     """Whether held-out loss has risen from its minimum to the last step; None with fewer than three values."""
     if loss.steps.size < 3:
         return None
     if (paired := _paired_rise(loss, looks=looks)) is not None:
         return paired
-    logs = np.log(loss.values)
+    logs = np.log(np.maximum(loss.values, _LEAST_VALUE))
     fit, noise = turning_fit(logs), checkpoint_noise(logs)
     lowest = int(logs.argmin())
     rise = float(fit[-1] - fit.min())
     needed = max(LEAST_LOSS, RISES * (LOOKS if looks else 1.0) * noise)
     clear = lowest < loss.steps.size - 1 and rise >= needed
-    return _change(loss, lowest, loss.steps.size - 1, clear, _beyond(rise, noise))
+    return _difference(loss, lowest, loss.steps.size - 1, clear, _beyond(rise, noise))
 
 
-def more_accurate_after(accuracy: Curve, step: int, *, looks: bool = False) -> Change | None:
+def more_accurate_after(accuracy: Curve, step: int, *, looks: bool = False) -> Difference | None:
     """Whether a checkpoint after `step` is clearly more accurate than the best up to there."""
     if (paired := _paired_accuracy(accuracy, step, looks=looks)) is not None:
         return paired
@@ -109,11 +110,11 @@ def more_accurate_after(accuracy: Curve, step: int, *, looks: bool = False) -> C
         both = (values[best] + values[later]) / 2
         error = math.sqrt(max(2 * both * (1 - both), 1 / rows) / rows)
         p_value = min(1.0, after.size * _upper_tail((values[later] - values[best]) / error))
-        return _change(accuracy, best, later, p_value <= _level(looks), f"p {p_value:.2g}, {rows} rows")
+        return _difference(accuracy, best, later, p_value <= _level(looks), f"p {p_value:.2g}, {rows} rows")
     noise = checkpoint_noise(values)
     gain = float(values[later] - values[best])
     needed = IMPROVES * (LOOKS if looks else 1.0) * noise
-    return _change(accuracy, best, later, gain >= needed, _beyond(gain, noise))
+    return _difference(accuracy, best, later, gain >= needed, _beyond(gain, noise))
 
 
 def patience_step(measured: Sequence[tuple[int, float]], patience: int = PATIENCE) -> int | None:
@@ -126,7 +127,7 @@ def patience_step(measured: Sequence[tuple[int, float]], patience: int = PATIENC
     return None
 
 
-def _paired_improvement(loss: Curve, low: int, high: int, *, looks: bool) -> Change | None:
+def _paired_improvement(loss: Curve, low: int, high: int, *, looks: bool) -> Difference | None:
     """By the rows; None where they were not measured both in the interval and after it."""
     rows = loss.each
     if rows is None:
@@ -142,7 +143,7 @@ def _paired_improvement(loss: Curve, low: int, high: int, *, looks: bool) -> Cha
     return _of_rows(rows.steps, means, first, later, bool(large and p_value <= _level(looks)), p_value, rows.loss)
 
 
-def _paired_rise(loss: Curve, *, looks: bool) -> Change | None:
+def _paired_rise(loss: Curve, *, looks: bool) -> Difference | None:
     """By the rows: the last checkpoint against all before it, corrected for choosing the lowest of these."""
     rows = loss.each
     if rows is None or rows.steps.size < 3:
@@ -154,7 +155,7 @@ def _paired_rise(loss: Curve, *, looks: bool) -> Change | None:
     return _of_rows(rows.steps, means, lowest, last, bool(large and p_value <= _level(looks)), p_value, rows.loss)
 
 
-def _paired_accuracy(accuracy: Curve, step: int, *, looks: bool) -> Change | None:
+def _paired_accuracy(accuracy: Curve, step: int, *, looks: bool) -> Difference | None:
     """By the rows; None where they were not measured both up to the step and after it."""
     rows = accuracy.each
     if rows is None:
@@ -177,18 +178,18 @@ def _of_rows(
     is_clear: bool,
     p_value: float,
     rows: NDArray[Any],
-) -> Change:
+) -> Difference:
     sure = f"p {p_value:.2g} over {rows.shape[1]} held-out rows"
-    return Change(int(steps[first]), float(values[first]), int(steps[later]), float(values[later]), is_clear, sure)
+    return Difference(int(steps[first]), float(values[first]), int(steps[later]), float(values[later]), is_clear, sure)
 
 
 def _level(looks: bool) -> float:
     return LEVEL_OF_LOOKS if looks else LEVEL
 
 
-def _change(curve: Curve, first: int, later: int, is_clear: bool, sure: str) -> Change:
+def _difference(curve: Curve, first: int, later: int, is_clear: bool, sure: str) -> Difference:
     at, value = curve.steps, curve.values
-    return Change(int(at[first]), float(value[first]), int(at[later]), float(value[later]), bool(is_clear), sure)
+    return Difference(int(at[first]), float(value[first]), int(at[later]), float(value[later]), bool(is_clear), sure)
 
 
 def _beyond(change: float, noise: float) -> str:

@@ -5,6 +5,7 @@ interactions say what it did: removal over, sparsest, emergence (`events`). It n
 accuracy clearly improves, and "clearly" is a test (`held_out`), not a threshold on a noisy number.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -12,8 +13,8 @@ from enum import StrEnum
 import numpy as np
 
 from sftscope.analysis.conclusions.held_out import (
-    Change,
     Curve,
+    Difference,
     loss_improves_after,
     loss_rises,
     more_accurate_after,
@@ -21,6 +22,7 @@ from sftscope.analysis.conclusions.held_out import (
 )
 from sftscope.analysis.course.events import Event, Events
 from sftscope.analysis.run.run_history import ACCURACY
+from sftscope.analysis.sets.evolution import Change
 from sftscope.analysis.sets.views import Trends
 from sftscope.store.held_out_file import HeldOutRows
 
@@ -101,7 +103,7 @@ def judge(trends: Trends, rows: HeldOutRows | None = None, *, looks: bool = Fals
     agreement, sentence, improves = _compare(case)
     stop = _best_of_sparsest(case) if agreement is Agreement.AGREE else None
     if latest is not None and rise is not None and stop is None:
-        sentence = _stop_by(case, latest, rise)
+        sentence = _stop_by(case, latest, rise, sentence if not improves else "")
     held_out = None
     if loss is not None:
         best_step, best_loss = min(loss.pairs, key=lambda pair: pair[1])
@@ -133,17 +135,20 @@ def _best_of_sparsest(case: _Case) -> int | None:
     return int(loss.steps[inside][loss.values[inside].argmin()]) if inside.any() else sparsest.step
 
 
-def _stop_by(case: _Case, latest: int, rise: Change) -> str:
+def _stop_by(case: _Case, latest: int, rise: Difference, otherwise: str) -> str:
+    """otherwise: what would be said without this step; empty where held-out loss improves after the sparsest one."""
     grown, sparsest = case.grown_since(latest), case.events.sparsest
     why = f"after it, held-out loss rises ({_from_to(rise)}; {rise.sure}) and {grown:.1f} times as much has emerged"
-    if sparsest.step is not None:
-        rest = f"At step {sparsest.where}, where interactions are sparsest, it still improves: no reason to stop there."
+    if sparsest.step is not None and otherwise:
+        rest = otherwise.removesuffix(".")
+    elif sparsest.step is not None:
+        rest = f"At step {sparsest.where}, where interactions are sparsest, it still improves: no reason to stop there"
     else:
-        rest = f"No sparsest step: {sparsest.reason}."
-    return f"Stop by step {latest}: {why}. {rest}"
+        rest = f"No sparsest step: {sparsest.reason}"
+    return f"Stop by step {latest}: {why}. {rest}."
 
 
-def _latest_step(case: _Case, rise: Change | None) -> int | None:
+def _latest_step(case: _Case, rise: Difference | None) -> int | None:
     """The last checkpoint that held-out loss or accuracy speaks for, where loss clearly rises and more emerges.
 
     None where that is not so, and where the lowest loss lies before the sparsest step.
@@ -203,7 +208,7 @@ def _without_stages(case: _Case) -> str:
     return f"{reason}. Held-out loss is lowest at step {step} ({value:.3f})."
 
 
-def _evidence(case: _Case, trends: Trends, rise: Change | None) -> list[str]:
+def _evidence(case: _Case, trends: Trends, rise: Difference | None) -> list[str]:
     lines = [
         _about("Removal over", case.events.removal),
         _about("Sparsest", case.events.sparsest),
@@ -216,6 +221,7 @@ def _evidence(case: _Case, trends: Trends, rise: Change | None) -> list[str]:
         f"step {trends.steps[i]}: {soft.removed_mean[i]:.2f} removed, {soft.emerged_mean[i]:.2f} emerged"
         for i in at[1:]
     )
+    lines.append(_about_classes(trends))
     return [*lines, f"Shares of the strength at step {trends.base_step}, whatever the threshold: {shares}."]
 
 
@@ -223,7 +229,29 @@ def _about(name: str, event: Event) -> str:
     return f"{name}: {f'step {event.where}; ' if event.step is not None else 'none; '}{event.reason}."
 
 
-def _about_loss(loss: Curve | None, rise: Change | None) -> str:
+def _about_classes(trends: Trends) -> str:
+    """How far the signs of each class agree, and how much of what is preserved is no coincidence, at the last step."""
+    parts = {
+        "removed": trends.classes[Change.REMOVED],
+        "preserved": trends.same_sign,
+        "emerged": trends.classes[Change.EMERGED],
+    }
+    signs = [f"{name} {_signed(part.z_mean)} ± {_last(part.z_error)}" for name, part in parts.items()]
+    return (
+        f"At step {trends.steps[-1]}, z of {', '.join(signs)} (random signs: 0 ± 1 a probe); preserved with the same "
+        f"sign: {_last(trends.same_sign.count_mean)} per probe, by chance {_last(trends.same_sign_by_chance)}."
+    )
+
+
+def _signed(values: Sequence[float]) -> str:
+    return "undefined" if not values or math.isnan(values[-1]) else f"{values[-1]:+.2f}"
+
+
+def _last(values: Sequence[float]) -> str:
+    return "undefined" if not values or math.isnan(values[-1]) else f"{values[-1]:.2f}"
+
+
+def _about_loss(loss: Curve | None, rise: Difference | None) -> str:
     if loss is None:
         return "Held-out loss: none was recorded."
     step, value = min(loss.pairs, key=lambda pair: pair[1])
@@ -246,5 +274,5 @@ def _curve(trends: Trends, name: str, each: HeldOutRows | None) -> Curve | None:
     return Curve(np.array(steps, dtype=np.int64), np.array(values, dtype=np.float64), rows, each)
 
 
-def _from_to(change: Change) -> str:
+def _from_to(change: Difference) -> str:
     return f"{change.value:.3f} → {change.later:.3f}"
