@@ -14,16 +14,19 @@ from sftscope.analysis.conclusions.verdict import in_plain_words
 from sftscope.analysis.run.read_run import load_history
 from sftscope.analysis.sets.evolution import Evolution
 from sftscope.analysis.trust.placebo import sentence
+from sftscope.reporting.chance_tables import chance_table, ratios_table
 from sftscope.reporting.content import make_report
 from sftscope.reporting.tables import (
     as_it_went_table,
     as_markdown,
     backbone_table,
     findings_table,
+    number_table,
     placebo_table,
     quality_table,
     residue_table,
     sensitivity_table,
+    soft_table,
     trends_table,
 )
 
@@ -36,16 +39,31 @@ SLOW = {"choices", "solver"}  # decompose both runs again: minutes
 PARTS = {
     "answer": lambda report: in_plain_words(report.verdict, report.trends.events),
     "as it went": lambda report: as_markdown(as_it_went_table(report.as_it_went)),
-    "over the steps": lambda report: as_markdown(trends_table(report.trends, range(len(report.trends.steps)), {})),
+    "without a threshold": lambda report: as_markdown(soft_table(report.trends, every_step(report), {})),
+    "over the steps": lambda report: as_markdown(trends_table(report.trends, every_step(report), {})),
+    "chance": lambda report: "\n\n".join(
+        as_markdown(make(report.trends, every_step(report))) for make in (chance_table, ratios_table)
+    ),
     "findings": lambda report: as_markdown(findings_table(report.findings)),
     "backbone": lambda report: as_markdown(backbone_table(report.backbone, report.chosen)),
     "placebo": lambda report: (
         "\n".join(sentence(part) for part in report.placebos) + "\n\n" + as_markdown(placebo_table(report.placebos))
     ),
     "quality": lambda report: as_markdown(quality_table(report.quality, report.trends)),
-    "choices": lambda report: report.survives + "\n\n" + as_markdown(sensitivity_table(report.sensitivity)),
+    "choices": lambda report: "\n\n".join(
+        [
+            report.survives,
+            "\n".join(f"- The number of interactions {part.claim}: {part.numbers}." for part in report.carried),
+            as_markdown(number_table(report.sensitivity)),
+            as_markdown(sensitivity_table(report.sensitivity)),
+        ]
+    ),
     "solver": lambda report: as_markdown(residue_table(report.residue)),
 }
+
+
+def every_step(report):
+    return range(len(report.trends.steps))
 
 
 @lru_cache
@@ -81,9 +99,16 @@ def test_the_pages_show_every_part_of_both_runs():
     shown = [(run, part) for _, run, part in shown_parts()]
     assert len(shown) == len(set(shown))
     for run in BASELINE:
-        assert {"answer", "as it went", "findings", "backbone", "placebo", "choices"} <= {
-            part for name, part in shown if name == run
-        }
+        assert {
+            "answer",
+            "without a threshold",
+            "as it went",
+            "findings",
+            "chance",
+            "backbone",
+            "placebo",
+            "choices",
+        } <= {part for name, part in shown if name == run}
 
 
 def test_the_two_runs_share_their_prompts_and_words():

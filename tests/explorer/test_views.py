@@ -78,7 +78,7 @@ async def test_the_verdict_is_always_in_sight(run: Path, evolution: Evolution) -
         for key in "12345678":
             await press(pilot, key)
             line = text_of(pilot, "#steps").splitlines()[1]
-            assert line.strip().startswith(("STOP ", "GO ON after step", "NOT ENOUGH"))
+            assert line.strip().startswith(("STOP ", "DO NOT STOP at step", "NOT ENOUGH"))
             assert "sparsest" in line
             assert f"eval loss lowest at {expected.held_out.best_step}" in line
         await press(pilot, "1", "v")

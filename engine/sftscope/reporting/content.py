@@ -126,7 +126,7 @@ def shown_steps(report: Report) -> list[int]:
 
 
 def _online(said: Sequence[Said]) -> str:
-    """When the end of denoising could first be determined, from the steps up to then."""
+    """When the sparsest step could first be determined, from the steps up to then."""
     if not said:
         return f"When it could first be determined is measured for runs of at most {MAX_WATCHED} checkpoints."
     first = next((part for part in said if part.events.two_stages), None)

@@ -24,7 +24,7 @@ from sftscope.reporting.show import model_name
 from sftscope.reporting.tables import UNDEFINED, Table, as_text, number
 
 SCHEMA = "sftscope-compare"
-VERSION = 1
+VERSION = 2
 
 
 @dataclass(frozen=True)

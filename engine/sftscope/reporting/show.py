@@ -43,7 +43,7 @@ from sftscope.reporting.tables import (
 )
 
 SCHEMA = "sftscope-show"
-VERSION = 1
+VERSION = 2
 _REASON_WIDTH = 72
 VIEWS = ("trends", "changes", "orders", "backbone")
 

@@ -32,7 +32,7 @@ from sftscope_tui.state.view_state import BaseMode, Sort, View, ViewState, go_to
 PAINTS_A_SECOND = 15
 POLL_SECONDS = 2.0
 _FILES_A_SECOND = 500  # step files that are looked at again, so that a large run is not looked at all the time
-_HINT = "←/→ change the step, B end of denoising, v evidence, 1–8 views, ? all keys"
+_HINT = "←/→ change the step, B sparsest step, v evidence, 1–8 views, ? all keys"
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,7 @@ class MovingExplorer(ExplorerBase):
             self.tell("no further changes in this direction")
 
     def action_boundary(self) -> None:
-        """The last step of the denoising stage."""
+        """The sparsest step, the last of the denoising stage."""
         if self.reading is None:
             return
         sparsest = self.reading.events.sparsest

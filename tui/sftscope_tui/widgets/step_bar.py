@@ -106,7 +106,7 @@ def verdict_pieces(content: StepBarContent, inks: Inks) -> list[Piece]:
     if verdict is not None:
         named = {
             Agreement.AGREE: (f"STOP at step {verdict.stop_step}", inks.denoising),
-            Agreement.CONFLICT: (f"GO ON after step {events.sparsest.step}", inks.emerged),
+            Agreement.CONFLICT: (f"DO NOT STOP at step {events.sparsest.step}", inks.emerged),
             Agreement.NOT_ENOUGH: ("NOT ENOUGH EVIDENCE", inks.muted),
         }
         text, ink = named[verdict.agreement]

@@ -64,7 +64,7 @@ def measure_findings(
     sparsest = boundary.index
     if sparsest is None:
         sparsest = sparsest_step(effective_numbers(evolution.history), base)
-        missing = f"no end of denoising: {boundary.reason}"
+        missing = f"no sparsest step: {boundary.reason}"
         staged = [Finding(n, CLAIMS[n - 1], Holds.UNDECIDED, missing if n == 1 else "see 1") for n in (1, 2, 3)]
     else:
         staged = [_emergence(run, sparsest), _early_and_late(run, sparsest), _removal(run, sparsest)]
@@ -145,7 +145,7 @@ def _removal(run: _Run, boundary: int) -> Finding:
 
 
 def _early_and_late(run: _Run, boundary: int) -> Finding:
-    """Finding 2: what emerged by the end of denoising, as it was then, against what emerged later, as it is now."""
+    """Finding 2: what emerged by the sparsest step, as it was then, against what emerged later, as it is now."""
     early, late = run.split(boundary)
     quality = [
         _Comparison.of("order of late", _at(late, "mean_order", run.last), _at(early, "mean_order", boundary), "early"),

@@ -7,7 +7,7 @@ SFT first removes interactions of the base, then invents others. Between the two
     sparsest       the fewest effective interactions, N_eff; only where N_eff clearly falls and then clearly grows
     emergence      from here on clearly more strength has emerged than at its low point after the removal
 
-Each has an interval: the checkpoints that cannot be told apart from it, by differences between checkpoints paired
+Each has an interval: the checkpoints that do not clearly differ from it, by differences between checkpoints paired
 over the probes, with the noise that a checkpoint as a whole has. Read together they cover the true checkpoint in at
 least 90 % of simulated runs, on plateaus too (`tests/benchmarks/bench_events.py`).
 """

@@ -1,7 +1,7 @@
 """Whether curves over checkpoints fall and then grow, and how sure that is. Knows numbers and no interactions.
 
 The input is one curve a probe, in logarithms, (P, T). A checkpoint has noise of its own that all probes share, which
-goes on from one checkpoint to the next: neither resampling probes nor a model of independent errors sees it. So the
+lasts from one checkpoint to the next: neither resampling probes nor a model of independent errors sees it. So the
 test is a ratio of sums of squares that has no scale. With m the mean curve, and least-squares fits
 
     U: never rising up to some checkpoint, never falling from there on;
@@ -10,7 +10,7 @@ test is a ratio of sums of squares that has no scale. With m the mean curve, and
 a fall shows as RSS(R) / RSS(U), growth as RSS(D) / RSS(U). A jump fits as well as a slope does, and noise is measured
 by what no such curve explains. The ratio must reach `limit(T)`, which noise of an autoregression of 0.8 reaches in
 7.5 % of cases (`tests/benchmarks/bench_events.py --limits` computes them), and the fall and growth must be `CLEAR`:
-noise that goes on has a size, and most of it does not reach this one. In the end false claims are below 5 %.
+noise that lasts has a size, and most of it does not reach this one. In the end false claims are below 5 %.
 
 A mean can fall and grow where no probe does both, so the median probe must fall and grow by half as much, too.
 """
@@ -21,7 +21,7 @@ import numpy as np
 
 from sftscope.lattice.transforms import Floats
 
-MIN_STEPS = 7  # of fewer, noise that goes on falls and grows without exception in more than 7 % of cases
+MIN_STEPS = 7  # of fewer, noise that lasts falls and grows without exception in more than 7 % of cases
 CLEAR = 0.35  # in logs: by 30 % downwards, by 42 % upwards
 REPEATED = 2.0  # times the limit where a run is looked at after every checkpoint
 LIMITS = {7: 1500.0, 8: 66.0, 9: 26.0, 10: 16.0, 11: 12.6, 12: 10.0, 13: 8.7, 14: 7.9, 15: 6.7, 16: 6.6, 18: 6.5}
