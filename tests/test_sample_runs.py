@@ -7,7 +7,7 @@ import pytest
 
 from sftscope.analysis.conclusions.verdict import Agreement, judge
 from sftscope.analysis.run.read_run import load_history
-from sftscope.analysis.sets.evolution import Change, Evolution
+from sftscope.analysis.sets.evolution import Evolution
 from sftscope.analysis.sets.views import Selection, trends
 from sftscope.decomposition import decompose
 from sftscope.lattice.transforms import TINY_SHARE, logical_model
@@ -94,8 +94,9 @@ def test_the_page_has_the_numbers_of_the_run():
     rows = [line.strip("| ").split(" | ") for line in text.splitlines() if line.startswith("| ")]
     shown = {row[0]: [cell.strip("*") for cell in row[1:]] for row in rows}
     at = [view.steps.index(int(step)) for step in shown["step"]]
-    ratios = view.classes[Change.EMERGED].uncancelled_mean
-    assert shown["interactions per prompt"] == [f"{view.encoded_mean[t]:.1f}" for t in at]
-    assert shown["newly emerged: uncancelled ratio"] == ["–" if t == 0 else f"{ratios[t]:.2f}" for t in at]
+    soft = view.soft
+    assert shown["effective number of interactions per prompt, N_eff"] == [f"{soft.effective_mean[t]:.1f}" for t in at]
+    assert shown["strength removed, share of that at step 0"] == [f"{soft.removed_mean[t]:.2f}" for t in at]
+    assert shown["strength emerged, share of that at step 0"] == [f"{soft.emerged_mean[t]:.2f}" for t in at]
     assert shown["held-out loss"] == [f"{history.losses['eval'][t]:.3f}" for t in at]
     assert shown["held-out accuracy (400 rows)"] == [f"{history.losses['accuracy'][t]:.3f}" for t in at]
