@@ -43,7 +43,7 @@ def test_show_json_is_the_views(evolution: Evolution) -> None:
     shown = show_json(evolution, selection)
     over_time = as_plain(trends(evolution, selection))
     assert shown["schema"] == "sftscope-show"
-    assert shown["version"] == 1
+    assert shown["version"] == 2
     assert shown["step"] == 8
     assert shown["base_step"] == 1
     assert (shown["tau"]["rule"], shown["tau"]["hysteresis"]) == ("max-step", 0.5)
@@ -59,7 +59,7 @@ def test_report_json_has_the_numbers_of_show(evolution: Evolution, tmp_path: Pat
     report = json.loads((tmp_path / "report.json").read_text())
     shown = show_json(evolution, Selection(13))
     assert report["schema"] == "sftscope-report"
-    assert report["version"] == 2
+    assert report["version"] == 3
     for key in ("run", "model", "steps", "tau", "events", "trends", "backbone", "quality", "left_out"):
         assert report[key] == shown[key]
     assert report["orders"][-1] == shown["orders"]

@@ -13,6 +13,7 @@ from sftscope.attach.foreign_checkpoints import find_checkpoints
 from sftscope.cli.options import numbers_in, shard_in
 from sftscope.foundation.errors import SftscopeError
 from sftscope.foundation.safe_text import whole_number
+from sftscope.inputs.settings import ModelSettings
 from sftscope.store import RunFolder
 from sftscope.store.checkpoints import list_checkpoints, misnamed_checkpoints
 from sftscope.store.steps.step_record import MAX_STEP
@@ -67,7 +68,9 @@ def test_checkpoints_have_the_names_that_trainers_give_them(tmp_path: Path) -> N
 
 def test_a_training_with_an_odd_name_is_warned_of(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     checkpoint(tmp_path / "out", "checkpoint-04", 4)
-    _Intake(tmp_path / "out", RunFolder(tmp_path / "run"), Choices(settings={}), "").refuse_incomplete()
+    _Intake(
+        tmp_path / "out", RunFolder(tmp_path / "run"), Choices(settings={}), "", ModelSettings(path="m")
+    ).refuse_incomplete()
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith(f"warning: {tmp_path}/out/checkpoint-04: left out: expected checkpoint-N")
 

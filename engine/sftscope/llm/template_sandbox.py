@@ -5,6 +5,7 @@ renders with the same function of transformers, and has a limit on both; a templ
 second try too, is not tried again. What the machine does to the child is never called the template's fault.
 """
 
+import contextlib
 import json
 import sys
 from collections.abc import Sequence
@@ -61,6 +62,13 @@ def render(tokenizer: Any, messages: Sequence[dict[str, str]], *, generate: bool
             ) from error
         _LATE[template] = f"it {error}"
         raise _failed(_LATE[template]) from error
+
+
+def start_early(template: str) -> None:
+    """Let the child import what it needs while this process imports PyTorch; not where no chat template is wanted."""
+    if template != "plain":
+        with contextlib.suppress(ChildEndedError):  # said when it is needed
+            _RENDERER.start()
 
 
 _RENDERER = Child("sftscope.llm.template_sandbox", "chat templates are rendered")

@@ -12,6 +12,7 @@ from sftscope.foundation.progress import is_first_process
 from sftscope.foundation.safe_text import shell_command
 from sftscope.inputs.presets import title
 from sftscope.inputs.settings import RunSettings, load_settings, resolve_paths
+from sftscope.llm.template_sandbox import start_early
 from sftscope.runs.begin import begin
 from sftscope.runs.identity import probes_are_whole, settings_in
 from sftscope.store import RunFolder
@@ -40,6 +41,7 @@ def train(config: Path, out: Path, *, sets: Sequence[str] = ()) -> RunSettings:
     sets: as of `load_settings`.
     """
     settings, folder = load_settings(config, sets), RunFolder(out)
+    start_early(settings.model.template)
     resolved = resolve_paths(settings, config.absolute().parent, source=title(config))
     begin(settings, resolved, folder, config)
     from sftscope.training import accuracy, held_out, sft

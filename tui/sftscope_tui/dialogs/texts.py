@@ -60,11 +60,11 @@ def verdict_text(verdict: Verdict, inks: Inks) -> Text:
 
 def sensitivity_text(rows: Sequence[SensitivityRow], inks: Inks) -> Text:
     """Where every threshold rule has the fewest interactions, and the mean counts per probe at the last step."""
-    text = Text(f"{'rule':<23}{'fewest':>10}   per probe, at the last step\n", inks.muted)
+    text = Text(f"{'rule':<29}{'fewest':>7}   per probe, at the last step\n", inks.muted)
     for row in rows:
         name = f"{row.rule}{' (chosen)' if row.chosen else ''}"
-        text.append(f"{name:<23}", inks.strong if row.chosen else inks.plain)
-        text.append(f"{f'at {row.fewest.step}' if row.fewest.step is not None else '–':>10}  ")
+        text.append(f"{name:<29}", inks.strong if row.chosen else inks.plain)
+        text.append(f"{f'at {row.fewest.step}' if row.fewest.step is not None else '–':>7}  ")
         for change in CHANGES:
             text.append(f" {CLASS_GLYPHS[change]}{plain(row.at_last[change]):>6}", inks.of(change))
         text.append("\n")

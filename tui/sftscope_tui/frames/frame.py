@@ -62,7 +62,9 @@ def build_frame(scene: Scene, views: Sequence[View]) -> Frame:
     return Frame(
         run=shown(state.run, 40),
         model=shown(model_name(scene.history.run), 60),
-        place=f"step {state.step_number} ({state.step + 1}/{len(state.steps)})" + _following(scene),
+        place=f"step {state.step_number} ({state.step + 1}/{len(state.steps)})"
+        + _following(scene)
+        + _effective(state, reading),
         probe=_probe_name(state, scene.history),
         rule=f"{state.rule.name} {state.rule.value:g}{provisional}" + (" …" if stale else "") + _label(scene.history),
         steps=StepBarContent(
@@ -73,7 +75,7 @@ def build_frame(scene: Scene, views: Sequence[View]) -> Frame:
             scene.derived.verdict(reading),
             partial=scene.session.last.pending > 0,
         ),
-        losses=[_effective(state, scene.reading), *_losses(state, scene.history)],
+        losses=_losses(state, scene.history),
         view=state.view,
         focus=state.focus,
         slices={view: _slice(view, scene) for view in views},
@@ -241,11 +243,11 @@ def _label(history: RunHistory) -> str:
     return "  ESTIMATED" if any(part.is_estimated for part in history.probes) else ""
 
 
-def _effective(state: ViewState, reading: Reading) -> tuple[str, str]:
-    """N_eff at the present step, of the probe looked at or on average."""
+def _effective(state: ViewState, reading: Reading) -> str:
+    """N_eff at the present step, of the probe looked at or on average; empty where it is undefined."""
     numbers = reading.effective if state.probe is None else reading.effective[[state.probe]]
     known = numbers[:, state.step][np.isfinite(numbers[:, state.step])]
-    return "N_eff", small(float(known.mean())) if known.size else "–"
+    return f"  N_eff {small(float(known.mean()))}" if known.size else ""
 
 
 def _losses(state: ViewState, history: RunHistory) -> list[tuple[str, str]]:

@@ -21,7 +21,8 @@ from sftscope.store.held_out_file import HeldOutRows
 LEAST_LOSS = 0.005  # a smaller relative change of held-out loss changes nobody's choice, however sure it is
 IMPROVES, RISES = 3.5, 4.5  # times the noise: the lowest of many later checkpoints, the last against the lowest
 LOOKS = 1.3  # times that where a run is looked at after every checkpoint
-LEVEL, LEVEL_OF_LOOKS = 0.05, 0.01  # of the paired tests; one of ten or more looks after every checkpoint
+# of the paired tests: on 400 skewed rows a bootstrap at 5 % is wrong in 6 %; and one of many looks
+LEVEL, LEVEL_OF_LOOKS = 0.04, 0.01
 _LEAST_VALUE = 1e-9  # nats: a loss of 0 has no logarithm
 PATIENCE = 3  # checkpoints without a new minimum after which early stopping gives up
 
