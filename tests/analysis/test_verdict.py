@@ -61,8 +61,18 @@ def made_trends(
         (RISING, Agreement.CONFLICT, "Stop by step 12: ", "held-out loss rises (0.900 → 1.600;"),
         ([2.0, 1.8, 1.6, 1.4, 1.2, 1.1, 1.2, 1.3, 1.4], Agreement.AGREE, "Stop at step 8: ", "lowest at 8 of these"),
         ([2.0, 1.8, 1.6, 1.4, 1.2, 1.2, 1.2, 1.2, 1.2], Agreement.AGREE, "Stop at step 5: ", "not clearly improve"),
-        ([2.0, 0.5, 1.6, 1.4, 1.2, 1.2, 1.2, 1.2, 1.2], Agreement.CONFLICT, "Do not rely on step 5: ", "at step 1 "),
-        ([2.0, 1.8, 1.6, 1.4, 1.2, 1.0, NAN, NAN, NAN], Agreement.NOT_ENOUGH, "Not enough evidence", "after it"),
+        (
+            [2.0, 0.5, 1.6, 1.4, 1.2, 1.2, 1.2, 1.2, 1.2],
+            Agreement.CONFLICT,
+            "Stop by step 1: ",
+            "sparsest only later, at step 5",
+        ),
+        (
+            [2.0, 1.8, 1.6, 1.4, 1.2, 1.0, NAN, NAN, NAN],
+            Agreement.NOT_ENOUGH,
+            "Not enough evidence",
+            "measured after the checkpoints",
+        ),
         ([NAN] * 9, Agreement.NOT_ENOUGH, "Not enough evidence", "no held-out loss was recorded"),
     ],
 )
@@ -74,7 +84,7 @@ def test_what_is_said_begins_with_what_to_do(
     assert verdict.sentence.startswith(begins)
     assert words in verdict.sentence
     assert (verdict.stop_step is None) is (agreement is not Agreement.AGREE)
-    assert verdict.latest_step == (12 if "Stop by" in begins else None)
+    assert verdict.latest_step == (int(begins.split()[3][:-1]) if "Stop by" in begins else None)
 
 
 def test_losses_between_the_checkpoints_count_at_their_own_steps() -> None:
@@ -84,6 +94,35 @@ def test_losses_between_the_checkpoints_count_at_their_own_steps() -> None:
     verdict = judge(replace(made, measured={"eval": [*around[:4], (4, 1.3), (10, 0.95), *around[4:]]}))
     assert verdict.agreement is Agreement.CONFLICT
     assert "still improves (0.950 → 0.700;" in verdict.sentence
+
+
+def test_a_lowest_loss_between_checkpoints_names_the_nearest_one() -> None:
+    made = made_trends(RISING)
+    around = [(step, value + 0.2 * (step == 12)) for step, value in made.measured["eval"]]
+    verdict = judge(replace(made, measured={"eval": sorted([*around, (13, 0.8)])}))
+    assert verdict.latest_step == 12
+    assert verdict.sentence.startswith("Stop by step 12, near step 13, where held-out loss is lowest: ")
+
+
+@pytest.mark.parametrize("losses", [[0.703, 0.7, 0.71], [0.71, 0.715, 0.7], [0.7, 0.71, 0.7, 0.71, 0.72]])
+def test_too_few_evaluations_say_nothing(losses: list[float]) -> None:
+    """A curve with one turn fits three values exactly, so that no noise is left to compare with."""
+    made = made_trends([NAN] * 9)
+    verdict = judge(replace(made, measured={"eval": list(zip((5, 8, 12, 16, 24), losses, strict=False))}))
+    assert verdict.agreement is Agreement.NOT_ENOUGH
+    assert (verdict.stop_step, verdict.latest_step) == (None, None)
+    if len(losses) > 3:
+        assert "5 evaluations are too few to tell it from noise, 6 are needed" in verdict.sentence
+
+
+def test_the_first_checkpoint_can_be_the_one_to_use() -> None:
+    """Nothing has emerged at the base step, so no ratio is formed; and 0 is a step like any other."""
+    rising = [0.5, 0.7, 0.8, 0.9, 1.0, 1.1, 1.2, 1.3, 1.4]
+    early = judge(made_trends(rising, sparsest=NOWHERE))
+    assert early.latest_step == 0
+    assert "and what emerged has 9.0 times the strength at the start" in early.sentence
+    there = judge(made_trends(rising, sparsest=Event(2, 2, 0, 3, "made for a test")))
+    assert (there.agreement, there.stop_step, there.latest_step) == (Agreement.AGREE, 0, None)
 
 
 def test_without_a_sparsest_step_the_story_of_denoising_is_not_told() -> None:
@@ -108,7 +147,8 @@ def test_without_a_sparsest_step_the_story_of_denoising_is_not_told() -> None:
         ({"accuracy": [0.1] * 6 + [0.5, 0.7, 0.6], "accuracy_rows": 400}, 16),  # a later checkpoint is more accurate
         ({"accuracy": [0.1] * 6 + [0.5, 0.6, 0.8], "accuracy_rows": 400}, None),  # the last one is
         ({"accuracy": [0.1] * 6 + [0.5, 0.53, 0.5], "accuracy_rows": 400}, 12),  # within the error of 400 rows
-        ({"sparsest": Event(7, 16, 16, 24, "made for a test")}, None),  # lowest before that
+        ({"sparsest": Event(7, 16, 16, 24, "made for a test"), "emergence": NOWHERE}, 12),  # lowest before that
+        ({"emerged": (NAN,) * 9}, None),  # nothing is known of what emerged
     ],
 )
 def test_the_step_past_which_nothing_speaks_for_training_on(changes: dict, latest: int | None) -> None:

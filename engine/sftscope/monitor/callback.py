@@ -298,7 +298,8 @@ class SftscopeCallback(TrainerCallback):
                 kept = self._folder.checkpoints / f"checkpoint-{step}"
                 say(f"sftscope: warning: {headline.words} The checkpoint is kept at {kept}.", logging.WARNING)
                 self._warned.add(kind)
-            if self._stop == "sparsest" or (self._stop == "agree" and headline.stop_by is not None):
+            wanted = {"sparsest": headline.sparsest, "agree": headline.stop_by}
+            if wanted.get(self._stop) is not None:
                 say(f"sftscope: stopping the training, as asked for: {headline.words}", logging.WARNING)
                 self._wants_stop = True
 

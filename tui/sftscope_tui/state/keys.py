@@ -36,7 +36,7 @@ KEYS: tuple[KeyRow, ...] = (
     KeyRow("colon", ":", "app.go_to", "go to a step by its number", "Steps", "go to"),
     KeyRow("n", "n", "app.next_change(1)", "next step where the sets change", "Steps"),
     KeyRow("N", "N", "app.next_change(-1)", "previous step where the sets change", "Steps"),
-    KeyRow("B", "B", "app.boundary", "the sparsest step: where denoising ends", "Steps", "sparsest"),
+    KeyRow("B", "B", "app.boundary", "the sparsest step", "Steps", "sparsest"),
     KeyRow("f", "f", "app.turn('follow')", "follow a run that is still being written, or stay", "Steps"),
     KeyRow("1", "1", "app.turn('trends')", "Trends: every class over the steps", "Views"),
     KeyRow("2", "2", "app.turn('changes')", "Changes: what was removed, preserved, newly emerged", "Views"),

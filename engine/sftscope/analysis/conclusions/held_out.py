@@ -23,6 +23,7 @@ IMPROVES, RISES = 3.5, 4.5  # times the noise: the lowest of many later checkpoi
 LOOKS = 1.3  # times that where a run is looked at after every checkpoint
 # of the paired tests: on 400 skewed rows a bootstrap at 5 % is wrong in 6 %; and one of many looks
 LEVEL, LEVEL_OF_LOOKS = 0.04, 0.01
+MIN_VALUES = 6  # without rows: fewer are fitted so closely that no noise is left to compare with
 _LEAST_VALUE = 1e-9  # nats: a loss of 0 has no logarithm
 PATIENCE = 3  # checkpoints without a new minimum after which early stopping gives up
 
@@ -47,7 +48,10 @@ class Curve:
 
 @dataclass(frozen=True)
 class Difference:
-    """From one step to another. is_clear: beyond noise. sure: how that is known, in words."""
+    """From one step to another. is_clear: beyond noise. sure: how that is known, in words.
+
+    is_tested: whether there were enough values to tell.
+    """
 
     step: int
     value: float
@@ -55,6 +59,7 @@ class Difference:
     later: float
     is_clear: bool
     sure: str
+    is_tested: bool = True
 
 
 def window(steps: NDArray[np.int64], low: int, high: int) -> NDArray[np.int64]:
@@ -78,16 +83,18 @@ def loss_improves_after(loss: Curve, low: int, high: int, *, looks: bool = False
     first = int(here[logs[here].argmin()])
     later = int(here[-1]) + 1 + int(logs[here[-1] + 1 :].argmin())
     gain = float(fit[here].min() - fit[here[-1] + 1 :].min())
+    if loss.steps.size < MIN_VALUES:
+        return _untested(loss, first, later)
     needed = max(LEAST_LOSS, IMPROVES * (LOOKS if looks else 1.0) * noise)
     return _difference(loss, first, later, gain >= needed, _beyond(gain, noise))
 
 
 def loss_rises(loss: Curve, *, looks: bool = False) -> Difference | None:
-    """Whether held-out loss has risen from its minimum to the last step; None with fewer than three values."""
-    if loss.steps.size < 3:
-        return None
+    """Whether held-out loss has risen from its minimum to the last step; None with too few values to tell."""
     if (paired := _paired_rise(loss, looks=looks)) is not None:
         return paired
+    if loss.steps.size < MIN_VALUES:
+        return None
     logs = np.log(np.maximum(loss.values, _LEAST_VALUE))
     fit, noise = turning_fit(logs), checkpoint_noise(logs)
     lowest = int(logs.argmin())
@@ -112,6 +119,8 @@ def more_accurate_after(accuracy: Curve, step: int, *, looks: bool = False) -> D
         error = math.sqrt(max(2 * both * (1 - both), 1 / rows) / rows)
         p_value = min(1.0, after.size * _upper_tail((values[later] - values[best]) / error))
         return _difference(accuracy, best, later, p_value <= _level(looks), f"p {p_value:.2g}, {rows} rows")
+    if values.size < MIN_VALUES:
+        return _untested(accuracy, best, later)
     noise = checkpoint_noise(values)
     gain = float(values[later] - values[best])
     needed = IMPROVES * (LOOKS if looks else 1.0) * noise
@@ -193,8 +202,14 @@ def _difference(curve: Curve, first: int, later: int, is_clear: bool, sure: str)
     return Difference(int(at[first]), float(value[first]), int(at[later]), float(value[later]), bool(is_clear), sure)
 
 
+def _untested(curve: Curve, first: int, later: int) -> Difference:
+    at, value, count = curve.steps, curve.values, curve.steps.size
+    sure = f"{count} evaluations are too few to tell it from noise, {MIN_VALUES} are needed"
+    return Difference(int(at[first]), float(value[first]), int(at[later]), float(value[later]), False, sure, False)
+
+
 def _beyond(change: float, noise: float) -> str:
-    return f"{change / max(noise, 1e-9):.1f} times the noise between checkpoints" if change > 0 else "no change"
+    return f"{change / max(noise, 1e-9):.1f} times the noise between checkpoints" if change > 0 else "none"
 
 
 def _upper_tail(z: float) -> float:

@@ -26,7 +26,8 @@ from sftscope.analysis.sets.evolution import Change
 from sftscope.analysis.sets.views import Trends
 from sftscope.store.held_out_file import HeldOutRows
 
-GROWN = 1.5  # times as much strength has emerged by the last step: less is not what a rising loss is put down to
+GROWN = 1.2  # times as much strength has emerged by the last step: less is not what a rising loss is put down to
+LEAST_EMERGED = 0.05  # of the strength at the start; of less, no ratio is formed
 
 
 class Agreement(StrEnum):
@@ -86,8 +87,23 @@ class _Case:
 
     def grown_since(self, step: int) -> float:
         """How many times as much strength has emerged by the last step as at the checkpoint before or at `step`."""
-        before = [value for at, value in zip(self.steps, self.emerged, strict=True) if at <= step]
-        return self.emerged[-1] / before[-1] if before and before[-1] > 0 else float("inf")
+        before, now = self._emerged_at(step), self.emerged[-1]
+        return now / max(before, LEAST_EMERGED) if math.isfinite(before) and math.isfinite(now) else 0.0
+
+    def grown_in_words(self, step: int) -> str:
+        """The same as the rest of a sentence."""
+        if self._emerged_at(step) < LEAST_EMERGED:
+            return f"what emerged has {self.emerged[-1]:.1f} times the strength at the start"
+        return f"{self.grown_since(step):.1f} times as much has emerged"
+
+    def checkpoint_near(self, step: int) -> int:
+        """The checkpoint nearest to a step at which something was measured; the earlier of two equally near."""
+        return min(self.steps, key=lambda at: (abs(at - step), at))
+
+    def _emerged_at(self, step: int) -> float:
+        return [value for at, value in zip(self.steps, self.emerged, strict=True) if at <= step or at == self.steps[0]][
+            -1
+        ]
 
 
 def judge(trends: Trends, rows: HeldOutRows | None = None, *, looks: bool = False) -> Verdict:
@@ -109,7 +125,9 @@ def judge(trends: Trends, rows: HeldOutRows | None = None, *, looks: bool = Fals
         best_step, best_loss = min(loss.pairs, key=lambda pair: pair[1])
         turn = rise.step if rise is not None and rise.is_clear else None
         held_out = HeldOut(best_step, best_loss, *loss.pairs[-1], patience_step(loss.pairs), improves, turn)
-    return Verdict(agreement, sentence, tuple(_evidence(case, trends, rise)), stop, None if stop else latest, held_out)
+    return Verdict(
+        agreement, sentence, tuple(_evidence(case, trends, rise)), stop, None if stop is not None else latest, held_out
+    )
 
 
 def in_plain_words(verdict: Verdict, events: Events) -> str:
@@ -137,32 +155,38 @@ def _best_of_sparsest(case: _Case) -> int | None:
 
 def _stop_by(case: _Case, latest: int, rise: Difference, otherwise: str) -> str:
     """otherwise: what would be said without this step; empty where held-out loss improves after the sparsest one."""
-    grown, sparsest = case.grown_since(latest), case.events.sparsest
-    why = f"after it, held-out loss rises ({_from_to(rise)}; {rise.sure}) and {grown:.1f} times as much has emerged"
+    sparsest = case.events.sparsest
+    lowest = "" if rise.step in case.steps else f", near step {rise.step}, where held-out loss is lowest"
+    why = f"after it, held-out loss rises ({_from_to(rise)}; {rise.sure})"
+    if sparsest.low is not None and rise.step < sparsest.low:
+        rest = f"Interactions are sparsest only later, at step {sparsest.where}: the two disagree"
+        return f"Stop by step {latest}{lowest}: {why}. {rest}."
+    why += f" and {case.grown_in_words(latest)}"
     if sparsest.step is not None and otherwise:
         rest = otherwise.removesuffix(".")
     elif sparsest.step is not None:
         rest = f"At step {sparsest.where}, where interactions are sparsest, it still improves: no reason to stop there"
     else:
         rest = f"No sparsest step: {sparsest.reason}"
-    return f"Stop by step {latest}: {why}. {rest}."
+    return f"Stop by step {latest}{lowest}: {why}. {rest}."
 
 
 def _latest_step(case: _Case, rise: Difference | None) -> int | None:
     """The last checkpoint that held-out loss or accuracy speaks for, where loss clearly rises and more emerges.
 
-    None where that is not so, and where the lowest loss lies before the sparsest step.
+    None where that is not so. Where the lowest loss lies before the sparsest step the rise alone decides.
     """
     sparsest = case.events.sparsest
-    if rise is None or not rise.is_clear or case.events.emergence.index is None:
+    if rise is None or not rise.is_clear:
         return None
-    if case.grown_since(rise.step) < GROWN or (sparsest.low is not None and rise.step < sparsest.low):
+    is_early = sparsest.low is not None and rise.step < sparsest.low
+    if not is_early and (case.events.emergence.index is None or case.grown_since(rise.step) < GROWN):
         return None
     assert case.loss is not None
     for step in case.loss.steps[case.loss.steps >= rise.step].tolist():
         better = None if case.accuracy is None else more_accurate_after(case.accuracy, step, looks=case.looks)
         if better is None or not better.is_clear:
-            return None if step == case.loss.steps[-1] else int(step)
+            return None if step == case.loss.steps[-1] else case.checkpoint_near(step)
     return None
 
 
@@ -174,8 +198,10 @@ def _compare(case: _Case) -> tuple[Agreement, str, bool | None]:
     over = f"interactions are sparsest at step {sparsest.where}"
     improves = None if loss is None else loss_improves_after(loss, sparsest.low, sparsest.high, looks=case.looks)
     if loss is None or improves is None:
-        missing = "was recorded" if loss is None else "was measured both there and after it"
-        return Agreement.NOT_ENOUGH, f"Not enough evidence to stop: {over}, but no held-out loss {missing}.", None
+        return Agreement.NOT_ENOUGH, f"Not enough evidence to stop: {over}, but {_missing(loss, sparsest.high)}.", None
+    if not improves.is_tested:
+        sentence = f"Not enough evidence to stop: {over}, but held-out loss cannot be judged ({improves.sure})."
+        return Agreement.NOT_ENOUGH, sentence, None
     if improves.is_clear:
         until = "still improves" if improves.later_step == loss.steps[-1] else f"improves until {improves.later_step}"
         sentence = f"Do not stop at step {sparsest.step}: {over}, but held-out loss {until} ({_from_to(improves)}; "
@@ -188,8 +214,8 @@ def _compare(case: _Case) -> tuple[Agreement, str, bool | None]:
     rise = loss_rises(loss, looks=case.looks)
     is_clear = rise is not None and rise.is_clear
     if rise is not None and is_clear and rise.step < sparsest.low:
-        sentence = f"Do not rely on step {sparsest.step}: {over}, but held-out loss is lowest before that, at step "
-        return Agreement.CONFLICT, f"{sentence}{rise.step} ({_from_to(rise)}).", False
+        sentence = f"{over}, but held-out loss is lowest before that, at step {rise.step} ({_from_to(rise)})."
+        return Agreement.CONFLICT, f"Do not rely on step {sparsest.step}: {sentence}", False
     stop = _best_of_sparsest(case)
     sentence = f"Stop at step {stop}: {over}, "
     sentence += "" if stop == sparsest.step else f"held-out loss is lowest at {stop} of these, "
@@ -197,6 +223,15 @@ def _compare(case: _Case) -> tuple[Agreement, str, bool | None]:
         return Agreement.AGREE, f"{sentence}and after it held-out loss rises ({_from_to(rise)}; {rise.sure}).", False
     sentence += "and held-out loss does not clearly improve after it"
     return Agreement.AGREE, f"{sentence} ({_from_to(improves)}; {improves.sure}).", False
+
+
+def _missing(loss: Curve | None, high: int) -> str:
+    """Why held-out loss says nothing of what came after the sparsest step, whose interval ends at the step `high`."""
+    if loss is None:
+        return "no held-out loss was recorded"
+    if loss.steps[-1] <= high:
+        return "no held-out loss was measured after the checkpoints that could be the sparsest"
+    return "no held-out loss was measured there"
 
 
 def _without_stages(case: _Case) -> str:
@@ -222,7 +257,7 @@ def _evidence(case: _Case, trends: Trends, rise: Difference | None) -> list[str]
 def _about_strength(trends: Trends, sparsest: int | None) -> list[str]:
     """Soft removed and emerged at the sparsest step and the last; nothing where they are undefined."""
     soft, last = trends.soft, len(trends.steps) - 1
-    known = [i for i in (sparsest, last) if i is not None and math.isfinite(soft.removed_mean[i])]
+    known = [i for i in (sparsest, last) if i is not None and math.isfinite(soft.emerged_mean[i])]
     shares = [
         f"step {trends.steps[i]}: {soft.removed_mean[i]:.2f} removed, {soft.emerged_mean[i]:.2f} emerged" for i in known
     ]
