@@ -97,7 +97,7 @@ def test_losses_between_the_checkpoints_count_at_their_own_steps() -> None:
 
 
 def test_a_lowest_loss_between_checkpoints_names_the_nearest_one() -> None:
-    made = made_trends(RISING)
+    made = made_trends(RISING, sparsest=NOWHERE)
     around = [(step, value + 0.2 * (step == 12)) for step, value in made.measured["eval"]]
     verdict = judge(replace(made, measured={"eval": sorted([*around, (13, 0.8)])}))
     assert verdict.latest_step == 12
