@@ -40,9 +40,11 @@ def main() -> None:
         return
     for kind in Kind:
         print(f"{kind}: {offline(kind, args.runs, args.probes)}", flush=True)
+    for steps in (8, 9, 10, 12, 20):
+        print(f"{Kind.JUMP_5}, {steps} checkpoints: {offline(Kind.JUMP_5, args.runs, args.probes, steps)}", flush=True)
     print(f"{Kind.TWO}, 4 probes: {offline(Kind.TWO, args.runs, 4)}", flush=True)
     for kind in (Kind.NOISE, Kind.FALL, Kind.ONLY_FALL, Kind.AR, Kind.WALK, Kind.TWO):
-        print(f"online, {kind}: {online(kind, args.runs // 2, args.probes)}", flush=True)
+        print(f"online, {kind}: {online(kind, args.runs, args.probes)}", flush=True)
     for loss in LossKind:
         print(f"{loss}: {held_out(loss, args.runs)}", flush=True)
     for change in (0.0, -0.019, -0.05, 0.05):
@@ -51,11 +53,11 @@ def main() -> None:
     print(f"{accuracy(args.runs, 0.1):.3f}")
 
 
-def offline(kind: Kind, runs: int, probes: int) -> str:
+def offline(kind: Kind, runs: int, probes: int, steps: int = 14) -> str:
     """Claims of two stages, of emergence, and how often the intervals hold the true events."""
     found = []
     for seed in range(runs):
-        run = simulate(np.random.default_rng(seed), kind, probes=probes, steps=30 if kind in LONG else 14)
+        run = simulate(np.random.default_rng(seed), kind, probes=probes, steps=30 if kind in LONG else steps)
         found.append((run, events_of(run.effective, run.removed, run.emerged, run.steps)))
     claimed = np.mean([events.two_stages for _, events in found])
     emergence = np.mean([events.emergence.index is not None for _, events in found])

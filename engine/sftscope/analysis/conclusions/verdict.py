@@ -214,8 +214,7 @@ def _compare(case: _Case) -> tuple[Agreement, str, bool | None]:
     rise = loss_rises(loss, looks=case.looks)
     is_clear = rise is not None and rise.is_clear
     if rise is not None and is_clear and rise.step < sparsest.low:
-        sentence = f"{over}, but held-out loss is lowest before that, at step {rise.step} ({_from_to(rise)})."
-        return Agreement.CONFLICT, f"Do not rely on step {sparsest.step}: {sentence}", False
+        return Agreement.CONFLICT, "", False  # `_stop_by` says it: the loss alone decides
     stop = _best_of_sparsest(case)
     sentence = f"Stop at step {stop}: {over}, "
     sentence += "" if stop == sparsest.step else f"held-out loss is lowest at {stop} of these, "
