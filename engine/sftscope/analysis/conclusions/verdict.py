@@ -214,7 +214,8 @@ def _compare(case: _Case) -> tuple[Agreement, str, bool | None]:
     rise = loss_rises(loss, looks=case.looks)
     is_clear = rise is not None and rise.is_clear
     if rise is not None and is_clear and rise.step < sparsest.low:
-        return Agreement.CONFLICT, "", False  # `_stop_by` says it: the loss alone decides
+        sentence = f"Do not stop at step {sparsest.step}: {over}, but held-out loss is lowest before that, at step "
+        return Agreement.CONFLICT, f"{sentence}{rise.step} ({_from_to(rise)}).", False
     stop = _best_of_sparsest(case)
     sentence = f"Stop at step {stop}: {over}, "
     sentence += "" if stop == sparsest.step else f"held-out loss is lowest at {stop} of these, "
