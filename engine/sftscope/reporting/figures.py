@@ -193,7 +193,7 @@ def _when_to_stop(figure: "Figure", report: "Report") -> None:
     trends, verdict = report.trends, report.verdict
     places = range(len(trends.steps))
     left.plot(places, trends.soft.effective_mean, color=INK, marker="o", markersize=4, label="interactions")
-    if np.nanmin(trends.soft.effective_mean) > 0:
+    if np.isfinite(trends.soft.effective_mean).any():  # N_eff is at least 1
         from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
         left.set_yscale("log")
