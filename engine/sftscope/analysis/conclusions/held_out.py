@@ -209,7 +209,7 @@ def _untested(curve: Curve, first: int, later: int) -> Difference:
 
 
 def _beyond(change: float, noise: float) -> str:
-    return f"{change / max(noise, 1e-9):.1f} times the noise between checkpoints" if change > 0 else "none"
+    return f"{change / max(noise, 1e-9):.1f} times the noise between checkpoints" if change > 0 else "not at all"
 
 
 def _upper_tail(z: float) -> float:
