@@ -139,7 +139,7 @@ def test_many_variables_with_noise_end_at_or_near_a_vertex():
 
 
 @pytest.mark.campaign
-@pytest.mark.parametrize("n", [14, pytest.param(16, marks=pytest.mark.long)])
+@pytest.mark.parametrize("n", [13, pytest.param(16, marks=pytest.mark.long)])
 def test_sixteen_variables_are_decomposed_exactly(n):
     """A sparse game with noise of a fifth of ζ at every masked state."""
     rng = np.random.default_rng(n)
