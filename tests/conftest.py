@@ -20,6 +20,7 @@ OWN = ("files", "foundation", "lattice", "analysis", "distributed", "verificatio
 OWN_FILES = ("test_gate.py", "test_ending.py", "test_streams.py", "test_environment.py", "test_ownership.py")
 OWN_FILES += ("test_resume.py", "test_machine_moods.py", "test_faults.py", "test_full_disk.py", "test_terminals.py")
 OWN_FILES += ("test_cli.py", "test_presets.py", "test_plan.py", "test_universal_matching.py", "test_many_variables.py")
+OWN_FILES += ("test_kills.py", "test_documents.py", "test_sample_page.py", "test_sample_runs.py", "test_schemas.py")
 
 # no example fails for the time it took, on a machine that is shared; in CI too, they are new ones in each run
 settings.register_profile("sftscope", deadline=None)
