@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from histories import history_of, random_history, seeds
 from sftscope.analysis.comparison.baseline_llm import reference_signs
+from sftscope.analysis.run.probe_means import two_errors
 from sftscope.analysis.run.read_run import load_history
-from sftscope.analysis.sets import metrics
 from sftscope.analysis.sets.chance import possible_subsets, preserved_by_chance
 from sftscope.analysis.sets.class_sums import class_sums, same_sign_sums
 from sftscope.analysis.sets.evolution import Change, Evolution
@@ -128,10 +128,10 @@ def test_of_random_signs_z_has_mean_0_and_error_1() -> None:
 
 def test_two_standard_errors_leave_out_what_is_undefined() -> None:
     values = np.array([[1.0, 1.0], [3.0, np.nan], [np.nan, np.nan]])
-    errors = metrics.two_errors(values)
+    errors = two_errors(values)
     assert errors[0] == pytest.approx(2 * np.std([1, 3], ddof=1) / np.sqrt(2))
     assert np.isnan(errors[1])
-    assert metrics.two_errors([]) == []
+    assert two_errors([]) == []
 
 
 @settings(deadline=None, max_examples=20)

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from sftscope.analysis.run.probe_means import mean_over_probes
+from sftscope.analysis.run.probe_means import mean_over_probes, two_errors
 from sftscope.analysis.sets import metrics
 from sftscope.analysis.sets.class_sums import ClassSums
 
@@ -50,5 +50,5 @@ def class_trend(parts: Sequence[ClassSums]) -> ClassTrend:
         generalizable_by_chance=mean_over_probes([part.generalizable_by_chance for part in parts]),
         uncancelled_by_chance=mean_over_probes([part.uncancelled_by_chance for part in parts]),
         z_mean=mean_over_probes([part.z for part in parts]),
-        z_error=metrics.two_errors([part.z for part in parts]),
+        z_error=two_errors([part.z for part in parts]),
     )

@@ -10,7 +10,6 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from sftscope.analysis.run.probe_means import mean_over_probes
 from sftscope.analysis.sets.evolution import Sets
 from sftscope.lattice.transforms import Floats
 
@@ -71,18 +70,3 @@ def sparsity_curve(effects: Sequence[Floats], points: int = 200) -> Floats:
     picked = ordered[np.linspace(0, ordered.size - 1, points).round().astype(int)]
     curve: Floats = picked / max(ordered[0], np.finfo(float).tiny)
     return curve
-
-
-def two_errors(values: Floats | Sequence[Floats]) -> list[float]:
-    """Two standard errors of the mean over the probes (P, T) whose value is defined: T long, NaN for less than two."""
-    if not len(values):
-        return []
-    table = np.array(values)
-    defined = ~np.isnan(table)
-    count = defined.sum(axis=0)
-    mean = np.array(mean_over_probes(values))
-    squares = np.where(defined, (table - mean) ** 2, 0.0).sum(axis=0)
-    several = count > 1
-    variance = np.divide(squares, count * (count - 1), out=np.full(count.shape, NAN), where=several)
-    errors: list[float] = (2 * np.sqrt(variance)).tolist()
-    return errors
