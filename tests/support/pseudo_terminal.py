@@ -17,6 +17,12 @@ PATIENCE = 60.0  # seconds for what must happen: a machine may be busy
 SILENCE = 1.0  # seconds without a byte, after which a screen is complete
 
 
+def _heed_signals() -> None:
+    """As in a window of its own: `nohup`, and a shell's `&`, leave these ignored in all that is started later."""
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
+
+
 class PseudoTerminal:
     """Python on a terminal of `size` columns and lines.
 
@@ -40,6 +46,7 @@ class PseudoTerminal:
         self.process = subprocess.Popen(
             [sys.executable, "-c", code, *arguments],
             env={name: value for name, value in wanted.items() if value},
+            preexec_fn=_heed_signals,
             **{"stdin": theirs, "stdout": theirs, "stderr": theirs, **elsewhere},  # type: ignore[call-overload]
         )
         os.close(theirs)
