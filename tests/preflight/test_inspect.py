@@ -62,7 +62,7 @@ def test_collisions_cut_answers_and_long_rows_are_told(config):
     example = replace(found.example, prompt_cut=3, ends=False, tokens=found.example.tokens * 200)
     text = inspection.render(replace(found, collisions={"very": ["very bad", "very sad"]}, example=example))
     assert "very bad = very sad" in text
-    assert "3 tokens of the prompt are cut off" in text
+    assert "the user's text is cut by 3 tokens at its end" in text
     assert "its end is cut off" in text
     assert "tokens … " in text
     assert max(map(len, text.splitlines())) < 300
@@ -83,8 +83,8 @@ def test_rows_that_the_cutoff_cuts_are_counted_over_all_of_them(config, cutoff):
     answers = sum(not found.example.ends for found in each)
     assert each[0].cut == inspection.Cut(cutoff, prompts, answers)
     said = inspection.render(each[0])
-    assert (f"of all 5 rows [training] cutoff = {cutoff} cuts {prompts} prompts" in said) == (prompts > 0)
-    assert (f"cuts {answers} answers" in said) == (answers > 0)
+    assert (f"cutoff = {cutoff} shortens the user's text at its end in {prompts} of 5 rows" in said) == (prompts > 0)
+    assert (f"shortens the answer at its end in {answers} of 5 rows" in said) == (answers > 0)
     assert prompts or cutoff == 64
 
 

@@ -22,7 +22,9 @@ from sftscope.inputs.setting_overrides import apply_sets
 from sftscope.inputs.setting_paths import resolve_paths as resolve_paths
 from sftscope.inputs.setting_rules import LARGEST, hint, settings_of, shown
 
-DEFAULT_CHECKPOINTS = (0, 1, 2, 3, 5, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512)
+# without 1: with a warm-up the first step has learning rate 0, and its weights are those of step 0
+DEFAULT_CHECKPOINTS = (0, 2, 3, 5, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512)
+TrainedEnd = Literal["token", "template"]
 Where = Callable[[str, str | None], str]
 
 File = Annotated[str, Meta(extra={"path": "file", "form": "the path of a file, in quotes"})]
@@ -130,8 +132,10 @@ class TrainingSettings(Table, frozen=True, kw_only=True):
     effective_batch_size: Annotated[Positive, says("rows per optimisation step")] = 64
     micro_batch_size: Annotated[Positive, says("rows per forward pass; must divide the effective batch")] = 8
     learning_rate: Annotated[Amount, says("peak learning rate")] = 1e-4
-    schedule: Annotated[Literal["cosine", "linear", "constant"], says("learning-rate schedule")] = "cosine"
-    warmup_ratio: Annotated[Share, says("share of the schedule that warms up")] = 0.1
+    schedule: Annotated[Literal["cosine", "linear", "constant"], says("learning-rate schedule, after the warm-up")] = (
+        "cosine"
+    )
+    warmup_ratio: Annotated[Share, says("share of the schedule that warms up, whichever schedule; 0: none")] = 0.1
     weight_decay: Annotated[float, says("AdamW weight decay", ge=0, le=LARGEST)] = 0.0
     max_grad_norm: Annotated[Amount, says("gradient clip")] = 1.0
     method: Annotated[
@@ -143,7 +147,16 @@ class TrainingSettings(Table, frozen=True, kw_only=True):
     lora_dropout: Annotated[Share, says("LoRA dropout")] = 0.0
     use_rslora: Annotated[bool, says("rank-stabilised LoRA: scaled by alpha / sqrt(r)")] = False
     use_dora: Annotated[bool, says("DoRA: magnitude and direction of the weights are adapted separately")] = False
-    cutoff: Annotated[int, says("tokens per example; the prompt is cut, the answer is kept", ge=8)] = 8192
+    cutoff: Annotated[
+        int, says("tokens per example; the user's text is shortened, template and answer are kept", ge=8)
+    ] = 8192
+    trained_end: Annotated[
+        TrainedEnd,
+        says(
+            "what is trained after the answer: token (the one that ends it) or template (all that the template has "
+            "there, as TRL and LLaMA-Factory do)"
+        ),
+    ] = "token"
     gradient_checkpointing: Annotated[bool, says("recompute activations to save memory")] = False
     checkpoints: Annotated[tuple[Count, ...], says("optimisation steps to keep; the last step is always kept")] = (
         DEFAULT_CHECKPOINTS

@@ -108,18 +108,37 @@ def tokenize_response(tokenizer: Any, response: str) -> tuple[int, ...]:
     return tuple(tokenizer(response, add_special_tokens=False)["input_ids"])
 
 
+@dataclass(frozen=True)
+class Closing:
+    """What comes after an answer. ids: tokens. after_end: how many of them come after the one that ends the answer."""
+
+    ids: tuple[int, ...]
+    after_end: int
+
+
 def end_of_turn(tokenizer: Any, template: Template) -> int:
     """The token that ends an answer: the first special token the template puts after it, or eos."""
+    return closing_tokens(tokenizer, template, whole=False).ids[0]
+
+
+def closing_tokens(tokenizer: Any, template: Template, *, whole: bool) -> Closing:
+    """The token that ends an answer (see `end_of_turn`), or, if `whole`, all that the template puts after one.
+
+    Where that has no token that ends an answer, as without a template, eos comes after it.
+    """
+    after: tuple[int, ...] = ()
     if template == "chat":
         turns = [{"role": "user", "content": "u"}, {"role": "assistant", "content": _SENTINEL}]
-        after = render(tokenizer, turns, generate=False).rpartition(_SENTINEL)[2]
+        text = render(tokenizer, turns, generate=False).rpartition(_SENTINEL)[2]
+        after = tuple(map(int, tokenizer(text, add_special_tokens=False)["input_ids"]))
         special = special_ids(tokenizer)
-        for token in tokenizer(after, add_special_tokens=False)["input_ids"]:
+        for place, token in enumerate(after):
             if token in special:
-                return int(token)
+                return Closing(after, len(after) - 1 - place) if whole else Closing((token,), 0)
     if tokenizer.eos_token_id is None:
         raise SftscopeError("this tokenizer has no end-of-sequence token; set eos_token in its tokenizer_config.json")
-    return int(tokenizer.eos_token_id)
+    eos = int(tokenizer.eos_token_id)
+    return Closing((*after, eos) if whole else (eos,), 0)
 
 
 def special_ids(tokenizer: Any) -> set[int]:

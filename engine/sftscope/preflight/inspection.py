@@ -14,10 +14,12 @@ from sftscope.inputs.probes import Probe, read_probes
 from sftscope.inputs.settings import RunSettings, load_settings, resolve_paths
 from sftscope.llm.label_collisions import collision_warning
 from sftscope.llm.loading import model_name, templated_tokenizer
-from sftscope.llm.prompts import Template, end_of_turn, resolve_template, template_hash, tokenize_prompt
+from sftscope.llm.prompts import Template, resolve_template, template_hash
 from sftscope.scoring.masking import mask_probe
-from sftscope.training.data.examples import IGNORED, count_cut, make_examples
+from sftscope.training.data.examples import IGNORED, count_cut, cut_in_words, make_examples
+from sftscope.training.data.examples import Example as TokenExample
 from sftscope.training.data.labels import find_collisions
+from sftscope.training.data.markers import Markers, find_markers
 from sftscope.training.data.rows import read_side
 
 SCHEMA = "sftscope-inspect"
@@ -99,6 +101,7 @@ class Inspected:
     template: UsedTemplate
     rows: int
     cut: Cut
+    markers: Markers
     example: Example
     probes: int
     probe: MaskedProbe
@@ -123,8 +126,10 @@ def inspect(config: Path, *, sets: Sequence[str] = (), row: int = 1, probe: str 
     chosen = _probe(probes, probe, settings)
     tokenizer = templated_tokenizer(settings.model)
     template = resolve_template(tokenizer, settings.model.template)
-    cutoff = settings.training.cutoff
-    prompts_cut, answers_cut = count_cut(rows, tokenizer, template, cutoff=cutoff)
+    training = settings.training
+    cutoff, trained_end = training.cutoff, training.trained_end
+    prompts_cut, answers_cut = count_cut(rows, tokenizer, template, cutoff=cutoff, trained_end=trained_end)
+    (example,) = make_examples([rows[row - 1]], tokenizer, template, cutoff=cutoff, trained_end=trained_end)
     return Inspected(
         schema=SCHEMA,
         version=VERSION,
@@ -132,7 +137,8 @@ def inspect(config: Path, *, sets: Sequence[str] = (), row: int = 1, probe: str 
         template=UsedTemplate(template, template_hash(tokenizer, template)),
         rows=len(rows),
         cut=Cut(cutoff, prompts_cut, answers_cut),
-        example=_example(rows[row - 1], row, tokenizer, template, cutoff),
+        markers=find_markers(rows, tokenizer),
+        example=_shown_example(example, row, rows[row - 1].where, tokenizer),
         probes=len(probes),
         probe=_masked(chosen, tokenizer, template, settings.extraction.target),
         collisions=find_collisions(settings, [each.response for each in probes], tokenizer),
@@ -152,16 +158,12 @@ def render(found: Inspected) -> str:
         ),
     ]
     if example.prompt_cut:
-        lines.append(f"warning: {example.prompt_cut} tokens of the prompt are cut off at its start ([training] cutoff)")
+        lines.append(f"warning: the user's text is cut by {example.prompt_cut} tokens at its end ([training] cutoff)")
     if not example.ends:
         lines.append("warning: the answer is longer than [training] cutoff: its end is cut off")
     cut = found.cut
-    for count, part in (
-        (cut.prompts, "prompts, at their start, where the template begins"),
-        (cut.answers, "answers"),
-    ):
-        if count:
-            lines.append(f"warning: of all {found.rows:,} rows [training] cutoff = {cut.cutoff} cuts {count:,} {part}")
+    cut_lines = cut_in_words(cut.prompts, cut.answers, found.rows, cut.cutoff)
+    lines += [f"warning: {line}" for line in (*cut_lines, *found.markers.in_words())]
     targets = ", ".join(f"{_text(token)} (id {token.id})" for token in probe.targets)
     lines += [
         "",
@@ -188,16 +190,14 @@ def _probe(probes: Sequence[Probe], wanted: str, settings: RunSettings) -> Probe
     raise SftscopeError(f"--probe {safe_text(wanted)}: not in {settings.probes.file}; there are {known}")
 
 
-def _example(row: Any, number: int, tokenizer: Any, template: Template, cutoff: int) -> Example:
-    (example,) = make_examples([row], tokenizer, template, cutoff=cutoff)
+def _shown_example(example: TokenExample, number: int, where: str, tokenizer: Any) -> Example:
     trained = [label != IGNORED for label in example.labels]
-    whole = tokenize_prompt(tokenizer, row.prompt, template, system=row.system, history=row.history)
     return Example(
         row=number,
-        where=row.where,
+        where=where,
         trained=sum(trained),
-        prompt_cut=len(whole.ids) - trained.count(False),
-        ends=example.input_ids[-1] == end_of_turn(tokenizer, template),
+        prompt_cut=example.prompt_cut,
+        ends=not example.answer_cut,
         tokens=[
             ExampleToken(token, tokenizer.decode([token]), flag)
             for token, flag in zip(example.input_ids, trained, strict=True)

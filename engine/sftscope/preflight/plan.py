@@ -302,7 +302,7 @@ def _training_speed(settings: RunSettings, llm: LLM, rows: training.TrainingWork
 
 
 def _warnings(made: _Measured, seconds: dict[str, float]) -> list[str]:
-    found = scoring.warnings_of(made.probes, made.settings.extraction.memory_gb)
+    found = [*scoring.warnings_of(made.probes, made.settings.extraction.memory_gb), *made.rows.remarks]
     if made.settings.extraction.dtype == AUTO:
         found.append("[extraction] dtype is auto: the times are those of float32; a run measures what may be faster")
     exact = [n for n, sampled in zip(made.probes.n_variables, made.probes.sampled, strict=True) if not sampled]

@@ -12,7 +12,8 @@ from sftscope.foundation.timing import settled_seconds
 from sftscope.inputs.settings import RunSettings
 from sftscope.llm.prompts import Template
 from sftscope.training.accuracy import held_out_examples
-from sftscope.training.data.examples import Collator, Example, make_examples
+from sftscope.training.data.examples import Collator, Example, cut_in_words, make_examples
+from sftscope.training.data.markers import find_markers
 from sftscope.training.data.rows import read_side
 from sftscope.training.data.sources import SIDES
 from sftscope.training.sft import checkpoint_grid, loss_examples
@@ -26,7 +27,7 @@ class TrainingWork:
     """steps: optimisation steps. grid: those that are kept, without 0. tokens: padded, of the whole training.
 
     loss_tokens: padded, of the train and eval loss at one checkpoint. accuracy_tokens: of its held-out accuracy.
-    batch: a typical micro-batch.
+    batch: a typical micro-batch. remarks: what to know of the training rows, in lines.
     """
 
     rows: int
@@ -36,6 +37,7 @@ class TrainingWork:
     loss_tokens: int
     accuracy_tokens: int
     batch: Sequence[Example]
+    remarks: tuple[str, ...] = ()
 
 
 NO_WORK = TrainingWork(rows=0, steps=0, grid=(), tokens=0, loss_tokens=0, accuracy_tokens=0, batch=())
@@ -52,8 +54,10 @@ class TrainingSpeed:
 def count_work(settings: RunSettings, tokenizer: Any, template: Template) -> TrainingWork:
     """The work of the training that `settings` (paths resolved) ask for."""
     training = settings.training
+    rows = [read_side(settings.data, side) for side in SIDES]
     examples = [
-        make_examples(read_side(settings.data, side), tokenizer, template, cutoff=training.cutoff) for side in SIDES
+        make_examples(side, tokenizer, template, cutoff=training.cutoff, trained_end=training.trained_end)
+        for side in rows
     ]
     answered = held_out_examples(settings, tokenizer, template)
     grid = checkpoint_grid(training, len(examples[0]))
@@ -70,6 +74,7 @@ def count_work(settings: RunSettings, tokenizer: Any, template: Template) -> Tra
         loss_tokens=sum(_padded_in_order(loss_examples(side, training), micro) for side in examples if side),
         accuracy_tokens=sum(len(example.input_ids) for example in answered),
         batch=batches[len(batches) // 2],
+        remarks=(*_cut(examples[0], training.cutoff), *find_markers(rows[0], tokenizer).in_words()),
     )
 
 
@@ -97,6 +102,11 @@ def training_seconds(work: TrainingWork, speed: TrainingSpeed) -> float:
     """Predicted seconds: every step, and losses and accuracy at step 0 and at every checkpoint."""
     looked_at = (work.loss_tokens + work.accuracy_tokens) * (1 + len(work.grid))
     return speed.per_token * work.tokens + speed.per_loss_token * looked_at
+
+
+def _cut(examples: Sequence[Example], cutoff: int) -> list[str]:
+    prompts, answers = (sum(bool(getattr(each, part)) for each in examples) for part in ("prompt_cut", "answer_cut"))
+    return cut_in_words(prompts, answers, len(examples), cutoff)
 
 
 def _padded(batch: Sequence[Example]) -> int:

@@ -17,6 +17,7 @@ from sftscope.foundation.errors import SftscopeError
 from sftscope.foundation.progress import say
 from sftscope.inputs.probes import Probe, read_probes, write_probes
 from sftscope.inputs.settings import ModelSettings, RunSettings, resolve_paths, settings_from_tables
+from sftscope.runs.earlier import MEANING
 from sftscope.runs.identity import check_same, file_hash, identity_of, model_hash
 from sftscope.store import RunFolder, ownership, write_atomically
 from sftscope.store.run_folder import RUN_FORMAT
@@ -93,6 +94,7 @@ def _begin(
         folder.write_run(
             {
                 "format": RUN_FORMAT,
+                "meaning": MEANING,
                 "identity": identity,
                 "name": name,
                 "model": {"name": model_name(resolved.model.path), "template": kind},

@@ -14,6 +14,7 @@ from sftscope.files.opening import raise_if_not_read, read_plain
 from sftscope.foundation.errors import SftscopeError
 from sftscope.inputs.presets import title
 from sftscope.inputs.settings import RunSettings, settings_from_tables
+from sftscope.runs.earlier import is_former_default
 from sftscope.store import RunFolder
 
 # settings that change how fast, where, and how well checked a result is computed, not which
@@ -32,11 +33,15 @@ _FREE = {
 def identity_of(settings: RunSettings, hashes: Mapping[str, str]) -> str:
     """Hash of everything that results depend on. Paths do not count, what they hold does.
 
-    A setting at its default does not count either, so that a run stays what it is when sftscope
-    learns a new setting.
+    A setting at its default, now or in an earlier release, does not count either, so that a run stays what it is when
+    sftscope learns a new setting or a better default; what the run was begun with is in its run.toml.
     """
     bound = {
-        table: {key: value for key, value in values.items() if (table, key) not in _FREE and key not in hashes}
+        table: {
+            key: value
+            for key, value in values.items()
+            if (table, key) not in _FREE and key not in hashes and not is_former_default(table, key, value)
+        }
         for table, values in settings.changed().items()
     }
     return hashlib.sha256(json.dumps([bound, dict(hashes)], sort_keys=True).encode()).hexdigest()

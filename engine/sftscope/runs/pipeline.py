@@ -14,6 +14,7 @@ from sftscope.inputs.presets import title
 from sftscope.inputs.settings import RunSettings, load_settings, resolve_paths
 from sftscope.llm.template_sandbox import start_early
 from sftscope.runs.begin import begin
+from sftscope.runs.earlier import as_begun, is_earlier
 from sftscope.runs.identity import probes_are_whole, settings_in
 from sftscope.store import RunFolder
 
@@ -44,10 +45,12 @@ def train(config: Path, out: Path, *, sets: Sequence[str] = ()) -> RunSettings:
     start_early(settings.model.template)
     resolved = resolve_paths(settings, config.absolute().parent, source=title(config))
     begin(settings, resolved, folder, config)
+    begun = folder.read_run()
+    resolved = as_begun(resolved, settings_in(begun), begun)
     from sftscope.training import accuracy, held_out, sft
 
     with told_in_one_line("training", "use a smaller [training] micro_batch_size, or gradient_checkpointing = true"):
-        sft.train(resolved, folder)
+        sft.train(resolved, folder, cut_otherwise=is_earlier(begun))
         held_out.measure_losses(resolved, folder, partial(sft.loss_examples, training=resolved.training))
         accuracy.measure_accuracy(resolved, folder)
     return resolved

@@ -48,4 +48,5 @@ def held_out_examples(settings: RunSettings, tokenizer: Any, template: Template)
     """The examples that accuracy is measured on, a seeded choice; none where it is not asked for."""
     wanted = settings.training.accuracy_rows
     rows = read_side(settings.data, "eval", limit=wanted) if wanted else ()
-    return make_examples(rows, tokenizer, template, cutoff=settings.training.cutoff)
+    training = settings.training
+    return make_examples(rows, tokenizer, template, cutoff=training.cutoff, trained_end=training.trained_end)

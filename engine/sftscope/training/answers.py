@@ -1,7 +1,8 @@
 """What a model makes of held-out answers, row by row: their loss, and whether greedy decoding would write them.
 
 An answer is right where each of its tokens, and the end of turn, is the most likely one after those before it: just
-then greedy decoding would write this answer and nothing else. So one forward pass tells both, and nothing is generated.
+then greedy decoding would write this answer and nothing else. What a template has after that belongs to the loss only.
+So one forward pass tells both, and nothing is generated.
 """
 
 import hashlib
@@ -42,7 +43,9 @@ def read_answers(model: Any, examples: Sequence[Example], *, batch_size: int) ->
             logits = model(input_ids=tokens, use_cache=False, logits_to_keep=answer + 1).logits[:, :-1]
             losses = cross_entropy(logits.float().transpose(1, 2), wanted, reduction="none")
         loss[rows] = losses.double().sum(dim=1).cpu().numpy()
-        right[rows] = (logits.argmax(-1) == wanted).all(dim=1).cpu().numpy()
+        until_end = answer - torch.tensor([examples[row].after_end for row in rows], device=device)
+        after = torch.arange(answer, device=device) >= until_end[:, None]
+        right[rows] = ((logits.argmax(-1) == wanted) | after).all(dim=1).cpu().numpy()
     return Answers(loss, np.array([_lengths(example)[1] for example in examples], dtype=np.int64), right)
 
 

@@ -39,7 +39,10 @@ def measure_losses(settings: RunSettings, folder: RunFolder, choose: ChooseRows)
     llm = load_llm(settings.model, dtype=training_dtype(settings.model, settings.training))
     template = resolve_template(llm.tokenizer, settings.model.template)
     held_out = read_side(settings.data, "eval")
-    examples = choose(make_examples(held_out, llm.tokenizer, template, cutoff=settings.training.cutoff))
+    training = settings.training
+    examples = choose(
+        make_examples(held_out, llm.tokenizer, template, cutoff=training.cutoff, trained_end=training.trained_end)
+    )
     slot, rows = AdapterSlot(llm.model), rows_id(examples)
     with progress("held-out loss") as report:
         for count, step in enumerate(todo):

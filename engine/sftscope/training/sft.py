@@ -10,6 +10,7 @@ import os
 import random
 import warnings
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -66,8 +67,12 @@ def last_step(settings: TrainingSettings, rows: int) -> int:
     return min(settings.max_steps, total) if settings.max_steps else total
 
 
-def train(settings: RunSettings, folder: RunFolder) -> None:
-    """Fine-tune by `settings` (paths resolved) into the run folder; done steps are not repeated."""
+def train(settings: RunSettings, folder: RunFolder, *, cut_otherwise: bool = False) -> None:
+    """Fine-tune by `settings` (paths resolved) into the run folder; done steps are not repeated.
+
+    cut_otherwise: whether an earlier release began it, which cut too long prompts in another way; SftscopeError where
+    that makes a difference to what is left to train.
+    """
     training = settings.training
     train_rows = read_side(settings.data, "train")
     grid = checkpoint_grid(training, len(train_rows))
@@ -77,8 +82,15 @@ def train(settings: RunSettings, folder: RunFolder) -> None:
         return
     tokenizer = templated_tokenizer(settings.model)
     template = resolve_template(tokenizer, settings.model.template)
-    train_set = make_examples(train_rows, tokenizer, template, cutoff=training.cutoff)
-    eval_set = make_examples(read_side(settings.data, "eval"), tokenizer, template, cutoff=training.cutoff)
+    as_tokens = partial(
+        make_examples, tokenizer=tokenizer, template=template, cutoff=training.cutoff, trained_end=training.trained_end
+    )
+    train_set, eval_set = as_tokens(train_rows), as_tokens(read_side(settings.data, "eval"))
+    if cut_otherwise and done and any(example.prompt_cut or example.answer_cut for example in train_set):
+        raise SftscopeError(
+            f"{folder.path}: an earlier sftscope began this training and cut rows longer than [training] cutoff = "
+            f"{training.cutoff} at their start; begin it again with another --out folder"
+        )
     llm = load_llm(settings.model, dtype=training_dtype(settings.model, training))
     start = max((step for step, found in done.items() if (found.path / _OPTIMIZER).exists()), default=0)
     if is_first_process():
@@ -163,7 +175,7 @@ def _arguments(settings: RunSettings, folder: RunFolder, llm: LLM, rows: int) ->
         gradient_accumulation_steps=_accumulation(training),
         **_recomputation(training),
         learning_rate=training.learning_rate,
-        lr_scheduler_type=training.schedule,
+        lr_scheduler_type=_scheduler(training),
         warmup_steps=training.warmup_ratio,  # below 1: a share of the schedule
         weight_decay=training.weight_decay,
         max_grad_norm=training.max_grad_norm,
@@ -183,6 +195,11 @@ def _arguments(settings: RunSettings, folder: RunFolder, llm: LLM, rows: int) ->
         prediction_loss_only=True,
         label_names=["labels"],
     )
+
+
+def _scheduler(training: TrainingSettings) -> str:
+    """The Trainer's name of the schedule; of its two constant ones, the one that does not ignore the warm-up."""
+    return "constant_with_warmup" if training.schedule == "constant" else training.schedule
 
 
 def _accumulation(training: TrainingSettings) -> int:

@@ -1,4 +1,4 @@
-"""Training examples as tokens: prompt and answer tokenised apart and joined, loss on the answer only."""
+"""Training examples as tokens: prompt and answer tokenised apart and joined, loss on the answer and what ends it."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,60 +8,99 @@ import torch
 
 from sftscope.foundation.errors import SftscopeError
 from sftscope.foundation.safe_text import safe_text
-from sftscope.llm.prompts import Template, end_of_turn, tokenize_prompt, tokenize_response
+from sftscope.inputs.settings import TrainedEnd
+from sftscope.llm.prompts import Closing, Template, closing_tokens, tokenize_prompt, tokenize_response
 from sftscope.training.data.shapes import Row
+from sftscope.training.data.shortened import fit_prompt
 
 IGNORED = -100
 
 
 @dataclass(frozen=True)
 class Example:
-    """Tokens and labels of one example, equally long; labels are `IGNORED` on the prompt."""
+    """Tokens and labels of one example, equally long; labels are `IGNORED` on the prompt.
+
+    after_end: how many tokens at the end come after the one that ends the answer. prompt_cut, answer_cut: tokens that
+    the cutoff took from each.
+    """
 
     input_ids: tuple[int, ...]
     labels: tuple[int, ...]
+    after_end: int = 0
+    prompt_cut: int = 0
+    answer_cut: int = 0
 
 
-def make_examples(rows: Sequence[Row], tokenizer: Any, template: Template, *, cutoff: int) -> list[Example]:
+def make_examples(
+    rows: Sequence[Row], tokenizer: Any, template: Template, *, cutoff: int, trained_end: TrainedEnd = "token"
+) -> list[Example]:
     """Each row as an example of at most `cutoff` tokens.
 
-    The prompt is cut at its start where it is too long; the answer is kept, or, where it alone is
-    longer than the cutoff, cut at its end.
+    The user's text is shortened where the whole is too long (see `shortened`); the answer is kept. One that leaves no
+    room for the frame of the prompt is cut at its end, and the prompt then keeps half of the cutoff.
+    trained_end: what is trained after the answer, the token that ends it or all that the template has there.
     """
-    end = end_of_turn(tokenizer, template)
-    return [_example(row, tokenizer, template, end, cutoff) for row in rows]
+    ending = closing_tokens(tokenizer, template, whole=trained_end == "template")
+    return [_example(row, tokenizer, template, ending, cutoff) for row in rows]
 
 
-def _example(row: Row, tokenizer: Any, template: Template, end: int, cutoff: int) -> Example:
+def _example(row: Row, tokenizer: Any, template: Template, ending: Closing, cutoff: int) -> Example:
     place = f"{row.where}: " if row.where else ""
     answer = tokenize_response(tokenizer, row.response)
     if not answer:
         raise SftscopeError(f"{place}the answer {safe_text(row.response, max_length=40)!r} has no tokens")
-    answer = (*answer, end)[: cutoff - 1]
+    answer = (*answer, *ending.ids)
     try:
-        whole = tokenize_prompt(tokenizer, row.prompt, template, system=row.system, history=row.history)
+        prompt = fit_prompt(row, tokenizer, template, room=cutoff - len(answer))
+        if len(prompt.ids) + len(answer) > cutoff:  # the answer has to be cut in any case
+            prompt = fit_prompt(row, tokenizer, template, room=cutoff // 2)
     except SftscopeError as error:
         raise type(error)(f"{place}{error}") from None
-    prompt = whole.ids[-(cutoff - len(answer)) :]
-    return Example(prompt + answer, (IGNORED,) * len(prompt) + answer)
+    room = cutoff - len(prompt.ids)
+    if room < 1:
+        raise SftscopeError(
+            f"{place}[training] cutoff is {cutoff}, and the template with the system prompt alone takes "
+            f"{len(prompt.ids)} tokens: none is left for the answer; raise the cutoff"
+        )
+    kept, lost = answer[:room], max(0, len(answer) - room)
+    return Example(
+        prompt.ids + kept,
+        (IGNORED,) * len(prompt.ids) + kept,
+        after_end=max(0, ending.after_end - lost),
+        prompt_cut=prompt.cut,
+        answer_cut=lost,
+    )
 
 
-def count_cut(rows: Sequence[Row], tokenizer: Any, template: Template, *, cutoff: int) -> tuple[int, int]:
-    """How many rows `make_examples` cuts at the start of the prompt, and how many at the end of the answer.
+def count_cut(
+    rows: Sequence[Row], tokenizer: Any, template: Template, *, cutoff: int, trained_end: TrainedEnd = "token"
+) -> tuple[int, int]:
+    """How many rows `make_examples` takes something from: from the user's text, and from the end of the answer.
 
     Only rows with more bytes than the cutoff has tokens are tokenised: no token is less than a byte.
     """
+    ending = closing_tokens(tokenizer, template, whole=trained_end == "template")
     frame = len(tokenize_prompt(tokenizer, "u", template).ids)
     prompts = answers = 0
     for row in rows:
         texts = (row.prompt, row.response, row.system, *(content for _, content in row.history))
-        if sum(len(text.encode()) for text in texts) + frame * (1 + len(row.history)) < cutoff:
+        most = sum(len(text.encode()) for text in texts) + frame * (1 + len(row.history)) + len(ending.ids)
+        if most <= cutoff:
             continue
-        answer = len(tokenize_response(tokenizer, row.response)) + 1  # with what ends it
-        prompt = tokenize_prompt(tokenizer, row.prompt, template, system=row.system, history=row.history)
-        answers += answer > cutoff - 1
-        prompts += len(prompt.ids) > cutoff - min(answer, cutoff - 1)
+        example = _example(row, tokenizer, template, ending, cutoff)
+        prompts += example.prompt_cut > 0
+        answers += example.answer_cut > 0
     return prompts, answers
+
+
+def cut_in_words(prompts: int, answers: int, rows: int, cutoff: int) -> list[str]:
+    """What a cutoff does to the rows of a training, in one line for each part of them that it cuts."""
+    parts = ((prompts, "the user's text"), (answers, "the answer"))
+    return [
+        f"[training] cutoff = {cutoff} shortens {part} at its end in {count:,} of {rows:,} rows"
+        for count, part in parts
+        if count
+    ]
 
 
 @dataclass(frozen=True)
