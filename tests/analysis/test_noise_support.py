@@ -15,7 +15,13 @@ from sftscope.analysis.sets.evolution import Change, Evolution
 from sftscope.analysis.sets.thresholds import ThresholdRule
 from sftscope.analysis.sets.views import Selection, changes
 from sftscope.analysis.trust import noise_support as module
-from sftscope.analysis.trust.noise_support import COPIES, noise_support, noisy_copies, with_noise_support
+from sftscope.analysis.trust.noise_support import (
+    COPIES,
+    kept_copies,
+    noise_support,
+    noisy_copies,
+    with_noise_support,
+)
 from sftscope.foundation.errors import SftscopeError
 from sftscope.lattice.transforms import Relation
 
@@ -38,23 +44,23 @@ def test_what_is_far_from_the_threshold_has_its_class_in_every_copy() -> None:
 def test_the_noise_is_a_tenth_of_zeta_or_sigma_and_the_same_each_time() -> None:
     evolution = clear_run()
     scores = evolution.history.probes[0].scores[1]
-    noise = noisy_copies(evolution, 0, 1, 500) - scores
+    noise = noisy_copies(evolution.history, 0, 1, 500) - scores
     assert noise.std() == pytest.approx(0.1 * ZETA, rel=0.05)
-    np.testing.assert_array_equal(noisy_copies(evolution, 0, 1, 500) - scores, noise)
-    assert not np.allclose(noisy_copies(evolution, 0, 0, 500) - evolution.history.probes[0].scores[0], noise)
+    np.testing.assert_array_equal(noisy_copies(evolution.history, 0, 1, 500) - scores, noise)
+    assert not np.allclose(noisy_copies(evolution.history, 0, 0, 500) - evolution.history.probes[0].scores[0], noise)
     part = replace(evolution.history.probes[0], noise=np.array([0.5, 0.5]))
     loud = Evolution(replace(evolution.history, probes=(part,)), evolution.rule)
-    assert (noisy_copies(loud, 0, 1, 500) - scores).std() == pytest.approx(0.5, rel=0.05)
+    assert (noisy_copies(loud.history, 0, 1, 500) - scores).std() == pytest.approx(0.5, rel=0.05)
 
 
 def test_what_lies_at_the_threshold_has_its_class_in_some_copies() -> None:
     """τ is set to the middle of what the copies make of one effect."""
     evolution = clear_run()
-    copies = module.sets_of_copies  # the decomposition that the counts rest on
+    copies = kept_copies(evolution.history)
     strengths = []
     for tau in np.linspace(0.9, 1.02, 25):
         near = Evolution(evolution.history, ThresholdRule("absolute", float(tau)))
-        strengths.append(sum(bool(part.strict[0, 4]) for part in copies(near, 0, 1, COPIES)))
+        strengths.append(int(noise_support(near, 0, 1, made=copies)[Change.EMERGED][0, 4]))
     assert strengths == sorted(strengths, reverse=True)
     assert (strengths[0], strengths[-1]) == (COPIES, 0)
     assert any(0 < count < COPIES for count in strengths)

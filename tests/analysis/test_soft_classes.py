@@ -9,6 +9,7 @@ from hypothesis.extra.numpy import arrays
 from sftscope.analysis.run.effect_table import EffectTable
 from sftscope.analysis.soft.effective import effective_number
 from sftscope.analysis.soft.soft_classes import soft_classes, soft_classes_by_order, soft_turnover
+from sftscope.analysis.soft.soft_orders import SoftOrderRow, soft_orders
 
 VALUES = st.floats(-8, 8).map(lambda value: 0.0 if abs(value) < 1e-3 else value)
 
@@ -48,9 +49,20 @@ def test_soft_classes_by_hand() -> None:
 
 
 def test_soft_classes_by_order_by_hand() -> None:
-    soft = soft_classes_by_order(table({1: 3.0, 3: 1.0, 7: 2.0}, {1: 2.0, 3: 4.0, 7: -1.0}))
-    assert soft.removed[1].tolist() == [0, 1, 0, 2]
-    assert soft.emerged[1].tolist() == [0, 0, 3, 1]
+    """By sign too: what changed its sign was removed from the one and emerged with the other."""
+    soft = soft_classes_by_order(table({1: 3.0, 3: 1.0, 7: 2.0}, {1: 2.0, 3: 4.0, 7: -1.0}), 1)
+    assert soft.removed.tolist() == [[0, 0], [1, 0], [0, 0], [2, 0]]
+    assert soft.preserved.tolist() == [[0, 0], [2, 0], [1, 0], [0, 0]]
+    assert soft.emerged.tolist() == [[0, 0], [0, 0], [3, 0], [0, 1]]
+
+
+def test_soft_orders_are_shares_of_the_base_step_and_means_over_probes() -> None:
+    """The first probe has ‖I_0‖₁ = 4, the second none at all: it has no share of it."""
+    found = soft_orders([table({1: 3.0, 3: -1.0}, {1: 1.0, 7: -2.0}), table({}, {1: 5.0})], 1)
+    assert found.removed == [SoftOrderRow(1, 0.5, 0.0), SoftOrderRow(2, 0.0, -0.25), SoftOrderRow(3, 0.0, 0.0)]
+    assert found.preserved[0] == SoftOrderRow(1, 0.25, 0.0)
+    assert found.emerged[2] == SoftOrderRow(3, 0.0, -0.5)
+    assert np.isnan(soft_orders([table({}, {1: 5.0})], 1).emerged[0].positive_mean)
 
 
 def test_soft_turnover_by_hand() -> None:
@@ -78,18 +90,23 @@ def test_nothing_depends_on_the_unit_of_the_effects(dense: np.ndarray, unit: flo
 
 @given(effects(), st.integers(0, 3))
 def test_the_soft_classes_add_up(dense: np.ndarray, base: int) -> None:
-    """removed + preserved = ‖I_base‖₁ and preserved + emerged = ‖I_t‖₁, over all and in every order."""
+    """removed + preserved = ‖I_base‖₁ and preserved + emerged = ‖I_t‖₁, over all and in every order and sign."""
     found = EffectTable.of_dense(dense)
-    soft, by_order = soft_classes(found, base), soft_classes_by_order(found, base)
+    soft = soft_classes(found, base)
     norm = np.abs(dense).sum(axis=(1, 2))
     assert np.allclose(soft.removed + soft.preserved, norm[base])
     assert np.allclose(soft.preserved + soft.emerged, norm)
     assert (np.minimum(soft.removed, soft.emerged) >= 0).all()
     size = np.array([subset.bit_count() for subset in range(8)])
-    for order in range(4):
-        inside = np.abs(dense[:, :, size == order]).sum(axis=(1, 2))
-        assert np.allclose(by_order.removed[:, order] + by_order.preserved[:, order], inside[base])
-        assert np.allclose(by_order.preserved[:, order] + by_order.emerged[:, order], inside)
+    for now in range(4):
+        by_order = soft_classes_by_order(found, now, base)
+        for name in ("removed", "preserved", "emerged"):
+            assert getattr(by_order, name).sum() == pytest.approx(getattr(soft, name)[now])
+        for order in range(4):
+            for column, sign in enumerate((1, -1)):
+                inside = np.maximum(sign * dense[:, :, size == order], 0).sum(axis=(1, 2))
+                assert by_order.at_base[order, column] == pytest.approx(inside[base])
+                assert by_order.now[order, column] == pytest.approx(inside[now])
 
 
 @given(effects())

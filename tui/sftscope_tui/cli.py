@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 import sftscope
-from sftscope.analysis import DEFAULT_RULE
+from sftscope.analysis import DEFAULT_HYSTERESIS, DEFAULT_RULE
 from sftscope.cli import commands as engine_cli
-from sftscope.cli.options import folder, need_engine
+from sftscope.cli.options import Hysteresis, Support, Tau, Trajectory, folder, need_engine
 from sftscope.foundation.errors import NotReadError, SftscopeError
 from sftscope.foundation.output import put, put_traceback, put_usage
 from sftscope.foundation.safe_text import safe_text, shell_command
@@ -59,7 +59,10 @@ def explore(
     step: Annotated[int | None, typer.Option("--step", help="Step to start at.")] = None,
     base: Annotated[str, typer.Option("--base", help="Step to compare with: a number, or previous.")] = "",
     probe: Annotated[str, typer.Option("--probe", help="Id of the only probe to show.")] = "",
-    tau: Annotated[str, typer.Option("--tau", help="Rule for the threshold, such as max-step:0.05.")] = DEFAULT_RULE,
+    tau: Tau = DEFAULT_RULE,
+    hysteresis: Hysteresis = DEFAULT_HYSTERESIS,
+    trajectory: Trajectory = False,
+    support: Support = False,
     view: Annotated[str, typer.Option("--view", help="View to start with, such as changes.")] = "",
     filter: Annotated[str, typer.Option("--filter", help="Show only rows that match, as the key / does.")] = "",
     sort: Annotated[str, typer.Option("--sort", help="Order of the rows, such as delta.")] = "",
@@ -80,6 +83,9 @@ def explore(
             base=base,
             probe=probe,
             tau=tau,
+            hysteresis=hysteresis,
+            trajectory=trajectory,
+            support=support,
             view=view or ("" if runs else "runs"),
             filter=filter,
             sort=sort,

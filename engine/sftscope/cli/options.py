@@ -63,6 +63,9 @@ Support = Annotated[
         "--support", help="Say in how many of 8 slightly noisy decompositions each interaction has its class; slow."
     ),
 ]
+Trajectory = Annotated[
+    bool, typer.Option("--trajectory", help="Preserved requires being encoded at every step since the base step.")
+]
 Hysteresis = Annotated[
     float,
     typer.Option(

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sftscope.analysis import DEFAULT_HYSTERESIS, DEFAULT_RULE
-from sftscope.cli.options import Hysteresis, Run, Support, Tau, folder
+from sftscope.cli.options import Hysteresis, Run, Support, Tau, Trajectory, folder
 from sftscope.foundation.output import put
 from sftscope.foundation.progress import say
 from sftscope.foundation.safe_text import json_text
@@ -25,10 +25,7 @@ def show(
     view: Annotated[
         str, typer.Option("--view", help="all, trends, changes, orders or backbone; with --plain also probe and raw.")
     ] = "all",
-    trajectory: Annotated[
-        bool,
-        typer.Option("--trajectory", help="Preserved requires being encoded at every step since the base step."),
-    ] = False,
+    trajectory: Trajectory = False,
     support: Support = False,
     as_json: Annotated[bool, typer.Option("--json", help="JSON on stdout.")] = False,
     plain: Annotated[

@@ -28,7 +28,7 @@ from sftscope.analysis.sets.views import (
 from sftscope.analysis.trust.caveats import caveats
 from sftscope.analysis.trust.certificates import CERTIFIED_GAP, Quality, measure_quality
 from sftscope.analysis.trust.estimate_intervals import EstimateView, estimate_view
-from sftscope.analysis.trust.noise_support import with_noise_support
+from sftscope.analysis.trust.noise_support import kept_copies, with_noise_support
 from sftscope.analysis.trust.number_course import Carried
 from sftscope.analysis.trust.placebo import TRUSTED_JACCARD, PlaceboDiff, compare_placebos, sentence
 from sftscope.analysis.trust.sensitivity import SensitivityRow, measure_sensitivity, what_survives, what_zeta_carries
@@ -91,8 +91,9 @@ def make_report(
     looked_at = [replace(last, now=now) for now in chosen]
     diffs = [changes(evolution, selection) for selection in looked_at]
     if support:
+        made = kept_copies(evolution.history)  # all are compared with the same base step
         diffs = [
-            with_noise_support(evolution, selection, diff, progress=progress)
+            with_noise_support(evolution, selection, diff, made=made, progress=progress)
             for selection, diff in zip(looked_at, diffs, strict=True)
         ]
     said = as_it_went(evolution) if evolution.history.steps.size <= MAX_WATCHED else []

@@ -27,7 +27,7 @@ from sftscope.reporting.figures import FORMATS as FIGURE_FORMATS
 from sftscope.reporting.figures import draw, figures, need_matplotlib
 from sftscope.reporting.outline import outline
 from sftscope.reporting.page import html
-from sftscope.reporting.run_csv import as_csv, word_values_csv
+from sftscope.reporting.run_csv import as_csv, soft_orders_csv, word_values_csv
 from sftscope.reporting.sheets import sheet_csv, view_sheet
 from sftscope.reporting.show import describe
 from sftscope.store import write_atomically
@@ -96,8 +96,9 @@ def _files(report: Report, kind: str, progress: Progress | None) -> Iterator[tup
         case "json":
             yield "report.json", as_json(report).encode()
         case "csv":
-            yield "interactions.csv", as_csv(report.evolution).encode()
+            yield "interactions.csv", as_csv(report.evolution, support=report.has_support, progress=progress).encode()
             last = Selection(report.evolution.history.steps.size - 1)
+            yield "soft_orders.csv", soft_orders_csv(report.evolution).encode()
             yield "trends.csv", sheet_csv(view_sheet(report.evolution, last, "trends")).encode()
             yield "word_values.csv", word_values_csv(report.evolution, report.chosen).encode()
         case "shapiq":

@@ -5,8 +5,8 @@ those of `views`, with all their digits in CSV and JSON.
 """
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from sftscope.analysis.comparison.run_pairs import SIDES, RunDiff
 from sftscope.analysis.run.run_history import ACCURACY
@@ -14,6 +14,7 @@ from sftscope.analysis.sets.evolution import Change, Evolution
 from sftscope.analysis.sets.metrics import NAN
 from sftscope.analysis.sets.one_masked_state import masked_state, matching
 from sftscope.analysis.sets.views import Selection, backbone, changes, orders_view, to_plain, trends
+from sftscope.analysis.soft.soft_orders import soft_orders
 from sftscope.foundation.errors import SftscopeError
 from sftscope.foundation.safe_text import csv_text, json_text, safe_text
 from sftscope.lattice.transforms import Relation
@@ -22,7 +23,9 @@ from sftscope.reporting.tables import Table, as_text
 from sftscope.store import StepRecord
 
 Value = str | int | float
-Kept = Sequence[tuple[str, str, int]]  # probe id, relation, subset
+Key = tuple[str, str, int]  # probe id, relation, subset
+Kept = Sequence[Key]
+Supports = Mapping[Key, int]
 SHEETS = ("trends", "changes", "orders", "backbone", "probe", "raw")
 MAX_PLAIN = 200  # rows of one sheet that `show --plain` prints
 
@@ -38,17 +41,26 @@ class Sheet:
 
 
 def view_sheet(
-    evolution: Evolution, selection: Selection, view: str, *, keep: Kept | None = None, record: StepRecord | None = None
+    evolution: Evolution,
+    selection: Selection,
+    view: str,
+    *,
+    keep: Kept | None = None,
+    support: Supports | None = None,
+    record: StepRecord | None = None,
 ) -> Sheet:
-    """The sheet of one view. keep: rows of changes and probe, in this order; all where None. record: for raw."""
+    """The sheet of one view. keep: rows of changes and probe, in this order; all where None. record: for raw.
+
+    support: of rows that it is known of (see `noise_support`); None where it was not asked for.
+    """
     if view == "raw":
         return raw_sheet(evolution, record)
     builders: dict[str, Callable[[], Sheet]] = {
         "trends": lambda: _trends(evolution, selection),
-        "changes": lambda: _changes(evolution, selection, keep),
+        "changes": lambda: _changes(evolution, selection, keep, support),
         "orders": lambda: _orders(evolution, selection),
         "backbone": lambda: _backbone(evolution, selection),
-        "probe": lambda: _probe(evolution, selection, keep),
+        "probe": lambda: _probe(evolution, selection, keep, support),
     }
     if view not in builders:
         raise SftscopeError(f"unknown view {safe_text(repr(view), max_length=60)}; known are {', '.join(SHEETS)}")
@@ -187,13 +199,17 @@ def _trends(evolution: Evolution, selection: Selection) -> Sheet:
     return Sheet(title, tuple(columns), list(zip(*columns.values(), strict=True)), (over_time.events.sparsest.reason,))
 
 
-def _changes(evolution: Evolution, selection: Selection, keep: Kept | None) -> Sheet:
+def _changes(evolution: Evolution, selection: Selection, keep: Kept | None, support: Supports | None) -> Sheet:
     diff = changes(evolution, selection)
     rows = diff.rows
+    if support:
+        rows = [
+            replace(row, support=support.get((row.probe, row.relation, row.subset), row.support)) for row in diff.rows
+        ]
     if keep is not None:
         known = {(row.probe, row.relation, row.subset): row for row in rows}
         rows = [known[key] for key in keep if key in known]
-    estimated = any(row.support is not None for row in rows)
+    has_support = any(row.support is not None for row in rows)
     values = [
         (
             row.change.value,
@@ -205,11 +221,11 @@ def _changes(evolution: Evolution, selection: Selection, keep: Kept | None) -> S
             row.effect_now,
             row.delta,
             "" if row.same_sign is None else "same" if row.same_sign else "flipped",
-            *((NAN if row.support is None else row.support,) if estimated else ()),
+            *((NAN if row.support is None else row.support,) if has_support else ()),
         )
         for row in rows
     ]
-    support = ("replicates",) if estimated else ()
+    last = ("replicates" if support is None else "support",) if has_support else ()
     headers = (
         "change",
         "relation",
@@ -220,7 +236,7 @@ def _changes(evolution: Evolution, selection: Selection, keep: Kept | None) -> S
         "effect now",
         "delta",
         "sign",
-        *support,
+        *last,
     )
     counts = ", ".join(f"{count} {change.value}" for change, count in diff.counts.items())
     chance = preserved_in_words(diff)
@@ -229,13 +245,25 @@ def _changes(evolution: Evolution, selection: Selection, keep: Kept | None) -> S
 
 
 def _orders(evolution: Evolution, selection: Selection) -> Sheet:
+    tables = [evolution.history.probes[p].table for p in selection.probes_of(evolution)]
+    soft = soft_orders(tables, selection.now, selection.base)
     rows = [
-        (change.value, row.order, row.positive_mean, row.negative_mean, row.count_mean)
+        (
+            change.value,
+            row.order,
+            row.positive_mean,
+            row.negative_mean,
+            row.count_mean,
+            own.positive_mean,
+            own.negative_mean,
+        )
         for change, found in orders_view(evolution, selection).classes.items()
-        for row in found
+        for row, own in zip(found, getattr(soft, change.value), strict=True)
     ]
-    headers = ("class", "order", "positive effects", "negative effects", "count")
-    return Sheet(f"Orders: {_between(evolution, selection)}, means over probes", headers, rows)
+    headers = ("class", "order", "positive effects", "negative effects", "count", "positive share", "negative share")
+    base = int(evolution.history.steps[selection.base])
+    notes = (f"shares: of the strength at step {base}, whatever the threshold",)
+    return Sheet(f"Orders: {_between(evolution, selection)}, means over probes", headers, rows, notes)
 
 
 def _backbone(evolution: Evolution, selection: Selection) -> Sheet:
@@ -250,7 +278,7 @@ def _backbone(evolution: Evolution, selection: Selection) -> Sheet:
     return Sheet(f"Backbone: against step {view.base_step}, τ {evolution.settings}, nats", headers, rows, notes)
 
 
-def _probe(evolution: Evolution, selection: Selection, keep: Kept | None) -> Sheet:
+def _probe(evolution: Evolution, selection: Selection, keep: Kept | None, support: Supports | None) -> Sheet:
     index = selection.probe or 0
     part = evolution.history.probes[index]
     whole = masked_state(evolution, index, selection.now, (1 << part.n_variables) - 1)
@@ -264,5 +292,5 @@ def _probe(evolution: Evolution, selection: Selection, keep: Kept | None) -> She
         f"{errors.encoded:.4g} with the {errors.n_encoded} encoded",
     )
     chosen = Selection(selection.now, selection.base, index)
-    sheet = _changes(evolution, chosen, keep)
+    sheet = _changes(evolution, chosen, keep, support)
     return Sheet(f"Probe {part.probe.id}: {_between(evolution, selection)}", sheet.headers, sheet.rows, notes)

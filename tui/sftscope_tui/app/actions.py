@@ -15,6 +15,7 @@ from textual.screen import Screen
 
 from sftscope.analysis.comparison.run_pairs import linked_step
 from sftscope.analysis.sets.thresholds import ThresholdRule
+from sftscope.analysis.trust.noise_support import why_no_support
 from sftscope.foundation.errors import SftscopeError
 from sftscope.foundation.safe_text import safe_lines
 from sftscope.store import RunFolder
@@ -39,6 +40,7 @@ from sftscope_tui.state.view_state import (
     move_row,
     move_word,
     toggle_link,
+    toggle_support,
     with_filter,
     with_rule,
     with_sort,
@@ -147,6 +149,18 @@ class ExplorerApp(MovingExplorer):
             now, base = self.state.step, self.state.base
             text = full_row_text(self.reading.evolution, table, row, now, base, self.inks, self.glyphs)
             self.push_screen(TextDialog("interaction", text))
+
+    def action_support(self) -> None:
+        """Say how surely each row has its class, or stop computing it."""
+        if self.derived is None:
+            return
+        if why := why_no_support():
+            self.tell(why)
+            return
+        self.become(toggle_support(self.state))
+        self.tell(
+            "support: decomposing 8 noisy copies a probe; rows fill in as they are done" if self.state.support else ""
+        )
 
     def action_sensitivity(self) -> None:
         """The headline under every rule for τ."""

@@ -14,6 +14,7 @@ from typing import Any
 from textual.filter import LineFilter
 from textual.screen import Screen
 
+from sftscope.analysis.sets.thresholds import ThresholdRule
 from sftscope_tui.contents.background import Done, Loader, Urgency
 from sftscope_tui.contents.change_table import Identity
 from sftscope_tui.contents.derived import Derived, Reading
@@ -27,7 +28,7 @@ from sftscope_tui.frames.screen import ExplorerScreen
 from sftscope_tui.panes.runs import RunLine
 from sftscope_tui.state.preferences import Remembered, recall, remember, state_folder
 from sftscope_tui.state.start_options import Start
-from sftscope_tui.state.view_state import BaseMode, Sort, View, ViewState, go_to, with_steps
+from sftscope_tui.state.view_state import BaseMode, OrdersOf, Sort, View, ViewState, go_to, with_steps
 
 PAINTS_A_SECOND = 15
 POLL_SECONDS = 2.0
@@ -70,7 +71,7 @@ class ExplorerBase(NarrowApp):
         known = self.memory.glyphs if self.memory.glyphs in list(Glyphs) else Glyphs.BRAILLE
         self.glyphs = self.start.glyphs or Glyphs(known)
         self.loader, self.background = Loader(self), Loader(self)
-        self.session = Session(path, self.loader, self.start.rule)
+        self.session = self._session(path, self.start.rule)
         self.other: Session | None = None
         self.state = self._first_state(path)
         self.run_paths: list[Path] = []
@@ -95,8 +96,14 @@ class ExplorerBase(NarrowApp):
             focus=start.view,
             filter=start.filter,
             sort=start.sort or remembered,
-            order_counts=self.memory.order_counts,
+            orders_of=next((each for each in OrdersOf if each == self.memory.orders_of), OrdersOf.EFFECTS),
+            hysteresis=start.hysteresis,
+            trajectory=start.trajectory,
+            support=start.support,
         )
+
+    def _session(self, path: Path, rule: ThresholdRule) -> Session:
+        return Session(path, self.loader, rule, hysteresis=self.start.hysteresis, spare=self.background)
 
     # ---------------------------------------------------------------- the life of the app
 
@@ -122,7 +129,7 @@ class ExplorerBase(NarrowApp):
         """Let the threads end, and remember what the user chose."""
         self.loader.stop()
         self.background.stop()
-        now = Remembered(self.theme, self.glyphs.value, self.state.sort.value, self.state.order_counts, True)
+        now = Remembered(self.theme, self.glyphs.value, self.state.sort.value, self.state.orders_of.value, True)
         if now != self.memory:
             remember(state_folder(), now)
 
@@ -198,16 +205,16 @@ class ExplorerBase(NarrowApp):
 
     def open_run(self, path: Path) -> None:
         """Leave this run for another one."""
-        self.session = Session(path, self.loader, self.state.rule)
+        self.session = self._session(path, self.state.rule)
         self._identity, self._to_begin, self._user_moved = None, False, True
-        kept = self.state
-        self.state = ViewState(run=path.absolute().name, rule=kept.rule, sort=kept.sort, order_counts=kept.order_counts)
+        kept = ("rule", "sort", "orders_of", "hysteresis", "trajectory", "support")
+        self.state = ViewState(run=path.absolute().name, **{name: getattr(self.state, name) for name in kept})
         self.session.look()
         self.paint()
 
     def compare_with(self, path: Path | None) -> None:
         """Compare with a second run, or with none."""
-        self.other = Session(path, self.loader, self.state.rule) if path is not None else None
+        self.other = self._session(path, self.state.rule) if path is not None else None
         if self.other is not None:
             self.other.look()
         self.paint()
@@ -287,7 +294,8 @@ class ExplorerBase(NarrowApp):
             self.run_paths = runs_beside(self.session.path, self.given)
         for path in self.run_paths:
             if path not in self._headlines:
-                self.background.request(HeadlineJob(path), partial(headline_of, path, self.state.rule), Urgency.SPARE)
+                job = partial(headline_of, path, self.state.rule, self.state.hysteresis)
+                self.background.request(HeadlineJob(path), job, Urgency.SPARE)
         return [run_line(path, self.session, self.other, self._headlines.get(path)) for path in self.run_paths]
 
     def forget_headlines(self) -> None:

@@ -45,12 +45,13 @@ def sheet_of(scene: Scene) -> Callable[[], Sheet]:
     if view is View.RAW:
         folder = RunFolder(scene.session.path)
         return lambda: view_sheet(evolution, selection, "raw", record=folder.read_step(state.step_number))
-    table = scene.derived.table(scene.reading, state)
+    table, rows = scene.derived.table(scene.reading, state), scene.derived.arrangement(scene.reading, state).tolist()
     keep = [
-        (table.probes[p].probe.id, Relation(relation).name, subset)
-        for p, relation, subset in map(table.identity, scene.derived.arrangement(scene.reading, state).tolist())
+        (table.probes[p].probe.id, Relation(relation).name, subset) for p, relation, subset in map(table.identity, rows)
     ]
-    return partial(view_sheet, evolution, selection, view.value.lower(), keep=keep)
+    support = {key: int(table.support[row]) for key, row in zip(keep, rows, strict=True) if table.support[row] >= 0}
+    known = support if state.support else None
+    return partial(view_sheet, evolution, selection, view.value.lower(), keep=keep, support=known)
 
 
 def export_job(

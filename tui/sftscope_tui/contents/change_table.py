@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from sftscope.analysis.sets.evolution import Change, Evolution
 from sftscope.analysis.sets.set_diff import CHANGES, Ints, SetDiff, set_diff
 from sftscope.analysis.sets.views import Selection
+from sftscope.analysis.trust.noise_support import COPIES
 from sftscope.foundation.safe_text import whole_number
 from sftscope.lattice.transforms import Relation
 from sftscope_tui.drawing.safe_lines import shown
@@ -35,6 +36,10 @@ class ChangeTable(SetDiff):
         """Whether a row is preserved with the other sign."""
         kept = CHANGES[int(self.change[row])] is Change.PRESERVED
         return kept and float(self.effect_base[row]) * float(self.effect_now[row]) < 0
+
+    def agreeing(self, row: int) -> int:
+        """How many could agree on the class of a row: replicates of an estimate, else noisy copies."""
+        return self.replicates if self.probes[int(self.probe[row])].is_estimated else COPIES
 
     def find(self, identity: Identity) -> int | None:
         """The row of an interaction, None where it is in none of the classes."""

@@ -3,7 +3,6 @@
 A `Reading` is a run under one threshold rule. Knows the loader and the analysis, and no widget.
 """
 
-from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field, replace
 from itertools import count
@@ -12,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sftscope.analysis import DEFAULT_HYSTERESIS
 from sftscope.analysis.comparison.baseline_llm import shared_probes, shared_signs
 from sftscope.analysis.comparison.run_pairs import RunDiff, compare_steps, jaccard_over_steps, linked_step
 from sftscope.analysis.conclusions.verdict import Verdict, judge
@@ -24,6 +24,7 @@ from sftscope.analysis.sets.set_diff import Ints
 from sftscope.analysis.sets.thresholds import ThresholdRule
 from sftscope.analysis.sets.views import Backbone, Orders, Selection, Trends
 from sftscope.analysis.soft.effective import effective_numbers
+from sftscope.analysis.soft.soft_orders import SoftOrders, soft_orders
 from sftscope.analysis.trust.estimate_intervals import EstimateView, estimate_view
 from sftscope.analysis.trust.sensitivity import SensitivityRow, measure_sensitivity
 from sftscope.foundation.errors import NotReadError
@@ -31,6 +32,8 @@ from sftscope.lattice.transforms import Floats
 from sftscope.store import RunFolder, StepRecord, TooSlowError
 from sftscope_tui.contents.background import Done, Loader
 from sftscope_tui.contents.change_table import ChangeTable, Identity, arrange, build_table
+from sftscope_tui.contents.recent import Recent
+from sftscope_tui.contents.row_support import RowSupport, filled
 from sftscope_tui.state.view_state import ViewState, move_row
 
 _serials = count()
@@ -56,45 +59,13 @@ class Reading:
         return np.any(rows, axis=0).astype(bool).tolist()
 
 
-def read_history(history: RunHistory, rule: ThresholdRule) -> Reading:
+def read_history(history: RunHistory, rule: ThresholdRule, hysteresis: float = DEFAULT_HYSTERESIS) -> Reading:
     """Apply `rule` to a run."""
-    evolution = Evolution(history, rule)
+    evolution = Evolution(history, rule, hysteresis)
     changed = np.zeros((len(history.probes), history.steps.size), dtype=bool)
     for row, omega in zip(changed, evolution.encoded, strict=True):
         row[1:] = (omega[1:] != omega[:-1]).any(axis=(1, 2))
     return Reading(evolution, find_events(history), changed, effective_numbers(history))
-
-
-class Recent:
-    """A mapping that forgets what was not used for longest."""
-
-    def __init__(self, size: int) -> None:
-        self._size = size
-        self._items: OrderedDict[Hashable, Any] = OrderedDict()
-
-    def get(self, key: Hashable) -> Any:
-        """The value of `key`, None where there is none."""
-        if key in self._items:
-            self._items.move_to_end(key)
-        return self._items.get(key)
-
-    def items(self) -> list[tuple[Any, Any]]:
-        """All that is kept."""
-        return list(self._items.items())
-
-    def put(self, key: Hashable, value: Any) -> None:
-        """Keep `value`."""
-        self._items[key] = value
-        self._items.move_to_end(key)
-        while len(self._items) > self._size:
-            self._items.popitem(last=False)
-
-    def made(self, key: Hashable, make: Callable[[], Any]) -> Any:
-        """The value of `key`, made now where it is not kept."""
-        if (value := self.get(key)) is None:
-            value = make()
-            self.put(key, value)
-        return value
 
 
 @dataclass(frozen=True)
@@ -118,13 +89,24 @@ class Derived:
     what belongs to one step is computed when it is first looked at."""
 
     def __init__(
-        self, history: RunHistory, loader: Loader, generation: int = 0, before: "Derived | None" = None
+        self,
+        history: RunHistory,
+        loader: Loader,
+        generation: int = 0,
+        before: "Derived | None" = None,
+        *,
+        hysteresis: float = DEFAULT_HYSTERESIS,
+        spare: Loader | None = None,
     ) -> None:
         self.history = history
+        self.hysteresis = hysteresis
         self.generation = generation
         self._before = before.newest if before is not None else {}
         self.newest: dict[str, Any] = {}  # the newest curves by name, to be shown until newer ones are computed
         self._loader = loader
+        self.row_support: RowSupport = RowSupport(
+            history, spare or loader, before.row_support if before is not None else None
+        )
         self._slow = Recent(48)
         self._records = Recent(2)  # step files, of up to some hundred megabytes
         self._tables = Recent(12)  # of up to some megabytes
@@ -135,6 +117,7 @@ class Derived:
     def keep(self, done: Done) -> None:
         """Store a result of the loader, or why there is none, unless it belongs to another history."""
         key = done.key
+        self.row_support.keep(done)
         if isinstance(key, Wanted) and key.generation == self.generation:
             value = _Missing(done.failure) if done.error is not None else done.value
             may_come = isinstance(value, NotReadError) and not isinstance(value, TooSlowError)
@@ -150,7 +133,9 @@ class Derived:
 
     def reading(self, rule: ThresholdRule) -> Reading | None:
         """The run under `rule`."""
-        found: Reading | None = self._asked(self._key("reading", rule), lambda: read_history(self.history, rule))
+        found: Reading | None = self._asked(
+            self._key("reading", rule), lambda: read_history(self.history, rule, self.hysteresis)
+        )
         return found
 
     def trends(self, reading: Reading, state: ViewState, other: Reading | None = None) -> Trends | None:
@@ -250,17 +235,25 @@ class Derived:
         return found
 
     def table(self, reading: Reading, state: ViewState) -> ChangeTable:
-        """The set diff of the present step."""
-        selection = selection_of(state)
-        table: ChangeTable = self._tables.made(
-            ("table", reading.evolution.rule, selection), lambda: build_table(reading.evolution, selection)
-        )
-        return table
+        """The set diff of the present step, with the support of its rows where that is wanted and known."""
+        return self._table(reading, state)[0]
+
+    def _table(self, reading: Reading, state: ViewState) -> tuple[ChangeTable, frozenset[int]]:
+        """The table, and the probes whose support is in it."""
+        evolution, selection = reading.evolution, selection_of(state)
+        key = ("table", evolution.rule, selection)
+        table: ChangeTable = self._tables.made(key, lambda: build_table(evolution, selection))
+        support = self.row_support.known(evolution, selection, table) if state.support else {}
+        if not support:
+            return table, frozenset()
+        known = frozenset(support)
+        return self._tables.made((*key, known), lambda: filled(table, support)), known
 
     def arrangement(self, reading: Reading, state: ViewState) -> Ints:
         """The rows of `table` that are listed, in order."""
-        key = ("rows", reading.evolution.rule, selection_of(state), state.row_sort, state.filter)
-        rows: Ints = self._small.made(key, lambda: arrange(self.table(reading, state), state.row_sort, state.filter))
+        table, known = self._table(reading, state)
+        key = ("rows", reading.evolution.rule, selection_of(state), state.row_sort, state.filter, known)
+        rows: Ints = self._small.made(key, lambda: arrange(table, state.row_sort, state.filter))
         return rows
 
     def under_cursor(self, reading: Reading, state: ViewState) -> Identity | None:
@@ -286,6 +279,15 @@ class Derived:
         )
         return found
 
+    def soft_orders(self, reading: Reading, state: ViewState) -> SoftOrders:
+        """How the soft classes of the present step are spread over orders and signs."""
+        selection = selection_of(state)
+        tables = [self.history.probes[p].table for p in selection.probes_of(reading.evolution)]
+        found: SoftOrders = self._small.made(
+            ("soft orders", selection), lambda: soft_orders(tables, selection.now, selection.base)
+        )
+        return found
+
     def _over_steps(
         self,
         name: str,
@@ -295,7 +297,7 @@ class Derived:
         other: int | None = None,
     ) -> Any:
         """A view that does not depend on the present step, against the base of the curves. other: a serial."""
-        selection = Selection(now=state.trend_base, base=state.trend_base, probe=state.probe)
+        selection = replace(selection_of(state), now=state.trend_base, base=state.trend_base)
         key = self._key(name, reading.evolution.rule, selection, other)
         found = self._asked(key, lambda: view(reading.evolution, selection))
         if found is not None:
@@ -314,4 +316,4 @@ class Derived:
 
 def selection_of(state: ViewState) -> Selection:
     """The state as what the views of the analysis take."""
-    return Selection(now=state.step, base=state.base, probe=state.probe)
+    return Selection(now=state.step, base=state.base, probe=state.probe, trajectory=state.trajectory)

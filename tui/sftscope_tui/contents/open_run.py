@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from itertools import count
 from pathlib import Path
 
+from sftscope.analysis import DEFAULT_HYSTERESIS
 from sftscope.analysis.conclusions.verdict import judge
 from sftscope.analysis.run.read_run import GrowingHistory, load_history
 from sftscope.analysis.sets import views
@@ -44,17 +45,30 @@ class Grown:
 
 
 class Session:
-    """A run folder, for one app. rule: the threshold that a new history is read under first."""
+    """A run folder, for one app. rule: the threshold that a new history is read under first.
 
-    def __init__(self, path: Path, loader: Loader, rule: ThresholdRule) -> None:
+    spare: does what takes long and nothing else waits for.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        loader: Loader,
+        rule: ThresholdRule,
+        *,
+        hysteresis: float = DEFAULT_HYSTERESIS,
+        spare: Loader | None = None,
+    ) -> None:
         self.path = path
         self.rule = rule
+        self.hysteresis = hysteresis
         self.derived: Derived | None = None
         self.reading: Reading | None = None
         self.is_complete = False  # whether all files that were there at first have been read
         self.has_asked = False  # the training for something, and what came of it is not known yet
         self.last = Grown(None, 0, 0, (), None)
         self._loader = loader
+        self._spare = spare or loader
         self._key: Hashable = ("run", next(_generations))
         self._growing: GrowingHistory | None = None
         self._failure = ""  # stands until a history can be read again
@@ -84,7 +98,14 @@ class Session:
             self.derived.try_again()
         if grown.reading is not None:
             generation = next(_generations)
-            self.derived = Derived(grown.reading.evolution.history, self._loader, generation, self.derived)
+            self.derived = Derived(
+                grown.reading.evolution.history,
+                self._loader,
+                generation,
+                self.derived,
+                hysteresis=self.hysteresis,
+                spare=self._spare,
+            )
             self.derived.adopt(grown.reading)
             self.reading = grown.reading
         self.is_complete = self.is_complete or not grown.pending
@@ -118,7 +139,7 @@ class Session:
             history = growing.read(SLICE_SECONDS)
         except SftscopeError as error:
             failure = shown(error)
-        reading = read_history(history, self.rule) if history is not None else None
+        reading = read_history(history, self.rule, self.hysteresis) if history is not None else None
         writer = writer_progress(growing.folder) if not growing.pending else None
         self._failure = failure if reading is None and failure else "" if reading is not None else self._failure
         return Grown(reading, growing.total, growing.pending, growing.refused, writer, self._failure)
@@ -139,10 +160,10 @@ class RunHeadline:
     failed: bool = False
 
 
-def headline_of(path: Path, rule: ThresholdRule) -> RunHeadline:
+def headline_of(path: Path, rule: ThresholdRule, hysteresis: float) -> RunHeadline:
     """The size of a run and its verdict's sentence, or why it cannot be read."""
     try:
-        evolution = Evolution(load_history(path), rule)
+        evolution = Evolution(load_history(path), rule, hysteresis)
         verdict = judge(views.trends(evolution, Selection(0)), evolution.history.held_out)
     except Exception as error:  # whatever a file makes a reader raise: the others are still to be listed
         return RunHeadline(shown(failure_of(error).removeprefix(f"{path}: ")), failed=True)

@@ -93,7 +93,11 @@ def full_row_text(
     text.append(f"\ntarget {target}\n", inks.muted)
     before, after = float(series[base]), float(series[now])
     text.append(f"\nstep {table.base_step} {signed(before)}   step {table.step} {signed(after)}")
-    text.append(f"   Δ {signed(after - before)}\n\n", inks.strong)
+    text.append(f"   Δ {signed(after - before)}\n", inks.strong)
+    if (count := int(table.support[row])) >= 0:
+        whose = "replicates of the estimate" if part.is_estimated else "noisy copies of the scores"
+        text.append(f"in this class in {count} of {table.agreeing(row)} {whose}\n", inks.muted)
+    text.append("\n")
     text.append(f"{'step':>9}{'effect':>9}{'τ':>8}   − {' ' * (2 * _SIDE - 5)} +\n", inks.muted)
     scale = float(np.abs(series).max())
     for at, step in enumerate(evolution.history.steps):

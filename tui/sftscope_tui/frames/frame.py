@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from sftscope.analysis import DEFAULT_HYSTERESIS
 from sftscope.analysis.comparison.baseline_llm import shared_probes
 from sftscope.analysis.run.run_history import ACCURACY, LOSSES, RunHistory
 from sftscope.analysis.sets.evolution import Change
@@ -27,7 +28,7 @@ from sftscope_tui.panes.probe import ProbeSlice
 from sftscope_tui.panes.raw import RawSlice, column, datasets
 from sftscope_tui.panes.runs import RunLine, RunsSlice
 from sftscope_tui.panes.trends import TrendsSlice
-from sftscope_tui.state.view_state import View, ViewState, nearest_index
+from sftscope_tui.state.view_state import OrdersOf, View, ViewState, nearest_index
 from sftscope_tui.widgets.step_bar import StepBarContent
 
 
@@ -66,7 +67,10 @@ def build_frame(scene: Scene, views: Sequence[View]) -> Frame:
         + _following(scene)
         + _effective(state, reading),
         probe=_probe_name(state, scene.history),
-        rule=f"{state.rule.name} {state.rule.value:g}{provisional}" + (" …" if stale else "") + _label(scene.history),
+        rule=f"{state.rule.name} {state.rule.value:g}{provisional}"
+        + _sets(state)
+        + (" …" if stale else "")
+        + _label(scene.history),
         steps=StepBarContent(
             state.steps,
             state.step,
@@ -130,9 +134,12 @@ def _slice(view: View, scene: Scene) -> Any:
             return trends and TrendsSlice(trends, now or 0, n_probes, other, estimate)
         case View.CHANGES:
             table, rows = derived.table(reading, state), derived.arrangement(reading, state)
-            return ChangesSlice(table, rows, state.row, state.row_sort, state.filter, state.probe is None)
+            return ChangesSlice(
+                table, rows, state.row, state.row_sort, state.filter, state.probe is None, state.support
+            )
         case View.ORDERS:
-            return OrdersSlice(derived.orders(reading, state), state.order_counts, n_probes)
+            soft = derived.soft_orders(reading, state) if state.orders_of is OrdersOf.STRENGTHS else None
+            return OrdersSlice(derived.orders(reading, state), state.orders_of, n_probes, soft)
         case View.BACKBONE:
             backbone = derived.backbone(reading, state)
             if backbone is None:
@@ -167,6 +174,7 @@ def _probe(scene: Scene) -> ProbeSlice:
         state=masked_state(evolution, probe, state.step, every & ~masked),
         whole=masked_state(evolution, probe, state.step, every),
         matching=scene.derived.matching(scene.reading, probe, state.step),
+        wants_support=state.support,
     )
 
 
@@ -236,6 +244,12 @@ def _probe_name(state: ViewState, history: RunHistory) -> str:
         return f"all {len(state.probes)} probes" if len(state.probes) > 1 else "1 probe"
     part = history.probes[state.probe]
     return f"{shown(part.probe.id, 12)} → {shown(part.target.get('text', part.probe.response), 16)}"
+
+
+def _sets(state: ViewState) -> str:
+    """How the sets are made, where not as by default."""
+    factor = "" if state.hysteresis == DEFAULT_HYSTERESIS else f" h {state.hysteresis:g}"
+    return factor + (" trajectory" if state.trajectory else "")
 
 
 def _label(history: RunHistory) -> str:

@@ -8,6 +8,7 @@ from textual.strip import Strip
 
 from sftscope.analysis.sets.evolution import CLASS_WORDS, Change
 from sftscope.analysis.sets.set_diff import CHANGES, Ints
+from sftscope.analysis.trust.noise_support import COPIES
 from sftscope.lattice.transforms import Relation
 from sftscope_tui.contents.change_table import ChangeTable
 from sftscope_tui.drawing.numbers import signed
@@ -19,13 +20,16 @@ from sftscope_tui.widgets.lines import Piece, fit, line
 from sftscope_tui.widgets.sparkline import signed_line
 
 _EFFECT = 7
-_SUPPORT = 6
+SUPPORT = 6  # cells
 _DELTA_FROM = 96  # columns of the pane from which Δ has its own column
 
 
 @dataclass(frozen=True, eq=False)
 class ChangesSlice:
-    """The table, which of its rows are listed, and the cursor. all_probes: whether rows name their probe."""
+    """The table, which of its rows are listed, and the cursor. all_probes: whether rows name their probe.
+
+    wants_support: of noisy copies, where the rows are no estimates.
+    """
 
     table: ChangeTable
     rows: Ints
@@ -33,6 +37,7 @@ class ChangesSlice:
     sort: Sort
     filter: str
     all_probes: bool
+    wants_support: bool = False
 
 
 class ChangesPane(Pane[ChangesSlice]):
@@ -93,7 +98,7 @@ class ChangesPane(Pane[ChangesSlice]):
             listed = f"{slice.rows.size} of {slice.table.subset.size} with {slice.filter!r}, by {slice.sort.value}"
         heads = "   rel ord " + (fit("probe", columns.probe) + " " if columns.probe else "")
         heads += fit(shown(listed), columns.words)
-        heads += fit(f"of {slice.table.replicates}", columns.support, right=True) if columns.support else ""
+        heads += fit(support_head(slice.table), columns.support, right=True) if columns.support else ""
         for step in (slice.table.base_step, slice.table.step):
             named = f"at {step}"
             heads += fit(named if len(named) < _EFFECT else str(step), _EFFECT, right=True)
@@ -116,7 +121,7 @@ class ChangesPane(Pane[ChangesSlice]):
             pieces.append((fit(name, columns.probe) + " ", self.look.inks.muted))
         pieces += [
             (fit(" · ".join(table.words(row)), columns.words), Style()),
-            (self._support(table, row, columns.support), self.look.inks.muted),
+            (support_cell(table, row, columns.support, pending=slice.wants_support), self.look.inks.muted),
             (fit(signed(before), _EFFECT, right=True), self.look.inks.muted),
             (fit(signed(now), _EFFECT, right=True), style),
         ]
@@ -126,10 +131,22 @@ class ChangesPane(Pane[ChangesSlice]):
         base = Style(reverse=True) if position == slice.cursor else None
         return line(pieces, width, base)
 
-    def _support(self, table: ChangeTable, row: int, width: int) -> str:
-        """How many replicates agree, where any is an estimate."""
-        known = table.support[row] >= 0
-        return fit(str(int(table.support[row])) if known else "", width, right=True) if width else ""
+
+def support_head(table: ChangeTable) -> str:
+    """How many replicates, or noisy copies, could agree; of a run with both each row says it."""
+    kinds = {part.is_estimated for part in table.probes}
+    return "agree" if len(kinds) > 1 else f"of {table.agreeing(0) if table.support.size else COPIES}"
+
+
+def support_cell(table: ChangeTable, row: int, width: int, *, pending: bool) -> str:
+    """How many replicates, or noisy copies, have the row in its class; … while it is computed."""
+    if not width:
+        return ""
+    count, part = int(table.support[row]), table.probes[int(table.probe[row])]
+    if count < 0:
+        return fit("…" if pending and not part.is_estimated else "", width, right=True)
+    mixed = len({each.is_estimated for each in table.probes}) > 1
+    return fit(f"{count}/{table.agreeing(row)}" if mixed else str(count), width, right=True)
 
 
 @dataclass(frozen=True)
@@ -149,7 +166,7 @@ class _Columns:
             probe = min(max([5, *(cell_len(shown(part.probe.id)) for part in slice.table.probes[:200])]), 10)
         delta = _EFFECT if width >= _DELTA_FROM else 0
         drawn = min(max(width // 5, 8), 32) if width >= 76 else 8
-        support = _SUPPORT if slice.table.replicates else 0
+        support = SUPPORT if slice.table.replicates or slice.wants_support else 0
         words = width - 11 - (probe + 1 if probe else 0) - support - 2 * _EFFECT - delta - drawn - 3
         if words < 10:
             words, drawn = words + drawn + 2, 0

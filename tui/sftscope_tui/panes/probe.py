@@ -13,6 +13,7 @@ from sftscope_tui.contents.change_table import ChangeTable
 from sftscope_tui.drawing.numbers import signed, small
 from sftscope_tui.drawing.palette import CLASS_GLYPHS
 from sftscope_tui.drawing.safe_lines import shown
+from sftscope_tui.panes.changes import SUPPORT, support_cell, support_head
 from sftscope_tui.panes.pane import Pane
 from sftscope_tui.state.view_state import View
 from sftscope_tui.widgets.lines import Piece, fit, line
@@ -44,6 +45,7 @@ class ProbeSlice:
     state: MaskedState
     whole: MaskedState
     matching: Matching
+    wants_support: bool = False
 
     @property
     def under_cursor(self) -> int | None:
@@ -109,17 +111,20 @@ class ProbePane(Pane[ProbeSlice]):
             return []
         self.page = height - 1
         drawn = max(width // 5, 8) if width >= 60 else 0
-        words = max(width - 12 - _EFFECT * 2 - drawn - 4, 6)
-        heads = "   rel ord " + fit("logical model", words) + fit("effect", _EFFECT, right=True)
+        support = SUPPORT if slice.table.replicates or slice.wants_support else 0
+        words = max(width - 12 - support - _EFFECT * 2 - drawn - 4, 6)
+        heads = "   rel ord " + fit("logical model", words)
+        heads += fit(support_head(slice.table), support, right=True) if support else ""
+        heads += fit("effect", _EFFECT, right=True)
         heads += fit("in x_T", _EFFECT, right=True) + ("  over the steps" if drawn else "")
         visible = self.rows_in(slice.rows.size, slice.cursor, height - 1, top + 1)
         strips = [line([(heads, self.look.inks.muted)], width)]
-        strips += [self._row(slice, position, words, drawn, width) for position in visible]
+        strips += [self._row(slice, position, words, support, drawn, width) for position in visible]
         if not slice.rows.size:
             strips.append(line([("   no interaction of this probe is listed; / changes the filter", Style())], width))
         return strips
 
-    def _row(self, slice: ProbeSlice, position: int, words: int, drawn: int, width: int) -> Strip:
+    def _row(self, slice: ProbeSlice, position: int, words: int, support: int, drawn: int, width: int) -> Strip:
         table, row = slice.table, int(slice.rows[position])
         change, relation = CHANGES[int(table.change[row])], Relation(int(table.relation[row]))
         style, now = self.look.inks.of(change), float(table.effect_now[row])
@@ -130,6 +135,7 @@ class ProbePane(Pane[ProbeSlice]):
             (f" {CLASS_GLYPHS[change]} ", style + Style(bold=True)),
             (f"{relation.name:<3} {int(table.order[row]):>2}  ", Style()),
             (fit(" · ".join(table.words(row)), words), Style() if on else Style(dim=True)),
+            (support_cell(table, row, support, pending=slice.wants_support), self.look.inks.muted),
             (fit(signed(now), _EFFECT, right=True), style),
             contribution,
         ]

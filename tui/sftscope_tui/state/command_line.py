@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from sftscope.analysis import DEFAULT_HYSTERESIS
 from sftscope.foundation.safe_text import shell_command
 from sftscope_tui.state.usable_terminal import argument
 from sftscope_tui.state.view_state import BaseMode, Sort, View, ViewState
@@ -20,7 +21,11 @@ def command_for(state: ViewState, path: Path, other: Path | None = None) -> str:
             parts += ["--base", str(state.steps[state.base])]
     if state.probe is not None:
         parts += ["--probe", state.probes[state.probe]]
-    parts += ["--tau", str(state.rule), "--view", state.view.value.lower()]
+    parts += ["--tau", str(state.rule)]
+    if state.hysteresis != DEFAULT_HYSTERESIS:
+        parts += ["--hysteresis", str(state.hysteresis)]
+    parts += [f"--{name}" for name in ("trajectory", "support") if getattr(state, name)]
+    parts += ["--view", state.view.value.lower()]
     if state.filter:
         parts += ["--filter", state.filter]
     if state.sort is not Sort.STRENGTH:

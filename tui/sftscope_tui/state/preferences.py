@@ -23,7 +23,7 @@ class Remembered:
     theme: str = "textual-dark"
     glyphs: str = "braille"
     sort: str = "strength"
-    order_counts: bool = False
+    orders_of: str = "effects"
     hint_seen: bool = False
 
 

@@ -2,8 +2,10 @@
 
 from dataclasses import dataclass, field
 
-from sftscope.analysis import DEFAULT_RULE
+from sftscope.analysis import DEFAULT_HYSTERESIS, DEFAULT_RULE
+from sftscope.analysis.sets.evolution import check_hysteresis
 from sftscope.analysis.sets.thresholds import ThresholdRule, default_rule
+from sftscope.analysis.trust.noise_support import why_no_support
 from sftscope.foundation.errors import SftscopeError
 from sftscope.foundation.safe_text import safe_text, whole_number
 from sftscope_tui.drawing.palette import Glyphs
@@ -23,6 +25,9 @@ class Start:
     filter: str = ""
     sort: Sort | None = None
     glyphs: Glyphs | None = None
+    hysteresis: float = DEFAULT_HYSTERESIS
+    trajectory: bool = False
+    support: bool = False
 
     @classmethod
     def parse(
@@ -36,6 +41,9 @@ class Start:
         filter: str = "",
         sort: str = "",
         glyphs: str = "",
+        hysteresis: float = DEFAULT_HYSTERESIS,
+        trajectory: bool = False,
+        support: bool = False,
     ) -> "Start":
         """From text; SftscopeError names what is not known."""
         chosen, order = view_named(view or "trends"), sort_named(sort) if sort else None
@@ -48,7 +56,22 @@ class Start:
         if base and base != "previous" and whole_number(base) is None:
             raise SftscopeError(f"--base {safe_text(repr(base), max_length=40)}: expected a step number or 'previous'")
         rule = ThresholdRule.parse(tau)
-        return cls(step, base, probe, rule, chosen, filter, order, Glyphs(glyphs) if glyphs else None)
+        check_hysteresis(hysteresis)
+        if support and (why := why_no_support()):
+            raise SftscopeError(why)
+        return cls(
+            step,
+            base,
+            probe,
+            rule,
+            chosen,
+            filter,
+            order,
+            Glyphs(glyphs) if glyphs else None,
+            hysteresis,
+            trajectory,
+            support,
+        )
 
 
 def _unknown(option: str, value: str, known: list[str]) -> SftscopeError:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
+from sftscope.analysis import DEFAULT_HYSTERESIS
 from sftscope.analysis.sets.thresholds import ThresholdRule, default_rule
 
 
@@ -49,6 +50,14 @@ class Sort(StrEnum):
     NOW = "effect now"
 
 
+class OrdersOf(StrEnum):
+    """What Orders draws: effects or counts of the sets under τ, or strengths of the soft classes, which need no τ."""
+
+    EFFECTS = "effects"
+    COUNTS = "counts"
+    STRENGTHS = "strengths"
+
+
 NARROW, WIDE = 100, 160
 _COMPANION = {
     View.TRENDS: View.CHANGES,
@@ -71,7 +80,8 @@ class ViewState:
     word: the variable under the word cursor of Probe; masked: the words taken out there, as a subset, of
     the probe they belong to. dataset: which one Raw shows. follow: go to each new step of a live run;
     unseen: steps that came while it did not. linked: the second run goes to the nearest step by itself;
-    other_step: the step number that it stands at otherwise.
+    other_step: the step number that it stands at otherwise. hysteresis, trajectory: how sets are made, fixed at the
+    start. support: whether the rows say how surely they have their class.
     """
 
     run: str = ""
@@ -86,7 +96,7 @@ class ViewState:
     focus: View = View.TRENDS
     filter: str = ""
     sort: Sort = Sort.STRENGTH
-    order_counts: bool = False
+    orders_of: OrdersOf = OrdersOf.EFFECTS
     row: int = 0
     rows: tuple[tuple[View, int], ...] = ()
     zoom: bool = False
@@ -97,6 +107,9 @@ class ViewState:
     unseen: int = 0
     linked: bool = True
     other_step: int = 0
+    hysteresis: float = DEFAULT_HYSTERESIS
+    trajectory: bool = False
+    support: bool = False
 
     def row_of(self, view: View) -> int:
         """The cursor row of a view."""
@@ -246,9 +259,15 @@ def pin(state: ViewState) -> ViewState:
     return replace(state, pinned=state.step, base_mode=BaseMode.PINNED)
 
 
-def toggle_order_counts(state: ViewState) -> ViewState:
-    """Orders as effects, or as counts of interactions."""
-    return replace(state, order_counts=not state.order_counts)
+def cycle_orders(state: ViewState) -> ViewState:
+    """Orders as effects, as counts of interactions, as strengths of the soft classes."""
+    kinds = list(OrdersOf)
+    return replace(state, orders_of=kinds[(kinds.index(state.orders_of) + 1) % len(kinds)])
+
+
+def toggle_support(state: ViewState) -> ViewState:
+    """Whether the rows say how surely they have their class."""
+    return replace(state, support=not state.support)
 
 
 def with_filter(state: ViewState, text: str) -> ViewState:
@@ -322,5 +341,5 @@ TURNS: dict[str, Turn] = {
     "cycle_sort": cycle_sort,
     "cycle_base": cycle_base,
     "pin": pin,
-    "order_counts": toggle_order_counts,
+    "cycle_orders": cycle_orders,
 }

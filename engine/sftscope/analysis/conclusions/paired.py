@@ -6,79 +6,13 @@ like these. Pure functions; "better" is a lower loss, or more rows that are righ
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from math import atan, cos, exp, inf, lgamma, log, pi, sin, sqrt
-from statistics import NormalDist
+from math import inf
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-_LEVEL = 0.95
 _DRAWS = 2000  # of rows or signs: a p-value of .05 then has a standard error of .005
 _BLOCK = 1 << 22  # of them at a time
-
-
-@dataclass(frozen=True)
-class PairedChange:
-    """From a first checkpoint to a second one, on R rows.
-
-    mean: nats a token, or a share of 1; low, high: its 95 % interval. p_value: how likely the second would look at
-    least this much better if nothing had changed; p_worse: at least this much worse. Each is one-sided.
-    """
-
-    mean: float
-    low: float
-    high: float
-    p_value: float
-    p_worse: float
-    rows: int
-
-
-def loss_change(first: ArrayLike, second: ArrayLike, tokens: ArrayLike) -> PairedChange:
-    """The change of Σ loss / Σ tokens. first, second: Σ loss of each row, (R,) nats; tokens: of its answer, (R,).
-
-    With d = second − first and n tokens a row, θ = Σ d / Σ n is a ratio of two means over rows. Its linearised parts
-    e = d − θ n have mean 0 and Var θ ≈ R/(R−1) Σ e² / (Σ n)²: a long answer weighs by its tokens, as it does in the
-    loss, and tokens of one answer, which depend on each other, are never counted as independent. θ divided by its
-    standard error is compared with Student's t of R − 1 degrees of freedom; with answers of one length that is the
-    paired t test. With fewer than 2 rows nothing can be said: an infinite interval and p-values of 1.
-    """
-    change = np.asarray(second, dtype=np.float64) - np.asarray(first, dtype=np.float64)
-    count = np.asarray(tokens, dtype=np.float64)
-    rows = change.size
-    mean = float(change.sum() / count.sum()) if rows else 0.0
-    if rows < 2:
-        return PairedChange(mean, -inf, inf, 1.0, 1.0, rows)
-    parts = change - mean * count
-    error = sqrt(rows / (rows - 1) * float(parts @ parts)) / float(count.sum())
-    statistic = mean / error if error else inf * mean if mean else 0.0  # all rows changed alike, or none did
-    p_value = _t_above(-statistic, rows - 1)
-    margin = _t_quantile(rows - 1) * error
-    return PairedChange(mean, mean - margin, mean + margin, p_value, 1.0 - p_value, rows)
-
-
-def accuracy_change(first: ArrayLike, second: ArrayLike) -> PairedChange:
-    """The change of the share of right rows. first, second: whether each row is right, (R,).
-
-    Only the rows that were gained or lost say anything (McNemar): if nothing changed each of them is as likely one as
-    the other, so the number gained is binomial with ½, exactly, however few they are. p_value and p_worse both count
-    the outcome itself and add up to more than 1. The interval is Bonett and Price's (2012): Wald's with one row added
-    to each kind of change, which holds its level with few changes too.
-    """
-    before, after = np.asarray(first, dtype=np.bool_), np.asarray(second, dtype=np.bool_)
-    rows, gained, lost = before.size, int((after & ~before).sum()), int((before & ~after).sum())
-    if not rows:
-        return PairedChange(0.0, -1.0, 1.0, 1.0, 1.0, 0)
-    up, down = (gained + 1) / (rows + 2), (lost + 1) / (rows + 2)
-    margin = NormalDist().inv_cdf((1 + _LEVEL) / 2) * sqrt((up + down - (up - down) ** 2) / (rows + 2))
-    return PairedChange(
-        mean=(gained - lost) / rows,
-        low=max(-1.0, up - down - margin),
-        high=min(1.0, up - down + margin),
-        p_value=_half_at_least(gained, gained + lost),
-        p_worse=_half_at_least(lost, gained + lost),
-        rows=rows,
-    )
 
 
 def best_loss(first: ArrayLike, later: ArrayLike, *, draws: int = _DRAWS, seed: int = 0) -> NDArray[np.float64]:
@@ -146,30 +80,3 @@ def _studentised(total: NDArray[np.float64], squares: NDArray[np.float64], rows:
     spread = np.sqrt(np.maximum(squares - total**2 / rows, 0.0) * rows / (rows - 1))
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.nan_to_num(total / spread, nan=0.0, posinf=inf, neginf=-inf)
-
-
-def _half_at_least(count: int, of: int) -> float:
-    """P(X ≥ count) for X binomial(of, ½)."""
-    pmf = (exp(lgamma(of + 1) - lgamma(k + 1) - lgamma(of - k + 1) - of * log(2)) for k in range(count, of + 1))
-    return min(1.0, sum(pmf))
-
-
-def _t_above(t: float, freedom: int) -> float:
-    """P(T > t) for Student's t with a whole number of degrees of freedom: the finite series in cos² of atan(t/√ν)."""
-    angle = atan(t / sqrt(freedom))
-    square, terms = cos(angle) ** 2, np.arange(1, (freedom - freedom % 2) // 2)
-    if freedom % 2:
-        series = 1.0 + np.cumprod(2 * terms / (2 * terms + 1) * square).sum()
-        inside = 2 / pi * (angle + (sin(angle) * cos(angle) * series if freedom > 1 else 0.0))
-    else:
-        inside = sin(angle) * (1.0 + np.cumprod((2 * terms - 1) / (2 * terms) * square).sum())
-    return min(1.0, max(0.0, (1.0 - float(inside)) / 2))
-
-
-def _t_quantile(freedom: int) -> float:
-    """What |T| exceeds in 5 % of draws, by bisection."""
-    low, high = 0.0, 20.0  # 12.7 for one degree of freedom
-    for _ in range(60):
-        middle = (low + high) / 2
-        low, high = (middle, high) if _t_above(middle, freedom) > (1 - _LEVEL) / 2 else (low, middle)
-    return high

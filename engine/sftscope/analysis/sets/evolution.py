@@ -104,8 +104,7 @@ class Evolution:
     _kept: dict[tuple[int, bool], NDArray[np.bool_]] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
-        if not 0 < self.hysteresis <= 1:
-            raise SftscopeError(f"hysteresis: expected a factor above 0 and at most 1, got {self.hysteresis}")
+        check_hysteresis(self.hysteresis)
         probes = self.history.probes
         object.__setattr__(self, "tau", thresholds(self.history, self.rule))
         object.__setattr__(self, "floor", tuple(noise_floor(part.noise, part.table.orders) for part in probes))
@@ -239,6 +238,12 @@ class Evolution:
         seen = np.zeros(table.width, dtype=bool)
         seen[table.column[:end][self.kept(probe)[:end]]] = True
         return seen.reshape(2, -1)
+
+
+def check_hysteresis(factor: float) -> None:
+    """SftscopeError where it is no factor above 0 and at most 1."""
+    if not 0 < factor <= 1:
+        raise SftscopeError(f"hysteresis: expected a factor above 0 and at most 1, got {factor}")
 
 
 def between_steps(base: int, now: int) -> range:

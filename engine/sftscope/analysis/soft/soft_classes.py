@@ -10,11 +10,9 @@ so that over any set of interactions (an order, a sign, all) removed + preserved
 preserved + emerged = ‖I_t‖₁. A step's values never change when later steps arrive.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from sftscope.analysis.run.effect_table import EffectTable
 from sftscope.lattice.transforms import Floats
@@ -22,7 +20,7 @@ from sftscope.lattice.transforms import Floats
 
 @dataclass(frozen=True, eq=False)
 class SoftClasses:
-    """Strength of each class of one probe, in log-odds; every array is (T,), or (T, n + 1) by order."""
+    """Strength of each class of one probe, in log-odds; every array is (T,), or (n + 1, 2) by order and sign."""
 
     removed: Floats
     preserved: Floats
@@ -41,22 +39,28 @@ class SoftClasses:
 
 def soft_classes(table: EffectTable, base: int = 0) -> SoftClasses:
     """The classes of a probe at every step against the step index `base`."""
+    now = table.effect.astype(np.float64)
+    kept = _kept(table.at(base).ravel()[table.column], now)
+    preserved = table.sums_at_steps(np.add, kept)
+    # what is left of a class that nothing is left of is 0, and not what rounding leaves
+    emerged = np.maximum(table.sums_at_steps(np.add, np.abs(now) - kept), 0.0)
+    return SoftClasses(np.maximum(preserved[base] - preserved, 0.0), preserved, emerged)
 
-    def sums(steps: NDArray[np.int64], columns: NDArray[np.int64], values: Floats) -> Floats:
-        return np.bincount(steps, values, table.n_steps).astype(np.float64)
 
-    return _classes(table, base, sums)
+def soft_classes_by_order(table: EffectTable, now: int, base: int = 0) -> SoftClasses:
+    """The classes between two step indices by order and sign: (n + 1, 2) each, positive effects first.
 
+    The sign of what emerged is that of I_t; of what was removed or preserved, that of I_0. Summed up they are those of
+    `soft_classes` at that step.
+    """
+    before, after = table.at(base).ravel(), table.at(now).ravel()
+    kept, size = _kept(before, after), table.n_variables + 1
 
-def soft_classes_by_order(table: EffectTable, base: int = 0) -> SoftClasses:
-    """The same, split by order 0 … n."""
-    width = table.n_variables + 1
+    def sums(signs: Floats, strength: Floats) -> Floats:
+        places = 2 * table.column_orders + (signs < 0)
+        return np.bincount(places, strength, 2 * size).reshape(size, 2).astype(np.float64)
 
-    def sums(steps: NDArray[np.int64], columns: NDArray[np.int64], values: Floats) -> Floats:
-        places = steps * width + table.column_orders[columns]
-        return np.bincount(places, values, table.n_steps * width).astype(np.float64).reshape(table.n_steps, width)
-
-    return _classes(table, base, sums)
+    return SoftClasses(sums(before, np.abs(before) - kept), sums(before, kept), sums(after, np.abs(after) - kept))
 
 
 def soft_turnover(table: EffectTable) -> Floats:
@@ -75,23 +79,13 @@ def soft_turnover(table: EffectTable) -> Floats:
     return np.concatenate([[np.nan], np.divide(change[1:], both, out=np.full(both.shape, np.nan), where=both > 0)])
 
 
-def _classes(
-    table: EffectTable, base: int, sums: Callable[[NDArray[np.int64], NDArray[np.int64], Floats], Floats]
-) -> SoftClasses:
-    at_base, columns = table.at(base).ravel(), table.column.astype(np.int64)
-    now = table.effect.astype(np.float64)
-    then = at_base[columns]
-    kept = np.where(then * now > 0, np.minimum(np.abs(then), np.abs(now)), 0.0)
-    preserved = sums(table.step, columns, kept)
-    of_base = np.flatnonzero(at_base)
-    whole = sums(np.full(of_base.size, base), of_base, np.abs(at_base[of_base]))[base]
-    # what is left of a class that nothing is left of is 0, and not what rounding leaves
-    removed = np.maximum(whole - preserved, 0.0)
-    emerged = np.maximum(sums(table.step, columns, np.abs(now) - kept), 0.0)
-    return SoftClasses(removed, preserved, emerged)
-
-
 def share(part: Floats, whole: Floats) -> Floats:
     """part / whole, NaN where there is nothing: (T,)."""
     ratio: Floats = np.divide(part, whole, out=np.full(part.shape, np.nan), where=whole > 0)
     return ratio
+
+
+def _kept(before: Floats, now: Floats) -> Floats:
+    """What is preserved of each interaction."""
+    kept: Floats = np.where(before * now > 0, np.minimum(np.abs(before), np.abs(now)), 0.0)
+    return kept
