@@ -23,7 +23,7 @@ from sftscope.cli.options import (
     numbers_in,
     shard_in,
 )
-from sftscope.cli.reading import compare, report, show
+from sftscope.cli.reading import compare, report, rows, show
 from sftscope.foundation.errors import NotReadError, SftscopeError
 from sftscope.foundation.output import put, put_error
 from sftscope.foundation.safe_text import json_text
@@ -318,6 +318,11 @@ app.command(
     "SVG, PNG and PDF. Both need: pip install 'sftscope[figures]'. shapiq writes InteractionValues for the "
     "Python package of that name."
 )(report)
+app.command(
+    help="Show the training rows behind what emerged.\n\n"
+    "Of the strongest newly emerged interactions: the rows with their words, these rows' answers, and what chance "
+    "would give. --row: the other way round."
+)(rows)
 app.command(
     help="Compare runs on the same probes.\n\nSets at matching steps, generalizable ratios both ways, and a ranking."
 )(compare)

@@ -121,3 +121,53 @@ def _say_left_out(history: "RunHistory") -> None:
     """On stderr, which steps of a run are missing from an output that has no place for it."""
     for reason in history.left_out:
         say(f"{history.name}: left out: {reason}")
+
+
+def rows(
+    run: Run,
+    step: Annotated[int | None, typer.Option("--step", help="Step to look at; by default the last.")] = None,
+    base: Annotated[int | None, typer.Option("--base", help="Step to compare with; by default the first.")] = None,
+    probe: Annotated[str, typer.Option("--probe", help="Id of the only probe to trace; by default all.")] = "",
+    row: Annotated[
+        int | None, typer.Option("--row", min=1, help="Show what this training row carries, counted from 1.")
+    ] = None,
+    train: Annotated[
+        str, typer.Option("--train", metavar="DATA", help="The training rows, if the run does not know them.")
+    ] = "",
+    stem: Annotated[
+        str, typer.Option("--stem", metavar="LANGUAGE", help="Ignore word endings, such as of english.")
+    ] = "",
+    most: Annotated[int, typer.Option("--most", min=1, help="How many interactions, strongest first.")] = 10,
+    tau: Tau = DEFAULT_RULE,
+    hysteresis: Hysteresis = DEFAULT_HYSTERESIS,
+    as_json: Annotated[bool, typer.Option("--json", help="JSON on stdout.")] = False,
+) -> None:
+    from sftscope.analysis.rows.row_index import RowIndex
+    from sftscope.analysis.run.read_run import load_history
+    from sftscope.analysis.sets.evolution import Evolution
+    from sftscope.analysis.sets.thresholds import ThresholdRule
+    from sftscope.analysis.sets.views import Selection, changes
+    from sftscope.reporting.document import plain_text as document_text
+    from sftscope.reporting.traced_table import row_blocks, trace_strongest, traced_blocks, traced_json
+    from sftscope.runs.training_rows import training_rows
+    from sftscope.store import RunFolder
+
+    evolution = Evolution(load_history(run), ThresholdRule.parse(tau), hysteresis)
+    history = evolution.history
+    diff = changes(
+        evolution,
+        Selection(
+            now=history.steps.size - 1 if step is None else history.index_of(step),
+            base=0 if base is None else history.index_of(base),
+            probe=history.probe_index(probe) if probe else None,
+        ),
+    )
+    index = RowIndex.of(training_rows(RunFolder(run), train), stem=stem)
+    if row is not None:
+        put(document_text(row_blocks(index, row, diff)))
+        return
+    traced = trace_strongest(history, diff, index, most)
+    if as_json:
+        put(json_text(traced_json(diff, traced, index)), end="")
+    else:
+        put(document_text(traced_blocks(diff, traced, index)))

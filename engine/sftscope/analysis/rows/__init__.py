@@ -1,0 +1,1 @@
+"""Which training rows an interaction could have been learned from."""
