@@ -122,7 +122,7 @@ def taught(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_taught_phrase_is_traced_to_just_the_rows_that_taught_it(taught):
-    done = sftscope("rows", taught / "run", "--probe", "taught", "--json")
+    done = sftscope("rows", taught / "run", "--probe", "taught", "--losses", "--json")
     plain = json.loads(done.stdout)
     check("rows", plain)
     strongest = plain["interactions"][:3]
@@ -131,6 +131,7 @@ def test_a_taught_phrase_is_traced_to_just_the_rows_that_taught_it(taught):
     assert {"foreign", "painter"} & set(found[0]["words"])
     assert (found[0]["answered"], found[0]["answered_expected"]) == (5, 5 * 5 / 200)
     assert found[0]["p_value"] < 1e-9
+    assert found[0]["loss_now"] < found[0]["loss_base"] / 5
 
 
 def test_a_phrase_that_was_never_taught_is_traced_to_no_row(taught):

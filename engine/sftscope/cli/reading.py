@@ -1,4 +1,4 @@
-"""The commands that read a finished run: show, report, compare. Thin, as those of `cli`."""
+"""The commands that read a finished run: show, report, rows, compare. Thin, as those of `cli`."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -6,13 +6,16 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sftscope.analysis import DEFAULT_HYSTERESIS, DEFAULT_RULE
-from sftscope.cli.options import Hysteresis, Run, Support, Tau, Trajectory, folder
+from sftscope.cli.options import Hysteresis, Run, Support, Tau, Trajectory, folder, need_engine
 from sftscope.foundation.output import put
 from sftscope.foundation.progress import say
 from sftscope.foundation.safe_text import json_text
 
 if TYPE_CHECKING:
+    from sftscope.analysis.rows.row_index import RowIndex
     from sftscope.analysis.run.run_history import RunHistory
+    from sftscope.analysis.sets.views import Changes
+    from sftscope.reporting.traced_table import Traced
 
 
 def show(
@@ -117,6 +120,21 @@ def compare(
     put(json_text(compare_json(comparison)) if as_json else compare_text(comparison), end="")
 
 
+def _measured(run: Path, diff: "Changes", traced: "list[Traced]", index: "RowIndex") -> "list[Traced]":
+    """The same with the losses of the rows behind each, at both steps."""
+    need_engine()
+    from sftscope.reporting.traced_table import with_losses
+    from sftscope.runs import pipeline
+    from sftscope.training.traced_losses import losses_at
+
+    places = sorted({place for part in traced for place in part.rows.places.tolist()})
+    if not places:
+        return traced
+    settings, folder, _ = pipeline.open_run(run)
+    found = losses_at(settings, folder, [index.rows[place] for place in places], [diff.base_step, diff.step])
+    return with_losses(traced, places, found)
+
+
 def _say_left_out(history: "RunHistory") -> None:
     """On stderr, which steps of a run are missing from an output that has no place for it."""
     for reason in history.left_out:
@@ -137,6 +155,9 @@ def rows(
     stem: Annotated[
         str, typer.Option("--stem", metavar="LANGUAGE", help="Ignore word endings, such as of english.")
     ] = "",
+    losses: Annotated[
+        bool, typer.Option("--losses", help="Measure whether the loss of these rows fell; loads the model.")
+    ] = False,
     most: Annotated[int, typer.Option("--most", min=1, help="How many interactions, strongest first.")] = 10,
     tau: Tau = DEFAULT_RULE,
     hysteresis: Hysteresis = DEFAULT_HYSTERESIS,
@@ -167,6 +188,8 @@ def rows(
         put(document_text(row_blocks(index, row, diff)))
         return
     traced = trace_strongest(history, diff, index, most)
+    if losses:
+        traced = _measured(run, diff, traced, index)
     if as_json:
         put(json_text(traced_json(diff, traced, index)), end="")
     else:

@@ -1,9 +1,12 @@
 """The training rows behind the strongest newly emerged interactions, as a document and as JSON."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import isnan
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from sftscope.analysis.rows.row_index import RowIndex
 from sftscope.analysis.rows.traced_rows import TracedRows, carried_by, trace
@@ -36,11 +39,15 @@ LEGEND = (
 
 @dataclass(frozen=True, eq=False)
 class Traced:
-    """An interaction, the probe's answer, and the rows behind it."""
+    """An interaction, the probe's answer, and the rows behind it.
+
+    losses: mean loss of these rows at the base step and now, nats a token; None where it was not measured.
+    """
 
     row: ChangeRow
     response: str
     rows: TracedRows
+    losses: tuple[float, float] | None = None
 
 
 def trace_strongest(history: RunHistory, diff: Changes, index: RowIndex, most: int) -> list[Traced]:
@@ -51,6 +58,17 @@ def trace_strongest(history: RunHistory, diff: Changes, index: RowIndex, most: i
         Traced(row, responses[row.probe], trace(index, row.words, row.relation, responses[row.probe]))
         for row in emerged
     ]
+
+
+def with_losses(traced: Sequence[Traced], places: Sequence[int], losses: NDArray[np.float64]) -> list[Traced]:
+    """The same with the losses (2, R), at the base step and now, of the training rows at R `places`."""
+    column = {place: number for number, place in enumerate(places)}
+    found = []
+    for part in traced:
+        own = [column[place] for place in part.rows.places.tolist()]
+        before, after = losses[:, own].mean(axis=1).tolist() if own else (float("nan"), float("nan"))
+        found.append(replace(part, losses=(before, after)))
+    return found
 
 
 def traced_blocks(diff: Changes, traced: Sequence[Traced], index: RowIndex) -> list[Block]:
@@ -126,6 +144,8 @@ def traced_json(diff: Changes, traced: Sequence[Traced], index: RowIndex) -> dic
                 "lift": None if isnan(part.rows.lift) else part.rows.lift,
                 "p_value": part.rows.p_value,
                 "answers": to_plain(part.rows.answers),
+                "loss_base": to_plain(part.losses[0]) if part.losses else None,
+                "loss_now": to_plain(part.losses[1]) if part.losses else None,
             }
             for part in traced
         ],
@@ -146,6 +166,11 @@ def _rows_of(number: int, part: Traced, index: RowIndex) -> list[Block]:
         Text(f"{number}. {' · '.join(part.row.words)} → {safe_text(part.response, max_length=60)}"),
         Listing(
             [
+                *(
+                    [f"mean loss: {part.losses[0]:.3f} → {part.losses[1]:.3f} nats a token"]
+                    if part.losses and places
+                    else []
+                ),
                 *([f"answers: {answers}{', …' if len(part.rows.answers) > _ANSWERS else ''}"] if answers else []),
                 *(_line(index, place) for place in first),
                 *([f"… and {more} more"] if more > 0 else []),
