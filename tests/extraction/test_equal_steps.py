@@ -12,6 +12,7 @@ from sftscope.analysis.run.read_run import load_history
 from sftscope.analysis.sets.evolution import Evolution
 from sftscope.analysis.sets.views import Selection, trends
 from sftscope.extraction import extract as extraction
+from sftscope.extraction import zeta
 from sftscope.reporting.show import show_json, show_text
 from sftscope.runs import pipeline
 from sftscope.store import RunFolder
@@ -88,6 +89,18 @@ def test_a_worker_takes_the_results_too_and_makes_the_same_files(extracted, caps
     assert other.steps() == run.steps()
     for step in run.steps():
         assert other.step_file(step).read_bytes() == run.step_file(step).read_bytes()
+
+
+def test_of_silent_probes_each_weights_count_once_in_zeta(extracted, monkeypatch):
+    run, _ = extracted
+    reactions = np.array([zeta.reaction(run.read_step(step)) for step in (0, 2, 6)])
+    floor = np.sort(reactions[0])[:2].mean()  # one probe is silent
+    monkeypatch.setattr(zeta, "SCALE_FLOOR", floor)
+    expected = 0.02 * np.where(reactions[0] < floor, np.maximum(np.median(reactions, axis=0), floor), reactions[0])
+    silent = RunFolder(run.path.with_name("silent"))
+    shutil.copytree(run.path, silent.path, ignore=shutil.ignore_patterns("steps"))
+    pipeline.extract(silent.path, steps=[0])
+    np.testing.assert_allclose(silent.read_step(0).effects.zeta, expected, rtol=1e-4)
 
 
 def test_a_step_that_repeats_another_is_shown_so_and_is_no_evidence(extracted):

@@ -68,7 +68,8 @@ def measure_zeta(work: Work, report: Progress) -> tuple[Floats, list[str]]:
     if silent.any():
         numbers = np.flatnonzero(silent).tolist()
         say(f"the base model does not react to {len(numbers)} probes: their ζ is the median over all steps")
-        reactions, seen = [scale[silent]], {BASE}
+        reactions = [scale[silent]]
+        seen: set[str | None] = {BASE}
         for done, step in enumerate(sorted(work.checkpoints)):
             report(done, len(work.checkpoints), f"step {step}, two masked states")
             weights = enter_step(work, step).weights
