@@ -56,6 +56,24 @@ def evolution(run: Path) -> Evolution:
 # Compare.
 
 
+def test_runs_that_train_other_ends_of_an_answer_are_told_apart(evolution: Evolution) -> None:
+    """Their losses are means over other tokens."""
+    history = evolution.history
+    settings = history.run["settings"]
+    whole = {**history.run, "settings": {**settings, "training": {"trained_end": "template"}}}
+    attached = {**history.run, "attached": {}}
+    rows = [replace(history, name=name, run=run) for name, run in (("a", history.run), ("b", whole), ("c", attached))]
+    same = compare([evolution, evolution])
+    assert {row.trained_end for row in same.runs} == {"token"}
+    assert "not comparable" not in compare_text(same)
+    other = compare([Evolution(each) for each in rows])
+    assert {row.name: row.trained_end for row in other.runs} == {"a": "token", "b": "template", "c": None}
+    said = compare_text(other)
+    assert "Losses are not comparable" in said
+    for part in ("a token", "b template", "c not known, others trained it"):
+        assert part in said
+
+
 def test_a_run_compared_with_itself_is_itself(run: Path, evolution: Evolution) -> None:
     found = compare([evolution, Evolution(load_history(run))])
     assert [row.name for row in found.runs] == ["sample (1)", "sample (2)"]

@@ -9,8 +9,10 @@ from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from attached_runs import attached
-from foreign_training import examples, make_trainer, train, write_inputs
+from foreign_training import WORDS, examples, make_trainer, train, write_inputs
 from sftscope.analysis.run.read_run import load_history
+from sftscope.attach.attach import Choices, attach
+from sftscope.store import RunFolder
 from sftscope.store.held_out_file import read_held_out
 from sftscope.verification.verify import verify
 
@@ -76,3 +78,22 @@ def test_rows_can_be_asked_for_later(inputs, tmp_path):
     assert load_history(run.path).held_out is None
     attached(inputs, inputs / "lora", tmp_path / "run", held_out=str(inputs / "rows.jsonl"))
     assert load_history(run.path).held_out.steps.tolist() == [0, 2, 4, 6]
+
+
+def test_losses_count_what_the_template_has_after_an_answer_where_it_is_asked_for(inputs, tmp_path):
+    """A line break after the token that ends an answer, say; here a word. Whether an answer is right stays the same."""
+    template = json.loads((inputs / "toy" / "tokenizer_config.json").read_text()).get("chat_template")
+    template = template or (inputs / "toy" / "chat_template.jinja").read_text()
+    (tmp_path / "template.jinja").write_text(template.replace("<eos> ", "<eos> and "))
+    settings = {
+        "model": {"path": str(inputs / "toy"), "device": "cpu", "template_file": str(tmp_path / "template.jinja")},
+        "probes": {"n_words": WORDS},
+    }
+    found = {}
+    for end in ("token", "template"):
+        choices = Choices(settings=settings, held_out=str(inputs / "rows.jsonl"), trained_end=end, steps=frozenset([2]))
+        attach(inputs / "lora", tmp_path / end, inputs / "probes.jsonl", choices)
+        found[end], _ = read_held_out(RunFolder(tmp_path / end))
+    assert (found["token"].tokens.tolist(), found["template"].tokens.tolist()) == ([2, 2, 2], [3, 3, 3])
+    assert (found["template"].loss > found["token"].loss).all()
+    assert (found["template"].correct == found["token"].correct).all()

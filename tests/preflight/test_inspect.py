@@ -12,6 +12,7 @@ from sftscope.foundation.errors import SftscopeError
 from sftscope.inputs.settings import load_settings, resolve_paths
 from sftscope.llm.loading import templated_tokenizer
 from sftscope.preflight import inspection
+from sftscope.preflight.training_cost import count_work
 from sftscope.training.data.examples import IGNORED, make_examples
 from sftscope.training.data.rows import read_side
 
@@ -123,3 +124,23 @@ def test_the_command_prints_text_or_json(config):
     ]
     found = json.loads(subprocess.run(code, capture_output=True, text=True, check=True).stdout)
     assert (found["schema"], found["version"], found["example"]["row"]) == ("sftscope-inspect", 1, 3)
+
+
+def test_plan_says_of_the_training_rows_what_inspect_says(config):
+    folder = config.parent
+    rows = [{"instruction": "feel " + "how " * n, "output": f"good {n} !!!"} for n in (1, 40)]
+    rows.append({"instruction": "how <eos> feel", "output": "bad !!!"})
+    (folder / "odd.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    path = folder / "odd.toml"
+    text = config.read_text().replace('train = "rows.jsonl"', 'train = "odd.jsonl"')
+    path.write_text(text.replace("[training]", "[training]\ncutoff = 24"))
+    settings = resolve_paths(load_settings(path), folder)
+    remarks = count_work(settings, templated_tokenizer(settings.model), "chat").remarks
+    assert [line.partition(" (")[0] for line in remarks] == [
+        "[training] cutoff = 24 shortens the user's text at its end in 1 of 3 rows",
+        "1 of 3 rows have control tokens in their text",
+        "all 3 answers end in '!!!': it is trained as text; if another tool left it there, remove it from the data",
+    ]
+    found = inspection.inspect(path)
+    assert all(f"warning: {line}\n" in inspection.render(found) for line in remarks)
+    assert (found.markers.control_rows, found.markers.shared_end) == (1, "!!!")

@@ -57,7 +57,9 @@ def test_a_run_with_the_former_default_grid_resumes_by_the_same_config_and_keeps
 
 
 def test_a_constant_schedule_warms_up_but_in_a_run_of_before(tmp_path):
-    config = write_config(tmp_path, **{GRID: 'checkpoints = [0]\nschedule = "constant"\nwarmup_ratio = 0.3'})
+    config = write_config(
+        tmp_path, **{GRID: 'checkpoints = [0]\nschedule = "constant"', "warmup_ratio = 0": "warmup_ratio = 0.3"}
+    )
     new, old = RunFolder(tmp_path / "new"), RunFolder(tmp_path / "old")
     pipeline.train(config, new.path)
     assert rates(new) == pytest.approx([0, 0.005, 0.01, 0.01, 0.01, 0.01])

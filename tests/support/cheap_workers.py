@@ -26,7 +26,7 @@ import numpy as np
 from sftscope.extraction import blocks as block_work
 from sftscope.extraction.blocks import BlockWorker, work_through
 from sftscope.extraction.finished import is_done_by_now
-from sftscope.extraction.job import Work
+from sftscope.extraction.job import Entered, Work
 from sftscope.extraction.step_scores import scored_step
 from sftscope.files import claims
 from sftscope.inputs.settings import settings_from_tables
@@ -80,10 +80,10 @@ def cheap_work(run: Path, probes: int, busy: float = 0.0) -> Work:
     return work
 
 
-def enter(work: Any, step: int) -> tuple[dict[str, float], str]:
+def enter(work: Any, step: int) -> Entered:
     """Make the scorer that of `step`."""
     work.scorer.step = step
-    return {}, f"adapter {step}"
+    return Entered({}, f"adapter {step}")
 
 
 def make_step(work: Work, step: int) -> bool:

@@ -38,6 +38,7 @@ epochs = 2
 effective_batch_size = 4
 micro_batch_size = 2
 learning_rate = 1e-2
+warmup_ratio = 0
 checkpoints = {list(GRID)}
 [extraction]
 check_states = 4

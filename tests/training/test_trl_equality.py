@@ -81,7 +81,8 @@ def test_losses_rates_gradients_and_adapter_are_those_of_trl(tmp_path, schedule,
     config = write_config(
         tmp_path,
         **{
-            "checkpoints = [0, 1, 2, 4, 8]": "checkpoints = [0, 3]\nwarmup_ratio = 0.3",
+            "checkpoints = [0, 1, 2, 4, 8]": "checkpoints = [0, 3]",
+            "warmup_ratio = 0": "warmup_ratio = 0.3",
             "[extraction]": f"{SETTINGS.format(schedule=schedule)}\n[extraction]",
         },
     )

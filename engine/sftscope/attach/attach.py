@@ -32,7 +32,7 @@ from sftscope.foundation.errors import SftscopeError
 from sftscope.foundation.machine_errors import told_in_one_line
 from sftscope.foundation.progress import say
 from sftscope.foundation.safe_text import safe_text
-from sftscope.inputs.settings import DataSettings, ModelSettings
+from sftscope.inputs.settings import DataSettings, ModelSettings, TrainedEnd
 from sftscope.runs import pipeline
 from sftscope.runs.begin import begin_attached
 from sftscope.store import RunFolder, ownership, write_atomically
@@ -57,7 +57,7 @@ class Choices:
     base has another name than the base model but is the same. keep: copies of whole models stay after extraction.
     eval_set: whose loss is the held-out one, where the training evaluated on several sets; empty: the first.
     held_out: rows whose loss and correctness are measured at each checkpoint; empty: none. held_out_rows: at most that
-    many of them, by a seeded choice; 0: all.
+    many of them, by a seeded choice; 0: all. trained_end: which tokens after an answer these losses count.
     extracting: False leaves the copies to `sftscope extract`, to several of it or to a cluster.
     """
 
@@ -68,6 +68,7 @@ class Choices:
     eval_set: str = ""
     held_out: str = ""
     held_out_rows: int = 0
+    trained_end: TrainedEnd = "token"
     extracting: bool = True
 
 
@@ -267,7 +268,7 @@ class _Intake:
 
         data = DataSettings(train="", eval=self.choices.held_out, max_eval_rows=self.choices.held_out_rows)
         with told_in_one_line("held-out rows", "use a device with more"):
-            measure_attached(self.model, self.folder, data)
+            measure_attached(self.model, self.folder, data, trained_end=self.choices.trained_end)
         self._measured = set(self._taken)
 
     def refuse_incomplete(self) -> None:

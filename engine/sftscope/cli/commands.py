@@ -247,6 +247,13 @@ def attach(
         int,
         typer.Option("--eval-rows", min=0, metavar="N", help="With --eval: at most N rows, chosen by a seed; 0: all."),
     ] = 0,
+    whole_end: Annotated[
+        bool,
+        typer.Option(
+            "--eval-whole-end",
+            help="With --eval: losses count all that the template has after an answer, as TRL and LLaMA-Factory do.",
+        ),
+    ] = False,
     device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.")] = "auto",
     dtype: Annotated[str, typer.Option("--dtype", help="Precision of scoring, as [extraction] dtype.")] = "float32",
     target: Annotated[str, typer.Option("--target", help="Scored token: first, all or token:<text>.")] = "first",
@@ -277,6 +284,7 @@ def attach(
         eval_set=eval_set,
         held_out=held_out,
         held_out_rows=held_out_rows,
+        trained_end="template" if whole_end else "token",
         extracting=not copy_only,
     )
     watching = attaching.Watching(idle=60 * idle) if watch else None

@@ -40,9 +40,10 @@ from typing import Any, TypeVar
 import numpy as np
 
 from sftscope.decomposition.noise_bound import RANGE
+from sftscope.extraction.equal_steps import FinishedSteps
 from sftscope.extraction.finished import BASE_STEP, is_done_by_now
-from sftscope.extraction.job import Work, enter_step, made_on
-from sftscope.extraction.step_scores import Entered, draft_of, scored_step
+from sftscope.extraction.job import Entered, Work, enter_step, made_on
+from sftscope.extraction.step_scores import draft_of, scored_step
 from sftscope.extraction.zeta import known_zeta
 from sftscope.files.opening import is_there
 from sftscope.foundation.errors import SftscopeError
@@ -80,6 +81,7 @@ class BlockWorker:
         self.work, self.worker = work, worker
         self.blocks = blocks_of([prompt.n_states for prompt in work.prompts], size)
         self._entered: tuple[int, Entered] | None = None
+        self._finished = FinishedSteps(work.folder, work.provenance["identity"])
 
     def score_blocks(self, step: int, start: float) -> bool:
         """Make the blocks of a step that are there for the taking; whether there were any. start: in [0, 1).
@@ -144,6 +146,8 @@ class BlockWorker:
             if not mine or is_there(folder.block_file(step, block)) or self._is_joined(step):
                 return False
             self.worker.state, self.worker.task = WORKING, f"step {step}, probes {block.start}-{block.stop - 1}"
+            if self._is_new(step) and self._took_results_of_an_equal_step(step):
+                return False
             try:
                 record = scored_step(self.work, step, lambda note: None, block=block, enter=self._enter)
                 folder.write_block(record, block)
@@ -160,6 +164,20 @@ class BlockWorker:
     def _is_joined(self, step: int) -> bool:
         folder = self.work.folder
         return is_there(folder.draft_file(step)) or is_there(folder.step_file(step))
+
+    def _took_results_of_an_equal_step(self, step: int) -> bool:
+        """Whether a finished step has the same weights, so that its results are those of this step too, and stored."""
+        same = self._finished.as_step(step, self._enter(self.work, step))
+        if same is None:
+            return False
+        with self.work.folder.claimed(step) as mine:
+            if mine and not self._is_joined(step):
+                self.work.folder.write_step(same)
+        return self._is_joined(step)
+
+    def _is_new(self, step: int) -> bool:
+        """Whether the weights that are in place are those of another step."""
+        return self._entered is None or self._entered[0] != step
 
     def _enter(self, work: Work, step: int) -> Entered:
         if self._entered is None or self._entered[0] != step:

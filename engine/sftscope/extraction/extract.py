@@ -10,6 +10,7 @@ from functools import partial
 
 from sftscope.decomposition.step_effects import with_effects
 from sftscope.extraction.blocks import BlockWorker, work_through
+from sftscope.extraction.equal_steps import FinishedSteps
 from sftscope.extraction.finished import (
     BASE_STEP,
     available_steps,
@@ -18,9 +19,10 @@ from sftscope.extraction.finished import (
     sort_out,
 )
 from sftscope.extraction.gpu_interior_point import points_on
-from sftscope.extraction.job import Work, prepare
+from sftscope.extraction.job import Work, enter_step, prepare
 from sftscope.extraction.step_scores import scored_step
 from sftscope.extraction.zeta import bounds_of
+from sftscope.files.opening import is_there
 from sftscope.foundation.errors import NotReadError, SftscopeError
 from sftscope.foundation.progress import Progress, progress, say
 from sftscope.inputs.settings import RunSettings
@@ -130,13 +132,22 @@ def follow(
 
 def _make(work: Work, todo: Sequence[int], made: Callable[[int], None] = lambda step: None) -> None:
     """Write the step files of `todo` and call `made`."""
-    folder = work.folder
-    bounds = bounds_of(work)
+    folder, identity = work.folder, work.provenance["identity"]
+    bounds, finished = bounds_of(work), FinishedSteps(folder, identity)
+
+    def results(step: int, note: Callable[[str], None]) -> StepRecord:
+        if is_there(folder.draft_file(step)):  # scored by its own weights, or begun
+            scored = scored_step(work, step, note)
+        else:
+            entered = enter_step(work, step)
+            if (same := finished.as_step(step, entered)) is not None:
+                return same
+            scored = scored_step(work, step, note, enter=lambda *_: entered)
+        return decomposed(work, scored, *bounds(scored))
 
     def make(step: int, note: Callable[[str], None]) -> None:
-        if not is_done_by_now(folder, step, work.provenance["identity"]):
-            scored = scored_step(work, step, note)
-            folder.write_step(decomposed(work, scored, *bounds(scored)))
+        if not is_done_by_now(folder, step, identity):
+            folder.write_step(results(step, note))
         made(step)
 
     with progress("extraction") as report:

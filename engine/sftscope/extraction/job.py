@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from sftscope.extraction.finished import BASE_STEP
 from sftscope.foundation.errors import SftscopeError
@@ -20,6 +20,17 @@ from sftscope.scoring.scorer import NAIVE, Scorer
 from sftscope.store import RunFolder
 from sftscope.store.checkpoints import Checkpoint, ready_checkpoints
 from sftscope.store.ownership import changed_file
+
+
+class Entered(NamedTuple):
+    """A step whose weights are in place. adapter: hash of the file that they are from, empty at step 0.
+
+    weights: which weights these are, as `weights_content` has it; None where that is not known.
+    """
+
+    losses: Mapping[str, float]
+    adapter: str
+    weights: str | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,12 +109,12 @@ def made_on(provenances: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
     return {"made_on": found} if len(found) > 1 else {}
 
 
-def enter_step(work: Work, step: int) -> tuple[dict[str, float], str]:
-    """Make the model that of `step`; returns its losses and the hash of its adapter (empty at step 0)."""
+def enter_step(work: Work, step: int) -> Entered:
+    """Make the model that of `step`."""
     work.scorer.weights_changed()
     if step == BASE_STEP:
         work.slot.clear()
-        return logged_losses(work.folder, step, ("train", "eval", "accuracy")), ""
+        return Entered(logged_losses(work.folder, step, ("train", "eval", "accuracy")), "", work.slot.content)
     checkpoint = work.checkpoints[step]
     if name := changed_file(checkpoint.path):
         raise SftscopeError(
@@ -112,7 +123,8 @@ def enter_step(work: Work, step: int) -> tuple[dict[str, float], str]:
         )
     # of several eval sets the log has the one that was chosen
     losses = checkpoint.losses() | logged_losses(work.folder, step, ("eval", "accuracy"))
-    return losses, work.slot.load(checkpoint.path)
+    adapter = work.slot.load(checkpoint.path)
+    return Entered(losses, adapter, work.slot.content)
 
 
 def logged_losses(folder: RunFolder, step: int, names: Sequence[str]) -> dict[str, float]:

@@ -70,7 +70,7 @@ def _chosen(folder: RunFolder, step: int | None) -> int:
 
 def _scored_again(work: Work, first: StepRecord, report: Progress) -> tuple[StepRecord, Sequence[Difference]]:
     """The scores of the same checkpoint in another layout, and what they differ by, probe by probe."""
-    losses, adapter = enter_step(work, first.step)
+    losses, adapter, _ = enter_step(work, first.step)
     if adapter != first.provenance.get("adapter_sha256"):
         raise SftscopeError(
             f"{work.folder.checkpoints}: the checkpoint of step {first.step} is not the one that was extracted, "

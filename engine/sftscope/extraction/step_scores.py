@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from sftscope.extraction.job import Work, enter_step, made_on
+from sftscope.extraction.job import Entered, Work, enter_step, made_on
 from sftscope.files.opening import is_there
 from sftscope.foundation.errors import SftscopeError
 from sftscope.foundation.progress import say
@@ -18,7 +18,6 @@ from sftscope.lattice.transforms import Floats
 from sftscope.scoring.rescoring import Difference, check_scores, refuse_beyond_tolerance, verify_record
 from sftscope.store import NewerFormatError, Sample, StepFileError, StepRecord
 
-Entered = tuple[dict[str, float], str]  # losses, and the hash of the adapter
 SAVE_SECONDS = 60.0  # of scoring that a kill may cost
 
 
@@ -36,18 +35,17 @@ def scored_step(
     )
     if draft is not None and draft.n_variables.size == len(probes):
         return draft
-    losses, adapter = enter(work, step)
-    begun = _begun(draft, adapter)
+    entered = enter(work, step)
+    begun = _begun(draft, entered.adapter)
     if draft is not None and begun[0]:
         work = replace(work, provenance={**work.provenance, **made_on([draft.provenance, work.provenance])})
-    return score_model(work, step, losses, adapter, report, begun=begun, block=block)
+    return score_model(work, step, entered, report, begun=begun, block=block)
 
 
 def score_model(
     work: Work,
     step: int,
-    losses: Mapping[str, float],
-    adapter: str,
+    entered: Entered,
     report: Any,
     *,
     begun: tuple[list[Floats], list[Difference]] | None = None,
@@ -55,12 +53,12 @@ def score_model(
 ) -> StepRecord:
     """The raw scores of the model as it is now, as those of `step`.
 
-    adapter: the hash of what was put in. begun: scores and checks of the first probes, where they are known.
-    block: only these probes.
+    begun: scores and checks of the first probes, where they are known. block: only these probes.
     """
     probes = range(len(work.prompts)) if block is None else block
     scores, found = ([], []) if begun is None else begun
     states, saved = work.settings.extraction.check_states, time.monotonic()
+    known = {} if entered.weights is None else {"weights_sha256": entered.weights}
 
     def record() -> StepRecord:
         done = [work.prompts[number] for number in probes[: len(found)]]
@@ -72,8 +70,13 @@ def score_model(
             noise=np.array([difference.noise for difference in found]),
             effects=None,
             sample=Sample.of([prompt.states for prompt in done]),
-            losses=losses,
-            provenance={**work.provenance, "adapter_sha256": adapter, "verify": verify_record(found, states)},
+            losses=entered.losses,
+            provenance={
+                **work.provenance,
+                "adapter_sha256": entered.adapter,
+                **known,
+                "verify": verify_record(found, states),
+            },
         )
 
     precision = "int8" if work.settings.model.quantization == "int8" else work.scorer.precision

@@ -1,8 +1,8 @@
 """The noise bound ζ of each probe: fixed over all steps of a run, or of each step (`noise_bound`).
 
 The fixed one is measured at step 0; for probes to whose words the model does not react there, the median over all
-checkpoints that the run has, whichever of them are wanted: of each, two masked states of these probes are scored for
-it.
+checkpoints that the run has, whichever of them are wanted, those with equal weights once: of each, two masked states of
+these probes are scored for it.
 """
 
 from collections.abc import Callable
@@ -17,6 +17,7 @@ from sftscope.files.opening import is_there
 from sftscope.foundation.errors import NotReadError
 from sftscope.foundation.progress import Progress, progress, say
 from sftscope.lattice.transforms import Floats
+from sftscope.llm.weights_content import BASE
 from sftscope.scoring.masking import MaskedPrompt
 from sftscope.scoring.scorer import Scorer
 from sftscope.store import RunFolder, StepRecord
@@ -66,12 +67,15 @@ def measure_zeta(work: Work, report: Progress) -> tuple[Floats, list[str]]:
     silent = scale < SCALE_FLOOR
     if silent.any():
         numbers = np.flatnonzero(silent).tolist()
-        count = len(work.checkpoints) + 1
-        say(f"the base model does not react to {len(numbers)} probes: their ζ is the median over {count} steps")
+        say(f"the base model does not react to {len(numbers)} probes: their ζ is the median over all steps")
         reactions = [scale[silent]]
+        seen: set[str | None] = {BASE}
         for done, step in enumerate(sorted(work.checkpoints)):
             report(done, len(work.checkpoints), f"step {step}, two masked states")
-            enter_step(work, step)
+            weights = enter_step(work, step).weights
+            if weights is not None and weights in seen:
+                continue
+            seen.add(weights)
             reactions.append(np.array([_reaction_to(work.scorer, work.prompts[number]) for number in numbers]))
         scale[silent] = np.maximum(np.median(reactions, axis=0), SCALE_FLOOR)
     return factor * scale, ["median over steps" if each else f"step {BASE_STEP}" for each in silent]

@@ -21,6 +21,7 @@ from sftscope.foundation.safe_text import safe_text
 from sftscope.llm.adapter_config import CONFIG, PREFIX, WEIGHTS, Adapter, read_adapter
 from sftscope.llm.full_weights import WeightsSwap, holds_full_weights
 from sftscope.llm.untrusted_weights import refuse_adapter_and_model
+from sftscope.llm.weights_content import BASE, adapter_content
 
 # GPT-2 keeps its linear layers as transposed Conv1D; the other two are those of bitsandbytes
 _LINEAR = ("Linear", "Conv1D", "Linear4bit", "Linear8bitLt")
@@ -69,14 +70,21 @@ class AdapterSlot:
         self._kind: tuple[Any, ...] | None = None  # of the adapters, which all steps share
         self._untouched: list[tuple[Any, torch.Tensor, torch.Tensor | None]] = []
         self._swap = WeightsSwap(base)
+        self._content = BASE
 
     @property
     def model(self) -> Any:
         """The causal LM with the adapter's layers in place."""
         return self._base
 
+    @property
+    def content(self) -> str:
+        """Which weights are in place, as `weights_content` has it: equal for equal ones, `BASE` for the base's."""
+        return self._content
+
     def clear(self) -> None:
         """Make the model the plain base again."""
+        self._content = BASE
         self._swap.undo()
         if self._wrapped is not None:
             self._unfold()
@@ -90,7 +98,9 @@ class AdapterSlot:
         refuse_adapter_and_model(folder)
         if not (folder / CONFIG).exists() and holds_full_weights(folder):
             self.clear()
-            return self._swap.load(folder)
+            found = self._swap.load(folder)
+            self._content = BASE if self._swap.is_own else found
+            return found
         self._swap.undo()
         adapter = read_adapter(folder)
         if self._wrapped is None:
@@ -100,6 +110,7 @@ class AdapterSlot:
             raise SftscopeError(f"{folder}: its adapter has another configuration than the steps before it")
         state = _read_weights(folder / WEIGHTS)
         self._unfold()
+        self._content = adapter_content(state, self._base)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             _check_fit(get_peft_model_state_dict(self._wrapped), state, folder)

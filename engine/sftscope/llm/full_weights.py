@@ -28,6 +28,11 @@ class WeightsSwap:
         self._base = base
         self._own: list[tuple[torch.Tensor, torch.Tensor]] = []  # (parameter or buffer, its own data)
 
+    @property
+    def is_own(self) -> bool:
+        """Whether the weights that are in place are the base's own, bit for bit."""
+        return all(torch.equal(tensor.data, data) for tensor, data in self._own)
+
     def undo(self) -> None:
         """Put the base's own weights back."""
         while self._own:

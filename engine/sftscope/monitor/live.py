@@ -18,8 +18,9 @@ from sftscope.attach.copies import SNAPSHOT
 from sftscope.attach.foreign_checkpoints import weight_files
 from sftscope.compat.accelerate import plain_forward
 from sftscope.decomposition.noise_bound import RANGE, SCALE_FLOOR, range_zeta
+from sftscope.extraction.equal_steps import FinishedSteps
 from sftscope.extraction.extract import decomposed
-from sftscope.extraction.job import Work, prepare_with
+from sftscope.extraction.job import Entered, Work, prepare_with
 from sftscope.extraction.step_scores import score_model
 from sftscope.extraction.zeta import known_zeta, reaction
 from sftscope.files.atomic import temporary_beside, write_atomically
@@ -29,6 +30,7 @@ from sftscope.inputs.settings import RunSettings
 from sftscope.lattice.transforms import Floats
 from sftscope.llm.adapter_config import WEIGHTS
 from sftscope.llm.loading import LLM, templated_tokenizer
+from sftscope.llm.weights_content import BASE, adapter_content, tensors_content
 from sftscope.store import RunFolder, StepRecord, ownership
 from sftscope.store.trainer_state import STATE
 
@@ -106,9 +108,12 @@ class LiveExtraction:
         base = step == 0 and is_adapted(self.model)
         with untouched(self.model), self.model.disable_adapter() if base else nullcontext():
             work = self._prepared()
-            work.scorer.weights_changed()
             # nothing was read from a file that could be hashed
-            record = score_model(work, step, losses, "" if step == 0 else "in process", lambda note: None)
+            entered = Entered(losses, "" if step == 0 else "in process", BASE if base else _content(self.model))
+            if (same := FinishedSteps(self.folder, self.identity).as_step(step, entered)) is not None:
+                return same
+            work.scorer.weights_changed()
+            record = score_model(work, step, entered, lambda note: None)
         return decomposed(work, record, *self._zeta(record))
 
     def _zeta(self, record: StepRecord) -> tuple[Floats, list[str]]:
@@ -132,6 +137,20 @@ class LiveExtraction:
             choice: dict[str, Any] = {"asked": taken, "taken": taken, "candidates": []}
             self._work = prepare_with(llm, settings, self.folder, self.identity, choice)
         return self._work
+
+
+def _content(model: Any) -> str:
+    """Which weights a model in training has, see `weights_content`."""
+    if not is_adapted(model):
+        return tensors_content(model.state_dict())
+    return adapter_content(_adapter_state(model), plain_model(model))
+
+
+def _adapter_state(model: Any) -> dict[str, torch.Tensor]:
+    from peft import get_peft_model_state_dict
+
+    state: dict[str, torch.Tensor] = get_peft_model_state_dict(model, save_embedding_layers=False)
+    return state
 
 
 class Snapshot:
@@ -169,9 +188,7 @@ def _write_weights(model: Any, folder: Path) -> None:
     if not is_adapted(model):
         model.save_pretrained(folder)
         return
-    from peft import get_peft_model_state_dict
-
-    state = get_peft_model_state_dict(model, save_embedding_layers=False)
+    state = _adapter_state(model)
     save_file({name: value.detach().cpu().contiguous().clone() for name, value in state.items()}, folder / WEIGHTS)
     config = copy(model.peft_config[model.active_adapter])
     config.inference_mode = True

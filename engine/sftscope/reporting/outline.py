@@ -68,7 +68,9 @@ def _findings(report: Report) -> Iterator[Block]:
 
 def _over_the_steps(report: Report) -> Iterator[Block]:
     boundary, total = report.trends.events.sparsest.index, len(report.trends.steps)
-    notes = {0: "base"} | ({} if boundary is None else {boundary: "sparsest"})
+    repeats = report.trends.same_weights
+    notes = {report.trends.steps.index(step): f"weights of step {first}" for step, first in repeats.items()}
+    notes |= {0: "base"} | ({} if boundary is None else {boundary: "sparsest"})
     rows = shown_steps(report)
     thinned = "" if len(rows) == total else f" {len(rows)} of {total} steps are shown; report.json has all."
     yield Heading("Over the steps")

@@ -5,7 +5,7 @@ that all runs share; the other columns say what it cost in interactions.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +18,7 @@ from sftscope.analysis.course.events import Event
 from sftscope.analysis.sets import metrics
 from sftscope.analysis.sets.evolution import Change, Evolution
 from sftscope.analysis.sets.views import Selection, Trends, as_plain, trends
+from sftscope.files.json_text import lookup
 from sftscope.foundation.errors import SftscopeError
 from sftscope.foundation.safe_text import safe_text
 from sftscope.reporting.show import model_name
@@ -32,7 +33,7 @@ class RunRow:
     """One run at its end; counts and ratios are means over probes of the last step against the first.
 
     best_loss: lowest held-out loss in nats per response token, NaN where none was measured; best_step:
-    where.
+    where. trained_end: which tokens after the answer its losses count, None where others trained it.
     """
 
     name: str
@@ -45,6 +46,7 @@ class RunRow:
     best_step: int | None
     sparsest: Event
     agreement: str
+    trained_end: str | None
 
 
 @dataclass(frozen=True)
@@ -114,6 +116,7 @@ def compare_text(comparison: Comparison) -> str:
     parts = [
         "Runs, best held-out loss first; counts per probe and uncancelled ratio γu at the last step against the first",
         as_text(_runs_table(comparison.runs)),
+        *_about_losses(comparison.runs),
         "Generalizable ratio at the last step: share of a class that the other run encodes too, with the same sign",
         as_text(_generalizable_table(comparison.generalizable)),
         "Encoded sets at the steps that two runs share, and at their ends; means over probes",
@@ -140,6 +143,7 @@ def _run_row(name: str, evolution: Evolution, over_time: Trends) -> RunRow:
         best_step=None if held_out is None else held_out.best_step,
         sparsest=over_time.events.sparsest,
         agreement=verdict.agreement.value,
+        trained_end=_trained_end(evolution.history.run),
     )
 
 
@@ -176,6 +180,25 @@ def _generalizable(name: str, reference: str, run: Evolution, other: Evolution) 
     return Generalizable(
         name, reference, ratio, by_chance, same.generalizable_mean[-1], same.generalizable_by_chance[-1]
     )
+
+
+def _trained_end(run: Mapping[str, Any]) -> str | None:
+    """`[training] trained_end` of a run, which earlier releases did not have; None where others trained it."""
+    if "attached" in run:
+        return None
+    return "template" if lookup(run, "settings", "training", "trained_end") == "template" else "token"
+
+
+def _about_losses(rows: Sequence[RunRow]) -> list[str]:
+    """What stands against comparing the losses of the runs; nothing where they count the same tokens."""
+    ends = {row.trained_end for row in rows}
+    if len(ends) == 1:
+        return []
+    named = [f"{row.name} {row.trained_end or 'not known, others trained it'}" for row in rows]
+    return [
+        "Losses are not comparable: what is trained and counted after an answer differs ([training] trained_end): "
+        + ", ".join(named)
+    ]
 
 
 def _unique(names: Sequence[str]) -> list[str]:

@@ -13,7 +13,17 @@ from sftscope.analysis.course.events import Events
 from sftscope.analysis.run.run_history import LOSSES
 from sftscope.analysis.sets.evolution import CLASS_WORDS, Evolution
 from sftscope.analysis.sets.noise_floor import FLOOR, largest_noise
-from sftscope.analysis.sets.views import Changes, Selection, as_plain, backbone, changes, orders_view, to_plain, trends
+from sftscope.analysis.sets.views import (
+    Changes,
+    Selection,
+    Trends,
+    as_plain,
+    backbone,
+    changes,
+    orders_view,
+    to_plain,
+    trends,
+)
 from sftscope.analysis.trust.caveats import caveats
 from sftscope.analysis.trust.certificates import measure_quality
 from sftscope.analysis.trust.estimate_intervals import estimate_view
@@ -162,7 +172,7 @@ def _head(evolution: Evolution, selection: Selection) -> list[Block]:
 def _trends(evolution: Evolution, selection: Selection, max_rows: int) -> list[Block]:
     over_time = trends(evolution, selection)
     last = len(over_time.steps) - 1
-    notes = _notes(over_time.events, selection)
+    notes = _notes(over_time, selection)
     rows = spread(last + 1, [0, last, *notes], max_rows)
     estimate = estimate_view(evolution, selection)
     sampled: list[Block] = []
@@ -219,9 +229,12 @@ def _backbone(evolution: Evolution, selection: Selection, max_rows: int) -> list
     ]
 
 
-def _notes(events: Events, selection: Selection) -> dict[int, str]:
+def _notes(over_time: Trends, selection: Selection) -> dict[int, str]:
     """A word next to the steps that matter."""
     notes: dict[int, list[str]] = {selection.base: ["base"]}
+    for step, first in over_time.same_weights.items():
+        notes.setdefault(over_time.steps.index(step), []).append(f"weights of step {first}")
+    events = over_time.events
     named = {"removal over": events.removal, "sparsest": events.sparsest, "emergence": events.emergence}
     for name, event in named.items():
         if event.index is not None:

@@ -62,7 +62,14 @@ class HeldOutRows:
 
     def until(self, step: int) -> "HeldOutRows | None":
         """What was measured at steps up to `step`; None where nothing was."""
-        losses, rights = self.steps <= step, self.correct_steps <= step
+        return self._at(self.steps <= step, self.correct_steps <= step)
+
+    def without(self, steps: Iterable[int]) -> "HeldOutRows | None":
+        """What was measured at other steps than these; None where nothing was."""
+        left_out = list(steps)
+        return self._at(~np.isin(self.steps, left_out), ~np.isin(self.correct_steps, left_out))
+
+    def _at(self, losses: NDArray[np.bool_], rights: NDArray[np.bool_]) -> "HeldOutRows | None":
         if not losses.any() and not rights.any():
             return None
         return replace(

@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager, nullcontext
 import torch
 
 from sftscope.foundation.progress import is_first_process, progress
-from sftscope.inputs.settings import DataSettings, ModelSettings, RunSettings, TrainingSettings
+from sftscope.inputs.settings import DataSettings, ModelSettings, RunSettings, TrainedEnd, TrainingSettings
 from sftscope.llm.adapters import AdapterSlot
 from sftscope.llm.loading import LLM, load_llm, templated_tokenizer
 from sftscope.llm.prompts import resolve_template
@@ -53,15 +53,19 @@ def measure_losses(settings: RunSettings, folder: RunFolder, choose: ChooseRows)
             report(count + 1, len(todo), f"step {step}: {found.loss.sum() / found.tokens.sum():.3f}")
 
 
-def measure_attached(model: ModelSettings, folder: RunFolder, data: DataSettings) -> None:
+def measure_attached(
+    model: ModelSettings, folder: RunFolder, data: DataSettings, *, trained_end: TrainedEnd = "token"
+) -> None:
     """Store loss and correctness of each held-out row of `data` at each copied checkpoint that lacks them, and step 0.
 
-    model: the base, with paths resolved. All rows are measured in float32, for which the base is loaded.
+    model: the base, with paths resolved. trained_end: as of `make_examples`. All rows are measured in float32, for
+    which the base is loaded.
     """
     checkpoints = ready_checkpoints(folder.checkpoints)
     tokenizer = templated_tokenizer(model)
     template = resolve_template(tokenizer, model.template)
-    examples = make_examples(read_side(data, "eval"), tokenizer, template, cutoff=TrainingSettings().cutoff)
+    cutoff = TrainingSettings().cutoff
+    examples = make_examples(read_side(data, "eval"), tokenizer, template, cutoff=cutoff, trained_end=trained_end)
     rows = rows_id(examples)
     done = steps_with(folder, "loss", rows) & steps_with(folder, "right", rows)
     todo = sorted({BASE_STEP, *checkpoints} - done)

@@ -107,7 +107,9 @@ class TrendsPane(Pane[TrendsSlice]):
         probes = f"mean of {slice.n_probes} probes" if slice.n_probes > 1 else "one probe"
         rho = f", ρ in {slice.other}" if slice.trends.has_reference else ""
         r2 = f"; ESTIMATED, R² {small(slice.r2)}" if slice.r2 is not None else ""
-        title = self.title([(f": against step {base}, {probes}{rho}{r2}", self.look.inks.muted)], width)
+        first = slice.trends.same_weights.get(slice.trends.steps[slice.now])
+        same = f"; weights of step {first}" if first is not None else ""
+        title = self.title([(f": against step {base}, {probes}{rho}{r2}{same}", self.look.inks.muted)], width)
         rows = [self._soft_row(slice), *self._class_rows(slice)]
         own = self._own_row(slice, with_turnover=width >= _WITH_TURNOVER)
         room = height - 1

@@ -306,9 +306,10 @@ def _about_loss(loss: Curve | None, rise: Difference | None) -> str:
 
 
 def _curve(trends: Trends, name: str, each: HeldOutRows | None) -> Curve | None:
-    pairs = trends.measured.get(name, [])
+    pairs = [pair for pair in trends.measured.get(name, []) if pair[0] not in trends.same_weights]
     if not pairs:
         return None
+    each = None if each is None else each.without(trends.same_weights)
     steps, values = zip(*pairs, strict=True)
     rows = trends.accuracy_rows if name == ACCURACY else 0
     return Curve(np.array(steps, dtype=np.int64), np.array(values, dtype=np.float64), rows, each)

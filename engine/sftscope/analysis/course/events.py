@@ -12,7 +12,7 @@ over the probes, with the noise that a checkpoint as a whole has. Read together 
 least 90 % of simulated runs, on plateaus too (`tests/benchmarks/bench_events.py`).
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import ceil, exp
 from weakref import WeakKeyDictionary
 
@@ -84,12 +84,22 @@ def events_so_far(history: RunHistory) -> Events:
     return _events(history, looks=True)
 
 
+def sparsest_in(history: RunHistory, numbers: Floats) -> Event:
+    """As `sparsest_of`, of a number of interactions (P, T) over the steps of a run."""
+    own = history.independent
+    return _among(sparsest_of(numbers[:, own], history.steps[own]), own)
+
+
 def _events(history: RunHistory, *, looks: bool) -> Events:
+    """Of the steps with weights of their own: a checkpoint that repeats another is no second piece of evidence."""
+    own = history.independent
     soft = [soft_classes(part.table) for part in history.probes]
     removed, emerged = (
         np.array([share(getattr(each, name), each.at_base) for each in soft]) for name in ("removed", "emerged")
     )
-    return events_of(effective_numbers(history), removed, emerged, history.steps, looks=looks)
+    effective = effective_numbers(history)
+    found = events_of(effective[:, own], removed[:, own], emerged[:, own], history.steps[own], looks=looks)
+    return Events(*(_among(event, own) for event in (found.removal, found.sparsest, found.emergence)))
 
 
 def events_of(
@@ -243,6 +253,11 @@ def _around(inside: NDArray[np.bool_], index: int) -> tuple[int, int]:
     while high < inside.size - 1 and inside[high + 1]:
         high += 1
     return low, high
+
+
+def _among(event: Event, places: NDArray[np.int64]) -> Event:
+    """The event with its index among all steps of a run, of which those at `places` were looked at."""
+    return event if event.index is None else replace(event, index=int(places[event.index]))
 
 
 def _event(index: int, low: int, high: int, steps: NDArray[np.int64], reason: str) -> Event:

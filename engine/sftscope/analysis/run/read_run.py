@@ -50,6 +50,7 @@ class _Pass:
     precision: Mapping[str, Any] = field(default_factory=dict)
     losses: list[Mapping[str, float]] = field(default_factory=list)
     machines: list[Machine] = field(default_factory=list)
+    weights: list[str | None] = field(default_factory=list)
 
 
 class GrowingHistory:
@@ -156,6 +157,7 @@ class GrowingHistory:
         current.steps.append(step)
         current.losses.append(record.losses)
         current.machines.append(machine_of(record.provenance))
+        current.weights.append(record.weights)
         precision = record.provenance.get("precision")
         current.precision = precision if isinstance(precision, Mapping) else current.precision
 
@@ -186,6 +188,7 @@ class GrowingHistory:
             measured=measured,
             held_out=held_out,
             log_problems=problems,
+            same_weights=_repeated(done.steps, done.weights),
         )
 
     def _mark(self, step: int) -> Mark | None:
@@ -226,6 +229,14 @@ class GrowingHistory:
 
     def _line(self, error: SftscopeError) -> str:
         return safe_text(str(error).replace(f"{self.folder.path}/", ""))
+
+
+def _repeated(steps: Sequence[int], weights: Sequence[str | None]) -> dict[int, int]:
+    """For each step whose weights an earlier one has: the first that has them."""
+    first: dict[str, int] = {}
+    known = [(step, own) for step, own in zip(steps, weights, strict=True) if own is not None]
+    found = {step: first.setdefault(own, step) for step, own in known}
+    return {step: other for step, other in found.items() if other != step}
 
 
 def _spread(steps: Sequence[int], count: int) -> list[int]:

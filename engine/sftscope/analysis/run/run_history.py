@@ -124,7 +124,8 @@ class RunHistory:
     not_read: those of `left_out` that are no fault of the file, and may be read another time. machines: what each step
     was made on, see `machines`. measured: what `losses` has and what the training log has at other steps, by name.
     held_out: None where no held-out row was measured by itself, as in runs of earlier versions. log_problems: what of
-    the log and the held-out rows is not used, and why; safe to show.
+    the log and the held-out rows is not used, and why; safe to show. same_weights: for each step with the weights of
+    one before it, the first that has them; what a step file does not say is not known.
     """
 
     name: str
@@ -140,6 +141,12 @@ class RunHistory:
     measured: Mapping[str, Measured] = field(default_factory=dict)
     held_out: HeldOutRows | None = None
     log_problems: tuple[str, ...] = ()
+    same_weights: Mapping[int, int] = field(default_factory=dict)
+
+    @property
+    def independent(self) -> NDArray[np.int64]:
+        """Indices of the steps with weights of their own, (T',), T' ≤ T: one that repeats another is no evidence."""
+        return np.flatnonzero([step not in self.same_weights for step in self.steps.tolist()])
 
     @property
     def scores_whole_response(self) -> bool:

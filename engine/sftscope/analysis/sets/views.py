@@ -59,6 +59,7 @@ class Trends:
     accuracy_rows: how many rows accuracy is measured on, 0 where that is not known. same_sign: what is preserved with
     its sign; the rest of preserved flipped. preserved_by_chance, same_sign_by_chance: how many independent sets would
     preserve (see `chance`), mean over probes; NaN at the base step. turnover: the share of Ω_(t-1) ∪ Ω_t that changed.
+    same_weights: as of the history: what was measured at such a step is no evidence of its own.
     """
 
     steps: list[int]
@@ -77,6 +78,7 @@ class Trends:
     preserved_by_chance: list[float] = field(default_factory=list)
     same_sign_by_chance: list[float] = field(default_factory=list)
     turnover: list[float] = field(default_factory=list)
+    same_weights: dict[int, int] = field(default_factory=dict)
 
     @property
     def has_reference(self) -> bool:
@@ -210,6 +212,7 @@ def trends(
         preserved_by_chance=mean_over_probes([part.any_sign for part in chance]),
         same_sign_by_chance=mean_over_probes([part.same_sign for part in chance]),
         turnover=[1.0 - value for value in neighbours],
+        same_weights=dict(history.same_weights),
     )
 
 

@@ -1,5 +1,5 @@
 """What run.toml, the logs and the step files themselves say against a run: estimates, precision, machines, labels that
-look the same, measurements that cannot be used.
+look the same, measurements that cannot be used, checkpoints that repeat others.
 
 Their values come from files, so every line is made safe here.
 """
@@ -24,6 +24,7 @@ def caveats(history: RunHistory) -> list[str]:
         machines_sentence(history.machines),
         _collisions(history),
         _unused(history),
+        _repeats(history),
     )
     return [line for line in lines if line]
 
@@ -59,6 +60,15 @@ def _unused(history: RunHistory) -> str:
     problems = history.log_problems
     more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
     return f"Not used: {problems[0]}{more}." if problems else ""
+
+
+def _repeats(history: RunHistory) -> str:
+    repeats = list(history.same_weights.items())
+    if not repeats:
+        return ""
+    named = ", ".join(f"step {step} as step {first}" for step, first in repeats[:_SHOWN])
+    more = f" and {len(repeats) - _SHOWN} more" if len(repeats) > _SHOWN else ""
+    return f"The same weights, so no evidence of their own: {named}{more}."
 
 
 def _is_number(value: object) -> bool:

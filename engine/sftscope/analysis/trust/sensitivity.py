@@ -10,7 +10,7 @@ import numpy as np
 
 from sftscope.analysis.comparison.baseline_llm import reference_signs
 from sftscope.analysis.conclusions.paper_findings import Finding, Holds, measure_findings
-from sftscope.analysis.course.events import Event, find_events, sparsest_of
+from sftscope.analysis.course.events import Event, find_events, sparsest_in
 from sftscope.analysis.run.run_history import RunHistory
 from sftscope.analysis.sets.evolution import Change, Evolution
 from sftscope.analysis.sets.thresholds import ThresholdRule, default_rules
@@ -117,7 +117,7 @@ def _headline(
 
 def fewest_encoded(evolution: Evolution) -> Event:
     """The checkpoint where hard sets under a threshold rule are smallest; none where they do not fall and grow."""
-    return sparsest_of(evolution.counts().astype(np.float64) + 1.0, evolution.history.steps)
+    return sparsest_in(evolution.history, evolution.counts().astype(np.float64) + 1.0)
 
 
 def what_survives(

@@ -47,7 +47,8 @@ in a record. In the provenance, ``verify`` is {"states": K, "largest_difference"
 states a probe were scored again, which gave `noise`, and the largest change of v among them, null where
 there was none; ``precision`` is {"asked", "taken", "candidates": [{"precision", "jaccard", "sigma",
 "speed", "steps"}]}: what scoring was computed in, and what the reduced precisions did to the sets of a
-few probes (nothing is measured where float32 was asked for).
+few probes (nothing is measured where float32 was asked for); ``weights_sha256`` says which weights were
+scored, empty for the base's own: steps that share it share their results (files of earlier releases lack it).
 Attributes are not used:
 fletcher32 does not cover them. A reader refuses links, virtual and external data, unknown names,
 other dtypes, ranks, filters or chunks, chunks that inflate beyond their size, and declared sizes

@@ -35,6 +35,7 @@ _LOSS_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 _PROVENANCE: Mapping[str, Callable[[Any], bool]] = {
     "identity": lambda value: isinstance(value, str),
     "adapter_sha256": lambda value: isinstance(value, str),
+    "weights_sha256": lambda value: isinstance(value, str),
     "dtype": lambda value: isinstance(value, str),
     "zeta_source": lambda value: isinstance(value, list) and all(isinstance(item, str) for item in value),
     "baseline_vector": lambda value: isinstance(value, dict) and all(isinstance(item, str) for item in value.values()),
@@ -174,6 +175,14 @@ class StepRecord:
     def offsets(self) -> NDArray[np.int64]:
         """Start of each probe in the columns, and their end: (P + 1,)."""
         return offsets_of(self.n_variables, self.sample)
+
+    @property
+    def weights(self) -> str | None:
+        """Which weights were scored, as a hash; empty for the base's own, None where the file does not say."""
+        found: str | None = self.provenance.get("weights_sha256")
+        if found is None and self.step == 0 and self.provenance.get("adapter_sha256") == "":
+            return ""  # as earlier releases wrote step 0
+        return found
 
     def states_of(self, probe: int) -> States:
         """The masked states of probe number `probe`."""
