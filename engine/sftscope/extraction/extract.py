@@ -29,6 +29,8 @@ from sftscope.store import RunFolder, StepRecord
 from sftscope.store.checkpoints import ready_checkpoints
 from sftscope.store.sharing.worker_status import at_work
 
+Beside = Callable[[Work, int], None]
+
 
 def extract(
     settings: RunSettings,
@@ -92,10 +94,12 @@ def follow(
     more: Callable[[], bool],
     made: Callable[[int], None] = lambda step: None,
     steps: Container[int] | None = None,
+    beside: Beside = lambda work, step: None,
 ) -> None:
     """As `extract`, of checkpoints as they come: until `more()`, which may wait for the next, says there are none.
 
-    made: called for each step whose file is there. steps: only these. The model stays loaded in between.
+    made: called for each step whose file is there. steps: only these. beside: called with the model of a step that was
+    scored, before its file is there. The model stays loaded in between.
     What cannot be read now is looked at again when there is more; NotReadError where it is the last.
     """
     folder.sweep()
@@ -122,13 +126,18 @@ def follow(
         if todo:
             work = prepare(settings, folder, identity) if work is None else work
             work = replace(work, checkpoints=ready_checkpoints(folder.checkpoints))
-            _make(work, todo, made)
+            _make(work, todo, made, beside)
         if not more():
             refuse_unread(unread)
             return
 
 
-def _make(work: Work, todo: Sequence[int], made: Callable[[int], None] = lambda step: None) -> None:
+def _make(
+    work: Work,
+    todo: Sequence[int],
+    made: Callable[[int], None] = lambda step: None,
+    beside: Beside = lambda work, step: None,
+) -> None:
     """Write the step files of `todo` and call `made`."""
     folder = work.folder
     bounds = bounds_of(work)
@@ -136,6 +145,7 @@ def _make(work: Work, todo: Sequence[int], made: Callable[[int], None] = lambda 
     def make(step: int, note: Callable[[str], None]) -> None:
         if not is_done_by_now(folder, step, work.provenance["identity"]):
             scored = scored_step(work, step, note)
+            beside(work, step)
             folder.write_step(decomposed(work, scored, *bounds(scored)))
         made(step)
 

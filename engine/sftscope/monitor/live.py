@@ -29,6 +29,7 @@ from sftscope.inputs.settings import RunSettings
 from sftscope.lattice.transforms import Floats
 from sftscope.llm.adapter_config import WEIGHTS
 from sftscope.llm.loading import LLM, templated_tokenizer
+from sftscope.monitor.eval_rows import EvalRows
 from sftscope.store import RunFolder, StepRecord, ownership
 from sftscope.store.trainer_state import STATE
 
@@ -87,6 +88,7 @@ class LiveExtraction:
     settings: RunSettings
     folder: RunFolder
     identity: str
+    held_out: EvalRows | None = None
     _work: Work | None = None
 
     def begin(self, step: int) -> None:
@@ -109,6 +111,8 @@ class LiveExtraction:
             work.scorer.weights_changed()
             # nothing was read from a file that could be hashed
             record = score_model(work, step, losses, "" if step == 0 else "in process", lambda note: None)
+            if self.held_out is not None:
+                self.held_out.measure(plain_model(self.model), self.folder, step)
         return decomposed(work, record, *self._zeta(record))
 
     def _zeta(self, record: StepRecord) -> tuple[Floats, list[str]]:

@@ -56,9 +56,7 @@ def measure_attached(model: ModelSettings, folder: RunFolder, data: DataSettings
     model: the base, with paths resolved. All rows are measured in float32, for which the base is loaded.
     """
     checkpoints = ready_checkpoints(folder.checkpoints)
-    tokenizer = templated_tokenizer(model)
-    template = resolve_template(tokenizer, model.template)
-    examples = make_examples(read_side(data, "eval"), tokenizer, template, cutoff=TrainingSettings().cutoff)
+    examples = attached_examples(model, data)
     rows = rows_id(examples)
     done = steps_with(folder, "loss", rows) & steps_with(folder, "right", rows)
     todo = sorted({BASE_STEP, *checkpoints} - done)
@@ -73,6 +71,13 @@ def measure_attached(model: ModelSettings, folder: RunFolder, data: DataSettings
             append_correct(folder, step, rows, found.right)
             loss, share = found.loss.sum() / found.tokens.sum(), found.right.mean()
             report(count + 1, len(todo), f"step {step}: loss {loss:.3f}, accuracy {share:.3f}")
+
+
+def attached_examples(model: ModelSettings, data: DataSettings) -> list[Example]:
+    """The held-out rows of `data` as the examples of a training that is not ours."""
+    tokenizer = templated_tokenizer(model)
+    template = resolve_template(tokenizer, model.template)
+    return make_examples(read_side(data, "eval"), tokenizer, template, cutoff=TrainingSettings().cutoff)
 
 
 def enter(slot: AdapterSlot, step: int, checkpoints: Mapping[int, Checkpoint]) -> None:
