@@ -6,6 +6,7 @@ python tests/benchmarks/bench_events.py --limits                      what `turn
 
 import argparse
 import sys
+from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +14,13 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
 
 from sftscope.analysis.conclusions.held_out import Curve, loss_improves_after, loss_rises, more_accurate_after
+from sftscope.analysis.conclusions.verdict import judge
 from sftscope.analysis.course.events import Event, Events, events_of
 from sftscope.analysis.course.turning_point import monotone_rss
+from sftscope.analysis.sets.class_trend import class_trend
+from sftscope.analysis.sets.evolution import Change
+from sftscope.analysis.sets.views import Trends
+from sftscope.analysis.soft.soft_trend import SoftTrend
 from simulated_runs import (
     AR,
     LONG,
@@ -27,6 +33,15 @@ from simulated_runs import (
     simulate_loss,
     simulate_rows,
 )
+
+AS_IT_IS, LINEAR = "emerged as simulated", "emerged grows linearly from 1 to 60"
+STOPS = [  # that a rising loss ends in "stop", and a flat one does not
+    (Kind.TWO, LossKind.UP_70, LINEAR),
+    (Kind.ONLY_RISE, LossKind.UP_70, LINEAR),
+    (Kind.TWO, LossKind.UP_70, AS_IT_IS),
+    (Kind.RISE, LossKind.FLAT, AS_IT_IS),
+    (Kind.JUMP_20, LossKind.FLAT, AS_IT_IS),
+]
 
 
 def main() -> None:
@@ -47,6 +62,8 @@ def main() -> None:
         print(f"online, {kind}: {online(kind, args.runs, args.probes)}", flush=True)
     for loss in LossKind:
         print(f"{loss}: {held_out(loss, args.runs)}", flush=True)
+    for kind, loss, emerges in STOPS:
+        print(f"{kind}; {loss}; {emerges}: {stops(kind, loss, emerges, args.runs, args.probes)}", flush=True)
     for change in (0.0, -0.019, -0.05, 0.05):
         print(f"held-out loss by rows, {change:+.1%} after its turn: {by_rows(change, args.runs)}", flush=True)
     print(f"accuracy flat, 400 rows: called better in {accuracy(args.runs, 0.0):.3f}; better by .10 in ", end="")
@@ -102,6 +119,49 @@ def held_out(kind: LossKind, runs: int) -> str:
         rise = loss_rises(curve)
         rises += rise is not None and rise.is_clear
     return f"improves after its turn in {improves / runs:.3f}, rises to the end in {rises / runs:.3f}"
+
+
+def stops(kind: Kind, loss: LossKind, emerges: str, runs: int, probes: int) -> str:
+    """How often the verdict says where to stop, at a step or by one, and how far from the turn of the loss."""
+    said, distance = {"at": 0, "by": 0}, []
+    for seed in range(runs):
+        rng = np.random.default_rng(seed)
+        run = simulate(rng, kind, probes=probes)
+        steps, values, turn = simulate_loss(rng, loss)
+        emerged = run.emerged if emerges == AS_IT_IS else linear_emergence(rng, run)
+        found = judge(trends_of(run, emerged, steps, values))
+        said["at"] += found.stop_step is not None
+        said["by"] += found.stop_step is None and found.latest_step is not None
+        named = found.latest_step if found.stop_step is None else found.stop_step
+        distance += [] if named is None else [abs(named - int(steps[turn])) / 10]
+    where = f", {np.mean(distance):.1f} checkpoints from the turn in the mean" if distance else ""
+    return ", ".join(f"stop {what} in {count / runs:.3f}" for what, count in said.items()) + where
+
+
+def linear_emergence(rng: np.random.Generator, run: SimulatedRun) -> np.ndarray:
+    """Soft emerged (P, T) that grows linearly from 1 at the first checkpoint to 60 times as much at the last."""
+    probes, steps = run.emerged.shape
+    noise = 0.25 * rng.normal(size=(probes, steps)) + 0.05 * rng.normal(size=steps)
+    return np.linspace(1, 60, steps) * np.exp(noise)
+
+
+def trends_of(run: SimulatedRun, emerged: np.ndarray, steps: np.ndarray, loss: np.ndarray) -> Trends:
+    """What the verdict reads of a run; no interaction is behind it."""
+    nothing = [float("nan")] * steps.size
+    curves = {each.name: nothing for each in fields(SoftTrend)}
+    curves |= {"removed_mean": run.removed.mean(axis=0).tolist(), "emerged_mean": emerged.mean(axis=0).tolist()}
+    return Trends(
+        steps=steps.tolist(),
+        base_step=0,
+        events=events_of(run.effective, run.removed, emerged, run.steps),
+        soft=SoftTrend(**curves),
+        measured={"eval": list(zip(steps.tolist(), loss.tolist(), strict=True))},
+        encoded_mean=nothing,
+        classes={change: class_trend([]) for change in Change},
+        losses={},
+        matching_error_all=nothing,
+        matching_error_encoded=nothing,
+    )
 
 
 def by_rows(change: float, runs: int) -> str:

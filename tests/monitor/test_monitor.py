@@ -24,6 +24,7 @@ from sftscope.monitor import SftscopeCallback, sidecar
 from sftscope.monitor.headline import Headline, append_headline, headline_file, read_headlines
 from sftscope.monitor.live import untouched
 from sftscope.store import RunFolder
+from sftscope.store.held_out_file import read_held_out
 from sftscope.store.sharing.training_requests import Answered, Request, ask, read_answer
 from strangers import SUPPORT
 
@@ -94,6 +95,18 @@ def test_losses_and_weights_are_bit_for_bit_those_without_the_monitor(both, alon
     logged = [logs for logs in reporter.logs if "sftscope/encoded" in logs]
     assert [logs["sftscope/step"] for logs in logged] == [0, 2, 4, 6]
     assert [row["sftscope/step"] for row in trainer.state.log_history if "sftscope/step" in row] == [0, 2, 4, 6]
+
+
+@pytest.mark.parametrize("where", ["in-process", "sidecar"])
+def test_each_row_of_the_eval_dataset_is_measured_at_each_step(both, where):
+    """Σ loss / Σ tokens is the loss that the trainer logged: it has one batch, and averages over its tokens."""
+    folder, trainer, _ = both[where]
+    found, problems = read_held_out(RunFolder(folder / "run"))
+    assert problems == ()
+    assert found.steps.tolist() == found.correct_steps.tolist() == [0, 2, 4, 6]
+    assert found.loss.shape == found.correct.shape == (4, 3)
+    logged = [value for _, name, value in losses_in(trainer) if name == "eval_loss"]
+    assert found.loss_per_token[1:].tolist() == pytest.approx(logged, rel=1e-5)
 
 
 def test_in_process_scores_are_those_of_the_checkpoints(both):
@@ -431,6 +444,7 @@ from foreign_training import make_trainer, train
 from transformers import TrainerCallback
 from sftscope.monitor import SftscopeCallback
 from sftscope.store import RunFolder
+from sftscope.store.held_out_file import read_held_out
 from sftscope.store.sharing.training_requests import Request, ask
 
 folder, out = Path({folder!r}), Path({out!r})

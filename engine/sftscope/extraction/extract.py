@@ -31,6 +31,8 @@ from sftscope.store import RunFolder, StepRecord
 from sftscope.store.checkpoints import ready_checkpoints
 from sftscope.store.sharing.worker_status import at_work
 
+Beside = Callable[[Work, int], None]
+
 
 def extract(
     settings: RunSettings,
@@ -94,10 +96,12 @@ def follow(
     more: Callable[[], bool],
     made: Callable[[int], None] = lambda step: None,
     steps: Container[int] | None = None,
+    beside: Beside = lambda work, step: None,
 ) -> None:
     """As `extract`, of checkpoints as they come: until `more()`, which may wait for the next, says there are none.
 
-    made: called for each step whose file is there. steps: only these. The model stays loaded in between.
+    made: called for each step whose file is there. steps: only these. beside: called with the model of a step that was
+    scored, before its file is there. The model stays loaded in between.
     What cannot be read now is looked at again when there is more; NotReadError where it is the last.
     """
     folder.sweep()
@@ -124,13 +128,18 @@ def follow(
         if todo:
             work = prepare(settings, folder, identity) if work is None else work
             work = replace(work, checkpoints=ready_checkpoints(folder.checkpoints))
-            _make(work, todo, made)
+            _make(work, todo, made, beside)
         if not more():
             refuse_unread(unread)
             return
 
 
-def _make(work: Work, todo: Sequence[int], made: Callable[[int], None] = lambda step: None) -> None:
+def _make(
+    work: Work,
+    todo: Sequence[int],
+    made: Callable[[int], None] = lambda step: None,
+    beside: Beside = lambda work, step: None,
+) -> None:
     """Write the step files of `todo` and call `made`."""
     folder, identity = work.folder, work.provenance["identity"]
     bounds, finished = bounds_of(work), FinishedSteps(folder, identity)
@@ -147,7 +156,9 @@ def _make(work: Work, todo: Sequence[int], made: Callable[[int], None] = lambda 
 
     def make(step: int, note: Callable[[str], None]) -> None:
         if not is_done_by_now(folder, step, identity):
-            folder.write_step(results(step, note))
+            record = results(step, note)
+            beside(work, step)
+            folder.write_step(record)
         made(step)
 
     with progress("extraction") as report:

@@ -26,8 +26,9 @@ from sftscope.foundation.progress import hosted, say
 from sftscope.foundation.safe_text import safe_text
 from sftscope.llm.untrusted_weights import refuse_adapter_as_base
 from sftscope.monitor import sidecar
+from sftscope.monitor.eval_rows import MOST_ROWS, EvalRows, choose_rows, write_rows
 from sftscope.monitor.headline import Headline, append_headline, make_headline, read_headlines, read_past
-from sftscope.monitor.live import LiveExtraction, Snapshot, is_adapted, scoring_dtype
+from sftscope.monitor.live import LiveExtraction, Snapshot, is_adapted, scoring_dtype, untouched
 from sftscope.runs import pipeline
 from sftscope.store import RunFolder, StepRecord, ownership, write_atomically
 from sftscope.store.checkpoints import Checkpoint
@@ -49,7 +50,10 @@ class SftscopeCallback(TrainerCallback):
     masked_states, zeta_of: as in a config, [probes] n_words and variables, [extraction] masked_states and zeta_of.
     stop: never; "agree": once the verdict names a step to stop at or by, on which held-out loss and interactions
     agree; "sparsest": once the sparsest step is known, whatever the loss. keep: copies of whole models stay (adapters
-    always do). wait: seconds that the end of the training waits for the sidecar.
+    always do). wait: seconds that the end of the training waits for the sidecar. held_out: rows of which loss and
+    correctness are measured at every extracted step: None for those of the trainer's eval dataset, where it is
+    tokenised; False for none; a data file, or rows as the trainer takes them. held_out_rows: at most that many, by a
+    seeded choice; 0: all.
     """
 
     def __init__(
@@ -69,6 +73,8 @@ class SftscopeCallback(TrainerCallback):
         stop: Stop = "never",
         keep: bool = True,
         wait: float = 600.0,
+        held_out: Any = None,
+        held_out_rows: int = MOST_ROWS,
     ) -> None:
         if where not in ("sidecar", "in-process") or stop not in ("never", "agree", "sparsest"):
             raise SftscopeError(
@@ -82,6 +88,7 @@ class SftscopeCallback(TrainerCallback):
         self._device = device
         self._variables: dict[str, Any] = {"n_words": words, "variables": variables}
         self._extraction: dict[str, Any] = {"masked_states": masked_states, "zeta_of": zeta_of}
+        self._held_out, self._held_out_rows = held_out, held_out_rows
         self._failures = 0
         self._begun = False
         self._process: subprocess.Popen[bytes] | None = None
@@ -202,9 +209,14 @@ class SftscopeCallback(TrainerCallback):
         listen(self._folder)
         self._begun = True
         sidecar.ended_file(self._folder).unlink(missing_ok=True)
+        resolved, folder, identity = pipeline.open_run(out)
+        with untouched(self._trainer.model):  # a collator may draw random numbers
+            rows = (
+                self._guarded(lambda: choose_rows(self._trainer, self._held_out, self._held_out_rows, resolved)) or []
+            )
+        write_rows(folder, rows)
         if live:
-            resolved, folder, identity = pipeline.open_run(out)
-            self._live = LiveExtraction(self._trainer.model, resolved, folder, identity)
+            self._live = LiveExtraction(self._trainer.model, resolved, folder, identity, EvalRows(rows))
             self._live.begin(state.global_step)
             if folder.steps():
                 self._tell()

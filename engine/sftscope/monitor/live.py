@@ -31,6 +31,7 @@ from sftscope.lattice.transforms import Floats
 from sftscope.llm.adapter_config import WEIGHTS
 from sftscope.llm.loading import LLM, templated_tokenizer
 from sftscope.llm.weights_content import BASE, adapter_content, tensors_content
+from sftscope.monitor.eval_rows import EvalRows
 from sftscope.store import RunFolder, StepRecord, ownership
 from sftscope.store.trainer_state import STATE
 
@@ -89,6 +90,7 @@ class LiveExtraction:
     settings: RunSettings
     folder: RunFolder
     identity: str
+    held_out: EvalRows | None = None
     _work: Work | None = None
 
     def begin(self, step: int) -> None:
@@ -110,6 +112,8 @@ class LiveExtraction:
             work = self._prepared()
             # nothing was read from a file that could be hashed
             entered = Entered(losses, "" if step == 0 else "in process", BASE if base else _content(self.model))
+            if self.held_out is not None:
+                self.held_out.measure(plain_model(self.model), self.folder, step)
             if (same := FinishedSteps(self.folder, self.identity).as_step(step, entered)) is not None:
                 return same
             work.scorer.weights_changed()

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from sftscope.files.atomic import is_alive
 from sftscope.files.opening import open_to_append
@@ -20,6 +21,9 @@ from sftscope.foundation.threads import set_thread_defaults
 from sftscope.monitor.headline import append_headline, make_headline, read_headlines
 from sftscope.store import RunFolder
 from sftscope.store.checkpoints import ready_checkpoints
+
+if TYPE_CHECKING:
+    from sftscope.extraction.job import Work
 
 POLL = 1.0
 _NICE = 10
@@ -55,9 +59,12 @@ def ended_file(folder: RunFolder) -> Path:
 def serve(out: Path, parent: int) -> None:
     """Extract the copies in the run `out` as they come, until the training `parent` is over."""
     from sftscope.extraction.extract import follow
+    from sftscope.extraction.job import enter_step
+    from sftscope.monitor.eval_rows import read_rows
     from sftscope.runs import pipeline
 
     settings, folder, identity = pipeline.open_run(out)
+    held_out = read_rows(folder)
     told = {headline.step for headline in read_headlines(folder, 0)[0]}
     seen: set[int] = set()
 
@@ -83,7 +90,12 @@ def serve(out: Path, parent: int) -> None:
             append_headline(folder, headline)
             told.add(headline.step)
 
-    follow(settings, folder, identity=identity, more=more, made=made)
+    def beside(work: "Work", step: int) -> None:
+        if held_out is not None:
+            enter_step(work, step)  # the scores may come from a draft
+            held_out.measure(work.slot.model, folder, step)
+
+    follow(settings, folder, identity=identity, more=more, made=made, beside=beside)
 
 
 def main() -> None:

@@ -9,8 +9,8 @@ right). A line of some other shape is not used; nor is one whose rows are not th
 import json
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -34,6 +34,7 @@ class HeldOutRows:
 
     R rows have a loss, A rows have a correctness (`[training] loss_rows` and `accuracy_rows` choose them apart; of an
     attached run they are the same). The same rows in the same order at each step; both M and C may be 0, not both.
+    drawn: what tests keep of these rows, by step; what `until` returns shares it.
     """
 
     steps: NDArray[np.int64]  # (M,), in order
@@ -41,6 +42,7 @@ class HeldOutRows:
     tokens: NDArray[np.int64]  # (R,), of the answer, with what ends it
     correct_steps: NDArray[np.int64]  # (C,), in order
     correct: NDArray[np.bool_]  # (C, A), whether the whole answer is right
+    drawn: dict[Hashable, NDArray[np.float64]] = field(default_factory=dict, repr=False)
 
     @property
     def loss_per_token(self) -> NDArray[np.float64]:

@@ -43,6 +43,7 @@ _OWN_FILES = (
     *("probes.jsonl", "training_log.jsonl", "baseline_vector.npy", "precision.json", "chat_template.jinja"),
     *(
         "held_out.jsonl",
+        "held_out_tokens.jsonl",
         "headlines.jsonl",
         "sidecar.log",
         "training_ended",
@@ -92,6 +93,11 @@ class RunFolder:
     def held_out_file(self) -> Path:
         """Loss and correctness of each held-out row by step, one JSON object a line."""
         return self.path / "held_out.jsonl"
+
+    @property
+    def held_out_tokens(self) -> Path:
+        """The held-out rows of a monitored training as tokens and labels, one JSON object a row."""
+        return self.path / "held_out_tokens.jsonl"
 
     @property
     def baseline_file(self) -> Path:

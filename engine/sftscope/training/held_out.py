@@ -62,10 +62,7 @@ def measure_attached(
     which the base is loaded.
     """
     checkpoints = ready_checkpoints(folder.checkpoints)
-    tokenizer = templated_tokenizer(model)
-    template = resolve_template(tokenizer, model.template)
-    cutoff = TrainingSettings().cutoff
-    examples = make_examples(read_side(data, "eval"), tokenizer, template, cutoff=cutoff, trained_end=trained_end)
+    examples = attached_examples(model, data, trained_end=trained_end)
     rows = rows_id(examples)
     done = steps_with(folder, "loss", rows) & steps_with(folder, "right", rows)
     todo = sorted({BASE_STEP, *checkpoints} - done)
@@ -80,6 +77,14 @@ def measure_attached(
             append_correct(folder, step, rows, found.right)
             loss, share = found.loss.sum() / found.tokens.sum(), found.right.mean()
             report(count + 1, len(todo), f"step {step}: loss {loss:.3f}, accuracy {share:.3f}")
+
+
+def attached_examples(model: ModelSettings, data: DataSettings, *, trained_end: TrainedEnd = "token") -> list[Example]:
+    """The held-out rows of `data` as examples of a training that is not ours. trained_end: as of `make_examples`."""
+    tokenizer = templated_tokenizer(model)
+    template = resolve_template(tokenizer, model.template)
+    cutoff = TrainingSettings().cutoff
+    return make_examples(read_side(data, "eval"), tokenizer, template, cutoff=cutoff, trained_end=trained_end)
 
 
 def enter(slot: AdapterSlot, step: int, checkpoints: Mapping[int, Checkpoint]) -> None:

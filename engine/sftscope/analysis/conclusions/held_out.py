@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sftscope.analysis.conclusions.paired import best_accuracy, best_loss
+from sftscope.analysis.conclusions.paired import accuracy_p_value, loss_p_value
 from sftscope.analysis.course.turning_point import checkpoint_noise, turning_fit
 from sftscope.lattice.transforms import Floats
 from sftscope.store.held_out_file import HeldOutRows
@@ -147,7 +147,7 @@ def _paired_improvement(loss: Curve, low: int, high: int, *, looks: bool) -> Dif
         return None
     means = rows.loss_per_token
     first = int(here[means[here].argmin()])
-    p_value = float(best_loss(rows.loss[first], rows.loss[after]).min())
+    p_value = loss_p_value(rows, first, after.tolist())
     later = int(after[means[after].argmin()])
     large = means[later] <= means[first] * (1 - LEAST_LOSS)
     return _of_rows(rows.steps, means, first, later, bool(large and p_value <= _level(looks)), p_value, rows.loss)
@@ -160,7 +160,7 @@ def _paired_rise(loss: Curve, *, looks: bool) -> Difference | None:
         return None
     means, last = rows.loss_per_token, rows.steps.size - 1
     lowest = int(means.argmin())
-    p_value = float(best_loss(rows.loss[last], rows.loss[:last]).min())
+    p_value = loss_p_value(rows, last, range(last))
     large = lowest < last and means[last] >= means[lowest] * (1 + LEAST_LOSS)
     return _of_rows(rows.steps, means, lowest, last, bool(large and p_value <= _level(looks)), p_value, rows.loss)
 
@@ -175,7 +175,7 @@ def _paired_accuracy(accuracy: Curve, step: int, *, looks: bool) -> Difference |
         return None
     shares = rows.accuracy
     first, later = int(before[shares[before].argmax()]), int(after[shares[after].argmax()])
-    p_value = float(best_accuracy(rows.correct[first], rows.correct[after]).min())
+    p_value = accuracy_p_value(rows, first, after.tolist())
     is_clear = bool(shares[later] > shares[first] and p_value <= _level(looks))
     return _of_rows(rows.correct_steps, shares, first, later, is_clear, p_value, rows.correct)
 

@@ -8,8 +8,9 @@ from sftscope.analysis.course.events import Events
 
 
 class Stage(StrEnum):
-    """Denoising lasts until the sparsest step; overfitting begins after the lowest held-out loss, once that clearly
-    rises; what lies between the two is learning."""
+    """Denoising lasts until the sparsest step. Overfitting begins once held-out loss clearly rises: after its lowest
+    point, and after the step that the verdict says to stop at or by, where accuracy speaks for a later one. What lies
+    between the two is learning."""
 
     DENOISING = "denoising"
     LEARNING = "learning"
@@ -19,13 +20,20 @@ class Stage(StrEnum):
 def stages(steps: Sequence[int], events: Events, verdict: Verdict | None) -> list[Stage | None]:
     """The stage of each of the steps (T,)."""
     sparsest = events.sparsest.step
-    turn = verdict.held_out.turn_step if verdict is not None and verdict.held_out is not None else None
-    return [_stage(step, sparsest, turn) for step in steps]
+    return [_stage(step, sparsest, _last_before_overfitting(verdict)) for step in steps]
 
 
-def _stage(step: int, sparsest: int | None, turn: int | None) -> Stage | None:
+def _last_before_overfitting(verdict: Verdict | None) -> int | None:
+    """None where nothing is called overfitting."""
+    if verdict is None or verdict.held_out is None or verdict.held_out.turn_step is None:
+        return None
+    named = (verdict.held_out.turn_step, verdict.stop_step, verdict.latest_step)
+    return max(step for step in named if step is not None)
+
+
+def _stage(step: int, sparsest: int | None, last: int | None) -> Stage | None:
     if sparsest is not None and step <= sparsest:
         return Stage.DENOISING
-    if turn is not None and step > turn:
+    if last is not None and step > last:
         return Stage.OVERFITTING
     return Stage.LEARNING if sparsest is not None else None
