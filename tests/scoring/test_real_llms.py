@@ -17,6 +17,7 @@ from sftscope.lattice.masked_states import sample_states
 from sftscope.llm.adapters import new_adapter
 from sftscope.llm.loading import load_llm
 from sftscope.llm.prompts import resolve_template
+from sftscope.llm.targets import target_texts, target_warnings
 from sftscope.scoring.masking import baseline_vector, mask_probe
 from sftscope.scoring.scorer import Scorer, tree_tokens
 from sftscope.training.data.examples import IGNORED, make_examples
@@ -52,6 +53,19 @@ def smol(smollm2):
 @pytest.fixture(scope="module")
 def gemma(gemma3):
     return load_llm(ModelSettings(path=str(gemma3)))
+
+
+def test_a_word_of_several_tokens_is_scored_as_a_whole(smol):
+    """ "gratitude" is "g", "rat", "itude" to SmolLM2: its first token begins a hundred other words."""
+
+    def texts(wanted: str) -> list[str]:
+        probes = [Probe("p", "Feel?", "x", answer) for answer in ("gratitude", "Gratitude, of course.", "joy")]
+        return target_texts(probes, smol.tokenizer, wanted)
+
+    assert texts("word") == ["gratitude", "Gratitude", "joy"]
+    assert texts("first") == ["g", "G", "joy"]
+    (line,) = target_warnings([Probe("p", "Feel?", "x", "gratitude")], ["g"])
+    assert line.startswith("scored by a piece of a word: 'g' of 'gratitude'; choose another")
 
 
 def test_words_are_masked_at_the_right_tokens_of_a_real_tokenizer(smol):

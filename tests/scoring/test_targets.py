@@ -16,7 +16,8 @@ from sftscope.analysis.sets.thresholds import ThresholdRule
 from sftscope.analysis.sets.views import Selection, backbone
 from sftscope.foundation.errors import SftscopeError
 from sftscope.inputs.probes import Probe
-from sftscope.llm.label_collisions import collision_warning, labels_of, shared_first_tokens
+from sftscope.llm.label_collisions import collision_warning, labels_of, shared_targets
+from sftscope.llm.targets import target_warnings
 from sftscope.preflight import plan as planner
 from sftscope.reporting.show import show_text
 from sftscope.runs import pipeline
@@ -65,11 +66,43 @@ def test_a_target_that_is_not_one_token_is_one_line(text, got):
 
 def test_targets_are_stored_with_their_ids_only_where_there_are_several():
     tokenizer = toy_tokenizer()
-    (first,) = probe_targets([PROBE], tokenizer, "chat")
+    (first,) = probe_targets([PROBE], tokenizer, "chat", "first")
     (whole,) = probe_targets([PROBE], tokenizer, "chat", "all")
     assert first == {"id": ids_of("very")[0], "text": "very"}
     assert whole["ids"] == list(ids_of(PROBE.response))
     assert whole["text"] == PROBE.response
+
+
+@pytest.mark.parametrize(
+    ("target", "response", "scored", "before"),
+    [
+        ("word", "<eos> very sad", "very", "<eos>"),
+        ("auto", "very sad and", "very", ""),  # up to three words: a label
+        ("auto", "the room was not cold", "the room was not cold", ""),
+        ("first-k:2", "very sad and bad", "very sad", ""),
+        ("first-k:9", "very sad", "very sad", ""),
+        ("span:sad and", "very sad and bad", "sad and", "very"),
+        ("span:bad", "<eos> very sad bad", "bad", "<eos> very sad"),
+    ],
+)
+def test_a_part_of_the_answer_is_scored_given_what_is_before_it(target, response, scored, before):
+    prompt, first = masked(target, response), masked("first")
+    assert prompt.targets == ids_of(scored)
+    known = (*ids_of(before), *ids_of(scored)[:-1])
+    assert prompt.ids == first.ids + known
+
+
+def test_a_span_that_is_not_in_the_answer_is_one_line():
+    with pytest.raises(SftscopeError, match=r"^probe 'p': \[extraction\] target: expected a part of the answer"):
+        masked("span:lovely")
+
+
+def test_targets_that_say_little_are_named():
+    probes = [replace(PROBE, response=answer) for answer in ("The staff", "the room", "the room")]
+    little, same = target_warnings(probes, ["the", "the", "the"])
+    assert little.startswith("scored by a word that says little: 'the'; choose")
+    assert same.startswith("different answers that have the same target, and so look the same: 'the' of 'The staff'")
+    assert target_warnings([replace(PROBE, response="sad"), replace(PROBE, response="good")], ["sad", "good"]) == []
 
 
 def test_the_whole_response_scores_the_sum_of_its_tokens_log_odds():
@@ -114,10 +147,9 @@ def test_a_run_with_another_target(tmp_path, target):
     assert history.probes[0].target["text"] == ("very sad and bad" if target == "all" else "lovely")
     assert all((probe.noise < 1e-3).all() for probe in history.probes)
     view = backbone(Evolution(history, ThresholdRule.parse("max-run")), Selection(2))
-    numbers = [x for row in view.rows for x in (*row.cross_entropy, *row.cross_entropy_without_bias)]
-    if target == "all":
-        assert np.isnan(numbers).all()
-        assert "whole response" in view.note
+    if target == "all":  # two of the three answers are a single token
+        assert np.isfinite(view.rows[0].cross_entropy).all()
+        assert view.note == "mean over the 2 of 3 probes that are scored by a single token"
     else:
         assert np.isfinite(view.rows[0].cross_entropy).all()
         assert not view.note
@@ -128,11 +160,12 @@ def test_backbone_text_says_that_it_is_undefined(tmp_path):
     folder = RunFolder(run)
     evolution = Evolution(load_history(run), ThresholdRule.parse("max-run"))
     assert "undefined" not in show_text(evolution, Selection(3), view="backbone")
-    content = folder.read_run()
-    content["settings"]["extraction"] = {"target": "all"}
-    folder.write_run(content)
+    rows = [json.loads(line) for line in folder.probes_file.read_text().splitlines()]
+    for row in rows:
+        row["target"] = {"id": 5, "ids": [5, 6], "text": "bad room"}
+    folder.probes_file.write_text("".join(json.dumps(row) + "\n" for row in rows))
     evolution = Evolution(load_history(run), ThresholdRule.parse("max-run"))
-    assert "undefined: the target is the whole response" in show_text(evolution, Selection(3), view="backbone")
+    assert "undefined: several tokens are scored" in show_text(evolution, Selection(3), view="backbone")
 
 
 def test_labels_are_the_answers_of_data_that_repeat_them():
@@ -140,9 +173,11 @@ def test_labels_are_the_answers_of_data_that_repeat_them():
     assert labels_of([f"answer {i}" for i in range(40)]) == ()
 
 
-def test_labels_that_share_their_first_token_are_found_and_named():
-    shared = shared_first_tokens(["very sad", "very bad", "good", "very sad"], toy_tokenizer())
-    assert shared == {"very": ["very bad", "very sad"]}
+def test_labels_that_share_what_is_scored_are_found_and_named():
+    labels = ["very sad", "very bad", "good", "very sad"]
+    shared = shared_targets(labels, "auto", toy_tokenizer())
+    assert shared == shared_targets(labels, "first", toy_tokenizer()) == {"very": ["very bad", "very sad"]}
+    assert shared_targets(labels, "first-k:2", toy_tokenizer()) == {}
     assert "very bad = very sad" in collision_warning(shared)
     assert collision_warning({}) == ""
 
@@ -153,7 +188,7 @@ def test_run_and_plan_warn_of_colliding_labels_and_run_toml_keeps_them(tmp_path,
     rows = rows.replace('"output": "sad"', '"output": "very sad"').replace('"output": "bad"', '"output": "very bad"')
     (tmp_path / "rows.jsonl").write_text(rows)
     pipeline.train(config, tmp_path / "run")
-    assert "warning: labels that share their first token" in capsys.readouterr().err
+    assert "warning: labels that share what is scored" in capsys.readouterr().err
     assert RunFolder(tmp_path / "run").read_run()["collisions"] == {"very": ["very bad", "very sad"]}
     plan = planner.plan(config)
     assert plan.collisions == {"very": ["very bad", "very sad"]}

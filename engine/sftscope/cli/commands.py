@@ -256,7 +256,9 @@ def attach(
     ] = False,
     device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.")] = "auto",
     dtype: Annotated[str, typer.Option("--dtype", help="Precision of scoring, as [extraction] dtype.")] = "float32",
-    target: Annotated[str, typer.Option("--target", help="Scored token: first, all or token:<text>.")] = "first",
+    target: Annotated[
+        str, typer.Option("--target", help="What of the answer is scored, as [extraction] target.")
+    ] = "auto",
     zeta_of: Annotated[str, typer.Option("--zeta-of", help="Noise bound, as [extraction] zeta_of.")] = "base",
     same_base: Annotated[
         bool, typer.Option("--same-base", help="Accept adapters whose config names a different base model.")

@@ -40,7 +40,11 @@ Device = Annotated[
     str, Meta(pattern=r"^(auto|cpu|cuda(:[0-9]{1,3})?)(?!\n)$", extra={"form": "auto, cpu, cuda or cuda:N"})
 ]
 Target = Annotated[
-    str, Meta(pattern=r"^(first|all|token:[\s\S]+)(?!\n)$", extra={"form": "first, all or token:<text>"})
+    str,
+    Meta(
+        pattern=r"^(auto|first|word|first-k:[1-9][0-9]{0,2}|all|(token|span):[\s\S]+)(?!\n)$",
+        extra={"form": "auto, first, word, first-k:<number>, all, span:<text> or token:<text>"},
+    ),
 ]
 Mask = Annotated[
     str,
@@ -177,9 +181,11 @@ class ExtractionSettings(Table, frozen=True, kw_only=True):
     target: Annotated[
         Target,
         says(
-            "what is scored: first (content token of the response), all (its tokens), or token:<text> (that one token)"
+            "what of the answer is scored: word (its first word), first-k:<number> (its first tokens), first (its "
+            "first token), all, span:<text> (a part of it), token:<text> (that one token), or auto (word for an answer "
+            "of at most three words, else first-k:8)"
         ),
-    ] = "first"
+    ] = "auto"
     baseline_vector: Annotated[
         Mask,
         says("what masks a word: mean (over the vocabulary), zero, or token:<text> (the embedding of that one token)"),

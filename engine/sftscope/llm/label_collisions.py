@@ -1,4 +1,4 @@
-"""Answers that begin with the same token: scored by their first token they look the same."""
+"""Answers with the same target: they look the same to what is scored."""
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -6,7 +6,8 @@ from typing import Any
 
 from sftscope.foundation.errors import SftscopeError
 from sftscope.foundation.safe_text import safe_text
-from sftscope.llm.prompts import first_content_token, special_ids, tokenize_response
+from sftscope.llm.prompts import special_ids
+from sftscope.llm.targets import target_in
 
 MOST_LABELS = 500
 _REPEATS = 4  # data are a classification where an answer recurs so often, on average
@@ -21,21 +22,19 @@ def labels_of(answers: Sequence[str]) -> tuple[str, ...]:
     return tuple(sorted(counts))
 
 
-def shared_first_tokens(labels: Iterable[str], tokenizer: Any) -> dict[str, list[str]]:
-    """Labels by the text of their first content token, for each token that begins two or more of them."""
-    groups: dict[int, list[str]] = {}
+def shared_targets(labels: Iterable[str], wanted: str, tokenizer: Any) -> dict[str, list[str]]:
+    """Labels by the text of their target (see `target_in`), for each that is the target of two or more of them."""
+    groups: dict[tuple[int, ...], list[str]] = {}
     special = special_ids(tokenizer)
     for label in sorted(set(labels)):
-        ids = tokenize_response(tokenizer, label)
         try:
-            first = first_content_token(tokenizer, ids, special)
+            groups.setdefault(target_in(label, wanted, tokenizer, special).ids, []).append(label)
         except SftscopeError:
             continue
-        groups.setdefault(ids[first], []).append(label)
     shared: dict[str, list[str]] = {}
-    for token, group in groups.items():
+    for ids, group in groups.items():
         if len(group) > 1:
-            shared.setdefault(tokenizer.decode([token]), []).extend(group)
+            shared.setdefault(tokenizer.decode(list(ids)), []).extend(group)
     return shared
 
 
@@ -50,6 +49,6 @@ def collision_warning(collisions: dict[str, list[str]]) -> str:
     ]
     more = "; …" if len(collisions) > _SHOWN else ""
     return (
-        f"labels that share their first token look the same to it: {'; '.join(groups)}{more}; "
-        'use [extraction] target = "all", or other names for the labels'
+        f"labels that share what is scored of them look the same: {'; '.join(groups)}{more}; "
+        'use [extraction] target = "word" or "all", or other names for the labels'
     )

@@ -15,6 +15,7 @@ from sftscope.inputs.settings import RunSettings, load_settings, resolve_paths
 from sftscope.llm.label_collisions import collision_warning
 from sftscope.llm.loading import model_name, templated_tokenizer
 from sftscope.llm.prompts import Template, resolve_template, template_hash
+from sftscope.llm.targets import target_texts, target_warnings
 from sftscope.scoring.masking import mask_probe
 from sftscope.training.data.examples import IGNORED, count_cut, cut_in_words, make_examples
 from sftscope.training.data.examples import Example as TokenExample
@@ -106,6 +107,7 @@ class Inspected:
     probes: int
     probe: MaskedProbe
     collisions: dict[str, list[str]]
+    target_warnings: list[str]
 
     def as_dict(self) -> dict[str, Any]:
         """As JSON holds it."""
@@ -142,6 +144,7 @@ def inspect(config: Path, *, sets: Sequence[str] = (), row: int = 1, probe: str 
         probes=len(probes),
         probe=_masked(chosen, tokenizer, template, settings.extraction.target),
         collisions=find_collisions(settings, [each.response for each in probes], tokenizer),
+        target_warnings=target_warnings(probes, target_texts(probes, tokenizer, settings.extraction.target)),
     )
 
 
@@ -177,8 +180,8 @@ def render(found: Inspected) -> str:
         f"answer: {safe_text(probe.response, max_length=200)}",
         f"target: {targets}",
     ]
-    if line := collision_warning(found.collisions):
-        lines.append(f"warning: {line}")
+    told = [*found.target_warnings, *filter(None, [collision_warning(found.collisions)])]
+    lines += [f"warning: {line}" for line in told]
     return "\n".join(lines)
 
 

@@ -23,6 +23,7 @@ from sftscope.llm.arithmetic import FLOAT32, weights_dtype
 from sftscope.llm.label_collisions import collision_warning
 from sftscope.llm.loading import LLM, device_name, load_llm
 from sftscope.llm.prompts import resolve_template
+from sftscope.llm.targets import target_texts, target_warnings
 from sftscope.preflight import scoring_cost as scoring
 from sftscope.preflight import training_cost as training
 from sftscope.runs.pipeline import open_run
@@ -54,6 +55,7 @@ class _Measured:
     training_speed: training.TrainingSpeed
     loading_seconds: float
     collisions: dict[str, list[str]]
+    target_warnings: list[str]
 
     def seconds(self) -> dict[str, float]:
         """Predicted seconds by part of the run, and their total."""
@@ -266,6 +268,7 @@ def _measure(settings: RunSettings, probes: Sequence[Probe], left: tuple[int, ..
         training_speed=_training_speed(settings, llm, rows) if trains else training.TrainingSpeed(0.0, 0.0),
         loading_seconds=startup + (2 if trains else 1) * load_seconds,  # once to train, once to extract
         collisions=find_collisions(settings, [probe.response for probe in probes], llm.tokenizer) if trains else {},
+        target_warnings=target_warnings(probes, target_texts(probes, llm.tokenizer, settings.extraction.target)),
     )
 
 
@@ -313,8 +316,7 @@ def _warnings(made: _Measured, seconds: dict[str, float]) -> list[str]:
             "masked states are sampled: interactions are estimates, and the predicted time is that of made-up scores; "
             "scores that few interactions explain take less time, others more"
         )
-    if line := collision_warning(made.collisions):
-        found.append(line)
+    found += [*made.target_warnings, *filter(None, [collision_warning(made.collisions)])]
     load, cores = os.getloadavg()[0], os.cpu_count() or 1
     if made.llm.device.type == "cpu" and load > _BUSY * cores:
         found.append(

@@ -347,6 +347,5 @@ def _prompt(figure: "Figure", report: "Report") -> None:
         axes.invert_yaxis()
         count = f"{len(values)} of {int((row != 0).sum())}"
         axes.set(title=f"{relation.name}, strongest {count}", xlabel="effect, log-odds")
-    target = part.target.get("text")
-    answer = f" → {safe_text(target.strip(), max_length=24)}" if isinstance(target, str) else ""
+    answer = f" → {safe_text(part.target_name, max_length=40)}"
     figure.suptitle(safe_text(f"{part.probe.id}: {part.probe.text}", max_length=90) + answer + f"   (n = {n} words)")

@@ -109,15 +109,13 @@ def _as_it_went(report: Report) -> Iterator[Block]:
 
 def _strongest(report: Report) -> Iterator[Block]:
     yield Heading("The strongest interactions")
-    yield Text("Effects are log-odds of the target token; words in text order.")
+    yield Text("Effects are log-odds of what is scored of the answer; words in text order.")
     if report.has_support:
         yield Text(SUPPORT_LEGEND)
     for part in report.evolution.history.probes:
         yield Heading(safe_text(part.probe.id, max_length=60), 3)
         yield Text(safe_text(part.probe.text, max_length=400), Style.QUOTE)
-        target = part.target.get("text")
-        if isinstance(target, str):
-            yield Text(f"Target token: {safe_text(target, max_length=60)!r}")
+        yield Text(f"Scored: {safe_text(part.target_name, max_length=120)}")
         for diff, change, rows, total in strongest_rows(report, part.probe.id):
             if rows:
                 yield Text(f"Step {diff.step}, {change.value}, {len(rows)} of {total}:")

@@ -17,8 +17,8 @@ from sftscope.foundation.errors import SftscopeError
 from sftscope.foundation.progress import say
 from sftscope.inputs.probes import Probe, read_probes, write_probes
 from sftscope.inputs.settings import ModelSettings, RunSettings, resolve_paths, settings_from_tables
-from sftscope.runs.earlier import MEANING
-from sftscope.runs.identity import check_same, file_hash, identity_of, model_hash
+from sftscope.runs.earlier import MEANING, with_former_target
+from sftscope.runs.identity import check_same, file_hash, identity_of, model_hash, settings_in
 from sftscope.store import RunFolder, ownership, write_atomically
 from sftscope.store.run_folder import RUN_FORMAT
 
@@ -70,13 +70,19 @@ def _begin(
     """
     from sftscope.llm.loading import device_name, model_name, resolve_device, versions
     from sftscope.llm.prompts import resolve_template, template_hash
+    from sftscope.llm.targets import target_warnings
     from sftscope.scoring.masking import probe_targets
 
     trained_here = "attached" not in origin
+    if folder.exists():
+        begun = folder.read_run()
+        earlier = settings_in(begun)
+        settings, resolved = (with_former_target(each, earlier, begun) for each in (settings, resolved))
     probes = _checked_probes(resolved)
     tokenizer = _tokenizer(resolved.model, template)
     kind = resolve_template(tokenizer, resolved.model.template)
-    rows = write_probes(probes, probe_targets(probes, tokenizer, kind, resolved.extraction.target)).encode()
+    targets = probe_targets(probes, tokenizer, kind, resolved.extraction.target)
+    rows = write_probes(probes, targets).encode()
     collisions = _collisions(resolved, probes, tokenizer) if trained_here else {}
     hashes = {
         **(_data_hashes(resolved) if trained_here else {}),
@@ -90,6 +96,8 @@ def _begin(
     if folder.exists():
         check_same(folder, settings, hashes, config)
     else:
+        for line in target_warnings(probes, [target["text"] for target in targets]):
+            say(f"warning: {line}")
         kept = settings.as_dict()
         folder.write_run(
             {

@@ -5,11 +5,12 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from sftscope.inputs.settings import RunSettings
+from sftscope.inputs.settings import ExtractionSettings, RunSettings
 
 MEANING = 2  # of settings, as run.toml names it; a run that names none was begun when it was 1
 # defaults of earlier releases: a setting at one of them is no choice of the user's, and is no part of an identity
 FORMER_DEFAULTS: Mapping[tuple[str, str], Any] = {
+    ("extraction", "target"): "first",  # which tokens are scored is in the hash of the probes
     ("training", "checkpoints"): (0, 1, 2, 3, 5, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512),
 }
 
@@ -17,7 +18,7 @@ FORMER_DEFAULTS: Mapping[tuple[str, str], Any] = {
 def is_former_default(table: str, key: str, value: Any) -> bool:
     """Whether a setting, as `RunSettings.as_dict` has it, is at a default that an earlier release had."""
     former = FORMER_DEFAULTS.get((table, key))
-    return former is not None and tuple(value) == former
+    return former is not None and former == (tuple(value) if isinstance(value, list) else value)
 
 
 def is_earlier(run: Mapping[str, Any]) -> bool:
@@ -28,9 +29,19 @@ def is_earlier(run: Mapping[str, Any]) -> bool:
 def as_begun(settings: RunSettings, kept: RunSettings, run: Mapping[str, Any]) -> RunSettings:
     """`settings`, of the same identity as `kept`, with what the run of a run.toml was begun with where they differ.
 
-    Its grid of checkpoints stays. A constant schedule of an earlier release ignored the warm-up: it still has none.
+    Its grid of checkpoints stays, and what was scored by default. A constant schedule of an earlier release ignored the
+    warm-up: it still has none.
     """
     training = replace(settings.training, checkpoints=kept.training.checkpoints)
     if is_earlier(run) and training.schedule == "constant":
         training = replace(training, warmup_ratio=0.0)
-    return replace(settings, training=training)
+    return with_former_target(replace(settings, training=training), kept, run)
+
+
+def with_former_target(settings: RunSettings, kept: RunSettings, run: Mapping[str, Any]) -> RunSettings:
+    """`settings` with the target that the run was begun with, where both took the default."""
+    default = ExtractionSettings().target
+    former = FORMER_DEFAULTS["extraction", "target"]
+    if not is_earlier(run) or (settings.extraction.target, kept.extraction.target) != (default, former):
+        return settings
+    return replace(settings, extraction=replace(settings.extraction, target=former))

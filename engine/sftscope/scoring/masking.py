@@ -18,7 +18,8 @@ from sftscope.foundation.safe_text import safe_text
 from sftscope.inputs.probes import Probe
 from sftscope.inputs.settings import ExtractionSettings
 from sftscope.lattice.masked_states import MOST_ENUMERATED, MOST_SAMPLED, States, every_state, sample_states
-from sftscope.llm.prompts import Template, first_content_token, single_token, tokenize_prompt, tokenize_response
+from sftscope.llm.prompts import Template, single_token, tokenize_prompt, tokenize_response
+from sftscope.llm.targets import target_in
 
 _VOCABULARY_CHUNK = 16_384
 
@@ -98,11 +99,10 @@ def states_of(probe: Probe, masked_states: int, seed: int) -> States | None:
     return sample_states(n, masked_states, int.from_bytes(digest[:8]))
 
 
-def mask_probe(probe: Probe, tokenizer: Any, template: Template, target: str = "first") -> MaskedPrompt:
+def mask_probe(probe: Probe, tokenizer: Any, template: Template, target: str = "auto") -> MaskedPrompt:
     """The probe's tokens and their owners; SftscopeError where a word has no token of its own.
 
-    target: what is scored: `first`, the first content token of the response; `all`, it and every
-    response token after it, without the end of turn; `token:<text>`, that token in its place.
+    target: what of the answer is scored, see `target_in`.
     """
     if target.startswith("token:"):
         single_token(tokenizer, target.removeprefix("token:"), setting="[extraction] target")
@@ -125,10 +125,9 @@ def masked_prompts(
     )
 
 
-def _mask_probe(probe: Probe, tokenizer: Any, template: Template, target: str) -> MaskedPrompt:
+def _mask_probe(probe: Probe, tokenizer: Any, template: Template, wanted: str) -> MaskedPrompt:
     prompt = tokenize_prompt(tokenizer, probe.prompt, template)
-    response = tokenize_response(tokenizer, probe.response)
-    first = first_content_token(tokenizer, response)
+    target = target_in(probe.response, wanted, tokenizer)
     owner = [-1] * len(prompt.ids)
     for variable, (start, end) in enumerate(probe.words):
         start, end = start + probe.text_start, end + probe.text_start
@@ -142,24 +141,13 @@ def _mask_probe(probe: Probe, tokenizer: Any, template: Template, target: str) -
                     f"{safe_text(probe.variables[variable])!r} share a token; choose other spans"
                 )
             owner[token] = variable
-    targets = _targets(response[first:], tokenizer, target)
-    before = response[: first + len(targets) - 1]
+    response = tokenize_response(tokenizer, probe.response)
+    before = response[: target.start + len(target.ids) - 1]
     ids, owners = prompt.ids + before, tuple(owner) + (-1,) * len(before)
-    return MaskedPrompt(ids, owners, targets[0], len(probe.words), targets[1:])
+    return MaskedPrompt(ids, owners, target.ids[0], len(probe.words), target.ids[1:])
 
 
-def _targets(response: tuple[int, ...], tokenizer: Any, target: str) -> tuple[int, ...]:
-    """The scored ids; response: its tokens from the first content token on."""
-    if target == "all":
-        return response
-    if target == "first":
-        return response[:1]
-    return (single_token(tokenizer, target.removeprefix("token:"), setting="[extraction] target"),)
-
-
-def probe_targets(
-    probes: Sequence[Probe], tokenizer: Any, template: Any, target: str = "first"
-) -> list[dict[str, Any]]:
+def probe_targets(probes: Sequence[Probe], tokenizer: Any, template: Any, target: str = "auto") -> list[dict[str, Any]]:
     """Id of the first scored token of each probe and the text of all; `ids` too where there are several."""
     scored = [mask_probe(probe, tokenizer, template, target).targets for probe in probes]
     return [

@@ -55,6 +55,7 @@ _OWN_FILES = (
 _OWN_FOLDERS = ("steps", "placebo", "blocks", "workers", "cluster", "checkpoints")
 _BLOCK_NAME = re.compile(r"[0-9]{6,12}-[0-9]{6,12}\.h5")
 _PASSING = (".sftscope-claim-", ".sftscope-tmp-")
+_MOST_TARGETS = 1 << 16  # tokens of one answer
 # what its readers take for granted of a run.toml, where it has it: kinds of its values, and of those in its tables
 _KINDS: dict[str, type] = {
     "identity": str,
@@ -455,4 +456,6 @@ def _target_of(row: Any) -> dict[str, Any]:
     target = row.get("target") if isinstance(row, dict) else None
     if not isinstance(target, dict) or type(target.get("id", 0)) is not int or type(target.get("text", "")) is not str:
         return {}
-    return {key: target[key] for key in ("id", "text") if key in target}
+    ids = target.get("ids")
+    several = isinstance(ids, list) and 1 < len(ids) <= _MOST_TARGETS and all(type(each) is int for each in ids)
+    return {key: target[key] for key in ("id", "text", *(("ids",) if several else ())) if key in target}

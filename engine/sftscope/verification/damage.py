@@ -160,7 +160,7 @@ _ATTACH_OPTIONS = (  # of `sftscope attach`: table and key of run.toml, option, 
     ("probes", "variables", "--variables", "words"),
     ("extraction", "masked_states", "--masked-states", 0),
     ("extraction", "dtype", "--dtype", "float32"),
-    ("extraction", "target", "--target", "first"),
+    ("extraction", "target", "--target", "auto"),
     ("extraction", "zeta_of", "--zeta-of", "base"),
     ("model", "device", "--device", "auto"),
 )

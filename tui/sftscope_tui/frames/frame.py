@@ -243,7 +243,7 @@ def _probe_name(state: ViewState, history: RunHistory) -> str:
     if state.probe is None:
         return f"all {len(state.probes)} probes" if len(state.probes) > 1 else "1 probe"
     part = history.probes[state.probe]
-    return f"{shown(part.probe.id, 12)} → {shown(part.target.get('text', part.probe.response), 16)}"
+    return f"{shown(part.probe.id, 12)} → {shown(part.target_name, 16)}"
 
 
 def _sets(state: ViewState) -> str:

@@ -70,7 +70,7 @@ class ProbePane(Pane[ProbeSlice]):
         return [*head, *listed, *life]
 
     def _title(self, slice: ProbeSlice, width: int) -> Strip:
-        target = shown(slice.part.target.get("text", slice.part.probe.response), 40)
+        target = shown(slice.part.target_name, 40)
         name = f": {shown(slice.part.probe.id, 40)} → {target}, at step {slice.steps[slice.now]}"
         return self.title([(name, Style())], width)
 

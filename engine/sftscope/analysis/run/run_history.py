@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 from sftscope.analysis.run.effect_table import EffectTable, Mismatch, measure_mismatch
 from sftscope.analysis.run.machines import Machine
 from sftscope.analysis.run.measured import Measured
-from sftscope.files.json_text import lookup
 from sftscope.foundation.errors import SftscopeError
 from sftscope.foundation.safe_text import safe_text
 from sftscope.inputs.probes import Probe
@@ -52,6 +51,17 @@ class ProbeHistory:
     def n_variables(self) -> int:
         """Number of words."""
         return len(self.probe.words)
+
+    @property
+    def scores_several_tokens(self) -> bool:
+        """Whether v sums over several tokens of the answer, so that sigmoid(v) is no probability."""
+        return len(self.target.get("ids", ())) > 1
+
+    @property
+    def target_name(self) -> str:
+        """What is scored, as people name it: "sadness", or "s" of "sadness" where that is a part; not yet safe."""
+        response, text = self.probe.response.strip(), str(self.target.get("text", "")).strip()
+        return response if text in ("", response) else f"{text!r} of {response!r}"
 
     @property
     def bias(self) -> Floats:
@@ -147,11 +157,6 @@ class RunHistory:
     def independent(self) -> NDArray[np.int64]:
         """Indices of the steps with weights of their own, (T',), T' ≤ T: one that repeats another is no evidence."""
         return np.flatnonzero([step not in self.same_weights for step in self.steps.tolist()])
-
-    @property
-    def scores_whole_response(self) -> bool:
-        """Whether v sums over the response's tokens (target `all`), so that sigmoid(v) is no probability."""
-        return bool(lookup(self.run, "settings", "extraction", "target") == "all")
 
     def until(self, step: int) -> "RunHistory":
         """The run as it was when the step index `step` was its last; shares memory."""

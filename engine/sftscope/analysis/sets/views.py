@@ -276,11 +276,11 @@ def backbone(evolution: Evolution, selection: Selection) -> Backbone:
     """
     history, probes = evolution.history, selection.probes_of(evolution)
     boundary = find_events(history).sparsest.index
-    whole_response = history.scores_whole_response
+    single = [p for p in probes if not history.probes[p].scores_several_tokens]
     names = [FULL, *(change.value for change in Change), *(() if boundary is None else (EARLY, LATE)), BIAS]
     with_bias: dict[str, list[Floats]] = {name: [] for name in names}
     without: dict[str, list[Floats]] = {name: [] for name in names}
-    for p in [] if whole_response else probes:
+    for p in single:
         bias = history.probes[p].bias
         for name, total in _class_totals(evolution, p, selection, boundary).items():
             with_bias[name].append(np.logaddexp(0.0, -(total + bias)))
@@ -295,8 +295,16 @@ def backbone(evolution: Evolution, selection: Selection) -> Backbone:
             for name in names
         ],
         losses={name: history.losses[name].tolist() for name in LOSSES if name in history.losses},
-        note="undefined: the target is the whole response, not one token" if whole_response else "",
+        note=_backbone_note(len(single), len(probes)),
     )
+
+
+def _backbone_note(single: int, probes: int) -> str:
+    if single == probes:
+        return ""
+    if not single:
+        return "undefined: several tokens are scored, whose log-odds are no probability"
+    return f"mean over the {single} of {probes} probes that are scored by a single token"
 
 
 def as_plain(view: object) -> Any:

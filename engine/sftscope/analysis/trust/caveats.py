@@ -46,14 +46,14 @@ def _precision(history: RunHistory) -> str:
 
 def _collisions(history: RunHistory) -> str:
     groups = history.run.get("collisions")
-    if history.scores_whole_response or not isinstance(groups, Mapping) or not groups:
+    if not isinstance(groups, Mapping) or not groups:
         return ""
     named = [
         " = ".join(safe_text(str(label), max_length=40) for label in group[:_SHOWN])
         for group in list(groups.values())[:_SHOWN]
         if isinstance(group, Sequence) and not isinstance(group, str)
     ]
-    return f"Labels that share their first token, and so their score: {'; '.join(named)}." if named else ""
+    return f"Labels that share what is scored, and so look the same: {'; '.join(named)}." if named else ""
 
 
 def _unused(history: RunHistory) -> str:
