@@ -5,11 +5,12 @@ from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
-from sftscope.attach.foreign_checkpoints import adapter_base
+from sftscope.attach.foreign_checkpoints import adapter_base, is_adapter
 from sftscope.files.hashes import file_sha256
 from sftscope.files.opening import is_plain
 from sftscope.foundation.errors import SftscopeError
 from sftscope.foundation.safe_text import safe_text
+from sftscope.llm.hub import is_hub_name
 from sftscope.llm.untrusted_weights import refuse_adapter_as_base
 from sftscope.store.checkpoints import Checkpoint
 
@@ -29,6 +30,22 @@ def refuse_another_base(checkpoint: Checkpoint, base: str, *, trusted: bool) -> 
         f"{checkpoint.path}: the adapter is of the base model {safe_text(named, max_length=200)}, --model is "
         f"{safe_text(base, max_length=200)}; give that base, or --same-base if both are the same model"
     )
+
+
+def base_of(checkpoint: Checkpoint) -> str:
+    """The base model that an adapter names: a folder or file that is there, or a name of the hub.
+
+    SftscopeError where it names none, where that is a path of another machine, and for a whole model, which names none.
+    """
+    named = adapter_base(checkpoint)
+    if named and (Path(named).exists() or is_hub_name(named)):
+        return named
+    if not is_adapter(checkpoint.path):
+        raise SftscopeError(
+            f"{checkpoint.path}: holds a whole model, which does not name its base; give the base model: --model BASE"
+        )
+    reason = f"names the base {safe_text(named, max_length=200)}, which is not there" if named else "names no base"
+    raise SftscopeError(f"{checkpoint.path}: its adapter {reason}; give the base model: --model BASE")
 
 
 def training_template(trained: Any, base: str, messages: tuple[str, ...]) -> str:
