@@ -22,7 +22,7 @@ from sftscope.attach.foreign_checkpoints import (
     weight_files,
     why_not_whole,
 )
-from sftscope.attach.layouts import Layout, Source
+from sftscope.attach.layouts import Layout, Source, remarks
 from sftscope.attach.trainer_logs import (
     as_lines,
     choose_eval_set,
@@ -40,7 +40,9 @@ from sftscope.llm.hub import refuse_unreachable
 from sftscope.runs import pipeline
 from sftscope.runs.begin import begin_attached
 from sftscope.store import RunFolder, ownership, write_atomically
-from sftscope.store.checkpoints import Checkpoint, misnamed_checkpoints, why_misnamed
+from sftscope.store.checkpoints import Checkpoint, list_checkpoints, misnamed_checkpoints, why_misnamed
+
+EPOCH_UNIT = "epoch"  # `step_unit` of run.toml, where steps are epochs
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,12 +101,14 @@ def attach(source: Path | None, out: Path, probes: Path, choices: Choices, watch
 
     if watching is None:
         intake.refuse_incomplete()
-    if not choices.extracting:
+    if choices.extracting:
+        with told_in_one_line("extraction", pipeline.LESS_MEMORY):
+            follow(settings, folder, identity=identity, more=more, made=made, steps=choices.steps)
+    else:
         while more():
             pass
-        return
-    with told_in_one_line("extraction", pipeline.LESS_MEMORY):
-        follow(settings, folder, identity=identity, more=more, made=made, steps=choices.steps)
+    if watching is not None:
+        intake.say_left_out()
 
 
 def drop_extracted(folder: RunFolder, step: int) -> None:
@@ -172,7 +176,7 @@ def trainer_facts(checkpoint: Checkpoint) -> dict[str, Any]:
     state = checkpoint.trainer_state()
     facts: dict[str, Any] = {"weights": "adapter" if is_adapter(checkpoint.path) else "whole model"}
     if isinstance(checkpoint, Found) and checkpoint.said_by == EPOCH:
-        facts["step_unit"] = "epoch"
+        facts["step_unit"] = EPOCH_UNIT
     if state is None:
         return facts
     known = {
@@ -226,7 +230,9 @@ class _Intake:
         for part in whole:
             refuse_unreadable(part)
             refuse_another_base(part, self.choices.settings["model"]["path"], trusted=self.choices.same_base)
-        refuse_two_trainings(whole)
+        known = [copy for copy in list_checkpoints(self.folder.checkpoints) if ownership.read_record(copy.path)]
+        refuse_two_trainings([*whole, *known])  # the copies may be of what another source held
+        self._refuse_another_unit()
         for place in self.source.places:  # one may have been made, or become a link, since
             ownership.refuse_same_place(place, self.folder)
         for part in whole:
@@ -262,17 +268,27 @@ class _Intake:
             measure_attached(self.model, self.folder, data)
         self._measured = set(self._taken)
 
+    def _refuse_another_unit(self) -> None:
+        """SftscopeError where the steps that are there now are epochs and those of the run are not, or vice versa."""
+        attached = self.folder.read_run().get("attached")
+        was_epochs = isinstance(attached, dict) and attached.get("step_unit") == EPOCH_UNIT
+        if self._layout.checkpoints and was_epochs != self._layout.counts_epochs:
+            before, now = ("epochs", "steps") if was_epochs else ("steps", "epochs")
+            raise SftscopeError(
+                f"{self.folder.path}: was begun with {before}, and the checkpoints of {self.source} count {now} now; "
+                "use another --out folder, and --checkpoint STEP=PATH for each where names do not say the step"
+            )
+
+    def say_left_out(self) -> None:
+        """Which weights are no step of the run, and why; what is unusual about those that are."""
+        for line in remarks(self._layout, self._taken):
+            say(f"warning: {line}")
+
     def refuse_incomplete(self) -> None:
         """Say which checkpoints were left out, and why; SftscopeError where one was asked for by its step."""
         for path in misnamed_checkpoints(self.source.folder) if self.source.folder else ():
             say(f"warning: {why_misnamed(path)}")
-        for path, reason in self._layout.left_out.items():
-            say(f"warning: {path}: left out: {safe_text(reason)}")
-        if self._layout.counts_epochs:
-            say(
-                "warning: the folders are named after epochs, so a step of this run is an epoch; to count steps, give "
-                "each by --checkpoint STEP=PATH"
-            )
+        self.say_left_out()
         paths = {part.step: part.path for part in self._layout.checkpoints}
         for step, reason in sorted(self._said.items()):
             line = f"{paths.get(step, self.source)}: left out: {safe_text(reason)}"

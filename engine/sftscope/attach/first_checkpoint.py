@@ -54,12 +54,12 @@ def first_whole(source: Source, steps: frozenset[int] | None, watching: Watching
 
 def _nothing_whole(source: Source, reasons: Sequence[tuple[Checkpoint, str]], layout: Layout) -> SftscopeError:
     problems = [f"step {part.step}: {reason}" for part, reason in reasons[:3]]
-    problems += [f"{safe_text(path.name, max_length=80)}: {reason}" for path, reason in layout.left_out.items()][:4]
+    problems += [f"{safe_text(path.name, max_length=80)}: {reason}" for path, reason in layout.left_out.items()][:3]
+    unknown = list(layout.left_out)
     if not problems and source.folder is not None:
         problems = [why_misnamed(path) for path in misnamed_checkpoints(source.folder)[:1]]
-        problems += [f"{path.name} holds weights; {how_to_name(path)}" for path in unnamed_weights(source.folder)[:1]]
+        unknown = unnamed_weights(source.folder)
+        problems += [f"{safe_text(path.name, max_length=80)} holds weights of an unknown step" for path in unknown[:3]]
     detail = f" ({'; '.join(problems)})" if problems else ""
-    return SftscopeError(
-        f"{source}: no complete checkpoint{detail}; expected checkpoint-N with safetensors weights, or "
-        "--checkpoint STEP=PATH; --watch waits for one"
-    )
+    remedy = "expected checkpoint-N with safetensors weights; --watch waits for one"
+    return SftscopeError(f"{source}: no complete checkpoint{detail}; {how_to_name(unknown) if unknown else remedy}")

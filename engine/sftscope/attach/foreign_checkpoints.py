@@ -19,6 +19,7 @@ from sftscope.foundation.safe_text import safe_text
 from sftscope.llm.adapter_config import CONFIG as ADAPTER_CONFIG
 from sftscope.llm.adapter_config import WEIGHTS as ADAPTER
 from sftscope.llm.adapter_config import read_adapter
+from sftscope.llm.key_names import wrapper_of
 from sftscope.llm.model_config import CONFIG
 from sftscope.llm.untrusted_weights import refuse_adapter_and_model
 from sftscope.store.checkpoints import Checkpoint, list_checkpoints, step_named
@@ -111,7 +112,7 @@ def _awaits_state(checkpoint: Checkpoint) -> str:
     if getattr(checkpoint, "said_by", NAME) == GIVEN:
         return ""
     others = list_checkpoints(folder.parent) if step_named(folder.name) is not None else ()
-    begun = any(folder.glob(pattern) for pattern in _BEFORE_STATE)
+    begun = any(True for pattern in _BEFORE_STATE for _ in folder.glob(pattern))
     if begun or any((other.path / STATE).exists() for other in others):
         return f"{STATE}, which comes last, is missing (--checkpoint {checkpoint.step}=… takes it nevertheless)"
     return ""
@@ -213,6 +214,14 @@ def adapter_base(checkpoint: Checkpoint) -> str:
     """The base model that an adapter names; empty where it names none, or is a whole model."""
     name = _read_json(checkpoint.path / ADAPTER_CONFIG).get("base_model_name_or_path")
     return name if isinstance(name, str) else ""
+
+
+def wrapper_in(folder: Path) -> str:
+    """The prefix of a wrapper that the names of its tensors have; empty where they have none, or cannot be read."""
+    try:
+        return next(filter(None, (wrapper_of(read_header(file)) for file in weight_files(folder))), "")
+    except (OSError, SftscopeError):
+        return ""
 
 
 def _empty_tensor(file: Path) -> str:

@@ -6,20 +6,20 @@ weights next to it where these cannot be the best step's instead. What none of t
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from sftscope.attach.foreign_checkpoints import BY_COPY, BY_STATE, EPOCH, GIVEN, Found, weight_files
+from sftscope.attach.foreign_checkpoints import BY_COPY, BY_STATE, EPOCH, GIVEN, Found, weight_files, wrapper_in
 from sftscope.attach.trainer_logs import TRAINER_LOG
 from sftscope.files.hashes import file_sha256
 from sftscope.files.opening import raise_if_not_read
 from sftscope.files.safetensors_header import is_whole
 from sftscope.files.same_tensors import same_tensors
 from sftscope.foundation.errors import NotReadError, SftscopeError
-from sftscope.foundation.safe_text import shell_command
+from sftscope.foundation.safe_text import safe_text, shell_command
 from sftscope.store import ownership
 from sftscope.store.checkpoints import list_checkpoints, step_named
 from sftscope.store.trainer_state import STATE, TrainerState, read_trainer_state
@@ -82,6 +82,23 @@ def find_checkpoints(folder: Path) -> tuple[Found, ...]:
     return Source(folder).look().checkpoints
 
 
+def remarks(layout: Layout, taken: Collection[int]) -> list[str]:
+    """What to say of a layout: which weights are left out, and what is unusual about the steps that were `taken`."""
+    lines = [f"{path}: left out: {safe_text(why)}; {how_to_name([path])}" for path, why in layout.left_out.items()]
+    if layout.counts_epochs:
+        lines.append(
+            "the folders are named after epochs, so a step of this run is an epoch; to count steps, give each by "
+            "--checkpoint STEP=PATH"
+        )
+    wrapped = [part for part in layout.checkpoints if part.step in taken and wrapper_in(part.path)]
+    if wrapped:
+        lines.append(
+            f"{wrapped[0].path}: its tensors are named with {wrapper_in(wrapped[0].path)!r}, the prefix of a wrapper "
+            f"(in {len(wrapped)} checkpoints); they are read without it"
+        )
+    return lines
+
+
 def unnamed_weights(folder: Path) -> list[Path]:
     """Folders in `folder` that hold weights, whatever they are called."""
     try:
@@ -90,9 +107,9 @@ def unnamed_weights(folder: Path) -> list[Path]:
         return []
 
 
-def how_to_name(path: Path) -> str:
-    """The option that says of which step weights are."""
-    return f"if you know it, add {shell_command(['--checkpoint', f'STEP={path}'])}"
+def how_to_name(paths: Iterable[Path]) -> str:
+    """The options that say of which steps the weights in `paths` are."""
+    return f"add the step: {shell_command(word for path in paths for word in ('--checkpoint', f'STEP={path}'))}"
 
 
 @dataclass
@@ -142,7 +159,7 @@ class _Looking:
         if counts_steps or self.found or any(number == 0 for number, _ in epochs):
             for number, path in epochs:
                 also = ", and step 0 is the base model" if number == 0 else ""
-                self.left_out[path] = f"its name counts epochs, not steps{also}; {how_to_name(path)}"
+                self.left_out[path] = f"its name counts epochs, not steps{also}"
             return
         for number, path in epochs:
             self.add(Found(number, path, EPOCH))
@@ -175,13 +192,13 @@ def _step_by_state(folder: Path, found: Mapping[int, Found], copies: Path | None
     try:
         state = read_trainer_state(folder)
     except FileNotFoundError:
-        return None, "", f"nothing says of which step its weights are; {how_to_name(folder)}"
+        return None, "", "nothing says of which step its weights are"
     except NotReadError:
         raise
     except (OSError, SftscopeError):
-        return None, "", f"its {STATE} cannot be read, and nothing else says its step; {how_to_name(folder)}"
+        return None, "", f"its {STATE} cannot be read, and nothing else says its step"
     if why := _why_unsure(state, found):
-        return None, "", f"{why}; {how_to_name(folder)}"
+        return None, "", why
     return (None if state.step in found else state.step), BY_STATE, ""
 
 

@@ -26,19 +26,29 @@ _TOLERANCE = 1e-4
 _OF_A_SET = re.compile(r"eval_(.+)_loss")
 
 
-def refuse_two_trainings(checkpoints: Sequence[Checkpoint]) -> None:
-    """SftscopeError where two checkpoints cannot be of one training: their logs differ at a step both have.
+def refuse_two_trainings(checkpoints: Iterable[Checkpoint]) -> None:
+    """SftscopeError where two checkpoints cannot be of one training: their logs differ at a step both have."""
+    refuse_two_logs(logs_of(checkpoints))
+
+
+def logs_of(checkpoints: Iterable[Checkpoint]) -> list[tuple[Path, Sequence[Mapping[str, Any]]]]:
+    """Path and log of each; the log is empty where there is none."""
+    return [(checkpoint.path, _history(checkpoint)) for checkpoint in checkpoints]
+
+
+def refuse_two_logs(logs: Iterable[tuple[Path, Sequence[Mapping[str, Any]]]]) -> None:
+    """SftscopeError where two logs, each of a checkpoint or a training at its path, differ at a step both have.
 
     A step that was evaluated again, on resuming, has several values: one that both have is enough.
     """
-    seen: dict[tuple[int, str], tuple[list[float], Checkpoint]] = {}
-    for checkpoint in checkpoints:
-        for place, values in _logged(checkpoint).items():
-            known, other = seen.setdefault(place, (values, checkpoint))
+    seen: dict[tuple[int, str], tuple[list[float], Path]] = {}
+    for path, log in logs:
+        for place, values in _compared(log).items():
+            known, other = seen.setdefault(place, (values, path))
             if not any(_agree(value, before) for value in values for before in known):
                 step, name = place
                 raise SftscopeError(
-                    f"{checkpoint.path}: not of the same training as {other.path.name}: their logs have the "
+                    f"{path}: not of the same training as {other.name}: their logs have the "
                     f"{safe_text(name, max_length=80)} {values[0]:.9g} and {known[0]:.9g} at step {step}; move one of "
                     "them away, or choose --steps"
                 )
@@ -107,10 +117,10 @@ def is_finished(checkpoint: Checkpoint) -> bool:
     return state is not None and state.is_finished
 
 
-def _logged(checkpoint: Checkpoint) -> dict[tuple[int, str], list[float]]:
+def _compared(log: Sequence[Mapping[str, Any]]) -> dict[tuple[int, str], list[float]]:
     """The values of what is compared, by step and name, in the order of the log."""
     found: dict[tuple[int, str], list[float]] = {}
-    for row in _history(checkpoint):
+    for row in log:
         for name in row:
             if name in _COMPARED or _OF_A_SET.fullmatch(name):
                 found.setdefault((row["step"], name), []).append(row[name])
