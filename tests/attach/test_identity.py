@@ -15,6 +15,7 @@ from transformers import AutoModelForCausalLM
 from attached_runs import attached
 from foreign_training import make_trainer, quiet, train, write_inputs
 from sftscope.attach.attach import Choices, attach
+from sftscope.attach.copies import copy_checkpoint
 from sftscope.attach.foreign_checkpoints import GIVEN, Found, why_not_whole
 from sftscope.attach.layouts import Source, find_checkpoints
 from sftscope.cli.options import checkpoints_in
@@ -164,6 +165,17 @@ def test_a_copy_that_was_made_before_says_of_which_step_the_final_weights_are(in
         20,
         "equal weights",
     )
+
+
+def test_a_run_that_took_the_best_weights_for_the_last_step_is_not_continued(inputs, tmp_path):
+    """As an earlier release did: the copy of the final folder was made as step 30."""
+    out = trainer_output(inputs, tmp_path / "out", **BEST)
+    shutil.rmtree(out / "checkpoint-30")
+    _, run = copied(inputs, out, tmp_path / "run")
+    put_final(inputs, out, 20, **BEST)
+    assert not copy_checkpoint(Checkpoint(30, out), run.checkpoints)
+    with pytest.raises(SftscopeError, match=r"was taken from .* as step 30, but its weights are those of .*point-20"):
+        copied(inputs, out, run.path)
 
 
 def test_a_step_that_is_given_is_taken_with_its_own_losses(inputs, tmp_path):

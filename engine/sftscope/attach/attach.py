@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from sftscope.attach.base_model import base_of, refuse_another_base, training_template
+from sftscope.attach.base_model import base_of, refuse_another_base, remark_on_base, training_template
 from sftscope.attach.copies import copy_checkpoint, refuse_if_disk_is_short
 from sftscope.attach.first_checkpoint import Watching, first_whole, is_wanted
 from sftscope.attach.foreign_checkpoints import (
@@ -83,6 +83,8 @@ def attach(source: Path | None, out: Path, probes: Path, choices: Choices, watch
     refuse_unreadable(first)
     choices = _with_base(choices, first)
     refuse_another_base(first, choices.settings["model"]["path"], trusted=choices.same_base)
+    if remark := remark_on_base(first, choices.settings["model"]["path"]):
+        say(f"warning: {remark}")
     begin(first, source, out, probes, choices)
     settings, folder, identity = pipeline.open_run(out)
     _refuse_another_eval_set(folder, choices.eval_set)

@@ -212,8 +212,17 @@ def _refuse_without_weights(folder: Path) -> None:
 
 def adapter_base(checkpoint: Checkpoint) -> str:
     """The base model that an adapter names; empty where it names none, or is a whole model."""
-    name = _read_json(checkpoint.path / ADAPTER_CONFIG).get("base_model_name_or_path")
-    return name if isinstance(name, str) else ""
+    return _text_in(checkpoint, "base_model_name_or_path")
+
+
+def adapter_revision(checkpoint: Checkpoint) -> str:
+    """The revision of its base that an adapter names; empty where it names none."""
+    return _text_in(checkpoint, "revision")
+
+
+def _text_in(checkpoint: Checkpoint, field: str) -> str:
+    value = _read_json(checkpoint.path / ADAPTER_CONFIG).get(field)
+    return value if isinstance(value, str) else ""
 
 
 def wrapper_in(folder: Path) -> str:

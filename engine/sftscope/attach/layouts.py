@@ -186,6 +186,7 @@ def _step_by_state(folder: Path, found: Mapping[int, Found], copies: Path | None
         return None, "", f"{torn} is not complete"
     for part in found.values():
         if _are_same(files, weight_files(part.path)):
+            _refuse_copied_otherwise(folder, files, part, copies)
             return None, "", ""
     if (step := _step_of_copy(folder, files, copies)) is not None:
         return step, BY_COPY, ""
@@ -223,6 +224,18 @@ def _step_of_copy(folder: Path, files: list[Path], copies: Path | None) -> int |
         if _are_same(files, kept) if kept else _have_hashes(files, record.get("sha256")):
             return copy.step
     return None
+
+
+def _refuse_copied_otherwise(folder: Path, files: list[Path], part: Found, copies: Path | None) -> None:
+    """SftscopeError where a run took these weights for another step, as earlier releases did."""
+    for copy in list_checkpoints(copies) if copies is not None else ():
+        record: Mapping[str, Any] = ownership.read_record(copy.path) or {}
+        from_here = _is_same(Path(str(record.get("path", ""))), folder) and copy.step != part.step
+        if from_here and _have_hashes(files, record.get("sha256")):
+            raise SftscopeError(
+                f"{copy.path}: was taken from {folder} as step {copy.step}, but its weights are those of {part.path}; "
+                f"move it and the results of step {copy.step} away, or use another --out folder"
+            )
 
 
 def _refuse_given_otherwise(step: int, path: Path, found: Mapping[int, Found]) -> None:
