@@ -1,7 +1,7 @@
-"""Checkpoints that others wrote: whether they are whole, and readable.
+"""Checkpoints that others wrote: whether they are complete, and readable.
 
 HF Trainer, TRL, LLaMA-Factory and Axolotl save `trainer_state.json` last; what other scripts save has none, and is
-judged by its weights. An incomplete checkpoint may become whole; one whose weights are pickled, sharded or relative to
+judged by its weights. An incomplete checkpoint may become complete; one whose weights are pickled, sharded or relative to
 another base never will, and the reason is one line with what to do. Nothing is unpickled and nothing is written.
 """
 

@@ -22,7 +22,7 @@ def is_hub_name(path: str) -> bool:
 def refuse_unreachable(path: str) -> None:
     """SftscopeError for a hub name that is not in the cache while the hub does not answer; all else passes.
 
-    Where it is in the cache, the client is told to stay offline: it would try for minutes before it uses its cache.
+    Where it is in the cache, the client stays offline: it would try for minutes before it uses its cache.
     """
     if not is_hub_name(path) or constants.HF_HUB_OFFLINE or _answers(path):
         return
