@@ -285,6 +285,15 @@ def test_a_save_of_a_trainer_that_was_cut_off_is_no_layout_without_states(inputs
     assert "which comes last, is missing" in why_not_whole(Found(30, alone), now=float("inf"))
 
 
+def test_an_adapter_of_another_name_than_default_lies_deeper_and_can_be_given(inputs, tmp_path):
+    out = tmp_path / "out"
+    shutil.copytree(inputs / "20", out / "checkpoint-20" / "policy")
+    write_state(out / "checkpoint-20", 20)
+    with pytest.raises(SftscopeError, match=r"no weights; .* those in policy by --checkpoint STEP=.*/policy"):
+        copied(inputs, out, tmp_path / "run")
+    assert copied(inputs, None, tmp_path / "run", given={20: out / "checkpoint-20" / "policy"})[0] == [20]
+
+
 def test_the_base_is_by_default_the_one_that_the_adapters_name(inputs, tmp_path, capsys):
     source = shutil.copytree(inputs / "20", tmp_path / "out" / "checkpoint-20")
     probes = inputs / "probes.jsonl"

@@ -1,8 +1,8 @@
 """Checkpoints that others wrote: whether they are complete, and readable.
 
 HF Trainer, TRL, LLaMA-Factory and Axolotl save `trainer_state.json` last; what other scripts save has none, and is
-judged by its weights. An incomplete checkpoint may become complete; one whose weights are pickled, sharded or relative to
-another base never will, and the reason is one line with what to do. Nothing is unpickled and nothing is written.
+judged by its weights. An incomplete checkpoint may become complete; one whose weights are pickled, sharded or relative
+to another base never will, and the reason is one line with what to do. Nothing is unpickled and nothing is written.
 """
 
 import re
@@ -207,7 +207,9 @@ def _refuse_without_weights(folder: Path) -> None:
                 f"{folder}: its weights are pickled ({safe_text(pickle.name)}), which can run code and is never read; "
                 "save them as safetensors"
             )
-    raise SftscopeError(f"{folder}: no weights; expected {ADAPTER} or model.safetensors")
+    inner = next((path for path in sorted(folder.iterdir()) if path.is_dir() and weight_files(path)), None)
+    hint = f", or those in {safe_text(inner.name, max_length=80)} by --checkpoint STEP={inner}" if inner else ""
+    raise SftscopeError(f"{folder}: no weights; expected {ADAPTER} or model.safetensors{hint}")
 
 
 def adapter_base(checkpoint: Checkpoint) -> str:
