@@ -21,9 +21,10 @@ from foreign_training import WORDS, losses_in, make_trainer, quiet, train, write
 from run_results import assert_same_results
 from sftscope.analysis.run.read_run import load_history
 from sftscope.attach import copies
-from sftscope.attach.attach import Watching
 from sftscope.attach.copies import copy_checkpoint
-from sftscope.attach.foreign_checkpoints import find_checkpoints, why_not_whole
+from sftscope.attach.first_checkpoint import Watching
+from sftscope.attach.foreign_checkpoints import why_not_whole
+from sftscope.attach.layouts import find_checkpoints
 from sftscope.attach.trainer_logs import log_rows
 from sftscope.distributed import submit as cluster
 from sftscope.extraction import extract as extraction

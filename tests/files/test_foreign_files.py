@@ -16,11 +16,11 @@ from sample_history import sample_record, write_sample_run
 from sftscope.attach.attach import trainer_facts
 from sftscope.attach.foreign_checkpoints import (
     adapter_base,
-    find_checkpoints,
     is_adapter,
     refuse_unreadable,
     why_not_whole,
 )
+from sftscope.attach.layouts import find_checkpoints
 from sftscope.attach.trainer_logs import (
     as_lines,
     choose_eval_set,

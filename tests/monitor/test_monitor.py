@@ -509,3 +509,17 @@ def test_outside_its_training_the_monitor_says_nothing(inputs, both):
         trainer.evaluate()  # before the training; the run has headlines of an earlier one
     assert reporter.logs
     assert not [logs for logs in reporter.logs if "sftscope/encoded" in logs]
+
+
+def test_steps_of_another_training_are_not_added_to_a_run(inputs, tmp_path, caplog):
+    short = {"max_steps": 1, "save_steps": 1, "eval_strategy": "no"}
+    trainer, _ = watched(inputs, tmp_path, where="in-process", arguments=short)
+    train(trainer)
+    run = RunFolder(tmp_path / "run")
+    before = {step: run.step_file(step).read_bytes() for step in run.steps()}
+    assert list(before) == [0, 1]
+    other = {**short, "max_steps": 2, "learning_rate": 2e-2}
+    trainer, _ = watched(inputs, tmp_path / "other", run="../run", where="in-process", arguments=other)
+    train(trainer)
+    assert {step: run.step_file(step).read_bytes() for step in run.steps()} == before
+    assert "not of the same training as checkpoint-1" in caplog.text

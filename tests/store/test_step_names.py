@@ -9,7 +9,7 @@ import pytest
 
 from sample_history import write_sample_run
 from sftscope.attach.attach import Choices, _Intake
-from sftscope.attach.foreign_checkpoints import find_checkpoints
+from sftscope.attach.layouts import Source, find_checkpoints
 from sftscope.cli.options import numbers_in, shard_in
 from sftscope.foundation.errors import SftscopeError
 from sftscope.foundation.safe_text import whole_number
@@ -69,7 +69,7 @@ def test_checkpoints_have_the_names_that_trainers_give_them(tmp_path: Path) -> N
 def test_a_training_with_an_odd_name_is_warned_of(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     checkpoint(tmp_path / "out", "checkpoint-04", 4)
     _Intake(
-        tmp_path / "out", RunFolder(tmp_path / "run"), Choices(settings={}), "", ModelSettings(path="m")
+        Source(tmp_path / "out"), RunFolder(tmp_path / "run"), Choices(settings={}), "", ModelSettings(path="m")
     ).refuse_incomplete()
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith(f"warning: {tmp_path}/out/checkpoint-04: left out: expected checkpoint-N")

@@ -4,22 +4,25 @@ Each complete checkpoint is copied into the run folder, and what is extracted is
 base model itself. The losses are those that the trainer logged. Started again it resumes where it stopped.
 """
 
-import math
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from sftscope.attach.base_model import refuse_another_base, training_template
+from sftscope.attach.base_model import base_of, refuse_another_base, remark_on_base, training_template
 from sftscope.attach.copies import copy_checkpoint, refuse_if_disk_is_short
+from sftscope.attach.first_checkpoint import Watching, first_whole, is_wanted
 from sftscope.attach.foreign_checkpoints import (
-    find_checkpoints,
+    EPOCH,
+    GIVEN,
+    Found,
     is_adapter,
     refuse_unreadable,
     weight_files,
     why_not_whole,
 )
+from sftscope.attach.layouts import Layout, Source, remarks
 from sftscope.attach.trainer_logs import (
     as_lines,
     choose_eval_set,
@@ -33,27 +36,21 @@ from sftscope.foundation.machine_errors import told_in_one_line
 from sftscope.foundation.progress import say
 from sftscope.foundation.safe_text import safe_text
 from sftscope.inputs.settings import DataSettings, ModelSettings, TrainedEnd
+from sftscope.llm.hub import refuse_unreachable
 from sftscope.runs import pipeline
 from sftscope.runs.begin import begin_attached
 from sftscope.store import RunFolder, ownership, write_atomically
-from sftscope.store.checkpoints import Checkpoint, misnamed_checkpoints, why_misnamed
+from sftscope.store.checkpoints import Checkpoint, list_checkpoints, misnamed_checkpoints, why_misnamed
 
-POLL = 5.0  # seconds between two looks at a training that is running
-
-
-@dataclass(frozen=True, kw_only=True)
-class Watching:
-    """How a training that is running is followed: seconds between two looks, and without a new checkpoint at most."""
-
-    poll: float = POLL
-    idle: float = math.inf
+EPOCH_UNIT = "epoch"  # `step_unit` of run.toml, where steps are epochs
 
 
 @dataclass(frozen=True, kw_only=True)
 class Choices:
     """What may be chosen besides the checkpoints: settings by table, and how they are read.
 
-    settings: as in a config file, `model.path` included. steps: only these; None: all. same_base: the adapters'
+    settings: as in a config file, `model.path` included; where that is empty, it is the base that the adapters name.
+    given: folders of weights by their step. steps: only these; None: all. same_base: the adapters'
     base has another name than the base model but is the same. keep: copies of whole models stay after extraction.
     eval_set: whose loss is the held-out one, where the training evaluated on several sets; empty: the first.
     held_out: rows whose loss and correctness are measured at each checkpoint; empty: none. held_out_rows: at most that
@@ -62,6 +59,7 @@ class Choices:
     """
 
     settings: Mapping[str, Mapping[str, Any]]
+    given: Mapping[int, Path] = field(default_factory=dict)
     steps: frozenset[int] | None = None
     same_base: bool = False
     keep: bool = False
@@ -72,22 +70,29 @@ class Choices:
     extracting: bool = True
 
 
-def attach(source: Path, out: Path, probes: Path, choices: Choices, watching: Watching | None = None) -> None:
+def attach(source: Path | None, out: Path, probes: Path, choices: Choices, watching: Watching | None = None) -> None:
     """Make the run `out` of the checkpoints at `source`; with `watching`, of those that are still to come too.
 
-    Watching ends with the last step of the training, where its checkpoints say which that is, or when none comes.
+    source: None where all checkpoints are given. Watching ends with the last step of the training, where its
+    checkpoints say which that is, or when none comes.
     """
-    ownership.refuse_same_place(source, RunFolder(out))
-    first = _first_whole(source, choices, watching)
+    origin = Source(source, choices.given)
+    for place in origin.places:
+        ownership.refuse_same_place(place, RunFolder(out))
+    refuse_unreachable(str(choices.settings["model"]["path"]))
+    first = first_whole(origin, choices.steps, watching)
     refuse_unreadable(first)
+    choices = _with_base(choices, first)
     refuse_another_base(first, choices.settings["model"]["path"], trusted=choices.same_base)
+    if remark := remark_on_base(first, choices.settings["model"]["path"]):
+        say(f"warning: {remark}")
     begin(first, source, out, probes, choices)
     settings, folder, identity = pipeline.open_run(out)
     _refuse_another_eval_set(folder, choices.eval_set)
     from sftscope.extraction.extract import follow
 
     ownership.begin_checkpoints(folder.checkpoints)
-    intake = _Intake(source, folder, choices, identity, settings.model)
+    intake = _Intake(origin, folder, choices, identity, settings.model)
     intake.take()
 
     def more() -> bool:
@@ -99,12 +104,14 @@ def attach(source: Path, out: Path, probes: Path, choices: Choices, watching: Wa
 
     if watching is None:
         intake.refuse_incomplete()
-    if not choices.extracting:
+    if choices.extracting:
+        with told_in_one_line("extraction", pipeline.LESS_MEMORY):
+            follow(settings, folder, identity=identity, more=more, made=made, steps=choices.steps)
+    else:
         while more():
             pass
-        return
-    with told_in_one_line("extraction", pipeline.LESS_MEMORY):
-        follow(settings, folder, identity=identity, more=more, made=made, steps=choices.steps)
+    if watching is not None:
+        intake.say_left_out()
 
 
 def drop_extracted(folder: RunFolder, step: int) -> None:
@@ -116,7 +123,7 @@ def drop_extracted(folder: RunFolder, step: int) -> None:
 
 def begin(
     first: Checkpoint | None,
-    source: Path,
+    source: Path | None,
     out: Path,
     probes: Path,
     choices: Choices,
@@ -136,7 +143,9 @@ def begin(
         tables["model"]["path"] = str(Path(tables["model"]["path"]).absolute())
     read = read_probe_settings(tables, probes)
     trained = tokenizer or (first and saved_tokenizer(first.path))
-    known = {"checkpoints": str(source.absolute()), **(trainer_facts(first) if first else {})}
+    known = {"checkpoints": str(source.absolute()) if source else "", **(trainer_facts(first) if first else {})}
+    if choices.given:
+        known["given"] = [f"{step}={path.absolute()}" for step, path in sorted(choices.given.items())]
     if choices.eval_set:
         known["eval_set"] = choices.eval_set
     if choices.held_out:
@@ -168,15 +177,17 @@ def read_probe_settings(tables: dict[str, dict[str, Any]], probes: Path) -> tupl
 def trainer_facts(checkpoint: Checkpoint) -> dict[str, Any]:
     """What a checkpoint says of the training: what its weights are, its epochs and steps."""
     state = checkpoint.trainer_state()
-    weights = "adapter" if is_adapter(checkpoint.path) else "whole model"
+    facts: dict[str, Any] = {"weights": "adapter" if is_adapter(checkpoint.path) else "whole model"}
+    if isinstance(checkpoint, Found) and checkpoint.said_by == EPOCH:
+        facts["step_unit"] = EPOCH_UNIT
     if state is None:
-        return {"weights": weights}
+        return facts
     known = {
         "max_steps": state.max_steps,
         "num_train_epochs": state.epochs,
         "train_batch_size": state.batch_size,
     }
-    return {"weights": weights, **{name: value for name, value in known.items() if value is not None}}
+    return facts | {name: value for name, value in known.items() if value is not None}
 
 
 def _refuse_another_eval_set(folder: RunFolder, wanted: str) -> None:
@@ -187,44 +198,28 @@ def _refuse_another_eval_set(folder: RunFolder, wanted: str) -> None:
         raise SftscopeError(f"{folder.path}: was begun with {told}; use the same, or another --out")
 
 
-def _first_whole(source: Path, choices: Choices, watching: Watching | None) -> Checkpoint:
-    """The first complete checkpoint; waits for one where there is `watching`."""
-    until = math.inf if watching is None else time.monotonic() + watching.idle
-    while True:
-        try:
-            found = [part for part in find_checkpoints(source) if _is_wanted(part, choices)]
-        except SftscopeError:
-            if watching is None or time.monotonic() > until:
-                raise
-            found = []  # the training has not made its folder yet
-        reasons = [(part, why_not_whole(part)) for part in found]
-        for part, reason in reasons:
-            if not reason:
-                return part
-        if watching is None or time.monotonic() > until:
-            problems = [f"step {part.step}: {reason}" for part, reason in reasons[:3]]
-            detail = "; ".join(problems or [why_misnamed(path) for path in misnamed_checkpoints(source)[:1]])
-            raise SftscopeError(
-                f"{source}: no complete checkpoint{f' ({detail})' if detail else ''}; expected checkpoint-N "
-                f"with {'trainer_state.json and safetensors weights'}; --watch waits for one"
-            )
-        time.sleep(watching.poll)
-
-
-def _is_wanted(checkpoint: Checkpoint, choices: Choices) -> bool:
-    return choices.steps is None or checkpoint.step in choices.steps
+def _with_base(choices: Choices, first: Checkpoint) -> Choices:
+    """With the base that the adapter names, where none was given; said, since a name can lead elsewhere here."""
+    model = choices.settings["model"]
+    if model["path"]:
+        return choices
+    base = base_of(first)
+    say(f"base model: {safe_text(base, max_length=200)}, as {first.path.name} names it (--model gives another)")
+    refuse_unreachable(base)
+    return replace(choices, settings={**choices.settings, "model": {**model, "path": base}})
 
 
 @dataclass(eq=False)
 class _Intake:
     """Takes checkpoints into the run as they come."""
 
-    source: Path
+    source: Source
     folder: RunFolder
     choices: Choices
     identity: str
     model: ModelSettings
     _said: dict[int, str] = field(default_factory=dict)
+    _layout: Layout = field(default_factory=lambda: Layout((), {}))
     _taken: dict[int, Checkpoint] = field(default_factory=dict)
     _done: set[int] = field(default_factory=set)
     _measured: set[int] | None = None  # the steps that were there when held-out rows were measured last
@@ -232,13 +227,17 @@ class _Intake:
 
     def take(self) -> None:
         """Copy what is complete, and write the training log anew; what is not complete yet is said once."""
-        found = [part for part in find_checkpoints(self.source) if _is_wanted(part, self.choices)]
+        self._layout = self.source.look(self.folder.checkpoints)
+        found = [part for part in self._layout.checkpoints if is_wanted(part, self.choices.steps)]
         whole = [part for part in found if not why_not_whole(part)]
         for part in whole:
             refuse_unreadable(part)
             refuse_another_base(part, self.choices.settings["model"]["path"], trusted=self.choices.same_base)
-        refuse_two_trainings(whole)
-        ownership.refuse_same_place(self.source, self.folder)  # it may have been made, or become a link, since
+        known = [copy for copy in list_checkpoints(self.folder.checkpoints) if ownership.read_record(copy.path)]
+        refuse_two_trainings([*whole, *known])  # the copies may be of what another source held
+        self._refuse_another_unit()
+        for place in self.source.places:  # one may have been made, or become a link, since
+            ownership.refuse_same_place(place, self.folder)
         for part in whole:
             if is_adapter(part.path) != is_adapter(whole[0].path):
                 raise SftscopeError(
@@ -250,13 +249,14 @@ class _Intake:
         for part in whole:
             self._forget_dropped(part)
         for part in found:
-            if reason := copy_checkpoint(part, self.folder.checkpoints, within=self.source):
+            within = None if part.said_by == GIVEN else self.source.folder
+            if reason := copy_checkpoint(part, self.folder.checkpoints, within=within):
                 self._said[part.step] = reason
             else:
                 self._taken[part.step] = part
         self._measure()
         copies = [Checkpoint(step, self.folder.checkpoints / f"checkpoint-{step}") for step in sorted(self._taken)]
-        rows = as_lines(log_rows(copies, self.source, self._choose_eval_set(copies)))
+        rows = as_lines(log_rows(copies, self.source.folder, self._choose_eval_set(copies)))
         if rows and (not self.folder.training_log.is_file() or self.folder.training_log.read_bytes() != rows):
             write_atomically(self.folder.training_log, rows)
 
@@ -271,17 +271,35 @@ class _Intake:
             measure_attached(self.model, self.folder, data, trained_end=self.choices.trained_end)
         self._measured = set(self._taken)
 
+    def _refuse_another_unit(self) -> None:
+        """SftscopeError where the steps that are there now are epochs and those of the run are not, or vice versa."""
+        attached = self.folder.read_run().get("attached")
+        was_epochs = isinstance(attached, dict) and attached.get("step_unit") == EPOCH_UNIT
+        if self._layout.checkpoints and was_epochs != self._layout.counts_epochs:
+            before, now = ("epochs", "steps") if was_epochs else ("steps", "epochs")
+            raise SftscopeError(
+                f"{self.folder.path}: was begun with {before}, and the checkpoints of {self.source} count {now} now; "
+                "use another --out folder, and --checkpoint STEP=PATH for each where names do not say the step"
+            )
+
+    def say_left_out(self) -> None:
+        """Which weights are no step of the run, and why; what is unusual about those that are."""
+        for line in remarks(self._layout, self._taken):
+            say(f"warning: {line}")
+
     def refuse_incomplete(self) -> None:
         """Say which checkpoints were left out, and why; SftscopeError where one was asked for by its step."""
-        for path in misnamed_checkpoints(self.source):
+        for path in misnamed_checkpoints(self.source.folder) if self.source.folder else ():
             say(f"warning: {why_misnamed(path)}")
+        self.say_left_out()
+        paths = {part.step: part.path for part in self._layout.checkpoints}
         for step, reason in sorted(self._said.items()):
-            line = f"{self.source}/checkpoint-{step}: left out: {safe_text(reason)}"
+            line = f"{paths.get(step, self.source)}: left out: {safe_text(reason)}"
             if self.choices.steps is not None:
                 raise SftscopeError(f"{line}; run the same command again when it is complete")
             say(f"warning: {line}; run the same command again when it is complete")
         if self.choices.steps is not None and (missing := self.choices.steps - {0, *self._taken}):
-            known = ", ".join(str(part.step) for part in find_checkpoints(self.source))
+            known = ", ".join(map(str, paths))
             raise SftscopeError(f"{self.source}: no checkpoint of step {min(missing)}; there are {known}")
 
     def is_over(self) -> bool:

@@ -5,11 +5,12 @@ from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
-from sftscope.attach.foreign_checkpoints import adapter_base
+from sftscope.attach.foreign_checkpoints import adapter_base, adapter_revision, is_adapter
 from sftscope.files.hashes import file_sha256
 from sftscope.files.opening import is_plain
 from sftscope.foundation.errors import SftscopeError
 from sftscope.foundation.safe_text import safe_text
+from sftscope.llm.hub import is_hub_name
 from sftscope.llm.untrusted_weights import refuse_adapter_as_base
 from sftscope.store.checkpoints import Checkpoint
 
@@ -18,17 +19,48 @@ def refuse_another_base(checkpoint: Checkpoint, base: str, *, trusted: bool) -> 
     """SftscopeError where an adapter names another base model; shapes alone do not tell two of a family apart.
 
     base: hub name or path. Its last part counts, since the folders before it differ from machine to machine; where
-    that differs, equal weights do, where both are at hand. trusted: the user knows better.
+    that differs, or both are at hand, equal weights do. trusted: the user knows better.
     """
     named = adapter_base(checkpoint)
     if named and not trusted and Path(named).is_dir():
         refuse_adapter_as_base(Path(named))  # the training began with that one too
-    if trusted or not named or _plain_name(named) in _names(base) or _same_weights(named, base):
+    if trusted or not named:
+        return
+    if _plain_name(named) in _names(base) and not _are_other_folders(named, base):
+        return
+    if _same_weights(named, base):
         return
     raise SftscopeError(
         f"{checkpoint.path}: the adapter is of the base model {safe_text(named, max_length=200)}, --model is "
         f"{safe_text(base, max_length=200)}; give that base, or --same-base if both are the same model"
     )
+
+
+def remark_on_base(checkpoint: Checkpoint, base: str) -> str:
+    """What is taken on trust of an adapter's base: another owner of the same name, or a revision. Empty: nothing."""
+    named, revision = adapter_base(checkpoint), adapter_revision(checkpoint)
+    if is_hub_name(named) and is_hub_name(base) and named != base:
+        return f"the adapters name the base model {safe_text(named, max_length=200)}; {base} is taken for the same"
+    if revision not in ("", "main"):
+        shown = safe_text(revision, max_length=80)
+        return f"the adapters name revision {shown} of their base model; which one {base} is, is not checked"
+    return ""
+
+
+def base_of(checkpoint: Checkpoint) -> str:
+    """The base model that an adapter names: a folder or file that is there, or a name of the hub.
+
+    SftscopeError where it names none, where that is a path of another machine, and for a whole model, which names none.
+    """
+    named = adapter_base(checkpoint)
+    if named and (Path(named).exists() or is_hub_name(named)):
+        return named
+    if not is_adapter(checkpoint.path):
+        raise SftscopeError(
+            f"{checkpoint.path}: holds a whole model, which does not name its base; give the base model: --model BASE"
+        )
+    reason = f"names the base {safe_text(named, max_length=200)}, which is not there" if named else "names no base"
+    raise SftscopeError(f"{checkpoint.path}: its adapter {reason}; give the base model: --model BASE")
 
 
 def training_template(trained: Any, base: str, messages: tuple[str, ...]) -> str:
@@ -54,6 +86,19 @@ def training_template(trained: Any, base: str, messages: tuple[str, ...]) -> str
                 "give the base model that this training began with"
             )
     return template if other else ""
+
+
+def _are_other_folders(named: str, base: str) -> bool:
+    """Whether both are folders with safetensors here, in two places: their weights then count, not their names."""
+    one, other = Path(named), Path(base)
+    try:
+        return bool(_tensors_in(one) and _tensors_in(other)) and not one.samefile(other)
+    except OSError:
+        return False
+
+
+def _tensors_in(folder: Path) -> list[Path]:
+    return list(folder.glob("*.safetensors")) if folder.is_dir() else []
 
 
 def _names(base: str) -> set[str]:

@@ -6,18 +6,27 @@ the weights it keeps `source.json` (see `store.ownership`), so that a source tha
 never mixed in.
 """
 
+import json
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from sftscope.attach.foreign_checkpoints import reading_files, refuse_unreadable, weight_files, why_not_whole
+from sftscope.attach.foreign_checkpoints import (
+    NAME,
+    reading_files,
+    refuse_unreadable,
+    weight_files,
+    why_not_whole,
+)
 from sftscope.files.atomic import temporary_beside, write_atomically
 from sftscope.files.hashes import file_sha256
-from sftscope.files.json_text import MAX_JSON_BYTES
+from sftscope.files.json_text import MAX_JSON_BYTES, read_json_object
 from sftscope.files.opening import copy_plain
 from sftscope.foundation.errors import SftscopeError
 from sftscope.store import ownership
 from sftscope.store.checkpoints import Checkpoint
+from sftscope.store.trainer_state import STATE
 
 _SPARE = 2**28  # bytes of the disk that copies leave free
 SNAPSHOT = "snapshot"  # the kind of a record: written from the model itself, no copy of a checkpoint
@@ -48,7 +57,7 @@ def copy_checkpoint(checkpoint: Checkpoint, into: Path, *, within: Path | None =
         return "it changed while it was read"
 
 
-def refuse_if_disk_is_short(checkpoints: list[Checkpoint], into: Path) -> None:
+def refuse_if_disk_is_short(checkpoints: Sequence[Checkpoint], into: Path) -> None:
     """SftscopeError where copies of all these checkpoints do not fit on the disk."""
     there = next(folder for folder in (into, *into.absolute().parents) if folder.is_dir())
     new = [part for part in checkpoints if not (into / f"checkpoint-{part.step}").is_dir()]
@@ -74,6 +83,7 @@ def _copy(checkpoint: Checkpoint, target: Path, before: Stamp, within: Path) -> 
             copy_plain(file, temporary / file.name, limit, within=within)
         if _stamp(checkpoint) != before:
             return "it changed while it was copied"
+        _name_step(temporary, checkpoint.step)
         copy = Checkpoint(checkpoint.step, temporary)
         if reason := why_not_whole(copy, now=float("inf")):
             return reason
@@ -81,6 +91,7 @@ def _copy(checkpoint: Checkpoint, target: Path, before: Stamp, within: Path) -> 
         others = {file.name: file_sha256(file) for file in reading_files(copy) if file.name not in hashes}
         source = {
             "path": str(checkpoint.path.absolute()),
+            "step_from": getattr(checkpoint, "said_by", NAME),
             "files": before,
             "sha256": hashes,
             "sha256_others": others,
@@ -97,6 +108,18 @@ def _copy(checkpoint: Checkpoint, target: Path, before: Stamp, within: Path) -> 
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return ""
+
+
+def _name_step(copy: Path, step: int) -> None:
+    """Give a copy a state of its step where its source has none, or that of a later step next to these weights."""
+    try:
+        content = read_json_object(copy / STATE)
+    except FileNotFoundError:
+        content = {}
+    if content.get("global_step") == step:
+        return
+    kept = {name: value for name, value in content.items() if name != "stateful_callbacks"}  # how the last step ended
+    write_atomically(copy / STATE, json.dumps({**kept, "global_step": step}).encode())
 
 
 def _refuse_another(checkpoint: Checkpoint, copy: Path, stamp: Stamp) -> None:

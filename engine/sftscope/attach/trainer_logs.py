@@ -5,6 +5,7 @@ share the beginning of their logs; where they do not, they are of two, and are n
 """
 
 import json
+import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -18,24 +19,43 @@ from sftscope.store.checkpoints import Checkpoint, losses_of
 from sftscope.store.log_rows import log_row
 
 TRAINER_LOG = "trainer_log.jsonl"
-_COMPARED = ("loss", "eval_loss", "grad_norm")
+_COMPARED = ("loss", "eval_loss", "grad_norm", "learning_rate")
+# Relative. Other batches or another GPU change a loss of the same weights in its 6th to 7th digit (float32); trainings
+# with other seeds, data or learning rates differ in the 1st to 3rd, at some step that both logged.
+_TOLERANCE = 1e-4
 _OF_A_SET = re.compile(r"eval_(.+)_loss")
 
 
-def refuse_two_trainings(checkpoints: Sequence[Checkpoint]) -> None:
+def refuse_two_trainings(checkpoints: Iterable[Checkpoint]) -> None:
     """SftscopeError where two checkpoints cannot be of one training: their logs differ at a step both have."""
-    seen: dict[tuple[int, str], tuple[float, Checkpoint]] = {}
-    for checkpoint in checkpoints:
-        mine = _logged(checkpoint)
-        for place, value in mine.items():
-            other = seen.setdefault(place, (value, checkpoint))
-            if other[0] != value and not (other[0] != other[0] and value != value):  # NaN is itself
+    refuse_two_logs(logs_of(checkpoints))
+
+
+def logs_of(checkpoints: Iterable[Checkpoint]) -> list[tuple[Path, Sequence[Mapping[str, Any]]]]:
+    """Path and log of each; the log is empty where there is none."""
+    return [(checkpoint.path, _history(checkpoint)) for checkpoint in checkpoints]
+
+
+def refuse_two_logs(logs: Iterable[tuple[Path, Sequence[Mapping[str, Any]]]]) -> None:
+    """SftscopeError where two logs, each of a checkpoint or a training at its path, differ at a step both have.
+
+    A step that was evaluated again, on resuming, has several values: one that both have is enough.
+    """
+    seen: dict[tuple[int, str], tuple[list[float], Path]] = {}
+    for path, log in logs:
+        for place, values in _compared(log).items():
+            known, other = seen.setdefault(place, (values, path))
+            if not any(_agree(value, before) for value in values for before in known):
                 step, name = place
                 raise SftscopeError(
-                    f"{checkpoint.path}: not of the same training as {other[1].path.name}: their logs have the "
-                    f"{safe_text(name, max_length=80)} "
-                    f"{value:g} and {other[0]:g} at step {step}; move one of them away, or choose --steps"
+                    f"{path}: not of the same training as {other.name}: their logs have the "
+                    f"{safe_text(name, max_length=80)} {values[0]:.9g} and {known[0]:.9g} at step {step}; move one of "
+                    "them away, or choose --steps"
                 )
+
+
+def _agree(one: float, other: float) -> bool:
+    return math.isclose(one, other, rel_tol=_TOLERANCE) or (one != one and other != other)  # NaN is itself
 
 
 def eval_sets(checkpoints: Sequence[Checkpoint]) -> tuple[str, ...]:
@@ -66,16 +86,17 @@ def choose_eval_set(checkpoints: Sequence[Checkpoint], wanted: str) -> str:
     return wanted or next(iter(held_out or sets), "")
 
 
-def log_rows(checkpoints: Sequence[Checkpoint], folder: Path, eval_set: str = "") -> list[dict[str, Any]]:
+def log_rows(checkpoints: Sequence[Checkpoint], folder: Path | None, eval_set: str = "") -> list[dict[str, Any]]:
     """Rows of a run's training log, by step: `train` and `eval` loss, learning rate, gradient norm.
 
-    A row of kind `checkpoint` has the eval loss at step 0 or at a checkpoint; `batch` has the running loss.
+    A row of kind `checkpoint` has the eval loss at step 0 or at a checkpoint; `batch` has the running loss. Of a step
+    that was evaluated again the first value counts, which is what the training saw there.
     eval_set: which of several; see `choose_eval_set`.
     """
     steps = {0, *(checkpoint.step for checkpoint in checkpoints)}
     rows: dict[tuple[int, str], dict[str, Any]] = {}
     history = [row for checkpoint in checkpoints for row in _history(checkpoint)]
-    for row in [*history, *_factory_rows(folder / TRAINER_LOG)]:
+    for row in [*history, *(_factory_rows(folder / TRAINER_LOG) if folder else ())]:
         step, losses = row["step"], losses_of(row, eval_set)
         if not losses:
             continue
@@ -96,13 +117,14 @@ def is_finished(checkpoint: Checkpoint) -> bool:
     return state is not None and state.is_finished
 
 
-def _logged(checkpoint: Checkpoint) -> dict[tuple[int, str], float]:
-    return {
-        (row["step"], name): row[name]
-        for row in _history(checkpoint)
-        for name in row
-        if name in _COMPARED or _OF_A_SET.fullmatch(name)
-    }
+def _compared(log: Sequence[Mapping[str, Any]]) -> dict[tuple[int, str], list[float]]:
+    """The values of what is compared, by step and name, in the order of the log."""
+    found: dict[tuple[int, str], list[float]] = {}
+    for row in log:
+        for name in row:
+            if name in _COMPARED or _OF_A_SET.fullmatch(name):
+                found.setdefault((row["step"], name), []).append(row[name])
+    return found
 
 
 def _history(checkpoint: Checkpoint) -> Sequence[Mapping[str, Any]]:

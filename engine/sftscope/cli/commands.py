@@ -18,6 +18,7 @@ from sftscope.cli.options import (
     Shard,
     Verify,
     Workers,
+    checkpoints_in,
     leave_if_one_of_several,
     need_engine,
     numbers_in,
@@ -203,10 +204,28 @@ def verify(
     "HF Trainer, TRL, LLaMA-Factory or Axolotl; adapters or full models. The same command resumes."
 )
 def attach(
-    checkpoints: Annotated[Path, typer.Argument(help="Output folder of a training, with its checkpoint-N folders.")],
-    model: Annotated[str, typer.Option("--model", help="The base model: hub name, folder or GGUF file.")],
     probes: Annotated[Path, typer.Option("--probes", help="Probes file, JSONL.")],
     out: Out,
+    checkpoints: Annotated[
+        Path | None,
+        typer.Argument(help="Output folder of a training, with its checkpoint-N folders.", show_default=False),
+    ] = None,
+    given: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--checkpoint",
+            metavar="STEP=PATH",
+            help="A folder of weights and their step, where the folder's name does not say it; repeatable.",
+        ),
+    ] = None,
+    model: Annotated[
+        str,
+        typer.Option(
+            "--model",
+            show_default=False,
+            help="The base model: hub name, folder or GGUF file; by default the one that the adapters name.",
+        ),
+    ] = "",
     words: Annotated[int, typer.Option("--words", min=1, max=64, help="Words per probe that become variables.")] = 10,
     variables: Annotated[
         str, typer.Option("--variables", help="What a variable is: words, phrases or sentences.")
@@ -272,14 +291,18 @@ def attach(
 ) -> None:
     need_engine()
     from sftscope.attach import attach as attaching
+    from sftscope.attach.first_checkpoint import Watching
 
-    wanted = numbers_in(steps)
+    wanted, folders = numbers_in(steps), checkpoints_in(given or ())
+    if checkpoints is None and not folders:
+        raise typer.BadParameter("expected the output folder of a training, or --checkpoint", param_hint="CHECKPOINTS")
     choices = attaching.Choices(
         settings={
             "model": {"path": model, "device": device},
             "probes": {"n_words": words, "variables": variables},
             "extraction": {"dtype": dtype, "target": target, "masked_states": masked_states, "zeta_of": zeta_of},
         },
+        given=folders,
         steps=None if wanted is None else frozenset(wanted),
         same_base=same_base,
         keep=keep,
@@ -289,7 +312,7 @@ def attach(
         trained_end="template" if whole_end else "token",
         extracting=not copy_only,
     )
-    watching = attaching.Watching(idle=60 * idle) if watch else None
+    watching = Watching(idle=60 * idle) if watch else None
     attaching.attach(checkpoints, out, probes, choices, watching)
 
 

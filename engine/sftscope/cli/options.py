@@ -2,6 +2,7 @@
 
 import os
 import sys
+from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
@@ -11,6 +12,7 @@ import typer
 from sftscope.foundation.errors import SftscopeError
 from sftscope.foundation.safe_text import safe_text, whole_number
 from sftscope.inputs.presets import find_config, presets_in_words
+from sftscope.store.steps.step_record import MAX_STEP
 
 
 def folder(named: str | Path) -> Path:
@@ -119,6 +121,23 @@ def numbers_in(text: str) -> tuple[int, ...] | None:
         raise SftscopeError(
             f"--steps {safe_text(repr(text), max_length=60)}: expected step numbers joined by commas, such as 0,8,16"
         )
+    return found
+
+
+def checkpoints_in(texts: Sequence[str]) -> dict[int, Path]:
+    """Folders by step, of `--checkpoint STEP=PATH`."""
+    found: dict[int, Path] = {}
+    for text in texts:
+        number, _, path = text.partition("=")
+        step = whole_number(number.strip())
+        if not step or step > MAX_STEP or not path.strip():
+            raise SftscopeError(
+                f"--checkpoint {safe_text(repr(text), max_length=200)}: expected STEP=PATH with a step above 0 (step 0 "
+                "is the base model), such as 300=out/final"
+            )
+        if step in found:
+            raise SftscopeError(f"--checkpoint: step {step} is given twice")
+        found[step] = Path(path).expanduser()
     return found
 
 

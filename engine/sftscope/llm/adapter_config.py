@@ -14,6 +14,7 @@ from sftscope.files.json_text import number, read_json_object
 from sftscope.files.safetensors_header import TensorEntry, read_header
 from sftscope.foundation.errors import SftscopeError
 from sftscope.foundation.safe_text import safe_text
+from sftscope.llm.key_names import without_wrappers
 
 WEIGHTS = "adapter_model.safetensors"
 CONFIG = "adapter_config.json"
@@ -58,9 +59,12 @@ class Adapter:
 
     @property
     def kind(self) -> tuple[Any, ...]:
-        """What must be equal in all steps of a training."""
+        """What must be equal in all steps of a training: what the adapter computes with, not how its config says it.
+
+        `fan_in_fan_out` is no part of it: PEFT sets it by the kind of each layer.
+        """
         scaling = sorted((name, rank, self.alphas[name]) for name, rank in self.ranks.items())
-        return scaling, self.modules, sorted(self.flags.items())
+        return scaling, self.modules, sorted((name, on) for name, on in self.flags.items() if name != "fan_in_fan_out")
 
     def selects(self, name: str) -> bool:
         """Whether the config's list of names means the module `name`, as PEFT reads such a list."""
@@ -91,7 +95,7 @@ def read_adapter(folder: Path) -> Adapter:
     check_kind(config, path)
     _check_fields(config, path)
     try:
-        tensors = read_header(folder / WEIGHTS)
+        tensors = without_wrappers(read_header(folder / WEIGHTS), folder / WEIGHTS)
     except FileNotFoundError:
         raise SftscopeError(f"{folder / WEIGHTS}: no such file; only safetensors adapters are read") from None
     except OSError as error:

@@ -20,6 +20,7 @@ from sftscope.foundation.machine_errors import is_out_of_memory
 from sftscope.foundation.safe_text import safe_text
 from sftscope.llm.adapter_config import CONFIG, PREFIX, WEIGHTS, Adapter, read_adapter
 from sftscope.llm.full_weights import WeightsSwap, holds_full_weights
+from sftscope.llm.key_names import without_wrappers
 from sftscope.llm.untrusted_weights import refuse_adapter_and_model
 from sftscope.llm.weights_content import BASE, adapter_content
 
@@ -241,7 +242,7 @@ def _other_shape(folder: Path, key: str, shape: tuple[int, ...], expected: tuple
 
 def _read_weights(path: Path) -> dict[str, torch.Tensor]:
     try:
-        return load_file(path)
+        return without_wrappers(load_file(path), path)
     except FileNotFoundError:
         raise SftscopeError(f"{path}: no such file; only safetensors adapters are read") from None
     except (SafetensorError, OSError) as error:

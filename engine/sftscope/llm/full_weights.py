@@ -8,9 +8,11 @@ from typing import Any
 import torch
 
 from sftscope.files.hashes import file_sha256
+from sftscope.files.safetensors_header import read_header
 from sftscope.foundation.errors import SftscopeError
 from sftscope.foundation.machine_errors import is_out_of_memory
 from sftscope.foundation.safe_text import safe_text
+from sftscope.llm.key_names import WRAPPERS, wrapper_of
 from sftscope.llm.untrusted_weights import check_weights
 
 _CONFIG = "config.json"
@@ -63,11 +65,13 @@ class WeightsSwap:
 
     def _read(self, folder: Path) -> dict[str, torch.Tensor]:
         check_weights(folder)
+        named = [name for file in sorted(folder.glob("model*.safetensors")) for name in read_header(file)]
+        renamed = {"key_mapping": WRAPPERS} if wrapper_of(named) else {}
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 model, info = type(self._base).from_pretrained(
-                    folder, dtype=self._base.dtype, use_safetensors=True, output_loading_info=True
+                    folder, dtype=self._base.dtype, use_safetensors=True, output_loading_info=True, **renamed
                 )
         except Exception as error:  # a stranger's config reaches several libraries here: what they raise is its fault
             if is_out_of_memory(error):

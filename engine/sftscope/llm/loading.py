@@ -27,6 +27,7 @@ from sftscope.foundation.machine_errors import is_out_of_memory
 from sftscope.foundation.safe_text import safe_text
 from sftscope.foundation.threads import blas_libraries, cpu_name, usable_cores, waiting
 from sftscope.inputs.settings import ModelSettings
+from sftscope.llm.hub import refuse_unreachable
 from sftscope.llm.model_config import CONFIG, check_config
 from sftscope.llm.prompts import set_template
 from sftscope.llm.tokenizer_trial import try_tokenizer
@@ -92,6 +93,7 @@ def model_name(path: str) -> str:
 
 def load_tokenizer(path: str) -> Any:
     """The fast tokenizer of a model; SftscopeError where there is none that gives character offsets."""
+    refuse_unreachable(path)
     with _quiet(), _as_one_line(path, "tokenizer"):
         check_weights(Path(path))
         _try_tokenizer(path)

@@ -18,7 +18,7 @@ from transformers import TrainerCallback
 
 from sftscope.attach.attach import Choices, begin, drop_extracted
 from sftscope.attach.copies import copy_checkpoint, refuse_if_disk_is_short
-from sftscope.attach.trainer_logs import as_lines, choose_eval_set, log_rows
+from sftscope.attach.trainer_logs import as_lines, choose_eval_set, log_rows, logs_of, refuse_two_logs
 from sftscope.extraction.job import logged_losses
 from sftscope.files.opening import is_there, make_folder
 from sftscope.foundation.errors import SftscopeError
@@ -32,6 +32,7 @@ from sftscope.monitor.live import LiveExtraction, Snapshot, is_adapted, scoring_
 from sftscope.runs import pipeline
 from sftscope.store import RunFolder, StepRecord, ownership, write_atomically
 from sftscope.store.checkpoints import Checkpoint
+from sftscope.store.log_rows import log_row
 from sftscope.store.sharing.training_requests import Request, answer, listen, stop_listening, take
 
 Where = Literal["sidecar", "in-process"]
@@ -237,6 +238,7 @@ class SftscopeCallback(TrainerCallback):
         snapshot, record = self._snapshot, self._record
         self._snapshot = self._record = None
         if snapshot is not None:
+            self._refuse_another_training(state)
             snapshot.finish(state)
             self._write_log(state)
             self._wake()
@@ -247,6 +249,7 @@ class SftscopeCallback(TrainerCallback):
         step = state.global_step
         source = Checkpoint(step, Path(args.output_dir) / f"checkpoint-{step}")
         ownership.refuse_same_place(source.path.parent, self._folder)
+        self._refuse_another_training(state)
         refuse_if_disk_is_short([source], self._folder.checkpoints)
         if reason := copy_checkpoint(source, self._folder.checkpoints, within=source.path.parent):
             raise SftscopeError(f"{source.path}: not copied: {reason}")
@@ -255,6 +258,11 @@ class SftscopeCallback(TrainerCallback):
             self._wake()
         elif not is_there(self._folder.step_file(step)):
             self._store(self._live.extract(step, {}), source.losses())
+
+    def _refuse_another_training(self, state: Any) -> None:
+        """SftscopeError where the run holds steps of a training with another log than this one."""
+        rows = [row for row in map(log_row, state.log_history) if row is not None]
+        refuse_two_logs([*logs_of(_copies(self._folder)), (Path(self._trainer.args.output_dir), rows)])
 
     def _store(self, record: StepRecord, losses: dict[str, float]) -> None:
         """Keep what was extracted here, and its headline."""

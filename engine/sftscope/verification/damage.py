@@ -174,7 +174,10 @@ def _attach_words(content: Mapping[str, Any], attached: Mapping[str, Any], out: 
         for name, table in (settings if isinstance(settings, Mapping) else {}).items()
         if isinstance(table, Mapping)
     }
-    words = ["attach", str(attached.get("checkpoints", "CHECKPOINTS"))]
+    folder, given = str(attached.get("checkpoints", "CHECKPOINTS")), attached.get("given")
+    words = ["attach", *([folder] if folder else [])]
+    for each in given if isinstance(given, list) else ():
+        words += ["--checkpoint", str(each)]
     words += ["--model", str(tables.get("model", {}).get("path", "MODEL")), "--probes", "PROBES", "--out", out]
     for table, key, option, default in _ATTACH_OPTIONS:
         value = tables.get(table, {}).get(key, default)
