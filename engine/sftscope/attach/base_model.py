@@ -13,6 +13,8 @@ from sftscope.foundation.safe_text import safe_text
 from sftscope.llm.untrusted_weights import refuse_adapter_as_base
 from sftscope.store.checkpoints import Checkpoint
 
+_ANY_DAY = "2000-01-01"
+
 
 def refuse_another_base(checkpoint: Checkpoint, base: str, *, trusted: bool) -> None:
     """SftscopeError where an adapter names another base model; shapes alone do not tell two of a family apart.
@@ -39,10 +41,13 @@ def training_template(trained: Any, base: str, messages: tuple[str, ...]) -> str
     """
     from sftscope.llm.loading import load_tokenizer
     from sftscope.llm.prompts import resolve_template, tokenize_prompt
+    from sftscope.llm.template_date import freeze_date
 
     if trained is None:
         return ""
     own, trained = load_tokenizer(base), deepcopy(trained)
+    for each in (own, trained):
+        freeze_date(each, _ANY_DAY)  # midnight between two renderings is no difference of tokenizers
     template = str(trained.chat_template or "")
     other = bool(template) and template != own.chat_template
     trained.chat_template = own.chat_template = template or own.chat_template

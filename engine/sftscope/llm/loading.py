@@ -29,6 +29,7 @@ from sftscope.foundation.threads import blas_libraries, cpu_name, usable_cores, 
 from sftscope.inputs.settings import ModelSettings
 from sftscope.llm.model_config import CONFIG, check_config
 from sftscope.llm.prompts import set_template
+from sftscope.llm.template_date import freeze_date
 from sftscope.llm.tokenizer_trial import try_tokenizer
 from sftscope.llm.untrusted_weights import check_weights, numbers_in
 
@@ -126,6 +127,8 @@ def templated_tokenizer(settings: ModelSettings) -> Any:
             raise SftscopeError(f"{settings.template_file}: cannot be read: {safe_text(str(error))}") from None
         if not template.strip():
             raise SftscopeError(f"{settings.template_file}: expected a Jinja chat template, got an empty file")
+    if settings.template_date:
+        freeze_date(tokenizer, settings.template_date)
     set_template(tokenizer, template, settings.system)
     return tokenizer
 

@@ -14,8 +14,9 @@ from sftscope.inputs.presets import title
 from sftscope.inputs.settings import RunSettings, load_settings, resolve_paths
 from sftscope.llm.template_sandbox import start_early
 from sftscope.runs.begin import begin
-from sftscope.runs.identity import probes_are_whole, settings_in
+from sftscope.runs.identity import dated, probes_are_whole, settings_in
 from sftscope.store import RunFolder
+from sftscope.store.prompt_hashes import date_of_run
 
 LESS_MEMORY = "use a smaller [extraction] memory_gb, fewer words, or a device with more"
 
@@ -43,7 +44,7 @@ def train(config: Path, out: Path, *, sets: Sequence[str] = ()) -> RunSettings:
     settings, folder = load_settings(config, sets), RunFolder(out)
     start_early(settings.model.template)
     resolved = resolve_paths(settings, config.absolute().parent, source=title(config))
-    begin(settings, resolved, folder, config)
+    resolved = begin(settings, resolved, folder, config)
     from sftscope.training import accuracy, held_out, sft
 
     with told_in_one_line("training", "use a smaller [training] micro_batch_size, or gradient_checkpointing = true"):
@@ -110,6 +111,7 @@ def open_run(
             f"{folder.probes_file}: is not what the run was begun with (another sha256); {again} writes it again"
         )
     resolved = settings or resolve_paths(kept, out.absolute() / origin, source=str(folder.run_file))
+    resolved = dated(resolved, date_of_run(folder))
     if verify is not None:
         resolved = replace(resolved, extraction=replace(resolved.extraction, check_states=verify))
     return resolved, folder, identity

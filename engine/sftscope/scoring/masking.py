@@ -6,6 +6,7 @@ positions and attention stay as they are.
 """
 
 import hashlib
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -19,6 +20,7 @@ from sftscope.inputs.probes import Probe
 from sftscope.inputs.settings import ExtractionSettings
 from sftscope.lattice.masked_states import MOST_ENUMERATED, MOST_SAMPLED, States, every_state, sample_states
 from sftscope.llm.prompts import Template, first_content_token, single_token, tokenize_prompt, tokenize_response
+from sftscope.store.prompt_hashes import DIGITS
 
 _VOCABULARY_CHUNK = 16_384
 
@@ -64,6 +66,12 @@ class MaskedPrompt:
     def starts(self) -> list[int]:
         """Position of the first token of each variable, ascending."""
         return [self.owner.index(variable) for variable in range(self.n_variables)]
+
+
+def prompt_hash(prompt: MaskedPrompt) -> str:
+    """What of a probe is scored, as 16 hexadecimal digits: its ids, the variables that own them, and the targets."""
+    content = json.dumps([prompt.ids, prompt.owner, prompt.targets])
+    return hashlib.sha256(content.encode()).hexdigest()[:DIGITS]
 
 
 def last_words_kept(prompt: MaskedPrompt, n: int) -> MaskedPrompt:
@@ -157,11 +165,9 @@ def _targets(response: tuple[int, ...], tokenizer: Any, target: str) -> tuple[in
     return (single_token(tokenizer, target.removeprefix("token:"), setting="[extraction] target"),)
 
 
-def probe_targets(
-    probes: Sequence[Probe], tokenizer: Any, template: Any, target: str = "first"
-) -> list[dict[str, Any]]:
+def probe_targets(prompts: Sequence[MaskedPrompt], tokenizer: Any) -> list[dict[str, Any]]:
     """Id of the first scored token of each probe and the text of all; `ids` too where there are several."""
-    scored = [mask_probe(probe, tokenizer, template, target).targets for probe in probes]
+    scored = [prompt.targets for prompt in prompts]
     return [
         {"id": ids[0], "text": tokenizer.decode(list(ids))} | ({"ids": list(ids)} if len(ids) > 1 else {})
         for ids in scored
