@@ -8,6 +8,7 @@ import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from sftscope.attach.foreign_checkpoints import (
     weight_files,
     why_not_whole,
 )
+from sftscope.attach.prompt_frame import show_frame
 from sftscope.attach.trainer_logs import (
     as_lines,
     choose_eval_set,
@@ -28,6 +30,7 @@ from sftscope.attach.trainer_logs import (
     log_rows,
     refuse_two_trainings,
 )
+from sftscope.attach.training_rows import rows_of_file
 from sftscope.foundation.errors import SftscopeError
 from sftscope.foundation.machine_errors import told_in_one_line
 from sftscope.foundation.progress import say
@@ -56,6 +59,8 @@ class Choices:
     settings: as in a config file, `model.path` included. steps: only these; None: all. same_base: the adapters'
     base has another name than the base model but is the same. keep: copies of whole models stay after extraction.
     eval_set: whose loss is the held-out one, where the training evaluated on several sets; empty: the first.
+    template: chat, plain, or a file with the Jinja chat template of the training; empty: that of its tokenizer.
+    train: the rows of the training, with which the frame of the probes is compared; empty: not known.
     held_out: rows whose loss and correctness are measured at each checkpoint; empty: none. held_out_rows: at most that
     many of them, by a seeded choice; 0: all.
     extracting: False leaves the copies to `sftscope extract`, to several of it or to a cluster.
@@ -66,6 +71,8 @@ class Choices:
     same_base: bool = False
     keep: bool = False
     eval_set: str = ""
+    template: str = ""
+    train: str = ""
     held_out: str = ""
     held_out_rows: int = 0
     extracting: bool = True
@@ -83,6 +90,7 @@ def attach(source: Path, out: Path, probes: Path, choices: Choices, watching: Wa
     begin(first, source, out, probes, choices)
     settings, folder, identity = pipeline.open_run(out)
     _refuse_another_eval_set(folder, choices.eval_set)
+    show_frame(settings.model, folder, partial(rows_of_file, choices.train) if choices.train else None)
     from sftscope.extraction.extract import follow
 
     ownership.begin_checkpoints(folder.checkpoints)
@@ -128,7 +136,7 @@ def begin(
     first: a complete checkpoint; None where there is none yet. tokenizer: that of the training, where it is
     known, else the one that the checkpoint holds. monitored: by a callback of ours within the training.
     """
-    from sftscope.llm.loading import saved_tokenizer
+    from sftscope.llm.loading import read_template, saved_tokenizer
 
     tables = {table: dict(values) for table, values in choices.settings.items()}
     if Path(tables["model"]["path"]).exists():
@@ -138,14 +146,18 @@ def begin(
     known = {"checkpoints": str(source.absolute()), **(trainer_facts(first) if first else {})}
     if choices.eval_set:
         known["eval_set"] = choices.eval_set
-    if choices.held_out:
-        file = Path(choices.held_out)
-        known["held_out"] = str(file.absolute()) if file.exists() else choices.held_out
+    for name, data in (("held_out", choices.held_out), ("train", choices.train)):
+        if data:
+            known[name] = str(Path(data).absolute()) if Path(data).exists() else data
     if choices.same_base:
         known["same_base"] = True
     if monitored:
         known["monitored"] = True
-    template = training_template(trained, tables["model"]["path"], read)
+    if choices.template in ("chat", "plain"):
+        tables["model"]["template"] = choices.template
+    given = read_template(choices.template) if choices.template not in ("", "chat", "plain") else ""
+    asked = str(tables["model"].get("template", "auto"))
+    template = training_template(trained, tables["model"]["path"], read, asked=asked, given=given)
     begin_attached(tables, out, known, probes, template=template)
 
 

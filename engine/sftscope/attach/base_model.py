@@ -33,10 +33,13 @@ def refuse_another_base(checkpoint: Checkpoint, base: str, *, trusted: bool) -> 
     )
 
 
-def training_template(trained: Any, base: str, messages: tuple[str, ...]) -> str:
+def training_template(
+    trained: Any, base: str, messages: tuple[str, ...], *, asked: str = "auto", given: str = ""
+) -> str:
     """The chat template of a training where it is not the base model's own; else empty.
 
-    trained: the tokenizer of the training, None where it is not known. SftscopeError where it makes other tokens of
+    trained: the tokenizer of the training, None where it is not known. asked: auto, chat or plain, as [model] template.
+    given: the text of a template in place of both. SftscopeError where the training's tokenizer makes other tokens of
     the probes (`messages`) than that of the base model.
     """
     from sftscope.llm.loading import load_tokenizer
@@ -44,21 +47,21 @@ def training_template(trained: Any, base: str, messages: tuple[str, ...]) -> str
     from sftscope.llm.template_date import freeze_date
 
     if trained is None:
-        return ""
+        return given
     own, trained = load_tokenizer(base), deepcopy(trained)
     for each in (own, trained):
         freeze_date(each, _ANY_DAY)  # midnight between two renderings is no difference of tokenizers
-    template = str(trained.chat_template or "")
+    template = given or str(trained.chat_template or "")
     other = bool(template) and template != own.chat_template
     trained.chat_template = own.chat_template = template or own.chat_template
-    kind = resolve_template(own, "auto")
+    kind = resolve_template(own, asked)
     for message in messages:
         if tokenize_prompt(trained, message, kind).ids != tokenize_prompt(own, message, kind).ids:
             raise SftscopeError(
                 f"{base}: its tokenizer makes other tokens of the probes than that of the training; "
                 "give the base model that this training began with"
             )
-    return template if other else ""
+    return template if other and kind == "chat" else ""
 
 
 def _names(base: str) -> set[str]:

@@ -10,6 +10,7 @@ training by an error of its own. It stops one only if it was asked to, on every 
 import logging
 import subprocess
 from collections.abc import Callable, Collection
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,7 +19,9 @@ from transformers import TrainerCallback
 
 from sftscope.attach.attach import Choices, begin, drop_extracted
 from sftscope.attach.copies import copy_checkpoint, refuse_if_disk_is_short
+from sftscope.attach.prompt_frame import show_frame
 from sftscope.attach.trainer_logs import as_lines, choose_eval_set, log_rows
+from sftscope.attach.training_rows import rows_of_trainer
 from sftscope.extraction.job import logged_losses
 from sftscope.files.opening import is_there, make_folder
 from sftscope.foundation.errors import SftscopeError
@@ -27,7 +30,7 @@ from sftscope.foundation.safe_text import safe_text
 from sftscope.llm.untrusted_weights import refuse_adapter_as_base
 from sftscope.monitor import sidecar
 from sftscope.monitor.headline import Headline, append_headline, make_headline, read_headlines, read_past
-from sftscope.monitor.live import LiveExtraction, Snapshot, is_adapted, scoring_dtype
+from sftscope.monitor.live import LiveExtraction, Snapshot, is_adapted, scoring_dtype, untouched
 from sftscope.runs import pipeline
 from sftscope.store import RunFolder, StepRecord, ownership, write_atomically
 from sftscope.store.checkpoints import Checkpoint
@@ -47,6 +50,8 @@ class SftscopeCallback(TrainerCallback):
     trainer saves. where: a process next to the training, on `device`, or the training's own, which waits meanwhile.
     model: the base model, where it is not the one the trainer's model was loaded from. words, variables,
     masked_states, zeta_of: as in a config, [probes] n_words and variables, [extraction] masked_states and zeta_of.
+    template: chat, plain, or a file with a Jinja chat template, where the training does not use its tokenizer's; its
+    rows are compared with a probe. template_date: the date (YYYY-MM-DD) that the template writes; by default today's.
     stop: never; "agree": once the verdict names a step to stop at or by, on which held-out loss and interactions
     agree; "sparsest": once the sparsest step is known, whatever the loss. keep: copies of whole models stay (adapters
     always do). wait: seconds that the end of the training waits for the sidecar.
@@ -66,6 +71,8 @@ class SftscopeCallback(TrainerCallback):
         variables: str = "words",
         masked_states: int = 0,
         zeta_of: str = "base",
+        template: str = "",
+        template_date: str = "",
         stop: Stop = "never",
         keep: bool = True,
         wait: float = 600.0,
@@ -82,6 +89,7 @@ class SftscopeCallback(TrainerCallback):
         self._device = device
         self._variables: dict[str, Any] = {"n_words": words, "variables": variables}
         self._extraction: dict[str, Any] = {"masked_states": masked_states, "zeta_of": zeta_of}
+        self._template, self._template_date = template, template_date
         self._failures = 0
         self._begun = False
         self._process: subprocess.Popen[bytes] | None = None
@@ -183,7 +191,11 @@ class SftscopeCallback(TrainerCallback):
         live = self._where == "in-process"
         precision = {"dtype": scoring_dtype(self._trainer.model)} if live else {}
         settings: dict[str, dict[str, Any]] = {
-            "model": {"path": self._base, "device": "auto" if live else self._device},
+            "model": {
+                "path": self._base,
+                "device": "auto" if live else self._device,
+                "template_date": self._template_date,
+            },
             "probes": self._variables,
             "extraction": self._extraction | precision,
         }
@@ -193,7 +205,7 @@ class SftscopeCallback(TrainerCallback):
             Path(self._trainer.args.output_dir),
             out,
             self._probes,
-            Choices(settings=settings),
+            Choices(settings=settings, template=self._template),
             tokenizer=tokenizer,
             monitored=True,
         )
@@ -202,8 +214,10 @@ class SftscopeCallback(TrainerCallback):
         listen(self._folder)
         self._begun = True
         sidecar.ended_file(self._folder).unlink(missing_ok=True)
+        resolved, folder, identity = pipeline.open_run(out)
+        with untouched(self._trainer.model):  # a data set may draw random numbers when it is read
+            show_frame(resolved.model, folder, partial(rows_of_trainer, self._trainer))
         if live:
-            resolved, folder, identity = pipeline.open_run(out)
             self._live = LiveExtraction(self._trainer.model, resolved, folder, identity)
             self._live.begin(state.global_step)
             if folder.steps():
