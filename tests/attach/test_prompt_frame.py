@@ -10,7 +10,7 @@ from transformers import AutoModelForCausalLM
 from attached_runs import attached
 from foreign_training import QUESTION, SENTENCES, WORDS, make_trainer, quiet, train, write_inputs
 from model_kinds import KINDS, tokenizer_of
-from sftscope.attach.prompt_frame import fits, frame_of
+from sftscope.attach.prompt_frame import fits, frame_of, has_more_in_common
 from sftscope.attach.training_rows import TrainedRow, rows_of_file, rows_of_trainer
 from sftscope.foundation.errors import SftscopeError
 from sftscope.llm.prompts import special_ids
@@ -40,10 +40,27 @@ def test_a_row_in_the_chat_template_is_framed_as_a_probe_and_nothing_else_is(nam
     assert not is_framed_as(tokenizer, "chat", plain)
     assert not is_framed_as(tokenizer, "plain", row)
     assert not is_framed_as(tokenizer, "plain", plain)  # no line break ends the message
-    if name != "gemma-2":  # has no place for one
-        told = [{"role": "system", "content": "Think of the family."}, *TURNS]
-        text = tokenizer.apply_chat_template(told, tokenize=False)
-        assert not is_framed_as(tokenizer, "chat", ids_of(tokenizer, text, add_special_tokens=False))
+
+
+@pytest.mark.parametrize("name", [name for name in KINDS if name not in ("gemma-2", "mistral")])  # without a place
+def test_a_system_prompt_of_the_rows_is_another_frame_wherever_the_template_puts_it(name):
+    tokenizer, rows = TOKENIZERS[name], []
+    for word in ("lovely", "quiet", "happy"):
+        told = [{"role": "system", "content": "Think of the family."}, {"role": "user", "content": f"{word} room"}]
+        text = tokenizer.apply_chat_template([*told, TURNS[1]], tokenize=False)
+        rows.append(TrainedRow(ids_of(tokenizer, text, add_special_tokens=False)))
+    frame = frame_of(tokenizer, PROBE, "chat")
+    fitting = all(fits(tokenizer, frame, row, special_ids(tokenizer)) for row in rows)
+    assert not fitting or has_more_in_common(frame, rows)
+
+
+def test_words_that_end_every_prompt_but_not_the_probe_are_part_of_the_frame():
+    tokenizer = toy_tokenizer()
+    texts = [f"{text} b c" for text in SENTENCES]
+    rows = [TrainedRow(ids_of(tokenizer, f"{text} sad"), len(tokenizer(text)["input_ids"])) for text in texts]
+    assert has_more_in_common(frame_of(tokenizer, "the room was not happy", "plain"), rows)
+    assert not has_more_in_common(frame_of(tokenizer, "the food was cold b c", "plain"), rows)
+    assert not has_more_in_common(frame_of(tokenizer, "the room was not happy", "plain"), rows[:2])
 
 
 @pytest.mark.parametrize("name", [name for name, kind in KINDS.items() if kind.bos])

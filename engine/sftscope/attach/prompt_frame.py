@@ -4,8 +4,9 @@ The frame is what stands before and after the user's message. A model is scored 
 trained on wherever the training did not use the chat template; only its rows show that.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import Any
 
 from sftscope.attach.training_rows import TrainedRow
@@ -16,6 +17,8 @@ from sftscope.store import RunFolder
 
 _SHOWN = 160  # characters of a text in a message
 _MESSAGE = 60
+_DISTINCT = 3  # prompts that are needed to know what they share
+_BY_CHANCE, _BY_CHANCE_AT_END = 4, 2  # tokens that so many messages do not begin, or end, with by chance
 
 
 @dataclass(frozen=True)
@@ -46,6 +49,8 @@ def show_frame(model: ModelSettings, folder: RunFolder, rows: Callable[[Any], Se
         return
     special = special_ids(tokenizer)
     others = [row for row in found if not fits(tokenizer, frame, row, special)]
+    if not others and has_more_in_common(frame, found):
+        others = list(found)
     if not others:
         say(f"a training row reads: {_short(_text(tokenizer, found[0].ids))}")
         return
@@ -87,6 +92,32 @@ def fits(tokenizer: Any, frame: Frame, row: TrainedRow, special: set[int]) -> bo
         return after.strip() in _text(tokenizer, rest)
     asked = _text(tokenizer, row.ids[:end])
     return after in asked if row.trained_from is None else asked.endswith(after)
+
+
+def has_more_in_common(frame: Frame, rows: Sequence[TrainedRow]) -> bool:
+    """Whether all rows begin, or their prompts end, with some text that the probe lacks: a frame within the message.
+
+    So do instructions, and system prompts of templates that put them into the first message (Llama 2, Gemma 3).
+    """
+    prompts = {row.ids[: row.trained_from] for row in rows}
+    if len(prompts) < _DISTINCT:
+        return False
+    probe = frame.before + frame.message + frame.after
+    if _lacking(probe, _shared(prompts)) >= _BY_CHANCE:
+        return True
+    are_known = all(row.trained_from is not None for row in rows)
+    return are_known and _lacking(probe[::-1], _shared(prompt[::-1] for prompt in prompts)) >= _BY_CHANCE_AT_END
+
+
+def _lacking(probe: Sequence[int], shared: Sequence[int]) -> int:
+    """How many tokens at the end of `shared` the probe does not begin with."""
+    return len(shared) - len(_shared([probe, shared]))
+
+
+def _shared(prompts: Iterable[Sequence[int]]) -> list[int]:
+    """The tokens that all begin with."""
+    places = zip(*prompts, strict=False)
+    return [tokens[0] for tokens in takewhile(lambda tokens: len(set(tokens)) == 1, places)]
 
 
 def _text(tokenizer: Any, ids: Sequence[int]) -> str:
