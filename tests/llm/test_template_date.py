@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from run_configs import write_config
+from sftscope.analysis.run.read_run import load_history
 from sftscope.foundation.errors import SftscopeError
 from sftscope.inputs.settings import load_settings, resolve_paths
 from sftscope.llm import template_date
@@ -118,6 +119,8 @@ def test_a_step_that_was_scored_on_another_prompt_is_damaged_and_not_added_to(co
     assert f"was scored on another prompt of probe '{name}'" in found.what
     with pytest.raises(SftscopeError, match=rf"step_00000000.h5: was scored on another prompt of probe '{name}'"):
         pipeline.extract(folder.path)
+    with pytest.raises(SftscopeError, match=rf"no extracted steps yet.*scored on another prompt of probe '{name}'"):
+        load_history(folder.path)
 
 
 def test_a_tokenizer_that_changed_since_the_run_was_begun_is_refused(copied):

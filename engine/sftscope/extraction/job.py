@@ -22,7 +22,7 @@ from sftscope.scoring.scorer import NAIVE, Scorer
 from sftscope.store import RunFolder
 from sftscope.store.checkpoints import Checkpoint, ready_checkpoints
 from sftscope.store.ownership import changed_file
-from sftscope.store.prompt_hashes import date_is_guessed
+from sftscope.store.prompt_hashes import date_is_guessed, scored_in
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,21 +53,26 @@ def prepare(settings: RunSettings, folder: RunFolder, identity: str) -> Work:
 
 
 def check_guessed_date(work: Work) -> None:
-    """SftscopeError where a finished step was scored on the prompt of another day than is taken for the run's."""
+    """SftscopeError where a finished step was scored on the prompt of another day than is taken for the run's.
+
+    Each that has no hashes of its prompts is scored again at a few masked states, as far as its weights are there.
+    """
     day = date_of(work.llm.tokenizer)
     said = f"{work.folder.run_file}: does not store the date that the chat template writes; {day} is taken"
     ready = {BASE_STEP, *work.checkpoints}
-    step = next((step for step in work.folder.steps() if step in ready), None)
-    if step is None:
-        say(f"warning: {said}, when that file was written; no step is there to compare with")
-        return
-    enter_step(work, step)
-    if apart := differs_from(work.scorer, work.prompts[0], work.folder.read_step(step)):
-        raise SftscopeError(
-            f"{said}, when that file was written, but on that day step {step} would score {apart:.3g} log-odds "
-            "otherwise than it did; use another --out folder"
-        )
-    say(f"warning: {said}, when that file was written; the scores of step {step} agree with it")
+    compared = 0
+    for step in work.folder.steps():
+        record = work.folder.read_step(step) if step in ready else None
+        if record is None or scored_in(record.provenance):
+            continue
+        enter_step(work, step)
+        if apart := differs_from(work.scorer, work.prompts[0], record):
+            raise SftscopeError(
+                f"{said}, when that file was written, but on that day step {step} would score {apart:.3g} log-odds "
+                "otherwise than it did; use another --out folder"
+            )
+        compared += 1
+    say(f"warning: {said}, when that file was written; {compared} finished steps were compared, and agree with it")
 
 
 def prepare_with(llm: LLM, settings: RunSettings, folder: RunFolder, identity: str, choice: Mapping[str, Any]) -> Work:
