@@ -18,7 +18,7 @@ from sftscope.store import RunFolder
 _SHOWN = 160  # characters of a text in a message
 _MESSAGE = 60
 _DISTINCT = 3  # prompts that are needed to know what they share
-_BY_CHANCE, _BY_CHANCE_AT_END = 4, 2  # tokens that so many messages do not begin, or end, with by chance
+_BY_CHANCE, _BY_CHANCE_AT_END = 4, 2  # tokens that three messages do not share by chance
 
 
 @dataclass(frozen=True)
