@@ -107,7 +107,8 @@ def test_a_chat_template_is_rendered_without_pytorch() -> None:
     code = (
         "import sys; from sftscope.compat.templates import rendered_template as r;"
         "print(r('{{ bos }}{{ messages[0].content }}{% if add_generation_prompt %}!{% endif %}',"
-        "[{'role': 'user', 'content': 'hello'}], generate=True, names={'bos': '<s>'}), 'torch' in sys.modules)"
+        "[{'role': 'user', 'content': 'hello'}], generate=True, names={'bos': '<s>'}, date='2024-07-26'),"
+        "'torch' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "<s>hello! False\n"

@@ -66,8 +66,8 @@ def test_a_target_that_is_not_one_token_is_one_line(text, got):
 
 def test_targets_are_stored_with_their_ids_only_where_there_are_several():
     tokenizer = toy_tokenizer()
-    (first,) = probe_targets([PROBE], tokenizer, "chat", "first")
-    (whole,) = probe_targets([PROBE], tokenizer, "chat", "all")
+    (first,) = probe_targets([mask_probe(PROBE, tokenizer, "chat", "first")], tokenizer)
+    (whole,) = probe_targets([mask_probe(PROBE, tokenizer, "chat", "all")], tokenizer)
     assert first == {"id": ids_of("very")[0], "text": "very"}
     assert whole["ids"] == list(ids_of(PROBE.response))
     assert whole["text"] == PROBE.response

@@ -7,6 +7,7 @@ base model itself. The losses are those that the trainer logged. Started again i
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from sftscope.attach.foreign_checkpoints import (
     why_not_whole,
 )
 from sftscope.attach.layouts import Layout, Source, remarks
+from sftscope.attach.prompt_frame import show_frame
 from sftscope.attach.trainer_logs import (
     as_lines,
     choose_eval_set,
@@ -31,6 +33,7 @@ from sftscope.attach.trainer_logs import (
     log_rows,
     refuse_two_trainings,
 )
+from sftscope.attach.training_rows import rows_of_file
 from sftscope.foundation.errors import SftscopeError
 from sftscope.foundation.machine_errors import told_in_one_line
 from sftscope.foundation.progress import say
@@ -53,6 +56,8 @@ class Choices:
     given: folders of weights by their step. steps: only these; None: all. same_base: the adapters'
     base has another name than the base model but is the same. keep: copies of whole models stay after extraction.
     eval_set: whose loss is the held-out one, where the training evaluated on several sets; empty: the first.
+    template: chat, plain, or a file with the Jinja chat template of the training; empty: that of its tokenizer.
+    train: the rows of the training, with which the frame of the probes is compared; empty: not known.
     held_out: rows whose loss and correctness are measured at each checkpoint; empty: none. held_out_rows: at most that
     many of them, by a seeded choice; 0: all. trained_end: which tokens after an answer these losses count.
     extracting: False leaves the copies to `sftscope extract`, to several of it or to a cluster.
@@ -64,6 +69,8 @@ class Choices:
     same_base: bool = False
     keep: bool = False
     eval_set: str = ""
+    template: str = ""
+    train: str = ""
     held_out: str = ""
     held_out_rows: int = 0
     trained_end: TrainedEnd = "token"
@@ -89,6 +96,7 @@ def attach(source: Path | None, out: Path, probes: Path, choices: Choices, watch
     begin(first, source, out, probes, choices)
     settings, folder, identity = pipeline.open_run(out)
     _refuse_another_eval_set(folder, choices.eval_set)
+    show_frame(settings.model, folder, partial(rows_of_file, choices.train) if choices.train else None)
     from sftscope.extraction.extract import follow
 
     ownership.begin_checkpoints(folder.checkpoints)
@@ -136,7 +144,7 @@ def begin(
     first: a complete checkpoint; None where there is none yet. tokenizer: that of the training, where it is
     known, else the one that the checkpoint holds. monitored: by a callback of ours within the training.
     """
-    from sftscope.llm.loading import saved_tokenizer
+    from sftscope.llm.loading import read_template, saved_tokenizer
 
     tables = {table: dict(values) for table, values in choices.settings.items()}
     if Path(tables["model"]["path"]).exists():
@@ -148,14 +156,18 @@ def begin(
         known["given"] = [f"{step}={path.absolute()}" for step, path in sorted(choices.given.items())]
     if choices.eval_set:
         known["eval_set"] = choices.eval_set
-    if choices.held_out:
-        file = Path(choices.held_out)
-        known["held_out"] = str(file.absolute()) if file.exists() else choices.held_out
+    for name, data in (("held_out", choices.held_out), ("train", choices.train)):
+        if data:
+            known[name] = str(Path(data).absolute()) if Path(data).exists() else data
     if choices.same_base:
         known["same_base"] = True
     if monitored:
         known["monitored"] = True
-    template = training_template(trained, tables["model"]["path"], read)
+    if choices.template in ("chat", "plain"):
+        tables["model"]["template"] = choices.template
+    given = read_template(choices.template) if choices.template not in ("", "chat", "plain") else ""
+    asked = str(tables["model"].get("template", "auto"))
+    template = training_template(trained, tables["model"]["path"], read, asked=asked, given=given)
     begin_attached(tables, out, known, probes, template=template)
 
 

@@ -14,6 +14,8 @@ from sftscope.llm.hub import is_hub_name
 from sftscope.llm.untrusted_weights import refuse_adapter_as_base
 from sftscope.store.checkpoints import Checkpoint
 
+_ANY_DAY = "2000-01-01"
+
 
 def refuse_another_base(checkpoint: Checkpoint, base: str, *, trusted: bool) -> None:
     """SftscopeError where an adapter names another base model; shapes alone do not tell two of a family apart.
@@ -63,29 +65,35 @@ def base_of(checkpoint: Checkpoint) -> str:
     raise SftscopeError(f"{checkpoint.path}: its adapter {reason}; give the base model: --model BASE")
 
 
-def training_template(trained: Any, base: str, messages: tuple[str, ...]) -> str:
+def training_template(
+    trained: Any, base: str, messages: tuple[str, ...], *, asked: str = "auto", given: str = ""
+) -> str:
     """The chat template of a training where it is not the base model's own; else empty.
 
-    trained: the tokenizer of the training, None where it is not known. SftscopeError where it makes other tokens of
+    trained: the tokenizer of the training, None where it is not known. asked: auto, chat or plain, as [model] template.
+    given: the text of a template in place of both. SftscopeError where the training's tokenizer makes other tokens of
     the probes (`messages`) than that of the base model.
     """
     from sftscope.llm.loading import load_tokenizer
     from sftscope.llm.prompts import resolve_template, tokenize_prompt
+    from sftscope.llm.template_date import freeze_date
 
     if trained is None:
-        return ""
+        return given
     own, trained = load_tokenizer(base), deepcopy(trained)
-    template = str(trained.chat_template or "")
+    for each in (own, trained):
+        freeze_date(each, _ANY_DAY)  # midnight between two renderings is no difference of tokenizers
+    template = given or str(trained.chat_template or "")
     other = bool(template) and template != own.chat_template
     trained.chat_template = own.chat_template = template or own.chat_template
-    kind = resolve_template(own, "auto")
+    kind = resolve_template(own, asked)
     for message in messages:
         if tokenize_prompt(trained, message, kind).ids != tokenize_prompt(own, message, kind).ids:
             raise SftscopeError(
                 f"{base}: its tokenizer makes other tokens of the probes than that of the training; "
                 "give the base model that this training began with"
             )
-    return template if other else ""
+    return template if other and kind == "chat" else ""
 
 
 def _are_other_folders(named: str, base: str) -> bool:

@@ -254,6 +254,24 @@ def attach(
     eval_set: Annotated[
         str, typer.Option("--eval-set", help="Eval set whose loss is the held-out loss; by default the first.")
     ] = "",
+    template: Annotated[
+        str,
+        typer.Option(
+            "--template",
+            metavar="chat|plain|FILE",
+            help="Frame of the training's prompts: its chat template, none, or a Jinja file.",
+        ),
+    ] = "",
+    template_date: Annotated[
+        str,
+        typer.Option(
+            "--template-date", metavar="DATE", help="Date that the template wrote in training; by default today's."
+        ),
+    ] = "",
+    train_rows: Annotated[
+        str,
+        typer.Option("--train", metavar="DATA", help="Rows of the training: warn if its prompts have another frame."),
+    ] = "",
     held_out: Annotated[
         str,
         typer.Option(
@@ -298,7 +316,7 @@ def attach(
         raise typer.BadParameter("expected the output folder of a training, or --checkpoint", param_hint="CHECKPOINTS")
     choices = attaching.Choices(
         settings={
-            "model": {"path": model, "device": device},
+            "model": {"path": model, "device": device, "template_date": template_date},
             "probes": {"n_words": words, "variables": variables},
             "extraction": {"dtype": dtype, "target": target, "masked_states": masked_states, "zeta_of": zeta_of},
         },
@@ -307,6 +325,8 @@ def attach(
         same_base=same_base,
         keep=keep,
         eval_set=eval_set,
+        template=template,
+        train=train_rows,
         held_out=held_out,
         held_out_rows=held_out_rows,
         trained_end="template" if whole_end else "token",

@@ -1,8 +1,9 @@
 """Which steps of a run can be extracted, and which are: a step file that verifies is never computed again."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
+from sftscope.extraction.same_prompts import refuse_other_scored, run_prompts
 from sftscope.files.opening import is_there
 from sftscope.foundation.errors import NotReadError, SftscopeError
 from sftscope.foundation.progress import say
@@ -17,12 +18,17 @@ def available_steps(folder: RunFolder) -> tuple[int, ...]:
     return tuple(sorted({BASE_STEP, *ready_checkpoints(folder.checkpoints)}))
 
 
-def is_done(folder: RunFolder, step: int, identity: str) -> bool:
+def is_done(folder: RunFolder, step: int, identity: str, prompts: Sequence[str] | None = None) -> bool:
     """Whether an intact step file of this run is there; a damaged one is recomputed.
 
-    NotReadError where that cannot be determined now: the step is to be left alone.
+    prompts: their hashes in run.toml, where the caller has them. NotReadError where that cannot be determined now:
+    the step is to be left alone.
     """
-    return is_result(folder.step_file(step), folder.read_step, step, identity)
+    record = _result(folder.step_file(step), folder.read_step, step, identity)
+    if record is not None:
+        known = run_prompts(folder) if prompts is None else prompts
+        refuse_other_scored(folder.step_file(step), record, known, folder)
+    return record is not None
 
 
 def is_result(path: Path, read: Callable[[int], StepRecord], step: int, identity: str) -> bool:
@@ -30,18 +36,22 @@ def is_result(path: Path, read: Callable[[int], StepRecord], step: int, identity
 
     NotReadError as `is_done`; NewerFormatError where a newer sftscope wrote it.
     """
+    return _result(path, read, step, identity) is not None
+
+
+def _result(path: Path, read: Callable[[int], StepRecord], step: int, identity: str) -> StepRecord | None:
     if not is_there(path):
-        return False
+        return None
     try:
         record = read(step)
     except NewerFormatError:
         raise
     except StepFileError as error:
         say(f"{error}; extracting step {step} again")
-        return False
+        return None
     if record.provenance.get("identity") != identity:
         raise SftscopeError(f"{path}: was made with other settings, model or probes; use another --out folder")
-    return True
+    return record
 
 
 def is_done_by_now(folder: RunFolder, step: int, identity: str) -> bool:
@@ -52,9 +62,10 @@ def is_done_by_now(folder: RunFolder, step: int, identity: str) -> bool:
 def sort_out(folder: RunFolder, steps: Iterable[int], identity: str) -> tuple[list[int], dict[int, str]]:
     """The steps that are to be extracted, and those whose files cannot be read now, with the reason."""
     todo, unread = [], {}
+    prompts = run_prompts(folder)
     for step in steps:
         try:
-            if not is_done(folder, step, identity):
+            if not is_done(folder, step, identity, prompts):
                 todo.append(step)
         except NoReaderError:
             raise

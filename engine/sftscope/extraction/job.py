@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from sftscope.extraction.finished import BASE_STEP
+from sftscope.extraction.same_prompts import differs_from, hashes_of, refuse_other_prompts
 from sftscope.foundation.errors import SftscopeError
 from sftscope.foundation.progress import say
 from sftscope.inputs.settings import RunSettings
@@ -12,6 +13,7 @@ from sftscope.llm.adapters import AdapterSlot
 from sftscope.llm.arithmetic import weights_dtype
 from sftscope.llm.loading import LLM, device_name, load_llm, machine, threads, versions
 from sftscope.llm.prompts import resolve_template
+from sftscope.llm.template_date import date_of, sees_date
 from sftscope.scoring.baseline import baseline_hash, fixed_baseline
 from sftscope.scoring.masking import MaskedPrompt, masked_prompts
 from sftscope.scoring.precision_choice import choose_precision
@@ -20,6 +22,7 @@ from sftscope.scoring.scorer import NAIVE, Scorer
 from sftscope.store import RunFolder
 from sftscope.store.checkpoints import Checkpoint, ready_checkpoints
 from sftscope.store.ownership import changed_file
+from sftscope.store.prompt_hashes import date_is_guessed, scored_in
 
 
 class Entered(NamedTuple):
@@ -53,9 +56,34 @@ def prepare(settings: RunSettings, folder: RunFolder, identity: str) -> Work:
     """Load the model in the precision of the run and mask the probes."""
     with folder.in_turn("precision"):
         choice = choose_precision(settings, folder, identity)
-    return prepare_with(
-        load_llm(settings.model, dtype=weights_dtype(choice["taken"])), settings, folder, identity, choice
-    )
+    llm = load_llm(settings.model, dtype=weights_dtype(choice["taken"]))
+    work = prepare_with(llm, settings, folder, identity, choice)
+    if date_is_guessed(folder) and sees_date(llm.tokenizer, resolve_template(llm.tokenizer, settings.model.template)):
+        check_guessed_date(work)
+    return work
+
+
+def check_guessed_date(work: Work) -> None:
+    """SftscopeError where a finished step was scored on the prompt of another day than is taken for the run's.
+
+    Each that has no hashes of its prompts is scored again at a few masked states, as far as its weights are there.
+    """
+    day = date_of(work.llm.tokenizer)
+    said = f"{work.folder.run_file}: does not store the date that the chat template writes; {day} is taken"
+    ready = {BASE_STEP, *work.checkpoints}
+    compared = 0
+    for step in work.folder.steps():
+        record = work.folder.read_step(step) if step in ready else None
+        if record is None or scored_in(record.provenance):
+            continue
+        enter_step(work, step)
+        if apart := differs_from(work.scorer, work.prompts[0], record):
+            raise SftscopeError(
+                f"{said}, when that file was written, but on that day step {step} would score {apart:.3g} log-odds "
+                "otherwise than it did; use another --out folder"
+            )
+        compared += 1
+    say(f"warning: {said}, when that file was written; {compared} finished steps were compared, and agree with it")
 
 
 def prepare_with(llm: LLM, settings: RunSettings, folder: RunFolder, identity: str, choice: Mapping[str, Any]) -> Work:
@@ -65,6 +93,8 @@ def prepare_with(llm: LLM, settings: RunSettings, folder: RunFolder, identity: s
     probes = folder.read_probes()
     extraction = settings.extraction
     prompts = masked_prompts(probes, llm.tokenizer, template, extraction)
+    hashes = hashes_of(prompts)
+    refuse_other_prompts(folder, [probe.id for probe in probes], hashes)
     baseline = fixed_baseline(folder, llm.model, extraction.baseline_vector, llm.tokenizer)
     memory = extraction.memory_gb * 1e9
     scorer = Scorer(llm.model, baseline, memory, precision=precision, shared=shared_prefix(prompts))
@@ -80,6 +110,7 @@ def prepare_with(llm: LLM, settings: RunSettings, folder: RunFolder, identity: s
             "kind": extraction.baseline_vector,
             "sha256": baseline_hash(baseline),
         },
+        "prompts": hashes,
         "scoring": scorer.method,
         "scoring_refused": [vars(refusal) for refusal in scorer.refusals],
         "versions": versions(),

@@ -13,6 +13,7 @@ import numpy as np
 from sftscope.extraction.extract import decomposed
 from sftscope.extraction.finished import available_steps, is_result
 from sftscope.extraction.job import Work, enter_step, prepare
+from sftscope.extraction.same_prompts import refuse_other_scored, run_prompts
 from sftscope.foundation.errors import SftscopeError
 from sftscope.foundation.progress import Progress, progress, say
 from sftscope.foundation.safe_text import own_command
@@ -42,6 +43,7 @@ def extract_placebo(settings: RunSettings, folder: RunFolder, *, identity: str, 
         raise SftscopeError(
             f"{folder.step_file(step)}: was made with other settings, model or probes; use another --out folder"
         )
+    refuse_other_scored(folder.step_file(step), first, run_prompts(folder), folder)
     work = prepare(settings, folder, identity)
     with progress("placebo") as report:
         second, found = _scored_again(work, first, report)

@@ -126,6 +126,7 @@ def draft_of(work: Work, step: int, probes: range, read: Callable[[], StepRecord
     fits = (
         provenance.get("identity") == work.provenance["identity"]
         and provenance.get("dtype") == work.provenance["dtype"]  # auto may have chosen again since
+        and provenance.get("prompts") == work.provenance.get("prompts")
         and checked == work.settings.extraction.check_states
         and all(
             np.array_equal(draft.states_of(place).subset, work.prompts[number].states.subset)

@@ -39,6 +39,9 @@ Share = Annotated[float, Meta(ge=0, le=0.99)]
 Device = Annotated[
     str, Meta(pattern=r"^(auto|cpu|cuda(:[0-9]{1,3})?)(?!\n)$", extra={"form": "auto, cpu, cuda or cuda:N"})
 ]
+Day = Annotated[
+    str, Meta(pattern=r"^([0-9]{4}-[0-9]{2}-[0-9]{2})?(?!\n)$", extra={"form": "a date such as 2026-12-01"})
+]
 Target = Annotated[
     str,
     Meta(
@@ -75,6 +78,9 @@ class ModelSettings(Table, frozen=True, kw_only=True):
         says("auto (the tokenizer's chat template, plain if it has none), chat or plain"),
     ] = "auto"
     template_file: Annotated[File, says("Jinja chat template that replaces the tokenizer's own")] = ""
+    template_date: Annotated[
+        Day, says("date (YYYY-MM-DD) that a chat template writes as today's; empty: the day on which the run begins")
+    ] = ""
     system: Annotated[str, says("system prompt of rows and probes without one of their own")] = ""
     quantization: Annotated[
         Literal["none", "int8", "nf4"],

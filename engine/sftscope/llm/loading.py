@@ -30,6 +30,7 @@ from sftscope.inputs.settings import ModelSettings
 from sftscope.llm.hub import refuse_unreachable
 from sftscope.llm.model_config import CONFIG, check_config
 from sftscope.llm.prompts import set_template
+from sftscope.llm.template_date import freeze_date
 from sftscope.llm.tokenizer_trial import try_tokenizer
 from sftscope.llm.untrusted_weights import check_weights, numbers_in
 
@@ -120,16 +121,22 @@ def saved_tokenizer(folder: Path) -> Any:
 def templated_tokenizer(settings: ModelSettings) -> Any:
     """The tokenizer of `settings` (paths resolved) with the template and the system prompt that they ask for."""
     tokenizer = load_tokenizer(settings.path)
-    template = ""
-    if settings.template_file:
-        try:
-            template = read_plain(Path(settings.template_file), _MAX_TEMPLATE_BYTES).decode("utf-8-sig")
-        except (OSError, UnicodeDecodeError) as error:
-            raise SftscopeError(f"{settings.template_file}: cannot be read: {safe_text(str(error))}") from None
-        if not template.strip():
-            raise SftscopeError(f"{settings.template_file}: expected a Jinja chat template, got an empty file")
+    template = read_template(settings.template_file) if settings.template_file else ""
+    if settings.template_date:
+        freeze_date(tokenizer, settings.template_date)
     set_template(tokenizer, template, settings.system)
     return tokenizer
+
+
+def read_template(file: str) -> str:
+    """The Jinja chat template in a file."""
+    try:
+        template = read_plain(Path(file), _MAX_TEMPLATE_BYTES).decode("utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise SftscopeError(f"{file}: cannot be read: {safe_text(str(error))}") from None
+    if not template.strip():
+        raise SftscopeError(f"{file}: expected a Jinja chat template, got an empty file")
+    return template
 
 
 def load_llm(settings: ModelSettings, *, dtype: str | None = None) -> LLM:

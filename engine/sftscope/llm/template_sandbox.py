@@ -7,7 +7,9 @@ second try too, is not tried again. What the machine does to the child is never 
 
 import contextlib
 import json
+import os
 import sys
+import time
 from collections.abc import Sequence
 from subprocess import Popen
 from typing import IO, Any
@@ -25,6 +27,7 @@ from sftscope.foundation.sandbox import (
     ready,
     receive,
 )
+from sftscope.llm.template_date import date_of
 
 SECONDS, GENEROUS = 10.0, 3.0  # of computing for a rendering; how many times as much at the second try
 MEMORY = 2**29  # bytes beyond what the child had when it started
@@ -32,7 +35,9 @@ _ADVICE = "use template = 'plain'"
 
 
 def render(tokenizer: Any, messages: Sequence[dict[str, str]], *, generate: bool) -> str:
-    """`tokenizer.apply_chat_template` as text; SftscopeError where the template fails, or computes for too long.
+    """`tokenizer.apply_chat_template` as text, on the day of `date_of`.
+
+    SftscopeError where the template fails, or computes for too long.
 
     NotReadError where it could not be rendered now, by the machine's doing.
     generate: with what begins an answer (`add_generation_prompt`).
@@ -48,6 +53,7 @@ def render(tokenizer: Any, messages: Sequence[dict[str, str]], *, generate: bool
         "messages": list(messages),
         "generate": generate,
         "names": dict(tokenizer.special_tokens_map),
+        "date": date_of(tokenizer),
     }
     try:
         return _RENDERER.ask(
@@ -80,6 +86,7 @@ _HARMLESS: dict[str, Any] = {
     "messages": [{"role": "user", "content": ""}],
     "generate": False,
     "names": {},
+    "date": "2000-01-01",
 }
 
 
@@ -109,6 +116,8 @@ def _send(pipe: IO[bytes], content: dict[str, Any]) -> None:
 
 def serve() -> None:
     """Answer questions until the parent closes the pipe."""
+    os.environ["TZ"] = "UTC"  # `%s` of a date depends on it
+    time.tzset()
     _rendered(**_HARMLESS)  # imports what rendering needs, while the memory is not limited yet
     base = confine()
     ready()
@@ -134,7 +143,7 @@ def _answer(question: dict[str, Any], seconds: float) -> dict[str, Any]:
         return {"error": type(error).__name__ if isinstance(error, MemoryError) else str(error) or type(error).__name__}
 
 
-def _rendered(template: str, messages: list[dict[str, str]], generate: bool, names: dict[str, str]) -> str:
+def _rendered(template: str, messages: list[dict[str, str]], generate: bool, names: dict[str, str], date: str) -> str:
     from sftscope.compat.templates import rendered_template
 
-    return rendered_template(template, messages, generate=generate, names=names)
+    return rendered_template(template, messages, generate=generate, names=names, date=date)

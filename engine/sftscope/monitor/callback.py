@@ -10,6 +10,7 @@ training by an error of its own. It stops one only if it was asked to, on every 
 import logging
 import subprocess
 from collections.abc import Callable, Collection
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,7 +19,9 @@ from transformers import TrainerCallback
 
 from sftscope.attach.attach import Choices, begin, drop_extracted
 from sftscope.attach.copies import copy_checkpoint, refuse_if_disk_is_short
+from sftscope.attach.prompt_frame import show_frame
 from sftscope.attach.trainer_logs import as_lines, choose_eval_set, log_rows, logs_of, refuse_two_logs
+from sftscope.attach.training_rows import rows_of_trainer
 from sftscope.extraction.job import logged_losses
 from sftscope.files.opening import is_there, make_folder
 from sftscope.foundation.errors import SftscopeError
@@ -49,6 +52,8 @@ class SftscopeCallback(TrainerCallback):
     trainer saves. where: a process next to the training, on `device`, or the training's own, which waits meanwhile.
     model: the base model, where it is not the one the trainer's model was loaded from. words, variables,
     masked_states, zeta_of: as in a config, [probes] n_words and variables, [extraction] masked_states and zeta_of.
+    template: chat, plain, or a file with a Jinja chat template, where the training does not use its tokenizer's; its
+    rows are compared with a probe. template_date: the date (YYYY-MM-DD) that the template writes; by default today's.
     stop: never; "agree": once the verdict names a step to stop at or by, on which held-out loss and interactions
     agree; "sparsest": once the sparsest step is known, whatever the loss. keep: copies of whole models stay (adapters
     always do). wait: seconds that the end of the training waits for the sidecar. held_out: rows of which loss and
@@ -71,6 +76,8 @@ class SftscopeCallback(TrainerCallback):
         variables: str = "words",
         masked_states: int = 0,
         zeta_of: str = "base",
+        template: str = "",
+        template_date: str = "",
         stop: Stop = "never",
         keep: bool = True,
         wait: float = 600.0,
@@ -90,6 +97,7 @@ class SftscopeCallback(TrainerCallback):
         self._variables: dict[str, Any] = {"n_words": words, "variables": variables}
         self._extraction: dict[str, Any] = {"masked_states": masked_states, "zeta_of": zeta_of}
         self._held_out, self._held_out_rows = held_out, held_out_rows
+        self._template, self._template_date = template, template_date
         self._failures = 0
         self._begun = False
         self._process: subprocess.Popen[bytes] | None = None
@@ -191,7 +199,11 @@ class SftscopeCallback(TrainerCallback):
         live = self._where == "in-process"
         precision = {"dtype": scoring_dtype(self._trainer.model)} if live else {}
         settings: dict[str, dict[str, Any]] = {
-            "model": {"path": self._base, "device": "auto" if live else self._device},
+            "model": {
+                "path": self._base,
+                "device": "auto" if live else self._device,
+                "template_date": self._template_date,
+            },
             "probes": self._variables,
             "extraction": self._extraction | precision,
         }
@@ -201,7 +213,7 @@ class SftscopeCallback(TrainerCallback):
             Path(self._trainer.args.output_dir),
             out,
             self._probes,
-            Choices(settings=settings),
+            Choices(settings=settings, template=self._template),
             tokenizer=tokenizer,
             monitored=True,
         )
@@ -211,10 +223,11 @@ class SftscopeCallback(TrainerCallback):
         self._begun = True
         sidecar.ended_file(self._folder).unlink(missing_ok=True)
         resolved, folder, identity = pipeline.open_run(out)
-        with untouched(self._trainer.model):  # a collator may draw random numbers
+        with untouched(self._trainer.model):  # a collator, and a data set, may draw random numbers
             rows = (
                 self._guarded(lambda: choose_rows(self._trainer, self._held_out, self._held_out_rows, resolved)) or []
             )
+            show_frame(resolved.model, folder, partial(rows_of_trainer, self._trainer))
         write_rows(folder, rows)
         if live:
             self._live = LiveExtraction(self._trainer.model, resolved, folder, identity, EvalRows(rows))

@@ -30,9 +30,12 @@ from sftscope.inputs.settings import RunSettings
 from sftscope.lattice.transforms import Floats
 from sftscope.llm.adapter_config import WEIGHTS
 from sftscope.llm.loading import LLM, templated_tokenizer
+from sftscope.llm.prompts import resolve_template
+from sftscope.llm.template_date import sees_date
 from sftscope.llm.weights_content import BASE, adapter_content, tensors_content
 from sftscope.monitor.eval_rows import EvalRows
 from sftscope.store import RunFolder, StepRecord, ownership
+from sftscope.store.prompt_hashes import date_is_guessed
 from sftscope.store.trainer_state import STATE
 
 
@@ -131,6 +134,15 @@ class LiveExtraction:
         scale = np.maximum(reaction(record), SCALE_FLOOR)
         return extraction.zeta * scale, ["step 0"] * len(scale)
 
+    def _refuse_guessed_date(self, tokenizer: Any) -> None:
+        """SftscopeError where a template writes a date that nobody stored: a model in training cannot be compared."""
+        kind = resolve_template(tokenizer, self.settings.model.template)
+        if date_is_guessed(self.folder) and sees_date(tokenizer, kind):
+            raise SftscopeError(
+                f"{self.folder.run_file}: an earlier release began this run and did not store the date that the chat "
+                "template writes; use another out folder"
+            )
+
     def _prepared(self) -> Work:
         if self._work is None:
             model = plain_model(self.model)
@@ -138,6 +150,7 @@ class LiveExtraction:
             device = model.get_input_embeddings().weight.device
             name = Path(settings.model.path).name
             llm = LLM(model, templated_tokenizer(settings.model), name, device)
+            self._refuse_guessed_date(llm.tokenizer)
             choice: dict[str, Any] = {"asked": taken, "taken": taken, "candidates": []}
             self._work = prepare_with(llm, settings, self.folder, self.identity, choice)
         return self._work

@@ -18,8 +18,9 @@ from sftscope.foundation.progress import say
 from sftscope.inputs.probes import Probe, read_probes, write_probes
 from sftscope.inputs.settings import ModelSettings, RunSettings, resolve_paths, settings_from_tables
 from sftscope.runs.earlier import MEANING, with_former_target
-from sftscope.runs.identity import check_same, file_hash, identity_of, model_hash, settings_in
+from sftscope.runs.identity import check_same, dated, file_hash, identity_of, model_hash, settings_in
 from sftscope.store import RunFolder, ownership, write_atomically
+from sftscope.store.prompt_hashes import as_table, date_is_guessed, date_of_run
 from sftscope.store.run_folder import RUN_FORMAT
 
 if TYPE_CHECKING:
@@ -28,12 +29,16 @@ if TYPE_CHECKING:
 _TRAINED_HERE = ("data", "training")  # tables of settings that an attached run does not have
 
 
-def begin(settings: RunSettings, resolved: RunSettings, folder: RunFolder, config: Path) -> None:
-    """Begin a run that is trained here. resolved: the settings, with paths resolved."""
+def begin(settings: RunSettings, resolved: RunSettings, folder: RunFolder, config: Path) -> RunSettings:
+    """Begin a run that is trained here. resolved: the settings, with paths resolved.
+
+    Returns these, with the date that the chat template writes in this run.
+    """
     name = config.stem if config.stem != "config" else config.absolute().parent.name
     parent = os.path.relpath(config.absolute().parent, folder.path.absolute())
     source = {"config": config.name, "config_folder": parent}
     _begin(settings, resolved, folder, config, name, {"source": source})
+    return dated(resolved, date_of_run(folder))
 
 
 def begin_attached(
@@ -68,10 +73,12 @@ def _begin(
     name: of a run that is not there yet. origin: where it is from; with `attached`, others trained. template: as of
     `begin_attached`.
     """
+    from sftscope.extraction.same_prompts import hashes_of, refuse_other_prompts
     from sftscope.llm.loading import device_name, model_name, resolve_device, versions
     from sftscope.llm.prompts import resolve_template, template_hash
     from sftscope.llm.targets import target_warnings
-    from sftscope.scoring.masking import probe_targets
+    from sftscope.llm.template_date import freeze_date, sees_date, today
+    from sftscope.scoring.masking import mask_probe, probe_targets
 
     trained_here = "attached" not in origin
     if folder.exists():
@@ -81,7 +88,12 @@ def _begin(
     probes = _checked_probes(resolved)
     tokenizer = _tokenizer(resolved.model, template)
     kind = resolve_template(tokenizer, resolved.model.template)
-    targets = probe_targets(probes, tokenizer, kind, resolved.extraction.target)
+    day = date_of_run(folder) if folder.exists() else settings.model.template_date or today()
+    freeze_date(tokenizer, day or today())
+    if sees_date(tokenizer, kind) and not settings.model.template_date and not _is_undated(folder):
+        settings = dated(settings, day)
+    prompts = [mask_probe(probe, tokenizer, kind, resolved.extraction.target) for probe in probes]
+    targets = probe_targets(prompts, tokenizer)
     rows = write_probes(probes, targets).encode()
     collisions = _collisions(resolved, probes, tokenizer) if trained_here else {}
     hashes = {
@@ -95,6 +107,7 @@ def _begin(
     ownership.refuse_others_files(folder, planned, identity)
     if folder.exists():
         check_same(folder, settings, hashes, config)
+        refuse_other_prompts(folder, [probe.id for probe in probes], hashes_of(prompts))
     else:
         for line in target_warnings(probes, [target["text"] for target in targets]):
             say(f"warning: {line}")
@@ -109,6 +122,7 @@ def _begin(
                 "device": device_name(resolve_device(resolved.model.device)),
                 **origin,
                 "hashes": hashes,
+                **as_table(hashes_of(prompts)),
                 **({"collisions": collisions} if collisions else {}),
                 "versions": versions(),
                 "settings": kept if trained_here else {key: kept[key] for key in kept if key not in _TRAINED_HERE},
@@ -116,6 +130,11 @@ def _begin(
         )
     for path, content in planned.items():
         _write_unless_there(path, content)
+
+
+def _is_undated(folder: RunFolder) -> bool:
+    """Whether a run is there of which nobody stored the date: its identity has none."""
+    return folder.exists() and date_is_guessed(folder)
 
 
 def _checked_probes(resolved: RunSettings) -> Sequence[Probe]:

@@ -9,6 +9,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from msgspec.structs import replace
+
 from sftscope.files.hashes import file_sha256
 from sftscope.files.opening import raise_if_not_read, read_plain
 from sftscope.foundation.errors import SftscopeError
@@ -58,6 +60,11 @@ def identity_fits(content: Mapping[str, Any]) -> bool:
 def settings_in(content: Mapping[str, Any], **where: Callable[[str, str | None], str]) -> RunSettings:
     """The settings in a run.toml; an attached run has none of data and training."""
     return settings_from_tables(content["settings"], trained_here="attached" not in content, **where)
+
+
+def dated(settings: RunSettings, day: str) -> RunSettings:
+    """The settings with `day` (YYYY-MM-DD) as the date that a chat template writes."""
+    return replace(settings, model=replace(settings.model, template_date=day))
 
 
 def probes_are_whole(folder: RunFolder, hashes: Mapping[str, Any]) -> bool:

@@ -15,8 +15,9 @@ from sftscope.inputs.settings import RunSettings, load_settings, resolve_paths
 from sftscope.llm.template_sandbox import start_early
 from sftscope.runs.begin import begin
 from sftscope.runs.earlier import as_begun, is_earlier
-from sftscope.runs.identity import probes_are_whole, settings_in
+from sftscope.runs.identity import dated, probes_are_whole, settings_in
 from sftscope.store import RunFolder
+from sftscope.store.prompt_hashes import date_of_run
 
 LESS_MEMORY = "use a smaller [extraction] memory_gb, fewer words, or a device with more"
 
@@ -44,7 +45,7 @@ def train(config: Path, out: Path, *, sets: Sequence[str] = ()) -> RunSettings:
     settings, folder = load_settings(config, sets), RunFolder(out)
     start_early(settings.model.template)
     resolved = resolve_paths(settings, config.absolute().parent, source=title(config))
-    begin(settings, resolved, folder, config)
+    resolved = begin(settings, resolved, folder, config)
     begun = folder.read_run()
     resolved = as_begun(resolved, settings_in(begun), begun)
     from sftscope.training import accuracy, held_out, sft
@@ -113,6 +114,7 @@ def open_run(
             f"{folder.probes_file}: is not what the run was begun with (another sha256); {again} writes it again"
         )
     resolved = settings or resolve_paths(kept, out.absolute() / origin, source=str(folder.run_file))
+    resolved = dated(resolved, date_of_run(folder))
     if verify is not None:
         resolved = replace(resolved, extraction=replace(resolved.extraction, check_states=verify))
     return resolved, folder, identity

@@ -6,6 +6,7 @@ positions and attention stay as they are.
 """
 
 import hashlib
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -20,6 +21,7 @@ from sftscope.inputs.settings import ExtractionSettings
 from sftscope.lattice.masked_states import MOST_ENUMERATED, MOST_SAMPLED, States, every_state, sample_states
 from sftscope.llm.prompts import Template, single_token, tokenize_prompt, tokenize_response
 from sftscope.llm.targets import target_in
+from sftscope.store.prompt_hashes import DIGITS
 
 _VOCABULARY_CHUNK = 16_384
 
@@ -65,6 +67,12 @@ class MaskedPrompt:
     def starts(self) -> list[int]:
         """Position of the first token of each variable, ascending."""
         return [self.owner.index(variable) for variable in range(self.n_variables)]
+
+
+def prompt_hash(prompt: MaskedPrompt) -> str:
+    """What of a probe is scored, as 16 hexadecimal digits: its ids, the variables that own them, and the targets."""
+    content = json.dumps([prompt.ids, prompt.owner, prompt.targets])
+    return hashlib.sha256(content.encode()).hexdigest()[:DIGITS]
 
 
 def last_words_kept(prompt: MaskedPrompt, n: int) -> MaskedPrompt:
@@ -147,9 +155,9 @@ def _mask_probe(probe: Probe, tokenizer: Any, template: Template, wanted: str) -
     return MaskedPrompt(ids, owners, target.ids[0], len(probe.words), target.ids[1:])
 
 
-def probe_targets(probes: Sequence[Probe], tokenizer: Any, template: Any, target: str = "auto") -> list[dict[str, Any]]:
+def probe_targets(prompts: Sequence[MaskedPrompt], tokenizer: Any) -> list[dict[str, Any]]:
     """Id of the first scored token of each probe and the text of all; `ids` too where there are several."""
-    scored = [mask_probe(probe, tokenizer, template, target).targets for probe in probes]
+    scored = [prompt.targets for prompt in prompts]
     return [
         {"id": ids[0], "text": tokenizer.decode(list(ids))} | ({"ids": list(ids)} if len(ids) > 1 else {})
         for ids in scored

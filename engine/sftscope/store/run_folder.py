@@ -61,7 +61,7 @@ _KINDS: dict[str, type] = {
     "identity": str,
     "name": str,
     "device": str,
-    **dict.fromkeys(("model", "source", "hashes", "settings", "versions", "collisions", "attached"), dict),
+    **dict.fromkeys(("model", "source", "hashes", "prompts", "settings", "versions", "collisions", "attached"), dict),
 }
 _TABLES: dict[str, type] = {"model": str, "source": str, "hashes": str, "settings": dict, "collisions": list}
 _NAMES: dict[type, str] = {str: "text", dict: "a table", list: "a list"}

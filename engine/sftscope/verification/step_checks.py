@@ -16,6 +16,7 @@ from sftscope.foundation.safe_text import whole_number
 from sftscope.lattice.masked_states import model_at
 from sftscope.lattice.transforms import TINY_SHARE
 from sftscope.store import NoReaderError, StepFileError, StepRecord
+from sftscope.store.prompt_hashes import first_other, scored_in, stored_in
 from sftscope.store.steps.step_file import salvage_step_file
 from sftscope.store.steps.step_record import MAX_STEP
 from sftscope.verification.damage import DAMAGED, NOTE, Inspection, Seen
@@ -91,6 +92,11 @@ def _mismatches(run: Inspection, record: StepRecord, other: Seen | None) -> Iter
         for index, target in enumerate(run.folder.read_targets()):
             if "id" in target and target["id"] != record.target[index]:
                 yield f"scores another target token of probe {index} than probes.jsonl names"
+    number = first_other(stored_in(run.content), scored_in(record.provenance))
+    if number is not None:
+        probes = run.probes or ()
+        name = repr(probes[number].id) if number < len(probes) else f"number {number + 1}"
+        yield f"was scored on another prompt of probe {name} than run.toml names by its hash (other tokens)"
     assert record.effects is not None
     worst = max(_excess(record, index) for index in range(record.n_variables.size))
     if worst > 0:

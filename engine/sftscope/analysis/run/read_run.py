@@ -23,7 +23,8 @@ from sftscope.analysis.run.run_history import HistoryTable, RunHistory, check_si
 from sftscope.files.opening import failed_to_read
 from sftscope.foundation.errors import NotReadError, SftscopeError
 from sftscope.foundation.safe_text import own_command, safe_text
-from sftscope.store import NoReaderError, RunFolder, TooSlowError, read_step_file
+from sftscope.store import NoReaderError, RunFolder, StepRecord, TooSlowError, read_step_file
+from sftscope.store.prompt_hashes import first_other, scored_in, stored_in
 
 FIRST_PASSES = (16, 256)  # steps, spread over a run, that are shown while all of them are read
 MOST_LOOKS = 64  # between two tries of a file that cannot be read
@@ -145,6 +146,7 @@ class GrowingHistory:
         try:
             record = self.folder.read_step(step)
             check_sizes(record, self._sizes, self.folder.step_file(step))
+            self._check_prompts(record, self.folder.step_file(step))
             current.table.put(len(current.steps), record)
         except NoReaderError:
             current.waiting.insert(0, step)
@@ -160,6 +162,13 @@ class GrowingHistory:
         current.weights.append(record.weights)
         precision = record.provenance.get("precision")
         current.precision = precision if isinstance(precision, Mapping) else current.precision
+
+    def _check_prompts(self, record: StepRecord, file: Path) -> None:
+        """SftscopeError where the step was scored on other prompts than the run's: it is not mixed with the others."""
+        number = first_other(stored_in(self._run), scored_in(record.provenance))
+        if number is not None:
+            name = repr(self._probes[number].id) if number < len(self._probes) else f"number {number + 1}"
+            raise SftscopeError(f"{file}: was scored on another prompt of probe {safe_text(name, max_length=80)}")
 
     def _history(self, done: _Pass) -> RunHistory:
         placebos, refused = read_placebos(self.folder, done.steps, self._sizes) if done.is_last else ((), {})
