@@ -15,10 +15,10 @@ from msgspec.structs import replace
 from sftscope.files.opening import read_plain
 from sftscope.foundation.errors import SftscopeError
 from sftscope.foundation.progress import say
-from sftscope.inputs.probes import Probe, read_probes, write_probes
+from sftscope.inputs.probes import Probe, write_probes
 from sftscope.inputs.settings import ModelSettings, RunSettings, resolve_paths, settings_from_tables
 from sftscope.runs.earlier import MEANING
-from sftscope.runs.identity import check_same, file_hash, identity_of, model_hash
+from sftscope.runs.identity import check_same, file_hash, identity_of, model_hash, probes_are_whole
 from sftscope.store import RunFolder, ownership, write_atomically
 from sftscope.store.run_folder import RUN_FORMAT
 
@@ -69,13 +69,16 @@ def _begin(
     `begin_attached`.
     """
     from sftscope.llm.loading import device_name, model_name, resolve_device, versions
+    from sftscope.llm.probe_tokens import chosen_probes
     from sftscope.llm.prompts import resolve_template, template_hash
-    from sftscope.scoring.masking import probe_targets
+    from sftscope.scoring.masking import probe_targets, states_of
 
     trained_here = "attached" not in origin
-    probes = _checked_probes(resolved)
     tokenizer = _tokenizer(resolved.model, template)
     kind = resolve_template(tokenizer, resolved.model.template)
+    probes = chosen_probes(resolved.probes, tokenizer, kind, before=_probes_before(folder), note=say)
+    for probe in probes:  # raises where a probe has too many masked states
+        states_of(probe, resolved.extraction.masked_states, resolved.extraction.seed)
     rows = write_probes(probes, probe_targets(probes, tokenizer, kind, resolved.extraction.target)).encode()
     collisions = _collisions(resolved, probes, tokenizer) if trained_here else {}
     hashes = {
@@ -110,14 +113,14 @@ def _begin(
         _write_unless_there(path, content)
 
 
-def _checked_probes(resolved: RunSettings) -> Sequence[Probe]:
-    from sftscope.scoring.masking import states_of
-
-    asked = resolved.probes
-    probes = read_probes(Path(asked.file), n_words=asked.n_words, seed=asked.seed, variables=asked.variables)
-    for probe in probes:  # raises where a probe has too many masked states
-        states_of(probe, resolved.extraction.masked_states, resolved.extraction.seed)
-    return probes
+def _probes_before(folder: RunFolder) -> Sequence[Probe]:
+    """The probes of a run that was begun, unless they changed since: their words stay, whatever finds words here."""
+    if not folder.exists():
+        return ()
+    try:
+        return folder.read_probes() if probes_are_whole(folder, folder.read_run().get("hashes", {})) else ()
+    except SftscopeError:  # damaged, or gone: they are chosen again, and written again if they are the same
+        return ()
 
 
 def _tokenizer(model: ModelSettings, template: str) -> "PreTrainedTokenizerBase":

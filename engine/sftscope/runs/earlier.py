@@ -10,6 +10,7 @@ from sftscope.inputs.settings import RunSettings
 MEANING = 2  # of settings, as run.toml names it; a run that names none was begun when it was 1
 # defaults of earlier releases: a setting at one of them is no choice of the user's, and is no part of an identity
 FORMER_DEFAULTS: Mapping[tuple[str, str], Any] = {
+    ("probes", "n_words"): 10,  # of every probe; now of those that have as many: the same words, or it was refused
     ("training", "checkpoints"): (0, 1, 2, 3, 5, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512),
 }
 
@@ -17,7 +18,7 @@ FORMER_DEFAULTS: Mapping[tuple[str, str], Any] = {
 def is_former_default(table: str, key: str, value: Any) -> bool:
     """Whether a setting, as `RunSettings.as_dict` has it, is at a default that an earlier release had."""
     former = FORMER_DEFAULTS.get((table, key))
-    return former is not None and tuple(value) == former
+    return former is not None and (tuple(value) if isinstance(value, list | tuple) else value) == former
 
 
 def is_earlier(run: Mapping[str, Any]) -> bool:

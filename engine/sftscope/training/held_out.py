@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager, nullcontext
 
 import torch
 
-from sftscope.foundation.progress import is_first_process, progress
+from sftscope.foundation.progress import is_first_process, progress, say
 from sftscope.inputs.settings import DataSettings, ModelSettings, RunSettings, TrainingSettings
 from sftscope.llm.adapters import AdapterSlot
 from sftscope.llm.loading import LLM, load_llm, templated_tokenizer
@@ -61,7 +61,7 @@ def measure_attached(model: ModelSettings, folder: RunFolder, data: DataSettings
     checkpoints = ready_checkpoints(folder.checkpoints)
     tokenizer = templated_tokenizer(model)
     template = resolve_template(tokenizer, model.template)
-    examples = make_examples(read_side(data, "eval"), tokenizer, template, cutoff=TrainingSettings().cutoff)
+    examples = make_examples(read_side(data, "eval", note=say), tokenizer, template, cutoff=TrainingSettings().cutoff)
     rows = rows_id(examples)
     done = steps_with(folder, "loss", rows) & steps_with(folder, "right", rows)
     todo = sorted({BASE_STEP, *checkpoints} - done)
