@@ -2,7 +2,7 @@
 
 A probe is a row of JSONL, `{"id", "instruction", "input", "response", "words": [[start, end], …]}`.
 The words are chosen once per probe and reused for every checkpoint and every other LLM; they are
-character spans. Where the LLM's tokens lie it is told.
+character spans; the caller gives those of the LLM's tokens.
 """
 
 import itertools

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from msgspec.structs import replace
 
 from sftscope.files.opening import read_plain
-from sftscope.foundation.errors import SftscopeError
+from sftscope.foundation.errors import NotReadError, SftscopeError
 from sftscope.foundation.progress import say
 from sftscope.inputs.probes import Probe, write_probes
 from sftscope.inputs.settings import ModelSettings, RunSettings, resolve_paths, settings_from_tables
@@ -119,6 +119,8 @@ def _probes_before(folder: RunFolder) -> Sequence[Probe]:
         return ()
     try:
         return folder.read_probes() if probes_are_whole(folder, folder.read_run().get("hashes", {})) else ()
+    except NotReadError:
+        raise
     except SftscopeError:  # damaged, or gone: they are chosen again, and written again if they are the same
         return ()
 

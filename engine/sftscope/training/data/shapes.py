@@ -292,7 +292,7 @@ def _is_trained(turn: Mapping[str, Any], here: str) -> bool:
     weight = turn.get("weight")
     if weight is not None and weight not in (0, 1):
         shown = safe_text(repr(weight), max_length=40)
-        raise SftscopeError(f"{here}: field 'weight': expected 0 or 1, got {shown}; an answer is trained whole or not")
+        raise SftscopeError(f"{here}: field 'weight': expected 0 or 1, got {shown}; parts of an answer have no weight")
     return weight != 0 and turn.get("train") is not False and turn.get("loss") is not False
 
 
