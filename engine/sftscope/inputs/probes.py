@@ -1,8 +1,8 @@
 """Probes: the prompts whose words become the input variables, and the choice of these words.
 
 A probe is a row of JSONL, `{"id", "instruction", "input", "response", "words": [[start, end], …]}`.
-The words are chosen once per probe and reused for every checkpoint and every other LLM; they are
-character spans; the caller gives those of the LLM's tokens.
+The words are chosen once per probe and reused for every checkpoint and every other LLM. They are
+spans of characters; the caller gives those of the LLM's tokens.
 """
 
 import itertools
