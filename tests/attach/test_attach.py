@@ -207,7 +207,7 @@ def test_zeta_can_be_a_share_of_the_range_of_each_step(inputs, tmp_path):
 
 def test_variables_of_another_kind_are_refused_in_one_line(inputs, tmp_path):
     settings = {"model": {"path": str(inputs / "toy")}, "probes": {"n_words": WORDS, "variables": "letters"}}
-    with pytest.raises(SftscopeError, match="'letters': expected words, phrases or sentences"):
+    with pytest.raises(SftscopeError, match=r"expected one of words, .*tokens, got .letters"):
         attached(inputs, inputs / "lora", tmp_path / "run", settings=settings)
     assert not (tmp_path / "run").exists()
 

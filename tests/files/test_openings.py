@@ -15,7 +15,7 @@ from sftscope.distributed.submit import planned
 from sftscope.files import claims
 from sftscope.files.hashes import file_sha256
 from sftscope.foundation.errors import SftscopeError
-from sftscope.inputs import probes
+from sftscope.inputs import row_files
 from sftscope.inputs.probes import read_probes
 from sftscope.inputs.settings import DataSettings, load_settings
 from sftscope.llm.loading import saved_tokenizer
@@ -177,7 +177,7 @@ def test_a_pipe_in_place_of_a_file_that_nothing_needs_is_none(name: str, tmp_pat
 
 
 def test_a_row_longer_than_any_conversation_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(probes, "MAX_ROW_BYTES", 2**20)
+    monkeypatch.setattr(row_files, "MAX_ROW_BYTES", 2**20)
     file = tmp_path / "x.jsonl"
     file.write_bytes(b'{"a": 1}\n{"a": "' + b"x" * 2**20 + b'"}\n')
     rows = records(Source(str(file)))
@@ -190,7 +190,7 @@ def test_lines_are_those_of_the_file(tmp_path: Path) -> None:
     """A byte order mark, blank lines, line ends of Windows, none at the end, and separators within a text."""
     file = tmp_path / "x.jsonl"
     file.write_bytes('\ufeff{"a": 1}\r\n\n  \n{"a": "\u2028\x85"}\n3'.encode())
-    assert list(probes.read_jsonl(file)) == [(1, {"a": 1}), (4, {"a": "\u2028\x85"}), (5, 3)]
+    assert list(row_files.read_jsonl(file)) == [(1, {"a": 1}), (4, {"a": "\u2028\x85"}), (5, 3)]
     file.write_bytes(b'1\n"\xff"\n')
     with pytest.raises(SftscopeError, match="line 2: not valid UTF-8"):
-        list(probes.read_jsonl(file))
+        list(row_files.read_jsonl(file))

@@ -11,18 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sftscope.foundation.errors import SftscopeError
-from sftscope.inputs.probes import (
-    STOP_WORDS,
-    Probe,
-    candidate_phrases,
-    candidate_sentences,
-    candidate_words,
-    choose_variables,
-    choose_words,
-    read_jsonl,
-    read_probes,
-    write_probes,
-)
+from sftscope.inputs.probes import Probe, choose_variables, choose_words, read_probes, write_probes
+from sftscope.inputs.row_files import read_jsonl
+from sftscope.inputs.segmentation import STOP_WORDS, candidate_phrases, candidate_sentences, candidate_words
 
 ROW = {"instruction": "how?", "input": "the room was not happy but quiet", "response": "bad"}
 
@@ -43,7 +34,7 @@ def write_rows(path: Path, *rows: Any) -> Path:
         ("start middle end", ["start", "middle", "end"]),
         ("... !!! -- word", ["word"]),
         ("don't well-made [NAME]", ["don't", "well-made", "NAME"]),
-        ("¿qué? «naïve» 日本。", ["qué", "naïve", "日本"]),
+        ("¿qué? «naïve» 한국。", ["qué", "naïve", "한국"]),
         ("हिन्दी शब्द", ["हिन्दी", "शब्द"]),
         ("great!😀 😀", ["great!😀", "😀"]),
         ("**bold** _it_ `code`", ["bold", "it", "code"]),

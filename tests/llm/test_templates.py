@@ -5,7 +5,8 @@ import pytest
 from model_kinds import KINDS, tokenizer_of
 from run_configs import write_config
 from sftscope.foundation.errors import SftscopeError
-from sftscope.inputs.probes import Probe, candidate_words
+from sftscope.inputs.probes import Probe
+from sftscope.inputs.segmentation import candidate_words
 from sftscope.llm.prompts import resolve_template, set_template, template_hash, tokenize_prompt
 from sftscope.preflight.inspection import inspect
 from sftscope.runs import pipeline

@@ -11,7 +11,8 @@ import torch
 from data_rows import read_rows
 from sftscope.compat.transformers import can_branch
 from sftscope.decomposition import decompose
-from sftscope.inputs.probes import Probe, candidate_words
+from sftscope.inputs.probes import Probe
+from sftscope.inputs.segmentation import candidate_words
 from sftscope.inputs.settings import DataSettings, ModelSettings
 from sftscope.lattice.masked_states import sample_states
 from sftscope.llm.adapters import new_adapter

@@ -172,18 +172,11 @@ def begin(
 
 
 def read_probe_settings(tables: dict[str, dict[str, Any]], probes: Path) -> tuple[str, ...]:
-    """Messages of the probes; their words are checked when the run is begun."""
-    from sftscope.inputs.probes import read_probes
+    """Messages of the probes; their words are chosen when the run is begun."""
+    from sftscope.inputs.probes import read_prompts
 
-    given = tables.get("probes", {})
-    tables["probes"] = {**given, "file": "probes.jsonl"}
-    read = read_probes(
-        probes,
-        n_words=int(given.get("n_words", 10)),
-        seed=int(given.get("seed", 0)),
-        variables=str(given.get("variables", "words")),
-    )
-    return tuple(probe.prompt for probe in read)
+    tables["probes"] = {**tables.get("probes", {}), "file": "probes.jsonl"}
+    return read_prompts(probes)
 
 
 def trainer_facts(checkpoint: Checkpoint) -> dict[str, Any]:

@@ -226,9 +226,18 @@ def attach(
             help="The base model: hub name, folder or GGUF file; by default the one that the adapters name.",
         ),
     ] = "",
-    words: Annotated[int, typer.Option("--words", min=1, max=64, help="Words per probe that become variables.")] = 10,
+    words: Annotated[
+        int,
+        typer.Option(
+            "--words",
+            min=0,
+            max=64,
+            show_default=False,
+            help="Words per probe that become variables; by default as many as a probe has, at most 10.",
+        ),
+    ] = 0,
     variables: Annotated[
-        str, typer.Option("--variables", help="What a variable is: words, phrases or sentences.")
+        str, typer.Option("--variables", help="What a variable is: words, phrases, sentences, characters or tokens.")
     ] = "words",
     masked_states: Annotated[
         int,

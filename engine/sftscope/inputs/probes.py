@@ -1,40 +1,37 @@
 """Probes: the prompts whose words become the input variables, and the choice of these words.
 
 A probe is a row of JSONL, `{"id", "instruction", "input", "response", "words": [[start, end], …]}`.
-The words are chosen once per probe and reused for every checkpoint and every other LLM; they are
-character spans, so this module knows nothing of tokens.
+The words are chosen once per probe and reused for every checkpoint and every other LLM. They are
+spans of characters; the caller gives those of the LLM's tokens.
 """
 
 import itertools
 import json
 import random
-import re
-import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from sftscope.files.json_text import refuse_deep
-from sftscope.files.opening import failed_to_read, opened
 from sftscope.foundation.errors import SftscopeError
 from sftscope.foundation.safe_text import safe_text
-
-MAX_ROW_BYTES = 2**25  # of a probe or a training row: some hundred times the longest conversation
-MAX_VARIABLES = 64  # of more than 16 the masked states are sampled
-Span = tuple[int, int]
-
-# Function words that carry little of their own. Negations are content here: they flip an answer.
-STOP_WORDS = frozenset(
-    """a about am an and are as at be been being but by can could did do does doing for from had has have
-    having he her hers him his how i if in into is it its just me my of on or our ours she should so some
-    such than that the their theirs them then there these they this those to too up us was we were what
-    when where which while who whom why will with would you your yours i'm it's i've you're he's she's
-    they're we're that's""".split()  # noqa: SIM905
+from sftscope.inputs.row_files import read_rows
+from sftscope.inputs.segmentation import (
+    CANDIDATES,
+    PARTICLES,
+    STOP_WORDS,
+    Span,
+    candidate_words,
+    has_no_spaces,
+    joined_by_tokens,
+    plain_word,
+    tokens_as_spans,
+    word_rules,
 )
-# Unicode categories of what a word can begin and end with: letters, digits, marks (the vowel signs of
-# many scripts), and symbols such as emoji. Everything else at either end is punctuation.
-_WORD_CATEGORIES = ("L", "N", "M", "So")
+
+MAX_VARIABLES = 64  # of more than 16 the masked states are sampled
+DEFAULT_WORDS = 10  # at most, where nobody gives a number
+_LITTLE = STOP_WORDS | PARTICLES
 
 
 @dataclass(frozen=True)
@@ -42,7 +39,8 @@ class Probe:
     """One prompt with its variables.
 
     `words` are (start, end) character spans, in text order, into `input`, or into `instruction`
-    where there is no input. `response` is the answer whose first content token is scored.
+    where there is no input. `response` is the answer whose first content token is scored. `words_by` is what found
+    words in a script without spaces, icu or unicode.
     """
 
     id: str
@@ -50,6 +48,7 @@ class Probe:
     input: str
     response: str
     words: tuple[Span, ...] = ()
+    words_by: str = ""
 
     @property
     def text(self) -> str:
@@ -79,74 +78,18 @@ class Probe:
             "input": self.input,
             "response": self.response,
             "words": [list(span) for span in self.words],
+            **({"words_by": self.words_by} if self.words_by else {}),
         }
 
 
-def candidate_words(text: str) -> list[Span]:
-    """Spans of the words of `text`: split at white space, punctuation at either end left outside."""
-    spans = []
-    for match in re.finditer(r"\S+", text):
-        start, end = match.span()
-        while start < end and not _begins_word(text[start]):
-            start += 1
-        while start < end and not _begins_word(text[end - 1]):
-            end -= 1
-        if start < end:
-            spans.append((start, end))
-    return spans
-
-
-def candidate_phrases(text: str) -> list[Span]:
-    """Spans of the longest runs of words with only white space between them, of which none is a stop word.
-
-    These are the candidate phrases of keyword extraction by RAKE: stop words, punctuation and line breaks end one.
-    """
-    phrases: list[Span] = []
-    joins = False  # whether the next content word belongs to the last phrase
-    last = 0
-    for start, end in candidate_words(text):
-        joins = joins and re.fullmatch(r"[^\S\n\r]+", text[last:start]) is not None
-        last = end
-        if _plain(text[start:end]) in STOP_WORDS:
-            joins = False
-            continue
-        phrases.append((phrases.pop()[0] if joins else start, end))
-        joins = True
-    return phrases
-
-
-def candidate_sentences(text: str) -> list[Span]:
-    """Spans of the sentences of `text`, with the marks that end them; those without a word are left out.
-
-    A sentence ends at a line break, at `.`, `!`, `?` or `…` before white space (closing quotes and brackets go with
-    it), and at the full stops of Chinese and Japanese. "Dr. Who" is two.
-    """
-    spans = []
-    for match in re.finditer(r"\S.*?(?:[.!?…]+[\"'”’»)\]]*(?=\s|$)|[。！？]+[”’」』）]*|$)", text, re.MULTILINE):
-        if any(_begins_word(character) for character in match[0]):
-            spans.append((match.start(), match.start() + len(match[0].rstrip())))
-    return spans
-
-
-# how [probes] variables names what becomes a variable
-_CANDIDATES: Mapping[str, Callable[[str], list[Span]]] = {
-    "phrases": candidate_phrases,
-    "sentences": candidate_sentences,
-}
-
-
-def _begins_word(character: str) -> bool:
-    return unicodedata.category(character).startswith(_WORD_CATEGORIES)
-
-
-def choose_words(text: str, n_words: int, rng: random.Random) -> tuple[Span, ...]:
+def choose_words(text: str, n_words: int, rng: random.Random, tokens: Sequence[Span] = ()) -> tuple[Span, ...]:
     """At most `n_words` spans of `text` in text order.
 
     Stop words are left out while enough others remain; a surplus is cut by a random choice. Returns
-    fewer than `n_words` spans where the text has fewer words.
+    fewer than `n_words` spans where the text has fewer words. tokens: as of `choose_variables`.
     """
-    candidates = candidate_words(text)
-    content = [span for span in candidates if _plain(text[span[0] : span[1]]) not in STOP_WORDS]
+    candidates = joined_by_tokens(text, candidate_words(text), tokens)
+    content = [span for span in candidates if plain_word(text[slice(*span)]) not in _LITTLE]
     if len(content) >= n_words:
         return tuple(sorted(rng.sample(content, n_words)))
     stop = sorted(set(candidates).difference(content))
@@ -154,49 +97,118 @@ def choose_words(text: str, n_words: int, rng: random.Random) -> tuple[Span, ...
     return tuple(sorted(content + extra))
 
 
-def choose_variables(text: str, kind: str, n: int, rng: random.Random) -> tuple[Span, ...]:
-    """At most `n` spans of `text` in text order; kind: words, phrases or sentences.
+def choose_variables(text: str, kind: str, n: int, rng: random.Random, tokens: Sequence[Span] = ()) -> tuple[Span, ...]:
+    """At most `n` spans of `text` in text order; kind: words, phrases, sentences, characters or tokens.
 
-    Of more phrases or sentences than `n` a random choice is left as text that is never masked, as of words.
+    Of more phrases, sentences, characters or tokens than `n` a random choice is left as text that is never masked, as
+    of words. tokens: the spans of the LLM's tokens in `text`, where they are known: what shares one is one variable.
     """
     if kind == "words":
-        return choose_words(text, n, rng)
-    if kind not in _CANDIDATES:
-        raise SftscopeError(f"variables {safe_text(repr(kind), max_length=40)}: expected words, phrases or sentences")
-    candidates = _CANDIDATES[kind](text)
+        return choose_words(text, n, rng, tokens)
+    if kind == "tokens":
+        candidates = tokens_as_spans(text, tokens)
+    elif kind in CANDIDATES:
+        candidates = joined_by_tokens(text, CANDIDATES[kind](text), tokens)
+    else:
+        shown = safe_text(repr(kind), max_length=40)
+        raise SftscopeError(f"variables {shown}: expected words, {', '.join(CANDIDATES)} or tokens")
     return tuple(sorted(rng.sample(candidates, min(n, len(candidates)))))
 
 
-def _plain(word: str) -> str:
-    """`word` as `STOP_WORDS` spells it: lower case, straight apostrophes."""
-    return word.lower().replace("\N{RIGHT SINGLE QUOTATION MARK}", "'")
+def read_probes(
+    path: Path,
+    *,
+    n_words: int,
+    seed: int,
+    variables: str = "words",
+    tokens_of: Callable[[Probe], Sequence[Span]] = lambda _: (),
+    chosen: Iterable[Probe] = (),
+    note: Callable[[str], object] = lambda _: None,
+) -> tuple[Probe, ...]:
+    """The probes in a JSON file, each with its variables (chosen where the row names none).
 
-
-def read_probes(path: Path, *, n_words: int, seed: int, variables: str = "words") -> tuple[Probe, ...]:
-    """The probes in a JSONL file, each with its variables (chosen where the row names none).
-
-    variables: words, phrases or sentences; `n_words` of them, or as many as there are of the latter two, two at least.
-    Raises SftscopeError with file, line and field for a row that cannot be used.
+    n_words: of them; 0: as many as a probe has, at most 10. variables: words, phrases, sentences, characters or tokens;
+    of all but words `n_words`, where given, is the most too; two phrases or sentences at least. tokens_of: the spans of
+    the LLM's tokens in the text of a probe. chosen: probes whose variables were chosen before, and stay. note: takes
+    what to tell of the choice, in lines. SftscopeError with file, line and field for a row that cannot be used.
     """
     probes: list[Probe] = []
-    for number, row in read_jsonl(path):
-        where = f"{path}, line {number}"
+    before = {(probe.id, probe.prompt, probe.text, probe.response): probe for probe in chosen}
+    choice = _Choice(n_words, seed, variables, tokens_of)
+    for where, row in read_rows(path):
         probe = _probe_from_row(row, where, default_id=f"p{len(probes):02d}")
         if not probe.words:
-            rng = random.Random(f"{seed}:{probe.id}")
-            probe = replace(probe, words=choose_variables(probe.text, variables, n_words, rng))
-            least = n_words if variables == "words" else min(2, n_words)
-            if len(probe.words) < least:
-                raise SftscopeError(
-                    f"{where}: too few {variables} in probe {safe_text(probe.id)!r}: {len(probe.words)} of the "
-                    f"{least} asked for; use a longer text or "
-                    + ("a smaller [probes] n_words" if variables == "words" else '[probes] variables = "words"')
-                )
+            key = (probe.id, probe.prompt, probe.text, probe.response)
+            probe = before[key] if key in before else choice.make(probe, where)
         probes.append(probe)
     if not probes:
         raise SftscopeError(f"{path}: expected at least one probe, got an empty file")
     _check_unique(path, probes)
+    for line in choice.notes(len(probes)):
+        note(line)
     return tuple(probes)
+
+
+def read_prompts(path: Path) -> tuple[str, ...]:
+    """The user's messages of the probes in a file, without a choice of variables."""
+    return tuple(_probe_from_row(row, where, "p").prompt for where, row in read_rows(path))
+
+
+@dataclass
+class _Choice:
+    """Chooses the variables of probes, and remembers what there is to tell of them."""
+
+    n_words: int
+    seed: int
+    variables: str
+    tokens_of: Callable[[Probe], Sequence[Span]]
+    fewer: list[Probe] = field(default_factory=list)
+    single: list[Probe] = field(default_factory=list)  # whose words are mostly single characters
+
+    @property
+    def most(self) -> int:
+        return self.n_words or DEFAULT_WORDS
+
+    def make(self, probe: Probe, where: str) -> Probe:
+        """The probe with its variables."""
+        rng = random.Random(f"{self.seed}:{probe.id}")
+        spans = choose_variables(probe.text, self.variables, self.most, rng, self.tokens_of(probe))
+        self._check(len(spans), probe, where)
+        by = word_rules() if self.variables in ("words", "phrases") and has_no_spaces(probe.text) else ""
+        made = replace(probe, words=spans, words_by=by)
+        if len(spans) < self.most and self.variables == "words":
+            self.fewer.append(made)
+        if by == "unicode" and self.variables == "words":
+            self.single.append(made)
+        return made
+
+    def _check(self, found: int, probe: Probe, where: str) -> None:
+        if self.variables == "words" and self.n_words:
+            least, remedy = self.n_words, "a smaller [probes] n_words (--words), or none: then fewer are taken"
+        elif self.variables in ("phrases", "sentences"):
+            least, remedy = min(2, self.most), '[probes] variables = "words"'
+        else:
+            least, remedy = 1, "words of its own"
+        if found < least:
+            raise SftscopeError(
+                f"{where}: too few {self.variables} in probe {safe_text(probe.id)!r}: {found} of the "
+                f"{least} asked for; use a longer text or {remedy}"
+            )
+
+    def notes(self, total: int) -> Iterator[str]:
+        """What to tell of all of them, in lines."""
+        if self.fewer:
+            few = ", ".join(f"{safe_text(probe.id, max_length=40)}: {len(probe.words)}" for probe in self.fewer[:4])
+            more = ", …" if len(self.fewer) > 4 else ""
+            yield (
+                f"{len(self.fewer)} of {total} probes have fewer than {self.most} words, the default: "
+                f"all of theirs are variables ({few}{more})"
+            )
+        if self.single:
+            yield (
+                f"in {len(self.single)} of {total} probes words are single characters where the script has no spaces; "
+                "pip install 'sftscope[scripts]' finds those of a dictionary"
+            )
 
 
 def write_probes(probes: Iterable[Probe], targets: Sequence[dict[str, Any]] = ()) -> str:
@@ -207,38 +219,6 @@ def write_probes(probes: Iterable[Probe], targets: Sequence[dict[str, Any]] = ()
     return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
 
 
-def read_jsonl(path: Path) -> Iterator[tuple[int, Any]]:
-    """(line number, parsed value) of each line of a JSONL file that is not blank, read line by line.
-
-    Numbers of any size, as data has.
-    """
-    try:
-        with opened(path) as file:
-            lines = iter(lambda: file.readline(MAX_ROW_BYTES + 1), b"")
-            for number, line in enumerate(lines, start=1):
-                if line.strip():
-                    yield number, _row(line, f"{path}, line {number}", "utf-8-sig" if number == 1 else "utf-8")
-    except FileNotFoundError:
-        raise SftscopeError(f"{path}: no such file") from None
-    except OSError as error:
-        raise failed_to_read(path, error) from None
-
-
-def _row(line: bytes, where: str, encoding: str) -> Any:
-    if len(line) > MAX_ROW_BYTES:
-        raise SftscopeError(f"{where}: longer than {MAX_ROW_BYTES >> 20} MiB; expected one row a line")
-    try:
-        value = json.loads(line.decode(encoding))
-        refuse_deep(value)
-    except UnicodeDecodeError:
-        raise SftscopeError(f"{where}: not valid UTF-8; save the file as UTF-8") from None
-    except json.JSONDecodeError as error:
-        raise SftscopeError(f"{where}: not valid JSON: {error.msg} at character {error.pos + 1}") from None
-    except (ValueError, RecursionError):  # a number of thousands of digits, thousands of brackets
-        raise SftscopeError(f"{where}: not usable JSON: too long or too deep") from None
-    return value
-
-
 def _probe_from_row(row: Any, where: str, default_id: str) -> Probe:
     if not isinstance(row, dict):
         raise SftscopeError(f"{where}: expected a JSON object, got {type(row).__name__}")
@@ -247,6 +227,7 @@ def _probe_from_row(row: Any, where: str, default_id: str) -> Probe:
         instruction=_text_field(row, "instruction", "", where),
         input=_text_field(row, "input", "", where),
         response=_text_field(row, "response", "", where),
+        words_by=row["words_by"] if row.get("words_by") in ("icu", "unicode") else "",
     )
     if not probe.id.strip():
         raise SftscopeError(f"{where}: field 'id': expected a name, got nothing; without the field one is made")

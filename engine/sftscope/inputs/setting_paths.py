@@ -13,7 +13,7 @@ from sftscope.foundation.errors import SftscopeError
 from sftscope.foundation.safe_text import safe_text
 from sftscope.inputs.setting_rules import settings_of
 
-DATA_SUFFIXES = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet")
+DATA_SUFFIXES = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet", ".gz")
 S = TypeVar("S", bound=msgspec.Struct)
 
 

@@ -64,8 +64,14 @@ def _setting(table: str, spec: msgspec.structs.FieldInfo) -> Setting:
     form, extra, help_ = described.type, described.extra or {}, (described.extra_json_schema or {})["description"]
     choices = get_args(get_args(spec.type)[0]) if isinstance(form, inspect.LiteralType) else ()  # `form` sorts them
     allowed = extra.get("form") or (f"one of {', '.join(choices)}" if choices else _allowed(form))
-    default = None if spec.default is msgspec.NODEFAULT else spec.default
-    return Setting(table, spec.name, spec.type, default, help_, extra.get("path", ""), allowed)
+    return Setting(table, spec.name, spec.type, default_of(spec), help_, extra.get("path", ""), allowed)
+
+
+def default_of(spec: msgspec.structs.FieldInfo) -> Any:
+    """The default of a field; None where a value must be given."""
+    if spec.default is not msgspec.NODEFAULT:
+        return spec.default
+    return None if spec.default_factory is msgspec.NODEFAULT else spec.default_factory()
 
 
 def _allowed(form: inspect.Type) -> str:
@@ -80,6 +86,8 @@ def _allowed(form: inspect.Type) -> str:
             return f"a list, such as [0, 1, 2]; each entry {_allowed(form.item_type)}"
         case inspect.StrType():
             return "text in quotes"
+        case inspect.DictType():
+            return f'a table, such as {{ prompt = "question" }}; each entry {_allowed(form.value_type)}'
         case _:
             raise TypeError(f"settings have no words for {form}")
 
@@ -107,3 +115,16 @@ def hint(name: str, known: Iterable[str]) -> str:
 def shown(text: str, max_length: int = _SHOWN) -> str:
     """Text of a config or the command line, fit for an error message."""
     return safe_text(text, max_length=max_length)
+
+
+def line_of(text: str, table: str, key: str | None) -> str:
+    """`, line N` of a table or key in TOML text, or nothing where a plain search does not find it."""
+    current = None
+    for number, line in enumerate(text.splitlines(), start=1):
+        if header := re.match(r"\s*\[\s*([^\[\]]+?)\s*\]", line):
+            current = header[1].strip("\"'")
+            if key is None and current == table:
+                return f", line {number}"
+        elif key is not None and current == table and re.match(rf"\s*[\"']?{re.escape(key)}[\"']?\s*=", line):
+            return f", line {number}"
+    return ""

@@ -94,6 +94,9 @@ def _lines(settings: Iterable[Setting], values: Mapping[str, Any]) -> Iterable[s
 
 def toml(value: Any) -> str:
     """A setting's value in TOML, on one line: JSON, and what no terminal should get in an escape that JSON lacks."""
+    if isinstance(value, Mapping):
+        inner = ", ".join(f"{toml(key)} = {toml(each)}" for key, each in value.items())
+        return f"{{ {inner} }}" if inner else "{}"
     text = json.dumps(value, ensure_ascii=False)
     return "".join(each if safe_text(each) == each else f"\\U{ord(each):08x}" for each in text)
 

@@ -5,7 +5,6 @@ or a value out of range is one line with file, line and what was expected. Paths
 the config file.
 """
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -20,7 +19,7 @@ from sftscope.foundation.errors import SftscopeError
 from sftscope.inputs.presets import preset_text, title
 from sftscope.inputs.setting_overrides import apply_sets
 from sftscope.inputs.setting_paths import resolve_paths as resolve_paths
-from sftscope.inputs.setting_rules import LARGEST, hint, settings_of, shown
+from sftscope.inputs.setting_rules import LARGEST, default_of, hint, line_of, settings_of, shown
 
 # without 1: with a warm-up the first step has learning rate 0, and its weights are those of step 0
 DEFAULT_CHECKPOINTS = (0, 2, 3, 5, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512)
@@ -92,7 +91,7 @@ class DataSettings(Table, frozen=True, kw_only=True):
     train: Annotated[
         Data,
         says(
-            "training rows: JSONL, JSON, CSV, TSV or Parquet file, hub name or a folder laid out like one, "
+            "training rows: JSONL, JSON, CSV, TSV (also .gz) or Parquet file, hub name or a folder laid out like one, "
             "or the name of an entry of dataset_info",
             min_length=1,
         ),
@@ -106,6 +105,13 @@ class DataSettings(Table, frozen=True, kw_only=True):
         Literal["auto", "alpaca", "prompt-completion", "dolly", "sharegpt", "messages", "goemotions"],
         says("shape of the rows"),
     ] = "auto"
+    columns: Annotated[
+        dict[str, str],
+        says(
+            "fields of the rows by what they are, where none of the known names: prompt, query, response, system and "
+            "history; or messages, role and content"
+        ),
+    ] = {}
     answers: Annotated[
         Literal["all", "last"],
         says(
@@ -125,12 +131,19 @@ class DataSettings(Table, frozen=True, kw_only=True):
 
 class ProbeSettings(Table, frozen=True, kw_only=True):
     file: Annotated[File, says("the probes, JSONL", min_length=1)]
-    n_words: Annotated[int, says("words per probe that become variables; above 16 set masked_states", ge=1, le=64)] = 10
-    variables: Annotated[
-        Literal["words", "phrases", "sentences"],
+    n_words: Annotated[
+        int,
         says(
-            "what a variable is if a probe names no spans: words, or at most n_words phrases (runs of "
-            "words between stop words and punctuation) or sentences"
+            "words per probe that become variables; 0: as many as a probe has, at most 10; above 16 set masked_states",
+            ge=0,
+            le=64,
+        ),
+    ] = 0
+    variables: Annotated[
+        Literal["words", "phrases", "sentences", "characters", "tokens"],
+        says(
+            "what a variable is if a probe names no spans: words, or at most n_words phrases (runs of words between "
+            "stop words and punctuation), sentences, characters (that share no token) or tokens"
         ),
     ] = "words"
     seed: Annotated[Seed, says("seed of the choice of words")] = 0
@@ -253,7 +266,9 @@ class RunSettings(Table, frozen=True, kw_only=True):
     def changed(self) -> dict[str, dict[str, Any]]:
         """The settings that differ from their default."""
         return {
-            table: {spec.name: plain[spec.name] for spec in fields(part) if getattr(part, spec.name) != spec.default}
+            table: {
+                spec.name: plain[spec.name] for spec in fields(part) if getattr(part, spec.name) != default_of(spec)
+            }
             for table, plain in self.as_dict().items()
             for part in [getattr(self, table)]
         }
@@ -280,7 +295,7 @@ def load_settings(path: Path, sets: Sequence[str] = ()) -> RunSettings:
         raise SftscopeError(f"{path}: not valid TOML: {shown(str(error))}") from None
     places = apply_sets(tables, sets, settings_of(RunSettings))
     settings = settings_from_tables(
-        tables, where=lambda table, key: places.get((table, key), f"{title(path)}{_line_of(text, table, key)}")
+        tables, where=lambda table, key: places.get((table, key), f"{title(path)}{line_of(text, table, key)}")
     )
     resolve_paths(settings, path.absolute().parent, source=title(path))
     return settings
@@ -338,16 +353,3 @@ def _fitting_together(settings: RunSettings, where: Where) -> RunSettings:
             f"divide effective_batch_size {training.effective_batch_size}; choose a divisor"
         )
     return settings
-
-
-def _line_of(text: str, table: str, key: str | None) -> str:
-    """`, line N` of a table or key in TOML text, or nothing where a plain search does not find it."""
-    current = None
-    for number, line in enumerate(text.splitlines(), start=1):
-        if header := re.match(r"\s*\[\s*([^\[\]]+?)\s*\]", line):
-            current = header[1].strip("\"'")
-            if key is None and current == table:
-                return f", line {number}"
-        elif key is not None and current == table and re.match(rf"\s*[\"']?{re.escape(key)}[\"']?\s*=", line):
-            return f", line {number}"
-    return ""

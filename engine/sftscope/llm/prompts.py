@@ -202,5 +202,6 @@ def _turns(tokenizer: Any, message: str, system: str, history: Sequence[Turn]) -
     if system and takes_system(tokenizer):
         turns = [("system", system), *turns]
     elif system:
-        turns = [("user", f"{system}\n\n{turns[0][1]}"), *turns[1:]]
+        first = next(i for i, (role, _) in enumerate(turns) if role == "user")  # an assistant may begin
+        turns[first] = ("user", f"{system}\n\n{turns[first][1]}")
     return [{"role": role, "content": content} for role, content in turns]

@@ -5,13 +5,15 @@ often no more than a piece of a word, which other answers begin with too, so a l
 and free text by its first tokens.
 """
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from sftscope.foundation.errors import SftscopeError
 from sftscope.foundation.safe_text import safe_text
-from sftscope.inputs.probes import STOP_WORDS, Probe, candidate_words
+from sftscope.inputs.probes import Probe
+from sftscope.inputs.segmentation import STOP_WORDS
 from sftscope.llm.prompts import first_content_token, single_token
 
 LABEL_WORDS = 3  # an answer of at most so many words is a label
@@ -51,10 +53,10 @@ def target_in(response: str, wanted: str, tokenizer: Any, special: set[int] | No
         case "word":
             return _first_word(response, ids, spans, first)
         case "auto":
-            words = [span for span in candidate_words(response) if span[1] > spans[first][0]]
-            if len(words) <= LABEL_WORDS:
-                return _first_word(response, ids, spans, first)
-            return Target(ids[first : first + FREE_TEXT], first)
+            words = [span for span in _words(response) if span[1] > spans[first][0]]
+            word = _first_word(response, ids, spans, first)
+            is_label = len(words) <= LABEL_WORDS and len(word.ids) <= FREE_TEXT
+            return word if is_label else Target(ids[first : first + FREE_TEXT], first)
     return Target(ids[first : first + 1], first)
 
 
@@ -103,12 +105,17 @@ def _is_piece(response: str, text: str) -> bool:
     if start < 0:
         return False
     end = start + len(wanted)
-    return any(left < edge < right for left, right in candidate_words(response) for edge in (start, end))
+    return any(left < edge < right for left, right in _words(response) for edge in (start, end))
+
+
+def _words(text: str) -> list[tuple[int, int]]:
+    """What stands between white space, without punctuation at either end: the same on every machine."""
+    return [match.span() for match in re.finditer(r"\w(?:\S*\w)?", text)]
 
 
 def _first_word(response: str, ids: tuple[int, ...], spans: Sequence[tuple[int, int]], first: int) -> Target:
     """The first word that ends after the first content token begins; that token where there is no word."""
-    for start, end in candidate_words(response):
+    for start, end in _words(response):
         if end > spans[first][0]:
             found = _overlapping(ids, spans, (start, end))
             ids_from = max(found.start, first)

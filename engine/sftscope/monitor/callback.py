@@ -72,7 +72,7 @@ class SftscopeCallback(TrainerCallback):
         where: Where = "sidecar",
         device: str = "cpu",
         model: str = "",
-        words: int = 10,
+        words: int = 0,
         variables: str = "words",
         masked_states: int = 0,
         zeta_of: str = "base",

@@ -3,17 +3,18 @@ templates and data are found before anything is trained. Loads the tokenizer onl
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
 from sftscope.foundation.errors import SftscopeError
 from sftscope.foundation.safe_text import safe_text
 from sftscope.inputs.presets import title
-from sftscope.inputs.probes import Probe, read_probes
+from sftscope.inputs.probes import Probe
 from sftscope.inputs.settings import RunSettings, load_settings, resolve_paths
 from sftscope.llm.label_collisions import collision_warning
 from sftscope.llm.loading import model_name, templated_tokenizer
+from sftscope.llm.probe_tokens import chosen_probes
 from sftscope.llm.prompts import Template, resolve_template, template_hash
 from sftscope.llm.targets import target_texts, target_warnings
 from sftscope.scoring.masking import mask_probe
@@ -94,7 +95,7 @@ class Cut:
 
 @dataclass(frozen=True)
 class Inspected:
-    """rows, probes: how many there are."""
+    """rows, probes: how many there are. notes: what to know of their reading, in lines."""
 
     schema: str
     version: int
@@ -108,6 +109,7 @@ class Inspected:
     probe: MaskedProbe
     collisions: dict[str, list[str]]
     target_warnings: list[str]
+    notes: list[str] = field(default_factory=list)
 
     def as_dict(self) -> dict[str, Any]:
         """As JSON holds it."""
@@ -120,14 +122,14 @@ def inspect(config: Path, *, sets: Sequence[str] = (), row: int = 1, probe: str 
     sets: as of `load_settings`.
     """
     settings = resolve_paths(load_settings(config, sets), config.absolute().parent, source=title(config))
-    rows = read_side(settings.data, "train")
+    notes: list[str] = []
+    rows = read_side(settings.data, "train", note=notes.append)
     if not 1 <= row <= len(rows):
         raise SftscopeError(f"--row {row}: expected 1…{len(rows)}, the training rows of {title(config)}")
-    asked = settings.probes
-    probes = read_probes(Path(asked.file), n_words=asked.n_words, seed=asked.seed, variables=asked.variables)
-    chosen = _probe(probes, probe, settings)
     tokenizer = templated_tokenizer(settings.model)
     template = resolve_template(tokenizer, settings.model.template)
+    probes = chosen_probes(settings.probes, tokenizer, template, note=notes.append)
+    chosen = _probe(probes, probe, settings)
     training = settings.training
     cutoff, trained_end = training.cutoff, training.trained_end
     prompts_cut, answers_cut = count_cut(rows, tokenizer, template, cutoff=cutoff, trained_end=trained_end)
@@ -145,6 +147,7 @@ def inspect(config: Path, *, sets: Sequence[str] = (), row: int = 1, probe: str 
         probe=_masked(chosen, tokenizer, template, settings.extraction.target),
         collisions=find_collisions(settings, [each.response for each in probes], tokenizer),
         target_warnings=target_warnings(probes, target_texts(probes, tokenizer, settings.extraction.target)),
+        notes=notes,
     )
 
 
@@ -182,7 +185,7 @@ def render(found: Inspected) -> str:
     ]
     told = [*found.target_warnings, *filter(None, [collision_warning(found.collisions)])]
     lines += [f"warning: {line}" for line in told]
-    return "\n".join(lines)
+    return "\n".join([*lines, *(f"note: {line}" for line in found.notes)])
 
 
 def _probe(probes: Sequence[Probe], wanted: str, settings: RunSettings) -> Probe:

@@ -17,11 +17,12 @@ from sftscope.compat.transformers import recomputation_name
 from sftscope.foundation.errors import SftscopeError
 from sftscope.foundation.progress import say
 from sftscope.inputs.presets import title
-from sftscope.inputs.probes import Probe, read_probes
+from sftscope.inputs.probes import Probe
 from sftscope.inputs.settings import RunSettings, load_settings, resolve_paths
 from sftscope.llm.arithmetic import FLOAT32, weights_dtype
 from sftscope.llm.label_collisions import collision_warning
-from sftscope.llm.loading import LLM, device_name, load_llm
+from sftscope.llm.loading import LLM, device_name, load_llm, templated_tokenizer
+from sftscope.llm.probe_tokens import chosen_probes
 from sftscope.llm.prompts import resolve_template
 from sftscope.llm.targets import target_texts, target_warnings
 from sftscope.preflight import scoring_cost as scoring
@@ -230,10 +231,9 @@ def render(plan: Plan) -> str:
 
 def _of_config(config: Path, sets: Sequence[str]) -> _Measured:
     settings = resolve_paths(load_settings(config, sets), config.absolute().parent, source=title(config))
-    asked = settings.probes
-    return _measure(
-        settings, read_probes(Path(asked.file), n_words=asked.n_words, seed=asked.seed, variables=asked.variables)
-    )
+    tokenizer = templated_tokenizer(settings.model)
+    kind = resolve_template(tokenizer, settings.model.template)
+    return _measure(settings, chosen_probes(settings.probes, tokenizer, kind, note=say))
 
 
 def _of_run(run: Path) -> _Measured:

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from sftscope.foundation.progress import say
 from sftscope.foundation.timing import settled_seconds
 from sftscope.inputs.settings import RunSettings
 from sftscope.llm.prompts import Template
@@ -54,7 +55,7 @@ class TrainingSpeed:
 def count_work(settings: RunSettings, tokenizer: Any, template: Template) -> TrainingWork:
     """The work of the training that `settings` (paths resolved) ask for."""
     training = settings.training
-    rows = [read_side(settings.data, side) for side in SIDES]
+    rows = [read_side(settings.data, side, note=say) for side in SIDES]
     examples = [
         make_examples(side, tokenizer, template, cutoff=training.cutoff, trained_end=training.trained_end)
         for side in rows

@@ -13,12 +13,20 @@ from typing import TYPE_CHECKING, Any
 from msgspec.structs import replace
 
 from sftscope.files.opening import read_plain
-from sftscope.foundation.errors import SftscopeError
+from sftscope.foundation.errors import NotReadError, SftscopeError
 from sftscope.foundation.progress import say
-from sftscope.inputs.probes import Probe, read_probes, write_probes
+from sftscope.inputs.probes import Probe, write_probes
 from sftscope.inputs.settings import ModelSettings, RunSettings, resolve_paths, settings_from_tables
 from sftscope.runs.earlier import MEANING, with_former_target
-from sftscope.runs.identity import check_same, dated, file_hash, identity_of, model_hash, settings_in
+from sftscope.runs.identity import (
+    check_same,
+    dated,
+    file_hash,
+    identity_of,
+    model_hash,
+    probes_are_whole,
+    settings_in,
+)
 from sftscope.store import RunFolder, ownership, write_atomically
 from sftscope.store.prompt_hashes import as_table, date_is_guessed, date_of_run
 from sftscope.store.run_folder import RUN_FORMAT
@@ -75,23 +83,26 @@ def _begin(
     """
     from sftscope.extraction.same_prompts import hashes_of, refuse_other_prompts
     from sftscope.llm.loading import device_name, model_name, resolve_device, versions
+    from sftscope.llm.probe_tokens import chosen_probes
     from sftscope.llm.prompts import resolve_template, template_hash
     from sftscope.llm.targets import target_warnings
     from sftscope.llm.template_date import freeze_date, sees_date, today
-    from sftscope.scoring.masking import mask_probe, probe_targets
+    from sftscope.scoring.masking import mask_probe, probe_targets, states_of
 
     trained_here = "attached" not in origin
     if folder.exists():
         begun = folder.read_run()
         earlier = settings_in(begun)
         settings, resolved = (with_former_target(each, earlier, begun) for each in (settings, resolved))
-    probes = _checked_probes(resolved)
     tokenizer = _tokenizer(resolved.model, template)
     kind = resolve_template(tokenizer, resolved.model.template)
     day = date_of_run(folder) if folder.exists() else settings.model.template_date or today()
     freeze_date(tokenizer, day or today())
     if sees_date(tokenizer, kind) and not settings.model.template_date and not _is_undated(folder):
         settings = dated(settings, day)
+    probes = chosen_probes(resolved.probes, tokenizer, kind, before=_probes_before(folder), note=say)
+    for probe in probes:  # raises where a probe has too many masked states
+        states_of(probe, resolved.extraction.masked_states, resolved.extraction.seed)
     prompts = [mask_probe(probe, tokenizer, kind, resolved.extraction.target) for probe in probes]
     targets = probe_targets(prompts, tokenizer)
     rows = write_probes(probes, targets).encode()
@@ -137,14 +148,16 @@ def _is_undated(folder: RunFolder) -> bool:
     return folder.exists() and date_is_guessed(folder)
 
 
-def _checked_probes(resolved: RunSettings) -> Sequence[Probe]:
-    from sftscope.scoring.masking import states_of
-
-    asked = resolved.probes
-    probes = read_probes(Path(asked.file), n_words=asked.n_words, seed=asked.seed, variables=asked.variables)
-    for probe in probes:  # raises where a probe has too many masked states
-        states_of(probe, resolved.extraction.masked_states, resolved.extraction.seed)
-    return probes
+def _probes_before(folder: RunFolder) -> Sequence[Probe]:
+    """The probes of a run that was begun, unless they changed since: their words stay, whatever finds words here."""
+    if not folder.exists():
+        return ()
+    try:
+        return folder.read_probes() if probes_are_whole(folder, folder.read_run().get("hashes", {})) else ()
+    except NotReadError:
+        raise
+    except SftscopeError:  # damaged, or gone: they are chosen again, and written again if they are the same
+        return ()
 
 
 def _tokenizer(model: ModelSettings, template: str) -> "PreTrainedTokenizerBase":

@@ -11,6 +11,7 @@ MEANING = 2  # of settings, as run.toml names it; a run that names none was begu
 # defaults of earlier releases: a setting at one of them is no choice of the user's, and is no part of an identity
 FORMER_DEFAULTS: Mapping[tuple[str, str], Any] = {
     ("extraction", "target"): "first",  # which tokens are scored is in the hash of the probes
+    ("probes", "n_words"): 10,  # of every probe; now of those that have as many: the same words, or it was refused
     ("training", "checkpoints"): (0, 1, 2, 3, 5, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512),
 }
 

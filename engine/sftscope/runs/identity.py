@@ -86,13 +86,15 @@ def check_same(folder: RunFolder, settings: RunSettings, hashes: Mapping[str, st
     if content.get("identity") == identity_of(settings, hashes):
         return
     before, hashed = settings_in(content).as_dict(), content.get("hashes", {})  # a setting that is newer: its default
+    changed = settings.changed()
     for table, values in settings.as_dict().items():
         if table not in content["settings"]:
             continue  # of a run that others trained nothing is known of data and training
         for key, value in values.items():
             old = before[table][key]
             held = key in hashes and hashes[key] == hashed.get(key)  # another path to the same content
-            if old != value and not held and (table, key) not in _FREE:
+            former = is_former_default(table, key, old) and key not in changed[table]  # a default then and now
+            if old != value and not held and not former and (table, key) not in _FREE:
                 raise SftscopeError(
                     f"{title(config)}: [{table}] {key} is {value!r}, but {folder.path} was begun with {old!r}; "
                     "use another --out folder, or the setting it was begun with"

@@ -33,7 +33,8 @@ from sftscope.files.toml_text import MAX_TOML_BYTES, parse_toml
 from sftscope.foundation.errors import SftscopeError
 from sftscope.foundation.progress import say
 from sftscope.foundation.safe_text import safe_text
-from sftscope.inputs.probes import Probe, read_jsonl, read_probes
+from sftscope.inputs.probes import Probe, read_probes
+from sftscope.inputs.row_files import is_packed, read_jsonl
 from sftscope.store.log_rows import log_row
 from sftscope.store.steps.step_file import MAX_FILE_BYTES, read_step_file, to_bytes
 from sftscope.store.steps.step_record import StepFileError, StepRecord
@@ -372,11 +373,13 @@ class RunFolder:
     def _check_probes_file(self) -> None:
         """SftscopeError unless the probes are a plain file: a pipe would block, a device never ends."""
         try:
-            read_plain(self.probes_file)
+            content = read_plain(self.probes_file)
         except FileNotFoundError:
             raise SftscopeError(f"{self.probes_file}: no such file; the command that began the run writes it") from None
         except OSError as error:
             raise failed_to_read(self.probes_file, error) from None
+        if is_packed(content):  # we write none, and it may unpack without end
+            raise SftscopeError(f"{self.probes_file}: expected JSON Lines, got something compressed")
 
 
 def _steps_in(folder: Path) -> tuple[int, ...]:

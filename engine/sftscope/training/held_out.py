@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager, nullcontext
 
 import torch
 
-from sftscope.foundation.progress import is_first_process, progress
+from sftscope.foundation.progress import is_first_process, progress, say
 from sftscope.inputs.settings import DataSettings, ModelSettings, RunSettings, TrainedEnd, TrainingSettings
 from sftscope.llm.adapters import AdapterSlot
 from sftscope.llm.loading import LLM, load_llm, templated_tokenizer
@@ -84,7 +84,7 @@ def attached_examples(model: ModelSettings, data: DataSettings, *, trained_end: 
     tokenizer = templated_tokenizer(model)
     template = resolve_template(tokenizer, model.template)
     cutoff = TrainingSettings().cutoff
-    return make_examples(read_side(data, "eval"), tokenizer, template, cutoff=cutoff, trained_end=trained_end)
+    return make_examples(read_side(data, "eval", note=say), tokenizer, template, cutoff=cutoff, trained_end=trained_end)
 
 
 def enter(slot: AdapterSlot, step: int, checkpoints: Mapping[int, Checkpoint]) -> None:

@@ -74,7 +74,7 @@ def train(settings: RunSettings, folder: RunFolder, *, cut_otherwise: bool = Fal
     that makes a difference to what is left to train.
     """
     training = settings.training
-    train_rows = read_side(settings.data, "train")
+    train_rows = read_side(settings.data, "train", note=say)
     grid = checkpoint_grid(training, len(train_rows))
     done = ready_checkpoints(folder.checkpoints)
     if line := _finished(done, grid, training):
@@ -85,7 +85,7 @@ def train(settings: RunSettings, folder: RunFolder, *, cut_otherwise: bool = Fal
     as_tokens = partial(
         make_examples, tokenizer=tokenizer, template=template, cutoff=training.cutoff, trained_end=training.trained_end
     )
-    train_set, eval_set = as_tokens(train_rows), as_tokens(read_side(settings.data, "eval"))
+    train_set, eval_set = as_tokens(train_rows), as_tokens(read_side(settings.data, "eval", note=say))
     if cut_otherwise and done and any(example.prompt_cut or example.answer_cut for example in train_set):
         raise SftscopeError(
             f"{folder.path}: an earlier sftscope began this training and cut rows longer than [training] cutoff = "

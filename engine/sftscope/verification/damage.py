@@ -156,7 +156,7 @@ class Inspection:
 
 
 _ATTACH_OPTIONS = (  # of `sftscope attach`: table and key of run.toml, option, default
-    ("probes", "n_words", "--words", 10),
+    ("probes", "n_words", "--words", 0),
     ("probes", "variables", "--variables", "words"),
     ("extraction", "masked_states", "--masked-states", 0),
     ("extraction", "dtype", "--dtype", "float32"),

@@ -1,32 +1,57 @@
 """The rows of a run: read from where the settings say, in the shape they have, as many as are wanted."""
 
 import random
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from sftscope.foundation.errors import SftscopeError
 from sftscope.foundation.safe_text import safe_text, whole_number
+from sftscope.inputs.row_files import file_text, kind_of_file
 from sftscope.inputs.settings import DataSettings
-from sftscope.training.data.shapes import SHAPES, Fields, Row, mapped_fields, plain_text, rows_of, shape_of
-from sftscope.training.data.sources import Side, Source, file_text, records, source_of
+from sftscope.training.data.shapes import (
+    SHAPES,
+    Fields,
+    Row,
+    mapped_fields,
+    named_fields,
+    plain_text,
+    rows_of,
+    shape_of,
+)
+from sftscope.training.data.sources import Side, Source, records, source_of
 
 _TYPED = (".json", ".jsonl", ".ndjson", ".parquet")  # files whose records have field names
+_NOT_TRAINED = "answers whose weight is 0"
 
 
-def read_side(settings: DataSettings, side: Side, *, limit: int | None = None) -> tuple[Row, ...]:
+def read_side(
+    settings: DataSettings,
+    side: Side,
+    *,
+    limit: int | None = None,
+    note: Callable[[str], object] = lambda _: None,
+) -> tuple[Row, ...]:
     """The training or the held-out rows that `settings` (paths resolved) ask for; none where no data are named.
 
-    limit: how many of them at most, in place of what the settings say; 0 is all.
+    limit: how many of them at most, in place of what the settings say; 0 is all. note: takes what was left out, in
+    lines.
     """
     source = source_of(settings, side)
     if limit is None:
         limit = settings.max_train_rows if side == "train" else settings.max_eval_rows
-    return _read(source, settings, limit) if source.location else ()
+    return _read(source, settings, limit, note) if source.location else ()
 
 
-def _read(source: Source, settings: DataSettings, limit: int) -> tuple[Row, ...]:
-    rows = list(_rows(source, settings))
+def _read(source: Source, settings: DataSettings, limit: int, note: Callable[[str], object]) -> tuple[Row, ...]:
+    every = list(_rows(source, settings))
+    rows = [row for row in every if row.trained]
+    left_out = Counter(part for row in rows for part in row.unread)
+    left_out[_NOT_TRAINED] = len(every) - len(rows)
+    for part, count in left_out.items():
+        if count:
+            note(f"{source.location}: left out of training and loss: {part} ({count:,})")
     if not rows:
         raise SftscopeError(f"{source.location}: expected at least one row, got none")
     if 0 < limit < len(rows):
@@ -40,13 +65,22 @@ def _rows(source: Source, settings: DataSettings) -> Iterator[Row]:
     if _is_goemotions_file(source, settings):
         yield from _goemotions_file(Path(source.location), labels, settings)
         return
-    fields = mapped_fields(source.format, source.columns, source.tags, source.location) if source.format else None
+    fields = _fields(source, settings)
     for number, (where, record) in enumerate(records(source)):
         if 0 < source.limit <= number:
             return
         if not isinstance(record, Mapping):
             raise SftscopeError(f"{where}: expected an object, got {type(record).__name__}")
         yield from _record(record, where, fields, labels, settings)
+
+
+def _fields(source: Source, settings: DataSettings) -> Fields | None:
+    """The fields of the records by names that somebody gave; None where they are known by their own."""
+    if settings.columns and source.format:
+        raise SftscopeError("[data] columns: dataset_info has columns of its own; give one of them")
+    if source.format:
+        return mapped_fields(source.format, source.columns, source.tags, source.location)
+    return named_fields(settings.columns) if settings.columns else None
 
 
 def _record(
@@ -63,7 +97,8 @@ def _record(
 
 def _is_goemotions_file(source: Source, settings: DataSettings) -> bool:
     """Whether this is the TSV without header: text, comma-joined label ids, id."""
-    if source.format or not Path(source.location).is_file() or Path(source.location).suffix.lower() in _TYPED:
+    path = Path(source.location)
+    if source.format or settings.columns or not path.is_file() or kind_of_file(path) in _TYPED:
         return False
     return settings.format == "goemotions" or (settings.format == "auto" and bool(settings.labels))
 

@@ -4,8 +4,8 @@ A record becomes rows of system prompt, earlier turns, prompt and answer: one ro
 conversation. A record that cannot be used is an error with place and field; nothing is skipped silently.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from sftscope.foundation.errors import SftscopeError
@@ -17,7 +17,10 @@ USER, ASSISTANT, SYSTEM = "user", "assistant", "system"
 
 @dataclass(frozen=True)
 class Row:
-    """One training example as text; `history` are the turns before its prompt, `where` is its place in the data."""
+    """One training example as text; `history` are the turns before its prompt, `where` is its place in the data.
+
+    trained: whether its data want it trained. unread: what its data have besides, and no prompt or answer shows.
+    """
 
     instruction: str
     input: str
@@ -25,6 +28,8 @@ class Row:
     system: str = ""
     history: tuple[Turn, ...] = ()
     where: str = field(default="", compare=False)
+    trained: bool = True
+    unread: tuple[str, ...] = field(default=(), compare=False)
 
     @property
     def prompt(self) -> str:
@@ -64,6 +69,15 @@ SHAPES = {
 }
 
 
+# what others call a prompt and an answer, for a hint
+_PROMPTS = ("instruction", "question", "prompt", "query", "input", "user", "source", "problem")
+_ANSWERS = ("output", "answer", "response", "completion", "assistant", "target", "solution", "reply")
+_CALLS = ("tool_calls", "function_call", "tool_call_id")  # of a turn
+_ALSO_IN_PROMPT = ("tools", "functions", "images", "image", "videos", "audios", "chat_template_kwargs")  # of a record
+_REASONING = ("thinking", "reasoning_content", "reasoning")  # of a turn
+_TEXT_PARTS = ("text", "input_text", "output_text")
+
+
 def mapped_fields(formatting: str, columns: Mapping[str, str], tags: Mapping[str, str], where: str) -> Fields:
     """The fields as an entry of LLaMA-Factory's dataset_info.json names them; SftscopeError where it cannot be."""
     if tools := columns.get("tools"):
@@ -90,7 +104,28 @@ def mapped_fields(formatting: str, columns: Mapping[str, str], tags: Mapping[str
             raise SftscopeError(f"{where}: field 'formatting': expected alpaca, sharegpt or openai, got {shown}")
 
 
-def _known(columns: Mapping[str, str], known: Mapping[str, str], where: str) -> dict[str, str]:
+def named_fields(columns: Mapping[str, str]) -> Fields:
+    """The fields as `[data] columns` names them; SftscopeError where that is not enough, or too much."""
+    place = "[data] columns"
+    if "messages" in columns:
+        known = _known(columns, dict.fromkeys(("messages", "system", "role", "content")), place)
+        return Fields(
+            messages=known["messages"],
+            system=known.get("system", ""),
+            role=known.get("role", "role"),
+            content=known.get("content", "content"),
+            roles=_SHAREGPT_ROLES,
+        )
+    known = _known(columns, dict.fromkeys(("prompt", "query", "response", "system", "history")), place)
+    if "response" not in known or not {"prompt", "query"} & set(known):
+        raise SftscopeError(f'{place}: expected prompt = "…" and response = "…", or messages = "…"')
+    prompt, query, response, system, history = (
+        known.get(name, "") for name in ("prompt", "query", "response", "system", "history")
+    )
+    return Fields(prompt, query, response, system, history)
+
+
+def _known(columns: Mapping[str, str], known: Iterable[str], where: str) -> dict[str, str]:
     for name in columns:
         if name not in known:
             expected = ", ".join(known)
@@ -106,17 +141,29 @@ def shape_of(record: Mapping[str, Any], wanted: str, where: str) -> str:
             return name
     forms = " or ".join(" and ".join(map(repr, fields.needed)) for fields in candidates.values())
     known = safe_text(", ".join(map(str, record)), max_length=120)
-    raise SftscopeError(f"{where}: expected the fields {forms}, got {known}")
+    raise SftscopeError(f"{where}: expected the fields {forms}, got {known}{_remedy(record)}")
+
+
+def _remedy(record: Mapping[str, Any]) -> str:
+    """The end of a message on a record of no known shape: how its fields are named, where that can help."""
+    texts = [str(name) for name, value in record.items() if isinstance(value, str)]
+    if len(texts) == 1:
+        return f"; {safe_text(repr(texts[0]), max_length=40)} alone does not say where the answer begins: split it"
+    prompt = next((name for name in _PROMPTS if name in texts), "…")
+    response = next((name for name in _ANSWERS if name in texts), "…")
+    return f'; name them by [data] columns = {{ prompt = "{prompt}", response = "{response}" }}, or rename them'
 
 
 def rows_of(record: Mapping[str, Any], fields: Fields, where: str, *, instruction: str = "") -> list[Row]:
     """The rows of a record, one for each answer in it; instruction: for a record that brings none."""
     if fields.messages:
+        _refuse_more_than_text(record, where)
         given = record.get(fields.messages)
         return _conversation(
             _turns(given, fields, fields.messages, where), _optional(record, fields.system, where), where
         )
     if isinstance(record.get(fields.prompt), list) and fields.roles:
+        _refuse_more_than_text(record, where)
         given = [
             turn for name in (fields.prompt, fields.response) for turn in _turns(record[name], fields, name, where)
         ]
@@ -176,36 +223,105 @@ def _pairs(record: Mapping[str, Any], name: str, where: str) -> tuple[Turn, ...]
     return tuple(turns)
 
 
-def _turns(given: Any, fields: Fields, name: str, where: str) -> list[Turn]:
+def _refuse_more_than_text(record: Mapping[str, Any], where: str) -> None:
+    """Without what else a template shows, the model would be trained on other prompts than its data mean."""
+    for name in _ALSO_IN_PROMPT:
+        if record.get(name):
+            raise SftscopeError(f"{where}: field {name!r}: not supported; expected conversations of text alone")
+
+
+@dataclass(frozen=True)
+class _Said:
+    """A turn of a conversation; trained, unread: as of `Row`."""
+
+    role: str
+    content: str
+    trained: bool
+    unread: tuple[str, ...]
+
+
+def _turns(given: Any, fields: Fields, name: str, where: str) -> list[_Said]:
     """The turns in a field of messages."""
     place = f"{where}: field {name!r}"
     if not isinstance(given, Sequence) or isinstance(given, str) or not given:
         raise SftscopeError(f"{place}: expected a list of turns, got {safe_text(repr(given), max_length=60)}")
-    turns = []
-    for number, turn in enumerate(given, start=1):
-        here = f"{place}, turn {number}"
-        if not isinstance(turn, Mapping) or fields.role not in turn or fields.content not in turn:
-            shown = safe_text(repr(turn), max_length=60)
-            raise SftscopeError(f"{here}: expected {fields.role!r} and {fields.content!r}, got {shown}")
-        role = fields.roles.get(turn[fields.role]) if isinstance(turn[fields.role], str) else None
-        if role is None:
-            shown = safe_text(repr(turn[fields.role]), max_length=60)
-            raise SftscopeError(f"{here}: role {shown}: expected {', '.join(fields.roles)}")
-        turns.append((role, plain_text(turn[fields.content], here)))
-    return turns
+    return [_turn(turn, fields, f"{place}, turn {number}") for number, turn in enumerate(given, start=1)]
 
 
-def _conversation(turns: list[Turn], system: str, where: str) -> list[Row]:
-    """A row for each answer: user and assistant in turn, a system prompt first or not at all."""
+def _turn(turn: Any, fields: Fields, here: str) -> _Said:
+    named = _turn_fields(turn, fields)
+    if named is None:
+        shown = safe_text(repr(turn), max_length=60)
+        raise SftscopeError(f"{here}: expected {fields.role!r} and {fields.content!r}, got {shown}")
+    role = named.roles.get(turn[named.role]) if isinstance(turn[named.role], str) else None
+    if role is None:
+        shown = safe_text(repr(turn[named.role]), max_length=60)
+        raise SftscopeError(f"{here}: role {shown}: expected {', '.join(named.roles)}")
+    for call in _CALLS:
+        if turn.get(call):
+            raise SftscopeError(f"{here}: field {call!r}: conversations with tools are not supported")
+    unread = tuple(f"{part!r} of a turn" for part in _REASONING if turn.get(part))
+    return _Said(role, _content(turn[named.content], here), role != ASSISTANT or _is_trained(turn, here), unread)
+
+
+def _turn_fields(turn: Any, fields: Fields) -> Fields | None:
+    """`fields`, or, of a turn that has others, those of the other common shape: data sets mix the names."""
+    others = (replace(SHAPES[shape], roles={**_SHAREGPT_ROLES, **fields.roles}) for shape in ("messages", "sharegpt"))
+    found = (
+        named for named in (fields, *others) if isinstance(turn, Mapping) and {named.role, named.content} <= turn.keys()
+    )
+    return next(found, None)
+
+
+def _content(value: Any, here: str) -> str:
+    """The text of a turn: text, or a list of its parts."""
+    if not isinstance(value, list):
+        return plain_text(value, here)
+    texts = []
+    for number, part in enumerate(value, start=1):
+        kind = part.get("type", "text") if isinstance(part, Mapping) else "text"
+        if kind not in _TEXT_PARTS:
+            shown = safe_text(repr(kind), max_length=40)
+            raise SftscopeError(f"{here}: part {number} is {shown}; expected text alone")
+        texts.append(plain_text(part.get("text") if isinstance(part, Mapping) else part, f"{here}, part {number}"))
+    return "".join(texts)
+
+
+def _is_trained(turn: Mapping[str, Any], here: str) -> bool:
+    """Whether an answer is to be trained: OpenAI's `weight`, and what other trainers call it."""
+    weight = turn.get("weight")
+    if weight is not None and weight not in (0, 1):
+        shown = safe_text(repr(weight), max_length=40)
+        raise SftscopeError(f"{here}: field 'weight': expected 0 or 1, got {shown}; parts of an answer have no weight")
+    return weight != 0 and turn.get("train") is not False and turn.get("loss") is not False
+
+
+def _conversation(turns: list[_Said], system: str, where: str) -> list[Row]:
+    """A row for each answer: each follows a user's turn, a system prompt comes first or not at all."""
     first = 1
-    if turns[0][0] == SYSTEM:
-        system, turns, first = turns[0][1], turns[1:], 2
-    for number, (role, content) in enumerate(turns):
-        expected = (USER, ASSISTANT)[number % 2]
-        if role != expected:
-            raise SftscopeError(f"{where}: turn {number + first}: expected one of the {expected}, got {role}")
-        if not content.strip():
-            raise SftscopeError(f"{where}: turn {number + first}: expected text, got nothing")
-    if not turns or len(turns) % 2:
-        raise SftscopeError(f"{where}: expected the conversation to end with an answer of the assistant")
-    return [Row(turns[i][1], "", turns[i + 1][1], system, tuple(turns[:i]), where) for i in range(0, len(turns), 2)]
+    if turns[0].role == SYSTEM:
+        system, turns, first = turns[0].content, turns[1:], 2
+    for number, turn in enumerate(turns, start=first):
+        if turn.role == SYSTEM:
+            raise SftscopeError(f"{where}: turn {number}: expected the system prompt first, got another turn before it")
+        if not turn.content.strip():
+            raise SftscopeError(f"{where}: turn {number}: expected text, got nothing")
+        if turn.role == ASSISTANT and number > first and turns[number - first - 1].role == ASSISTANT:
+            raise SftscopeError(f"{where}: turn {number}: expected one of the user, got assistant after assistant")
+    spoken = [(turn.role, turn.content) for turn in turns]
+    answers = [i for i in range(1, len(turns)) if turns[i].role == ASSISTANT]
+    if not answers:
+        raise SftscopeError(f"{where}: expected an answer of the assistant to a turn of the user, got none")
+    return [
+        Row(
+            spoken[i - 1][1],
+            "",
+            spoken[i][1],
+            system,
+            tuple(spoken[: i - 1]),
+            where,
+            turns[i].trained,
+            (*turns[i].unread, *(("turns after the last answer",) if i == answers[-1] and i + 1 < len(turns) else ())),
+        )
+        for i in answers
+    ]

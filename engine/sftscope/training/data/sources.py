@@ -1,4 +1,4 @@
-"""Where training records come from: files of five types, the hub, and LLaMA-Factory's dataset_info.json.
+"""Where training records come from: files, also compressed ones, the hub, and LLaMA-Factory's dataset_info.json.
 
 Yields each record with its place (file and line), which every complaint about it begins with. Knows
 nothing of what a record's fields mean.
@@ -15,17 +15,16 @@ from pathlib import Path
 from typing import Any, Literal
 
 from sftscope.files.folders import check_files
-from sftscope.files.opening import opened, read_plain
+from sftscope.files.opening import opened
 from sftscope.foundation.errors import SftscopeError
 from sftscope.foundation.safe_text import safe_text
-from sftscope.inputs.probes import MAX_ROW_BYTES, read_jsonl
+from sftscope.inputs.row_files import MAX_ROW_BYTES, file_text, kind_of_file, read_rows
 from sftscope.inputs.setting_paths import is_hub_data
 from sftscope.inputs.settings import DataSettings
 
 Side = Literal["train", "eval"]
 SIDES: tuple[Side, ...] = ("train", "eval")
 _BATCH = 1024  # rows of a Parquet file in memory at a time
-_MAX_BYTES = 2**31  # of a file that is read at once; JSONL and Parquet are read row by row
 
 
 @dataclass(frozen=True)
@@ -79,49 +78,26 @@ def records(source: Source) -> Iterator[tuple[str, Any]]:
     if path.is_dir() or (not path.exists() and is_hub_data(source.location)):
         yield from _hub(source)
         return
-    match path.suffix.lower():
-        case ".jsonl" | ".ndjson":
-            yield from ((f"{path}, line {number}", value) for number, value in read_jsonl(path))
-        case ".json":
-            yield from _json(path)
+    match kind_of_file(path):
+        case ".jsonl" | ".ndjson" | ".json":
+            yield from read_rows(path)
         case ".csv":
-            yield from _csv(path, ",")
+            yield from _csv(path, "")
         case ".tsv":
             yield from _csv(path, "\t")
         case ".parquet":
             yield from _parquet(path)
         case suffix:
-            known = ".jsonl, .json, .csv, .tsv or .parquet"
+            known = ".jsonl, .json, .csv, .tsv (also .gz of these) or .parquet"
             raise SftscopeError(f"{path}: expected {known}, got {safe_text(suffix) or 'no suffix'!r}")
 
 
-def file_text(path: Path) -> str:
-    """A file's text; SftscopeError with its first line that is not UTF-8."""
-    try:
-        data = read_plain(path, _MAX_BYTES)
-    except FileNotFoundError:
-        raise SftscopeError(f"{path}: no such file") from None
-    except OSError as error:
-        raise SftscopeError(f"{path}: cannot be read: {error.strerror}") from None
-    try:
-        return data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = data[: error.start].count(b"\n") + 1
-        raise SftscopeError(f"{path}, line {line}: not valid UTF-8; save the file as UTF-8") from None
-
-
-def _json(path: Path) -> Iterator[tuple[str, Any]]:
-    try:
-        values = json.loads(file_text(path))
-    except (ValueError, RecursionError) as error:  # JSONDecodeError, or a number of thousands of digits
-        raise SftscopeError(f"{path}: not valid JSON: {safe_text(str(error), max_length=200)}") from None
-    if not isinstance(values, list):
-        raise SftscopeError(f"{path}: expected a list of rows, got {type(values).__name__}")
-    yield from ((f"{path}, row {number}", value) for number, value in enumerate(values, start=1))
-
-
 def _csv(path: Path, delimiter: str) -> Iterator[tuple[str, Any]]:
-    reader = csv.DictReader(io.StringIO(file_text(path), newline=""), delimiter=delimiter)
+    """delimiter: of the columns; empty: the comma, or what stands in its place in the header, as spreadsheets write."""
+    text = file_text(path)
+    header = text.partition("\n")[0]
+    chosen = delimiter or next((each for each in ",;\t" if each in header), ",")
+    reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=chosen)
     try:
         while (record := _next_record(reader)) is not None:
             where = f"{path}, line {reader.line_num}"
