@@ -49,7 +49,8 @@ def commands_page() -> str:
     lines = [
         f"# Commands\n\n{_NOTE}`sftscope COMMAND --help` prints the same. Results go to stdout, progress to stderr. "
         "Exit codes: 0 fine; 1 an error, with one line that says what to do; 2 wrong usage; 3 a file could not be read "
-        "now; 130, 143 and 129 ended by Ctrl-C, SIGTERM or SIGHUP; 141 the reader of a pipe has left.\n"
+        "now; 10, 11, 12 the verdict that [verdict --fail-on](#sftscope-verdict) names; 130, 143 and 129 "
+        "ended by Ctrl-C, SIGTERM or SIGHUP; 141 the reader of a pipe has left.\n"
     ]
     first = {name: command.help.split("\n\n")[0] for name, command in commands.items()}
     lines += table(["command", "does"], [[f"[{name}](#sftscope-{name})", text] for name, text in first.items()])

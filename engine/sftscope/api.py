@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sftscope.analysis import DEFAULT_HYSTERESIS, DEFAULT_RULE
-from sftscope.analysis.conclusions.verdict import Verdict, judge
+from sftscope.analysis.conclusions.verdict import Verdict, verdict_of
 from sftscope.analysis.run.read_run import load_history
 from sftscope.analysis.sets import views
 from sftscope.analysis.sets.evolution import Evolution
@@ -109,8 +109,7 @@ class Run:
 
     def verdict(self) -> Verdict:
         """When the training should have stopped, and why."""
-        found = views.trends(self._evolution, views.Selection(now=len(self.steps) - 1))
-        return judge(found, self._history.held_out)
+        return verdict_of(self._evolution)
 
     def report(self, out: str | Path, *, formats: Sequence[str] = ("md", "json")) -> list[Path]:
         """Write the report into the folder `out`, as `sftscope report` does; the files that were written.

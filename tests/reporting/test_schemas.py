@@ -19,6 +19,8 @@ from sftscope.analysis.trust.solver_residue import SolverResidue
 from sftscope.decomposition.score_file import decompose_file
 from sftscope.preflight import inspection
 from sftscope.preflight import plan as planner
+from sftscope.reporting.answer.endings import status_json
+from sftscope.reporting.answer.run_answer import answer_of
 from sftscope.reporting.content import make_report
 from sftscope.reporting.forms import as_json
 from sftscope.reporting.run_comparison import compare, compare_json
@@ -52,9 +54,16 @@ def test_compare(evolutions: list[Evolution]) -> None:
     check("compare", compare_json(compare(evolutions)))
 
 
-def test_status() -> None:
+def test_answer(evolutions: list[Evolution]) -> None:
+    check("answer", *(answer_of(run, each).as_dict() for run, each in zip(RUNS, evolutions, strict=True)))
+
+
+def test_status(tmp_path: Path) -> None:
     at_work = RunStatus(2, 1, 3, 4, 0.5, (Worker("a-1", "working", "step 8", 1, 2.0),))
-    check("status", at_work.as_dict(), *(run_status(RunFolder(run)).as_dict() for run in RUNS))
+    begun = status_json(tmp_path, at_work)
+    assert begun["verdict"] is None
+    assert "run.toml" in begun["no_verdict"]
+    check("status", begun, *(status_json(run, run_status(RunFolder(run))) for run in RUNS))
 
 
 def test_verify() -> None:
