@@ -11,9 +11,10 @@ import pytest
 from run_configs import write_config
 from sample_history import write_sample_run
 from schema_pages import ROOT, check, tables
+from sftscope.analysis.conclusions.verdict import verdict_of
 from sftscope.analysis.run.read_run import load_history
 from sftscope.analysis.sets.evolution import Evolution
-from sftscope.analysis.sets.views import Selection
+from sftscope.analysis.sets.views import Selection, as_plain
 from sftscope.analysis.trust.estimate_intervals import EstimateView
 from sftscope.analysis.trust.solver_residue import SolverResidue
 from sftscope.decomposition.score_file import decompose_file
@@ -41,6 +42,7 @@ def evolutions() -> list[Evolution]:
 
 def test_report(evolutions: list[Evolution], tmp_path: Path) -> None:
     forms = [json.loads(as_json(make_report(each))) for each in evolutions]
+    assert [form["verdict"] for form in forms] == [as_plain(verdict_of(each)) for each in evolutions]
     small = Evolution(load_history(write_sample_run(tmp_path / "run", n_steps=4, n_probes=2, n=3)))
     forms.append(json.loads(as_json(make_report(small, zeta=True))))
     check("report", *forms, unseen=("estimate.", "residue[].", "changes[].rows[].series[]"))

@@ -11,6 +11,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
@@ -94,6 +95,9 @@ class Verdict:
         return self.sentence.partition(":")[0]
 
 
+_FOUND: WeakKeyDictionary[Evolution, dict[bool, Verdict]] = WeakKeyDictionary()  # every view asks for it
+
+
 @dataclass(frozen=True, eq=False)
 class _Case:
     """What is judged: the events, the two held-out curves, None where there is none, and soft emerged by step."""
@@ -142,9 +146,12 @@ def verdict_of(evolution: Evolution, *, looks: bool = False) -> Verdict:
 
     looks: as of `judge`.
     """
-    history = evolution.history
-    events = events_so_far(history) if looks else None
-    return judge(trends(evolution, Selection(history.steps.size - 1), events=events), history.held_out, looks=looks)
+    found, history = _FOUND.setdefault(evolution, {}), evolution.history
+    if looks not in found:
+        events = events_so_far(history) if looks else None
+        over_time = trends(evolution, Selection(history.steps.size - 1), events=events)
+        found[looks] = judge(over_time, history.held_out, looks=looks)
+    return found[looks]
 
 
 def judge(trends: Trends, rows: HeldOutRows | None = None, *, looks: bool = False) -> Verdict:
