@@ -1,13 +1,14 @@
-"""Writes the pages that repeat what the program says of itself: its commands, its settings, its keys.
+"""Writes the pages that repeat what the program says of itself: its commands, its settings, its keys; JSON Schemas.
 
     python tests/write_reference_pages.py
 
 `engine/COMMANDS.md` from the help of the commands, `engine/SETTINGS.md` from the help of the settings, and the keys in
-`tui/README.md` from the explorer's key table. Run this after a change of any of them; `tests/test_documents.py`
-compares.
+`tui/README.md` from the explorer's key table; `engine/sftscope/schemas/` from the tables of `engine/SCHEMAS.md`. Run
+this after a change of any of them; `tests/test_documents.py` compares.
 """
 
 import inspect
+import json
 from collections.abc import Sequence
 from itertools import groupby
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import Any
 
 import typer
 
+from json_schemas import FOLDER, json_schemas
 from sftscope.inputs.setting_rules import Setting, settings_of
 from sftscope.inputs.setting_texts import toml
 from sftscope.inputs.settings import RunSettings
@@ -37,6 +39,7 @@ def pages() -> dict[Path, str]:
     explorer = ROOT / "tui" / "README.md"
     before, _, rest = explorer.read_text(encoding="utf-8").partition(_KEYS[0])
     return {
+        **{FOLDER / f"{name}.json": f"{json.dumps(each, indent=1)}\n" for name, each in json_schemas().items()},
         ROOT / "engine" / "COMMANDS.md": commands_page(),
         ROOT / "engine" / "SETTINGS.md": settings_page(),
         explorer: before + _KEYS[0] + key_tables() + "\n" + "".join(rest.partition(_KEYS[1])[1:]),
