@@ -2,7 +2,9 @@
 
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -83,12 +85,49 @@ def test_scores_and_probes_go_by_the_probes_id(run: sftscope.Run) -> None:
     assert [len(each) for each in scores.values()] == (1 << probes["n_words"]).tolist()
 
 
-def test_a_table_is_what_pandas_takes(run: sftscope.Run) -> None:
-    pandas = pytest.importorskip("pandas")  # no dependency of ours; here where another package has brought it
-    frame = pandas.DataFrame(run.interactions())
-    assert list(frame.columns)[:3] == ["probe", "change", "relation"]
-    assert frame["effect"].dtype == np.float64
-    assert len(frame) == len(run.interactions()["probe"])
+@pytest.mark.parametrize("library", ["pandas", "polars", "pyarrow"])
+def test_a_table_is_one_of_other_libraries(run: sftscope.Run, library: str) -> None:
+    table = run.interactions()
+    convert = {"pandas": table.to_pandas, "polars": table.to_polars, "pyarrow": table.to_arrow}[library]
+    if find_spec(library) is None:  # no dependency of ours; here where another package has brought it
+        with pytest.raises(sftscope.SftscopeError, match=f"this needs {library}; install it with: pip install"):
+            convert()
+        return
+    made = convert()
+    names = made.column_names if library == "pyarrow" else list(made.columns)
+    assert names == list(table)
+    assert made["effect"].to_numpy().tolist() == table["effect"].tolist()
+    assert made["words"].to_numpy().tolist() == table["words"].tolist()
+
+
+def test_losses_are_a_row_a_value(run: sftscope.Run) -> None:
+    table, trends = run.losses(), run.trends()
+    assert {len(column) for column in table.values()} == {len(table["quantity"])}
+    rows = zip(table["quantity"], table["step"], table["value"], strict=True)
+    held_out = {step: value for quantity, step, value in rows if quantity == "eval"}
+    assert [held_out[step] for step in run.steps] == trends["eval"].tolist()
+
+
+def test_interactions_say_which_answer_they_speak_for(run: sftscope.Run) -> None:
+    probes, table = run.probes(), run.interactions(step=48)
+    known = set(zip(probes["id"], probes["response"], probes["target"], strict=True))
+    assert set(zip(table["probe"], table["response"], table["target"], strict=True)) <= known
+    assert set(table["response"]) <= set(probes["response"]) - {""}
+
+
+def test_the_page_of_examples_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The block in the engine's page, as in a notebook: three plots."""
+    pytest.importorskip("pandas")
+    page = (SAMPLE.parents[1] / "engine" / "README.md").read_text(encoding="utf-8")
+    code = page.split("## From Python\n\n```python\n")[1].partition("\n```\n")[0]
+    monkeypatch.setenv("MPLBACKEND", "agg")
+    (tmp_path / "sample_runs").symlink_to(SAMPLE.parent)
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {}
+    exec(code, names)
+    assert names["verdict"].stop_by == 48
+    assert len(names["emerged"]) == 10
+    assert (tmp_path / "smollm2.png").stat().st_size > 10_000
 
 
 def test_decompose_gives_certified_effects() -> None:

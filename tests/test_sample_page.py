@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 
-from sftscope.analysis.conclusions.verdict import in_plain_words
 from sftscope.analysis.run.read_run import load_history
 from sftscope.analysis.sets.evolution import Evolution
 from sftscope.analysis.trust.placebo import sentence
@@ -37,7 +36,7 @@ MARK = re.compile(r"<!-- (?P<run>\w+): (?P<part>[\w ]+) -->\n(?P<shown>.*?)<!-- 
 UPDATE = "SFTSCOPE_UPDATE_SNAPSHOTS" in os.environ
 SLOW = {"choices", "solver"}  # decompose both runs again: minutes
 PARTS = {
-    "answer": lambda report: in_plain_words(report.verdict, report.trends.events),
+    "answer": lambda report: report.verdict.sentence,
     "as it went": lambda report: as_markdown(as_it_went_table(report.as_it_went)),
     "without a threshold": lambda report: as_markdown(soft_table(report.trends, every_step(report), {})),
     "over the steps": lambda report: as_markdown(trends_table(report.trends, every_step(report), {})),

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sftscope.analysis.conclusions.verdict import Agreement, judge
+from sftscope.analysis.conclusions.verdict import Agreement, Decision, judge
 from sftscope.analysis.run.read_run import load_history
 from sftscope.analysis.sets.evolution import Evolution
 from sftscope.analysis.sets.views import Selection, trends
@@ -70,7 +70,8 @@ def test_smollm2_is_sparsest_at_20_but_loss_goes_on_improving_until_it_overfits(
     assert (events.removal.step, events.sparsest.step, events.emergence.low) == (12, 20, 24)
     assert (events.sparsest.low, events.sparsest.high) == (20, 24)
     assert verdict.agreement is Agreement.CONFLICT
-    assert verdict.latest_step == verdict.held_out.best_step == 48
+    assert (verdict.decision, verdict.past_stop) == (Decision.STOP_BY, True)
+    assert verdict.stop_by == verdict.held_out.best_step == 48
     number, emerged = view.soft.effective_mean, view.soft.emerged_mean
     assert [round(number[view.steps.index(step)]) for step in (0, 20, 120)] == [117, 49, 206]
     assert emerged[-1] > 40 * emerged[view.steps.index(20)]
@@ -82,7 +83,8 @@ def test_gemma3_is_sparsest_where_held_out_loss_is_lowest():
     assert (events.removal.step, events.sparsest.step, events.emergence.step) == (8, 20, 24)
     assert events.sparsest.low <= 32 <= events.sparsest.high
     assert verdict.agreement is Agreement.AGREE
-    assert verdict.stop_step == verdict.held_out.best_step == 32
+    assert verdict.decision is Decision.STOP_AT
+    assert verdict.stop_by == verdict.held_out.best_step == 32
     number = view.soft.effective_mean
     assert [round(number[view.steps.index(step)]) for step in (0, 20, 120)] == [166, 65, 264]
 

@@ -1,13 +1,14 @@
-"""Writes the pages that repeat what the program says of itself: its commands, its settings, its keys.
+"""Writes the pages that repeat what the program says of itself: its commands, its settings, its keys; JSON Schemas.
 
     python tests/write_reference_pages.py
 
 `engine/COMMANDS.md` from the help of the commands, `engine/SETTINGS.md` from the help of the settings, and the keys in
-`tui/README.md` from the explorer's key table. Run this after a change of any of them; `tests/test_documents.py`
-compares.
+`tui/README.md` from the explorer's key table; `engine/sftscope/schemas/` from the tables of `engine/SCHEMAS.md`. Run
+this after a change of any of them; `tests/test_documents.py` compares.
 """
 
 import inspect
+import json
 from collections.abc import Sequence
 from itertools import groupby
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import Any
 
 import typer
 
+from json_schemas import FOLDER, json_schemas
 from sftscope.inputs.setting_rules import Setting, settings_of
 from sftscope.inputs.setting_texts import toml
 from sftscope.inputs.settings import RunSettings
@@ -37,6 +39,7 @@ def pages() -> dict[Path, str]:
     explorer = ROOT / "tui" / "README.md"
     before, _, rest = explorer.read_text(encoding="utf-8").partition(_KEYS[0])
     return {
+        **{FOLDER / f"{name}.json": f"{json.dumps(each, indent=1)}\n" for name, each in json_schemas().items()},
         ROOT / "engine" / "COMMANDS.md": commands_page(),
         ROOT / "engine" / "SETTINGS.md": settings_page(),
         explorer: before + _KEYS[0] + key_tables() + "\n" + "".join(rest.partition(_KEYS[1])[1:]),
@@ -49,7 +52,8 @@ def commands_page() -> str:
     lines = [
         f"# Commands\n\n{_NOTE}`sftscope COMMAND --help` prints the same. Results go to stdout, progress to stderr. "
         "Exit codes: 0 fine; 1 an error, with one line that says what to do; 2 wrong usage; 3 a file could not be read "
-        "now; 130, 143 and 129 ended by Ctrl-C, SIGTERM or SIGHUP; 141 the reader of a pipe has left.\n"
+        "now; 10, 11, 12 the verdict that [verdict --fail-on](#sftscope-verdict) names; 130, 143 and 129 "
+        "ended by Ctrl-C, SIGTERM or SIGHUP; 141 the reader of a pipe has left.\n"
     ]
     first = {name: command.help.split("\n\n")[0] for name, command in commands.items()}
     lines += table(["command", "does"], [[f"[{name}](#sftscope-{name})", text] for name, text in first.items()])

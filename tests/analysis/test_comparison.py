@@ -104,7 +104,7 @@ def test_the_command_compares_and_says_what_does_not_fit(run: Path, tmp_path: Pa
     result = sftscope("compare", run, other, "--json")
     assert result.returncode == 0, result.stderr
     content = json.loads(result.stdout)
-    assert (content["schema"], content["version"]) == ("sftscope-compare", 2)
+    assert (content["schema"], content["version"]) == ("sftscope-compare", 3)
     assert "Jaccard" in sftscope("compare", run, other).stdout
     foreign = write_sample_run(tmp_path / "foreign", n_steps=3, n_probes=5, n=3)
     assert "the chosen words of probe 'p00' differ" in fails_with_one_line("compare", run, foreign)
@@ -359,7 +359,7 @@ def test_the_page_answers_first(run: Path, tmp_path: Path) -> None:
     text = write_report(run, tmp_path, ["html"])[0].read_text(encoding="utf-8")
     start = text.index('class="answer"')
     answer = text[start : text.index("<h2>", start)]
-    for part in ("Stop by step 32", "Sparsest at step ", "Early stopping on held-out loss"):
+    for part in ("Stop by step 32: ", "Sparsest: step ", "early stopping would have ended the training at step "):
         assert part in answer
 
 

@@ -16,7 +16,7 @@ from sftscope.analysis.conclusions.held_out import (
     patience_step,
 )
 from sftscope.analysis.conclusions.stages import Stage, stages
-from sftscope.analysis.conclusions.verdict import Agreement, judge
+from sftscope.analysis.conclusions.verdict import Agreement, Decision, judge
 from sftscope.analysis.course.events import Event, Events
 from sftscope.analysis.sets.evolution import Evolution
 from sftscope.analysis.sets.views import Selection, Trends, trends
@@ -57,8 +57,13 @@ def made_trends(
 @pytest.mark.parametrize(
     ("losses", "agreement", "begins", "words"),
     [
-        (FALLING, Agreement.CONFLICT, "Do not stop at step 5: ", "held-out loss still improves (1.000 → 0.700;"),
-        (RISING, Agreement.CONFLICT, "Stop by step 12: ", "held-out loss rises (0.900 → 1.600;"),
+        (
+            FALLING,
+            Agreement.CONFLICT,
+            "Do not stop at step 5: ",
+            "held-out loss still improves (1.000 at 8 → 0.700 at 24;",
+        ),
+        (RISING, Agreement.CONFLICT, "Stop by step 12: ", "held-out loss rises (0.900 at 12 → 1.600 at 24;"),
         ([2.0, 1.8, 1.6, 1.4, 1.2, 1.1, 1.2, 1.3, 1.4], Agreement.AGREE, "Stop at step 8: ", "lowest at 8 of these"),
         ([2.0, 1.8, 1.6, 1.4, 1.2, 1.2, 1.2, 1.2, 1.2], Agreement.AGREE, "Stop at step 5: ", "not clearly improve"),
         (
@@ -83,8 +88,10 @@ def test_what_is_said_begins_with_what_to_do(
     assert verdict.agreement is agreement
     assert verdict.sentence.startswith(begins)
     assert words in verdict.sentence
-    assert (verdict.stop_step is None) is (agreement is not Agreement.AGREE)
-    assert verdict.latest_step == (int(begins.split()[3][:-1]) if "Stop by" in begins else None)
+    assert verdict.sentence.startswith(f"{verdict.headline}: ")
+    assert verdict.decision == next(each for each in Decision if begins.lower().startswith(each))
+    assert verdict.stop_by == (int(begins.split()[3][:-1]) if begins.startswith("Stop") else None)
+    assert verdict.past_stop is (verdict.stop_by is not None)
 
 
 def test_losses_between_the_checkpoints_count_at_their_own_steps() -> None:
@@ -93,15 +100,16 @@ def test_losses_between_the_checkpoints_count_at_their_own_steps() -> None:
     around = [(step, value) for step, value in made.measured["eval"] if step not in (5, 8)]
     verdict = judge(replace(made, measured={"eval": [*around[:4], (4, 1.3), (10, 0.95), *around[4:]]}))
     assert verdict.agreement is Agreement.CONFLICT
-    assert "still improves (0.950 → 0.700;" in verdict.sentence
+    assert "still improves (0.950 at 10 → 0.700 at 24;" in verdict.sentence
 
 
 def test_a_lowest_loss_between_checkpoints_names_the_nearest_one() -> None:
     made = made_trends(RISING, sparsest=NOWHERE)
     around = [(step, value + 0.2 * (step == 12)) for step, value in made.measured["eval"]]
     verdict = judge(replace(made, measured={"eval": sorted([*around, (13, 0.8)])}))
-    assert verdict.latest_step == 12
-    assert verdict.sentence.startswith("Stop by step 12, near step 13, where held-out loss is lowest: ")
+    assert verdict.stop_by == 12
+    begins = "Stop by step 12: it is the checkpoint nearest to step 13, where held-out loss is lowest; it rises then "
+    assert verdict.sentence.startswith(f"{begins}(0.800 at 13 → 1.600 at 24;")
 
 
 @pytest.mark.parametrize("losses", [[0.703, 0.7, 0.71], [0.71, 0.715, 0.7], [0.7, 0.71, 0.7, 0.71, 0.72]])
@@ -110,7 +118,7 @@ def test_too_few_evaluations_say_nothing(losses: list[float]) -> None:
     made = made_trends([NAN] * 9)
     verdict = judge(replace(made, measured={"eval": list(zip((5, 8, 12, 16, 24), losses, strict=False))}))
     assert verdict.agreement is Agreement.NOT_ENOUGH
-    assert (verdict.stop_step, verdict.latest_step) == (None, None)
+    assert (verdict.decision, verdict.stop_by, verdict.past_stop) == (Decision.NOT_ENOUGH, None, False)
     if len(losses) > 3:
         assert "5 evaluations are too few to tell it from noise, 6 are needed" in verdict.sentence
 
@@ -119,10 +127,10 @@ def test_the_first_checkpoint_can_be_the_one_to_use() -> None:
     """Nothing has emerged at the base step, so no ratio is formed; and 0 is a step like any other."""
     rising = [0.5, 0.7, 0.8, 0.9, 1.0, 1.1, 1.2, 1.3, 1.4]
     early = judge(made_trends(rising, sparsest=NOWHERE))
-    assert early.latest_step == 0
-    assert "and what emerged has 9.0 times the strength at the start" in early.sentence
+    assert early.stop_by == 0
+    assert "and by step 24, what emerged has 9.0 times the strength at the start" in early.sentence
     there = judge(made_trends(rising, sparsest=Event(2, 2, 0, 3, "made for a test")))
-    assert (there.agreement, there.stop_step, there.latest_step) == (Agreement.AGREE, 0, None)
+    assert (there.decision, there.stop_by) == (Decision.STOP_AT, 0)
 
 
 def test_without_a_sparsest_step_the_story_of_denoising_is_not_told() -> None:
@@ -130,8 +138,8 @@ def test_without_a_sparsest_step_the_story_of_denoising_is_not_told() -> None:
     losses = [0.95, 0.7, 0.63, 0.64, 0.66, 0.7, 0.8, 0.9, 0.95]
     verdict = judge(made_trends(losses, sparsest=NOWHERE))
     assert verdict.agreement is Agreement.NOT_ENOUGH
-    assert verdict.latest_step == 2
-    assert verdict.sentence.startswith("Stop by step 2: after it, held-out loss rises (0.630 → 0.950;")
+    assert verdict.stop_by == 2
+    assert verdict.sentence.startswith("Stop by step 2: after it, held-out loss rises (0.630 at 2 → 0.950 at 24;")
     assert verdict.sentence.endswith("No sparsest step: made for a test.")
     assert not any("denois" in line.lower() for line in (verdict.sentence, *verdict.evidence))
     assert stages(STEPS, Events(NOWHERE, NOWHERE, AT_12), verdict) == [None] * 3 + [Stage.OVERFITTING] * 6
@@ -153,8 +161,30 @@ def test_without_a_sparsest_step_the_story_of_denoising_is_not_told() -> None:
 )
 def test_the_step_past_which_nothing_speaks_for_training_on(changes: dict, latest: int | None) -> None:
     verdict = judge(made_trends(RISING, **changes))
-    assert verdict.latest_step == latest
+    assert verdict.stop_by == latest
     assert verdict.sentence.startswith(f"Stop by step {latest}: ") is (latest is not None)
+
+
+def test_every_number_of_a_sentence_has_its_step() -> None:
+    """A loss that is lower after the sparsest interval, but not clearly, is not shown as one of the interval."""
+    low, lower = 1.0, 0.995  # at step 8, which is the one to use, and at step 12
+    verdict = judge(made_trends([2.0, 1.8, 1.6, 1.4, 1.2, low, lower, 1.3, 1.9]))
+    assert verdict.headline == "Stop at step 8"
+    assert "does not clearly improve after it (1.000 at 8 → 0.995 at 12;" in verdict.sentence
+    assert "; from step 12 on it rises (0.995 at 12 → 1.900 at 24;" in verdict.sentence
+
+
+def test_a_checkpoint_that_accuracy_speaks_for_is_named_with_the_accuracy() -> None:
+    verdict = judge(made_trends(RISING, accuracy=[0.1] * 6 + [0.5, 0.7, 0.6], accuracy_rows=400))
+    begins = "Stop by step 16: accuracy improves until it (0.500 at 12 → 0.700 at 16), but held-out loss rises from "
+    assert verdict.sentence.startswith(f"{begins}step 12 on (0.900 at 12 → 1.600 at 24;")
+
+
+def test_one_evaluation_is_no_course() -> None:
+    verdict = judge(replace(made_trends([NAN] * 9, sparsest=NOWHERE), measured={"eval": [(8, 0.9)]}))
+    assert verdict.sentence.endswith("Held-out loss was measured once, at step 8 (0.900).")
+    assert "Held-out loss: measured once, at step 8 (0.900), so that no change of it is known." in verdict.evidence
+    assert not any(word in line for line in (verdict.sentence, *verdict.evidence) for word in ("lowest", "falls"))
 
 
 def test_accuracy_that_improves_beyond_its_error_speaks_against_stopping() -> None:

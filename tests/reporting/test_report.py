@@ -59,7 +59,8 @@ def test_report_json_has_the_numbers_of_show(evolution: Evolution, tmp_path: Pat
     report = json.loads((tmp_path / "report.json").read_text())
     shown = show_json(evolution, Selection(13))
     assert report["schema"] == "sftscope-report"
-    assert report["version"] == 3
+    assert report["version"] == 4
+    assert report["verdict"] == shown["verdict"]
     for key in ("run", "model", "steps", "tau", "events", "trends", "backbone", "quality", "left_out"):
         assert report[key] == shown[key]
     assert report["orders"][-1] == shown["orders"]

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
+from sftscope.cli.answering import put_closing, verdict, watch
 from sftscope.cli.new_config import init, list_settings
 from sftscope.cli.options import (
     Block,
@@ -39,6 +40,7 @@ def run(config: Config, out: Out, sets: Sets = None, verify: Verify = None) -> N
     from sftscope.runs import pipeline
 
     pipeline.run(config, out, sets=sets or (), verify=verify)
+    put_closing(out)
     leave_if_one_of_several()
 
 
@@ -160,11 +162,12 @@ def status(
     run: Run,
     as_json: Annotated[bool, typer.Option("--json", help="JSON on stdout.")] = False,
 ) -> None:
+    from sftscope.reporting.answer.endings import status_json, status_text
     from sftscope.store import RunFolder
     from sftscope.store.sharing.run_status import run_status
 
     found = run_status(RunFolder(run))
-    _put(found.as_dict(), found.as_text(), as_json)
+    put(json_text(status_json(run, found)) if as_json else status_text(run, found), end="" if as_json else "\n")
 
 
 @app.command(
@@ -343,6 +346,8 @@ def attach(
     )
     watching = Watching(idle=60 * idle) if watch else None
     attaching.attach(checkpoints, out, probes, choices, watching)
+    if not copy_only:
+        put_closing(out)
 
 
 @app.command(
@@ -385,6 +390,18 @@ app.command(
     "Of the strongest newly emerged interactions: the rows with their words, these rows' answers, and what chance "
     "would give. --row: the other way round."
 )(rows)
+app.command(
+    help="Print the verdict: when to stop, why, and the checkpoint to use.\n\n"
+    "With --fail-on the exit code is 10 (stop: the run has checkpoints after the step to stop at or by), 11 "
+    "(do-not-stop) or 12 (not-enough) if the verdict is one of those named, for scripts and CI. Otherwise it is 0. "
+    "Exit code 3 if a step could not be read now: a verdict without it could be another one."
+)(verdict)
+app.command(
+    help="Print one line for each new checkpoint of a run.\n\n"
+    "Its numbers, and the verdict so far, with the stricter tests for a run that is looked at after every "
+    "checkpoint. Begins with the last checkpoint that is there; ends with the last step of the training, if that is "
+    "known, or after --idle."
+)(watch)
 app.command(
     help="Compare runs on the same probes.\n\nSets at matching steps, generalizable ratios both ways, and a ranking."
 )(compare)

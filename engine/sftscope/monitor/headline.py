@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from sftscope.analysis.conclusions.verdict import in_plain_words, judge
+from sftscope.analysis.conclusions.verdict import verdict_of
 from sftscope.analysis.course.events import events_so_far
 from sftscope.analysis.run.read_run import load_history
 from sftscope.analysis.sets.evolution import Change, Evolution
@@ -74,9 +74,9 @@ def make_headline(folder: RunFolder) -> Headline | None:
     if unread:
         say(f"sftscope: no headline yet: {unread}", logging.WARNING)
         return None
-    last = Selection(now=history.steps.size - 1)
-    seen = trends(Evolution(history), last, events=events_so_far(history))
-    verdict = judge(seen, history.held_out, looks=True)
+    evolution = Evolution(history)
+    verdict = verdict_of(evolution, looks=True)
+    seen = trends(evolution, Selection(now=history.steps.size - 1), events=events_so_far(history))
     return Headline(
         step=int(seen.steps[-1]),
         effective=seen.soft.effective_mean[-1],
@@ -85,9 +85,9 @@ def make_headline(folder: RunFolder) -> Headline | None:
         encoded=seen.encoded_mean[-1],
         **{str(change): seen.classes[change].count_mean[-1] for change in Change},
         sparsest=seen.events.sparsest.step,
-        stop_by=verdict.latest_step if verdict.stop_step is None else verdict.stop_step,
+        stop_by=verdict.stop_by,
         agreement=str(verdict.agreement),
-        words=in_plain_words(verdict, seen.events),
+        words=verdict.sentence,
     )
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from sftscope.analysis.comparison.baseline_llm import reference_signs
 from sftscope.analysis.conclusions.online_verdict import Said, as_it_went
 from sftscope.analysis.conclusions.paper_findings import Finding, measure_findings
-from sftscope.analysis.conclusions.verdict import Verdict, judge
+from sftscope.analysis.conclusions.verdict import Verdict, verdict_of
 from sftscope.analysis.sets.evolution import Change, Evolution
 from sftscope.analysis.sets.views import (
     Backbone,
@@ -101,7 +101,7 @@ def make_report(
         evolution=evolution,
         chosen=chosen,
         trends=over_time,
-        verdict=judge(over_time, evolution.history.held_out),
+        verdict=verdict_of(evolution),
         changes=tuple(diffs),
         has_support=support,
         orders=tuple(orders_view(evolution, replace(last, now=now)) for now in chosen),

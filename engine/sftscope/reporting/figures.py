@@ -210,9 +210,9 @@ def _when_to_stop(figure: "Figure", report: "Report") -> None:
         share.set(ylabel="accuracy", ylim=(0, 1))
         share.spines["right"].set_visible(True)
         drawn.append(share)
-    end = verdict.stop_step if verdict.latest_step is None else verdict.latest_step
+    end = verdict.stop_by
     if end is not None:
-        words = "stop at" if verdict.latest_step is None else "stop by"
+        words = str(verdict.decision)
         for axes in (left, right):
             line = axes.axvline(trends.steps.index(end), color=INK, linewidth=1, linestyle=":")
         line.set_label(f"{words} {end}")

@@ -33,7 +33,7 @@ from sftscope.reporting.show import describe
 from sftscope.store import write_atomically
 
 SCHEMA = "sftscope-report"
-VERSION = 3
+VERSION = 4
 _MARK = "made_by_sftscope.json"  # in the folder of a report: which files are ours, to be written again
 FORMATS = ("md", "json", "csv", "html", "figures", "shapiq")
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 
-from sftscope.analysis.conclusions.verdict import in_plain_words
 from sftscope.analysis.trust.placebo import sentence
 from sftscope.foundation.safe_text import safe_text
 from sftscope.reporting.chance_tables import (
@@ -49,7 +48,7 @@ def _answer(report: Report) -> Iterator[Block]:
         f"{steps[-1]}, τ {report.evolution.settings}."
     )
     yield Heading("When should it have stopped?")
-    yield Text(in_plain_words(report.verdict, report.trends.events), Style.ANSWER)
+    yield Text(report.verdict.sentence, Style.ANSWER)
     yield Listing([*report.verdict.evidence, report.online])
     yield Listing(warnings(report))
     yield Text(report.survives)

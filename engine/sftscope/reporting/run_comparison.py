@@ -13,7 +13,7 @@ import numpy as np
 
 from sftscope.analysis.comparison.baseline_llm import match_probes, reference_signs
 from sftscope.analysis.comparison.run_pairs import sets_of_both
-from sftscope.analysis.conclusions.verdict import judge
+from sftscope.analysis.conclusions.verdict import Verdict, verdict_of
 from sftscope.analysis.course.events import Event
 from sftscope.analysis.sets import metrics
 from sftscope.analysis.sets.evolution import Change, Evolution
@@ -25,7 +25,7 @@ from sftscope.reporting.show import model_name
 from sftscope.reporting.tables import UNDEFINED, Table, as_text, number
 
 SCHEMA = "sftscope-compare"
-VERSION = 2
+VERSION = 3
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class RunRow:
     best_loss: float
     best_step: int | None
     sparsest: Event
-    agreement: str
+    verdict: Verdict
     trained_end: str | None
 
 
@@ -117,6 +117,7 @@ def compare_text(comparison: Comparison) -> str:
         "Runs, best held-out loss first; counts per probe and uncancelled ratio γu at the last step against the first",
         as_text(_runs_table(comparison.runs)),
         *_about_losses(comparison.runs),
+        "\n".join(f"{row.name}: {safe_text(row.verdict.sentence)}" for row in comparison.runs),
         "Generalizable ratio at the last step: share of a class that the other run encodes too, with the same sign",
         as_text(_generalizable_table(comparison.generalizable)),
         "Encoded sets at the steps that two runs share, and at their ends; means over probes",
@@ -130,7 +131,7 @@ def _rank(row: RunRow) -> tuple[bool, float, str]:
 
 
 def _run_row(name: str, evolution: Evolution, over_time: Trends) -> RunRow:
-    verdict = judge(over_time, evolution.history.held_out)
+    verdict = verdict_of(evolution)
     held_out = verdict.held_out
     return RunRow(
         name=name,
@@ -142,7 +143,7 @@ def _run_row(name: str, evolution: Evolution, over_time: Trends) -> RunRow:
         best_loss=metrics.NAN if held_out is None else held_out.best_loss,
         best_step=None if held_out is None else held_out.best_step,
         sparsest=over_time.events.sparsest,
-        agreement=verdict.agreement.value,
+        verdict=verdict,
         trained_end=_trained_end(evolution.history.run),
     )
 
@@ -217,7 +218,7 @@ def _runs_table(rows: Sequence[RunRow]) -> Table:
             number(row.best_loss, 3),
             UNDEFINED if row.best_step is None else str(row.best_step),
             UNDEFINED if row.sparsest.step is None else f"step {row.sparsest.step}",
-            row.agreement,
+            row.verdict.headline,
         )
         for row in rows
     ]

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from sftscope.analysis.comparison.run_pairs import SIDES, RunDiff
+from sftscope.analysis.conclusions.verdict import verdict_of
 from sftscope.analysis.run.run_history import ACCURACY
 from sftscope.analysis.sets.evolution import Change, Evolution
 from sftscope.analysis.sets.metrics import NAN
@@ -70,9 +71,10 @@ def view_sheet(
 def plain_text(
     evolution: Evolution, selection: Selection, *, view: str = "all", record: StepRecord | None = None
 ) -> str:
-    """One view, or all of them, a value after its name, for screen readers: what `show --plain` prints."""
+    """The verdict, then one view or all of them, a value after its name, for screen readers: `show --plain`."""
     views = SHEETS if view == "all" else (view,)
-    return "\n".join(sheet_lines(view_sheet(evolution, selection, name, record=record)) for name in views)
+    sheets = [sheet_lines(view_sheet(evolution, selection, name, record=record)) for name in views]
+    return "\n".join([f"verdict: {safe_text(verdict_of(evolution).sentence)}\n", *sheets])
 
 
 def compare_sheet(evolution: Evolution, diff: RunDiff, other: str) -> Sheet:

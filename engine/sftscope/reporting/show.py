@@ -9,6 +9,7 @@ from functools import partial
 from textwrap import wrap
 from typing import Any
 
+from sftscope.analysis.conclusions.verdict import verdict_of
 from sftscope.analysis.course.events import Events
 from sftscope.analysis.run.run_history import LOSSES
 from sftscope.analysis.sets.evolution import CLASS_WORDS, Evolution
@@ -54,7 +55,7 @@ from sftscope.reporting.tables import (
 
 SCHEMA = "sftscope-show"
 VERSION = 2
-_REASON_WIDTH = 72
+_REASON_WIDTH, _WIDTH = 72, 100
 VIEWS = ("trends", "changes", "orders", "backbone")
 
 
@@ -85,6 +86,7 @@ def show_json(evolution: Evolution, selection: Selection, *, support: bool = Fal
         "schema": SCHEMA,
         "version": VERSION,
         **describe(evolution),
+        "verdict": as_plain(verdict_of(evolution)),
         "step": int(history.steps[selection.now]),
         "base_step": int(history.steps[selection.base]),
         "probe": None if selection.probe is None else history.probes[selection.probe].probe.id,
@@ -165,7 +167,7 @@ def _head(evolution: Evolution, selection: Selection) -> list[Block]:
     left_out = [f"left out: {reason}" for reason in first_of_each_kind(history.left_out)]
     return [
         Heading(f"{history.name}" + (f" · {model}" if model else ""), 1),
-        Listing([line, *left_out, *caveats(history)]),
+        Listing([*wrap(verdict_of(evolution).sentence, _WIDTH), line, *left_out, *caveats(history)]),
     ]
 
 

@@ -10,12 +10,10 @@ from itertools import count
 from pathlib import Path
 
 from sftscope.analysis import DEFAULT_HYSTERESIS
-from sftscope.analysis.conclusions.verdict import judge
+from sftscope.analysis.conclusions.verdict import verdict_of
 from sftscope.analysis.run.read_run import GrowingHistory, load_history
-from sftscope.analysis.sets import views
 from sftscope.analysis.sets.evolution import Evolution
 from sftscope.analysis.sets.thresholds import ThresholdRule
-from sftscope.analysis.sets.views import Selection
 from sftscope.foundation.errors import SftscopeError
 from sftscope.store import RunFolder
 from sftscope.store.sharing.training_requests import outcome
@@ -164,7 +162,7 @@ def headline_of(path: Path, rule: ThresholdRule, hysteresis: float) -> RunHeadli
     """The size of a run and its verdict's sentence, or why it cannot be read."""
     try:
         evolution = Evolution(load_history(path), rule, hysteresis)
-        verdict = judge(views.trends(evolution, Selection(0)), evolution.history.held_out)
+        verdict = verdict_of(evolution)
     except Exception as error:  # whatever a file makes a reader raise: the others are still to be listed
         return RunHeadline(shown(failure_of(error).removeprefix(f"{path}: ")), failed=True)
     history = evolution.history

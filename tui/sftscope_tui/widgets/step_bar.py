@@ -12,9 +12,8 @@ from rich.style import Style
 from textual.strip import Strip
 
 from sftscope.analysis.conclusions.stages import Stage, stages
-from sftscope.analysis.conclusions.verdict import Agreement, HeldOut, Verdict
+from sftscope.analysis.conclusions.verdict import Decision, Verdict
 from sftscope.analysis.course.events import Events
-from sftscope_tui.drawing.numbers import small
 from sftscope_tui.drawing.palette import ON_DARK, Inks
 from sftscope_tui.drawing.safe_lines import shown
 from sftscope_tui.widgets.lines import Lines, Piece, ends, line
@@ -98,39 +97,17 @@ def stage_pieces(content: StepBarContent, inks: Inks) -> list[Piece]:
 
 
 def verdict_pieces(content: StepBarContent, inks: Inks) -> list[Piece]:
-    """What to do; where interactions are sparsest, with the interval; what held-out loss says; why."""
+    """The verdict's sentence, what to do first; before it is known, where interactions are sparsest, and why."""
     events, verdict = content.events, content.verdict
     if events is None:
         return [("looking for the stages …", inks.muted)]
-    pieces: list[Piece] = []
-    if verdict is not None:
-        named = {
-            Agreement.AGREE: (f"STOP at step {verdict.stop_step}", inks.denoising),
-            Agreement.CONFLICT: (f"DO NOT STOP at step {events.sparsest.step}", inks.emerged),
-            Agreement.NOT_ENOUGH: ("NOT ENOUGH EVIDENCE", inks.muted),
-        }
-        text, ink = named[verdict.agreement]
-        if verdict.latest_step is not None:
-            text, ink = f"STOP by step {verdict.latest_step}", inks.emerged
-        so_far = "so far " if content.partial else ""
-        pieces = [(so_far, inks.muted), (text, ink + Style(bold=True)), ("  ", inks.plain)]
-    if events.two_stages:
-        pieces.append((f"sparsest {events.sparsest.where}  ", inks.strong))
-    else:
-        pieces.append(("no sparsest step  ", inks.strong))
     if verdict is None:
-        return [*pieces, (shown(events.sparsest.reason), inks.muted)]
-    if verdict.held_out is not None:
-        pieces.append((f"{_of_loss(verdict.held_out)}  ", inks.plain))
-    return [*pieces, (shown(events.sparsest.reason), inks.muted)]
-
-
-def _of_loss(held_out: HeldOut) -> str:
-    if held_out.best_step == held_out.last_step:
-        return f"eval loss still falls: {small(held_out.best_loss)} at {held_out.best_step}"
-    return (
-        f"eval loss lowest at {held_out.best_step}: {small(held_out.best_loss)}, at the end {small(held_out.last_loss)}"
-    )
+        found = f"sparsest {events.sparsest.where}  " if events.two_stages else "no sparsest step  "
+        return [(found, inks.strong), (shown(events.sparsest.reason), inks.muted)]
+    ink = {Decision.STOP_AT: inks.denoising, Decision.NOT_ENOUGH: inks.muted}.get(verdict.decision, inks.emerged)
+    so_far: list[Piece] = [("so far: ", inks.muted)] if content.partial else []
+    rest = verdict.sentence.removeprefix(verdict.headline)
+    return [*so_far, (verdict.headline, ink + Style(bold=True)), (shown(rest), inks.plain)]
 
 
 def _stage_style(stage: Stage | None, inks: Inks) -> Style:

@@ -3,15 +3,19 @@
 A pure function of the trends and the held-out rows. Held-out loss decides whether training on was worth it, the
 interactions say what it did: removal over, sparsest, emergence (`events`). It never says "stop" while held-out loss or
 accuracy clearly improves, and "clearly" is a test (`held_out`), not a threshold on a noisy number.
+
+Whatever shows a verdict shows this object: its sentence as it is, its fields by their names.
 """
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
+from sftscope.analysis.conclusions.evidence import evidence_lines
 from sftscope.analysis.conclusions.held_out import (
     Curve,
     Difference,
@@ -20,14 +24,24 @@ from sftscope.analysis.conclusions.held_out import (
     more_accurate_after,
     patience_step,
 )
-from sftscope.analysis.course.events import Event, Events
+from sftscope.analysis.course.events import Events, events_so_far
 from sftscope.analysis.run.run_history import ACCURACY
-from sftscope.analysis.sets.evolution import Change
-from sftscope.analysis.sets.views import Trends
+from sftscope.analysis.sets.evolution import Evolution
+from sftscope.analysis.sets.views import Selection, Trends, trends
 from sftscope.store.held_out_file import HeldOutRows
 
 GROWN = 1.2  # times as much strength has emerged by the last step: less is not what a rising loss is put down to
 LEAST_EMERGED = 0.05  # of the strength at the start; of less, no ratio is formed
+_NOT_ENOUGH = "Not enough evidence to stop: "
+
+
+class Decision(StrEnum):
+    """What to do."""
+
+    STOP_AT = "stop at"
+    STOP_BY = "stop by"
+    DO_NOT_STOP = "do not stop"
+    NOT_ENOUGH = "not enough evidence"
 
 
 class Agreement(StrEnum):
@@ -61,17 +75,27 @@ class HeldOut:
 class Verdict:
     """The answer in words: `sentence` begins with what to do.
 
-    stop_step: where both agree; of the checkpoints that interactions cannot tell from the sparsest one, that with the
-    lowest held-out loss. latest_step: elsewhere, the one past which nothing speaks for training on; None where
-    there is none yet. held_out: None without held-out loss.
+    decision: what to do. stop_by: the checkpoint to stop at or by, and to use; None where there is none yet. Stop at:
+    of the checkpoints that interactions cannot tell from the sparsest one, that with the lowest held-out loss. Stop
+    by: the one past which nothing speaks for training on. past_stop: whether the run has checkpoints after it.
+    held_out: None without held-out loss.
     """
 
+    decision: Decision
+    stop_by: int | None
+    past_stop: bool
     agreement: Agreement
     sentence: str
     evidence: tuple[str, ...]
-    stop_step: int | None
-    latest_step: int | None
     held_out: HeldOut | None
+
+    @property
+    def headline(self) -> str:
+        """What to do, as the sentence begins: "Stop by step 48", "Not enough evidence to stop"."""
+        return self.sentence.partition(":")[0]
+
+
+_FOUND: WeakKeyDictionary[Evolution, dict[bool, Verdict]] = WeakKeyDictionary()  # every view asks for it
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,8 +117,19 @@ class _Case:
     def grown_in_words(self, step: int) -> str:
         """The same as the rest of a sentence."""
         if self._emerged_at(step) < LEAST_EMERGED:
-            return f"what emerged has {self.emerged[-1]:.1f} times the strength at the start"
-        return f"{self.grown_since(step):.1f} times as much has emerged"
+            much = f"what emerged has {self.emerged[-1]:.1f} times the strength at the start"
+        else:
+            much = f"{self.grown_since(step):.1f} times as much has emerged"
+        return f"by step {self.steps[-1]}, {much}"
+
+    def more_accurate_by(self, step: int, end: int) -> str:
+        """From the best accuracy up to `step` to the best up to `end`, in words; empty where none is better."""
+        pairs = [] if self.accuracy is None else self.accuracy.pairs
+        before, until = ([each for each in pairs if each[0] <= at] for at in (step, end))
+        if not before:
+            return ""
+        first, later = (max(part, key=lambda each: each[1]) for part in (before, until))
+        return f"{first[1]:.3f} at {first[0]} → {later[1]:.3f} at {later[0]}" if later[1] > first[1] else ""
 
     def checkpoint_near(self, step: int) -> int:
         """The checkpoint nearest to a step at which something was measured; the earlier of two equally near."""
@@ -106,8 +141,21 @@ class _Case:
         ]
 
 
+def verdict_of(evolution: Evolution, *, looks: bool = False) -> Verdict:
+    """The verdict on a run: over all probes, against its first extracted step.
+
+    looks: as of `judge`.
+    """
+    found, history = _FOUND.setdefault(evolution, {}), evolution.history
+    if looks not in found:
+        events = events_so_far(history) if looks else None
+        over_time = trends(evolution, Selection(history.steps.size - 1), events=events)
+        found[looks] = judge(over_time, history.held_out, looks=looks)
+    return found[looks]
+
+
 def judge(trends: Trends, rows: HeldOutRows | None = None, *, looks: bool = False) -> Verdict:
-    """The verdict on a run from its trends against the first step.
+    """The verdict on a run from its trends over all probes against the first step.
 
     rows: what the run measured of each held-out row, where it did. looks: as of `events_of`, for a run that is looked
     at after every checkpoint.
@@ -115,33 +163,23 @@ def judge(trends: Trends, rows: HeldOutRows | None = None, *, looks: bool = Fals
     loss, accuracy = (_curve(trends, name, rows) for name in ("eval", ACCURACY))
     case = _Case(trends.events, loss, accuracy, trends.steps, trends.soft.emerged_mean, looks)
     rise = None if loss is None else loss_rises(loss, looks=looks)
-    latest = _latest_step(case, rise)
-    agreement, sentence, improves = _compare(case)
-    stop = _best_of_sparsest(case) if agreement is Agreement.AGREE else None
-    if latest is not None and rise is not None and stop is None:
-        sentence = _stop_by(case, latest, rise, sentence if not improves else "")
+    agreement, sentence, improves = _compare(case, rise)
+    decision = {
+        Agreement.AGREE: Decision.STOP_AT,
+        Agreement.CONFLICT: Decision.DO_NOT_STOP,
+        Agreement.NOT_ENOUGH: Decision.NOT_ENOUGH,
+    }[agreement]
+    stop_by = _best_of_sparsest(case) if decision is Decision.STOP_AT else _latest_step(case, rise)
+    if stop_by is not None and rise is not None and decision is not Decision.STOP_AT:
+        decision, sentence = Decision.STOP_BY, _stop_by(case, stop_by, rise, sentence, improves)
     held_out = None
     if loss is not None:
         best_step, best_loss = min(loss.pairs, key=lambda pair: pair[1])
         turn = rise.step if rise is not None and rise.is_clear else None
-        held_out = HeldOut(best_step, best_loss, *loss.pairs[-1], patience_step(loss.pairs), improves, turn)
-    return Verdict(
-        agreement, sentence, tuple(_evidence(case, trends, rise)), stop, None if stop is not None else latest, held_out
-    )
-
-
-def in_plain_words(verdict: Verdict, events: Events) -> str:
-    """Where to stop, why, how sure that is, and what held-out loss alone would have said: one paragraph."""
-    held_out, sparsest = verdict.held_out, events.sparsest
-    if held_out is None:
-        alone = "No held-out loss was recorded to compare with."
-    elif held_out.patience_step is not None:
-        alone = f"Early stopping on held-out loss would have ended at step {held_out.patience_step}"
-        alone += f" (lowest at {held_out.best_step})."
-    else:
-        alone = f"Early stopping on held-out loss would not have ended the training (lowest at {held_out.best_step})."
-    sure = "" if sparsest.step is None else f" Sparsest at step {sparsest.where}: {sparsest.reason}."
-    return f"{verdict.sentence}{sure} {alone}"
+        clearly = None if improves is None else improves.is_clear
+        held_out = HeldOut(best_step, best_loss, *loss.pairs[-1], patience_step(loss.pairs), clearly, turn)
+    past = stop_by is not None and trends.steps[-1] > stop_by
+    return Verdict(decision, stop_by, past, agreement, sentence, evidence_lines(trends, loss, rise), held_out)
 
 
 def _best_of_sparsest(case: _Case) -> int | None:
@@ -153,22 +191,34 @@ def _best_of_sparsest(case: _Case) -> int | None:
     return int(loss.steps[inside][loss.values[inside].argmin()]) if inside.any() else sparsest.step
 
 
-def _stop_by(case: _Case, latest: int, rise: Difference, otherwise: str) -> str:
-    """otherwise: what would be said without this step; empty where held-out loss improves after the sparsest one."""
+def _stop_by(case: _Case, stop_by: int, rise: Difference, otherwise: str, improves: Difference | None) -> str:
+    """otherwise: what would be said without this step. improves: of held-out loss after the sparsest step."""
     sparsest = case.events.sparsest
-    lowest = "" if rise.step in case.steps else f", near step {rise.step}, where held-out loss is lowest"
-    why = f"after it, held-out loss rises ({_from_to(rise)}; {rise.sure})"
+    why = _why_by(case, stop_by, rise)
     if sparsest.low is not None and rise.step < sparsest.low:
         rest = f"Interactions are sparsest only later, at step {sparsest.where}: the two disagree"
-        return f"Stop by step {latest}{lowest}: {why}. {rest}."
-    why += f" and {case.grown_in_words(latest)}"
-    if sparsest.step is not None and otherwise:
-        rest = otherwise.removesuffix(".")
-    elif sparsest.step is not None:
-        rest = f"At step {sparsest.where}, where interactions are sparsest, it still improves: no reason to stop there"
-    else:
+        return f"Stop by step {stop_by}: {why}. {rest}."
+    why += f" and {case.grown_in_words(stop_by)}"
+    if sparsest.step is None:
         rest = f"No sparsest step: {sparsest.reason}"
-    return f"Stop by step {latest}{lowest}: {why}. {rest}."
+    elif improves is not None and improves.is_clear:
+        rest = f"At step {sparsest.where}, where interactions are sparsest, it still improves ({_from_to(improves)}): "
+        rest += "no reason to stop there"
+    else:
+        said = otherwise.removeprefix(_NOT_ENOUGH).removesuffix(".")
+        rest = said[:1].upper() + said[1:]
+    return f"Stop by step {stop_by}: {why}. {rest}."
+
+
+def _why_by(case: _Case, stop_by: int, rise: Difference) -> str:
+    """Why this checkpoint is the last that held-out loss or accuracy speaks for."""
+    if stop_by == rise.step:
+        return f"after it, held-out loss rises {_sure(rise)}"
+    if stop_by > rise.step and (gain := case.more_accurate_by(rise.step, stop_by)):
+        return f"accuracy improves until it ({gain}), but held-out loss rises from step {rise.step} on {_sure(rise)}"
+    return (
+        f"it is the checkpoint nearest to step {rise.step}, where held-out loss is lowest; it rises then {_sure(rise)}"
+    )
 
 
 def _latest_step(case: _Case, rise: Difference | None) -> int | None:
@@ -190,39 +240,44 @@ def _latest_step(case: _Case, rise: Difference | None) -> int | None:
     return None
 
 
-def _compare(case: _Case) -> tuple[Agreement, str, bool | None]:
-    """Agreement, its sentence, and whether held-out loss clearly improves after the sparsest step."""
+def _compare(case: _Case, rise: Difference | None) -> tuple[Agreement, str, Difference | None]:
+    """Agreement, its sentence, and how held-out loss changes after the sparsest step; None where that is not tested."""
     sparsest, loss = case.events.sparsest, case.loss
     if sparsest.step is None or sparsest.low is None or sparsest.high is None:
-        return Agreement.NOT_ENOUGH, f"Not enough evidence to stop: {_without_stages(case)}", None
+        return Agreement.NOT_ENOUGH, f"{_NOT_ENOUGH}{_without_stages(case)}", None
     over = f"interactions are sparsest at step {sparsest.where}"
     improves = None if loss is None else loss_improves_after(loss, sparsest.low, sparsest.high, looks=case.looks)
     if loss is None or improves is None:
-        return Agreement.NOT_ENOUGH, f"Not enough evidence to stop: {over}, but {_missing(loss, sparsest.high)}.", None
+        return Agreement.NOT_ENOUGH, f"{_NOT_ENOUGH}{over}, but {_missing(loss, sparsest.high)}.", None
     if not improves.is_tested:
-        sentence = f"Not enough evidence to stop: {over}, but held-out loss cannot be judged ({improves.sure})."
-        return Agreement.NOT_ENOUGH, sentence, None
+        return Agreement.NOT_ENOUGH, f"{_NOT_ENOUGH}{over}, but held-out loss cannot be judged ({improves.sure}).", None
+    not_here = f"Do not stop at step {sparsest.step}: {over}"
     if improves.is_clear:
         until = "still improves" if improves.later_step == loss.steps[-1] else f"improves until {improves.later_step}"
-        sentence = f"Do not stop at step {sparsest.step}: {over}, but held-out loss {until} ({_from_to(improves)}; "
-        return Agreement.CONFLICT, f"{sentence}{improves.sure}).", True
+        return Agreement.CONFLICT, f"{not_here}, but held-out loss {until} {_sure(improves)}.", improves
     better = None if case.accuracy is None else more_accurate_after(case.accuracy, sparsest.high, looks=case.looks)
     if better is not None and better.is_clear:
-        sentence = f"Do not stop at step {sparsest.step}: {over} and held-out loss does not clearly improve after it, "
-        sentence += f"but accuracy does, until {better.later_step} ({_from_to(better)}; {better.sure})."
-        return Agreement.CONFLICT, sentence, False
-    rise = loss_rises(loss, looks=case.looks)
-    is_clear = rise is not None and rise.is_clear
-    if rise is not None and is_clear and rise.step < sparsest.low:
-        sentence = f"Do not stop at step {sparsest.step}: {over}, but held-out loss is lowest before that, at step "
-        return Agreement.CONFLICT, f"{sentence}{rise.step} ({_from_to(rise)}).", False
+        sentence = f"{not_here} and held-out loss does not clearly improve after it, but accuracy does, until "
+        return Agreement.CONFLICT, f"{sentence}{better.later_step} {_sure(better)}.", improves
+    rises = rise if rise is not None and rise.is_clear else None
+    if rises is not None and rises.step < sparsest.low:
+        sentence = f"{not_here}, but held-out loss is lowest before that, at step {rises.step}, and rises from there on"
+        return Agreement.CONFLICT, f"{sentence} {_sure(rises)}.", improves
+    return Agreement.AGREE, f"{_stop_at(case, over, rises, improves)}.", improves
+
+
+def _stop_at(case: _Case, over: str, rises: Difference | None, improves: Difference) -> str:
+    """rises: of held-out loss from its minimum, which may lie in the sparsest step's interval or after it."""
     stop = _best_of_sparsest(case)
     sentence = f"Stop at step {stop}: {over}, "
-    sentence += "" if stop == sparsest.step else f"held-out loss is lowest at {stop} of these, "
-    if rise is not None and is_clear:
-        return Agreement.AGREE, f"{sentence}and after it held-out loss rises ({_from_to(rise)}; {rise.sure}).", False
-    sentence += "and held-out loss does not clearly improve after it"
-    return Agreement.AGREE, f"{sentence} ({_from_to(improves)}; {improves.sure}).", False
+    if stop != case.events.sparsest.step:
+        sentence += f"held-out loss is lowest at {stop} of these, "
+    if rises is not None and rises.step == stop:
+        return f"{sentence}and after it held-out loss rises {_sure(rises)}"
+    sentence += f"and held-out loss does not clearly improve after it {_sure(improves)}"
+    if rises is None:
+        return sentence
+    return f"{sentence}; from step {rises.step} on it rises {_sure(rises)}"
 
 
 def _missing(loss: Curve | None, high: int) -> str:
@@ -240,69 +295,8 @@ def _without_stages(case: _Case) -> str:
     if case.loss is None:
         return f"{reason}, and no held-out loss was recorded."
     step, value = min(case.loss.pairs, key=lambda pair: pair[1])
-    return f"{reason}. Held-out loss is lowest at step {step} ({value:.3f})."
-
-
-def _evidence(case: _Case, trends: Trends, rise: Difference | None) -> list[str]:
-    lines = [
-        _about("Removal over", case.events.removal),
-        _about("Sparsest", case.events.sparsest),
-        _about("Emergence", case.events.emergence),
-        _about_loss(case.loss, rise),
-        _about_classes(trends),
-    ]
-    return [*lines, *_about_strength(trends, case.events.sparsest.index)]
-
-
-def _about_strength(trends: Trends, sparsest: int | None) -> list[str]:
-    """Soft removed and emerged at the sparsest step and the last; nothing where they are undefined."""
-    soft, last = trends.soft, len(trends.steps) - 1
-    known = [i for i in (sparsest, last) if i is not None and math.isfinite(soft.emerged_mean[i])]
-    shares = [
-        f"step {trends.steps[i]}: {soft.removed_mean[i]:.2f} removed, {soft.emerged_mean[i]:.2f} emerged" for i in known
-    ]
-    begin = f"Shares of the strength at step {trends.base_step}, whatever the threshold"
-    return [f"{begin}: {'; '.join(shares)}."] if shares else []
-
-
-def _about(name: str, event: Event) -> str:
-    return f"{name}: {f'step {event.where}; ' if event.step is not None else 'none; '}{event.reason}."
-
-
-def _about_classes(trends: Trends) -> str:
-    """How far the signs of each class agree, and how much of what is preserved is no coincidence, at the last step."""
-    parts = {
-        "removed": trends.classes[Change.REMOVED],
-        "preserved": trends.same_sign,
-        "emerged": trends.classes[Change.EMERGED],
-    }
-    signs = [f"{name} {_signed(part.z_mean)} ± {_last(part.z_error)}" for name, part in parts.items()]
-    return (
-        f"At step {trends.steps[-1]}, z of {', '.join(signs)} (random signs: 0 ± 1 a probe); preserved with the same "
-        f"sign: {_last(trends.same_sign.count_mean)} per probe, by chance {_last(trends.same_sign_by_chance)}."
-    )
-
-
-def _signed(values: Sequence[float]) -> str:
-    return "undefined" if not values or math.isnan(values[-1]) else f"{values[-1]:+.2f}"
-
-
-def _last(values: Sequence[float]) -> str:
-    return "undefined" if not values or math.isnan(values[-1]) else f"{values[-1]:.2f}"
-
-
-def _about_loss(loss: Curve | None, rise: Difference | None) -> str:
-    if loss is None:
-        return "Held-out loss: none was recorded."
-    step, value = min(loss.pairs, key=lambda pair: pair[1])
-    gave_up = patience_step(loss.pairs)
-    patience = f"would {'not ' if gave_up is None else ''}have ended the training"
-    patience += "" if gave_up is None else f" at step {gave_up}"
-    last_step, last = loss.pairs[-1]
-    trend = "which is the last step" if step == last_step else f"{last:.3f} at step {last_step}"
-    if rise is not None and step != last_step:
-        trend += f", {'a clear' if rise.is_clear else 'no clear'} rise ({rise.sure})"
-    return f"Held-out loss: lowest at step {step} ({value:.3f}), {trend}; early stopping {patience}."
+    was = "was measured once," if len(case.loss.pairs) == 1 else "is lowest"
+    return f"{reason}. Held-out loss {was} at step {step} ({value:.3f})."
 
 
 def _curve(trends: Trends, name: str, each: HeldOutRows | None) -> Curve | None:
@@ -316,4 +310,8 @@ def _curve(trends: Trends, name: str, each: HeldOutRows | None) -> Curve | None:
 
 
 def _from_to(change: Difference) -> str:
-    return f"{change.value:.3f} → {change.later:.3f}"
+    return f"{change.value:.3f} at {change.step} → {change.later:.3f} at {change.later_step}"
+
+
+def _sure(change: Difference) -> str:
+    return f"({_from_to(change)}; {change.sure})"
