@@ -27,7 +27,7 @@ def _last_before_overfitting(verdict: Verdict | None) -> int | None:
     """None where nothing is called overfitting."""
     if verdict is None or verdict.held_out is None or verdict.held_out.turn_step is None:
         return None
-    named = (verdict.held_out.turn_step, verdict.stop_step, verdict.latest_step)
+    named = (verdict.held_out.turn_step, verdict.stop_by)
     return max(step for step in named if step is not None)
 
 
