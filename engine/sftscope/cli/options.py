@@ -12,7 +12,6 @@ import typer
 from sftscope.foundation.errors import SftscopeError
 from sftscope.foundation.safe_text import safe_text, whole_number
 from sftscope.inputs.presets import find_config, presets_in_words
-from sftscope.store.steps.step_record import MAX_STEP
 
 
 def folder(named: str | Path) -> Path:
@@ -126,6 +125,8 @@ def numbers_in(text: str) -> tuple[int, ...] | None:
 
 def checkpoints_in(texts: Sequence[str]) -> dict[int, Path]:
     """Folders by step, of `--checkpoint STEP=PATH`."""
+    from sftscope.store.steps.step_record import MAX_STEP
+
     found: dict[int, Path] = {}
     for text in texts:
         number, _, path = text.partition("=")
