@@ -53,6 +53,7 @@ def test_a_magnitude_that_was_trained_is_not_the_base():
     assert adapter_content({**state, name: state[name] * 1.01}, model.get_base_model()) != BASE
 
 
+@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`")  # PEFT asks for it
 def test_a_layer_that_an_adapter_brings_whole_is_compared_with_that_of_the_base():
     config = LoraConfig(r=4, target_modules=["q_proj"], modules_to_save=["lm_head"], task_type="CAUSAL_LM")
     model = get_peft_model(toy_model("llama"), config)
