@@ -4,7 +4,7 @@ import io
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -138,8 +138,13 @@ def main() -> None:
     protect_streams()
     interrupt_on_signals()
     set_thread_defaults(os.environ)  # before NumPy and PyTorch are imported, which commands do
-    code = _exit_code(lambda: app(standalone_mode=False) or 0)
+    code = exit_code_of(sys.argv[1:])
     sys.exit(code or _exit_code(_flush))
+
+
+def exit_code_of(arguments: Sequence[str]) -> int:
+    """Run the command that `arguments` name; the exit code it ends with, its error said in one line."""
+    return _exit_code(lambda: app(list(arguments), standalone_mode=False) or 0)
 
 
 def _exit_code(work: Callable[[], int]) -> int:
