@@ -65,7 +65,7 @@ async def test_support_comes_on_request_and_is_that_of_the_report(run: Path, evo
         assert "--support" in command_for(app_of(pilot).state, run)
         few = sum(count < 8 for count in found.values())
         await press(pilot, "/", *"rep:0-7", "enter")
-        assert text_of(pilot, ChangesPane).splitlines()[1].split()[2:4] == [str(few), "of"]
+        assert text_of(pilot, ChangesPane).splitlines()[1].split()[3:5] == [str(few), "of"]
         await press(pilot, "5")
         assert "of 8" in text_of(pilot, ProbePane)
         await press(pilot, "r")

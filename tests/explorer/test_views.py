@@ -465,7 +465,7 @@ async def test_start_options_are_obeyed(run: Path) -> None:
 
 def test_what_is_remembered_survives_and_damage_does_not_matter(tmp_path: Path) -> None:
     """Written and read back; a torn file, another type or a wrong folder is as good as none."""
-    values = Remembered("high-contrast", "ascii", "order", True, True)
+    values = Remembered("high-contrast", "ascii", "order", "counts", True)
     assert remember(tmp_path, values)
     assert recall(tmp_path) == values
     file = tmp_path / "explorer.json"

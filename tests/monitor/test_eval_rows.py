@@ -29,6 +29,9 @@ def test_none_are_measured_where_none_are_wanted_or_they_have_no_tokens(inputs, 
     trainer.eval_dataset = [{"text": "the room was quiet"}]
     with caplog.at_level("WARNING"):
         assert choose_rows(trainer, None, 0, settings) == []
+    packed = {"input_ids": [5, 6, 7, 8], "labels": [5, 6, 7, 8], "seq_lengths": [2, 2]}
+    with pytest.raises(SftscopeError, match="rows are packed"):
+        choose_rows(trainer, [packed], 0, settings)
     trainer.eval_dataset = None
     assert choose_rows(trainer, None, 0, settings) == []
     with pytest.raises(SftscopeError, match=r"held_out: cannot be read as the trainer's rows are: .*input_ids"):

@@ -31,7 +31,7 @@ from sftscope.store import RunFolder, StepRecord
 from sftscope.store.checkpoints import ready_checkpoints
 from sftscope.store.sharing.worker_status import at_work
 
-Beside = Callable[[Work, int], None]
+WithModel = Callable[[Work, int], None]
 
 
 def extract(
@@ -96,12 +96,12 @@ def follow(
     more: Callable[[], bool],
     made: Callable[[int], None] = lambda step: None,
     steps: Container[int] | None = None,
-    beside: Beside = lambda work, step: None,
+    with_model: WithModel = lambda work, step: None,
 ) -> None:
     """As `extract`, of checkpoints as they come: until `more()`, which may wait for the next, says there are none.
 
-    made: called for each step whose file is there. steps: only these. beside: called with the model of a step that was
-    scored, before its file is there. The model stays loaded in between.
+    made: called for each step whose file is there. steps: only these. with_model: called with the model of a step that
+    was scored, before its file is there. The model stays loaded in between.
     What cannot be read now is looked at again when there is more; NotReadError where it is the last.
     """
     folder.sweep()
@@ -128,7 +128,7 @@ def follow(
         if todo:
             work = prepare(settings, folder, identity) if work is None else work
             work = replace(work, checkpoints=ready_checkpoints(folder.checkpoints))
-            _make(work, todo, made, beside)
+            _make(work, todo, made, with_model)
         if not more():
             refuse_unread(unread)
             return
@@ -138,7 +138,7 @@ def _make(
     work: Work,
     todo: Sequence[int],
     made: Callable[[int], None] = lambda step: None,
-    beside: Beside = lambda work, step: None,
+    with_model: WithModel = lambda work, step: None,
 ) -> None:
     """Write the step files of `todo` and call `made`."""
     folder, identity = work.folder, work.provenance["identity"]
@@ -157,7 +157,7 @@ def _make(
     def make(step: int, note: Callable[[str], None]) -> None:
         if not is_done_by_now(folder, step, identity):
             record = results(step, note)
-            beside(work, step)
+            with_model(work, step)
             folder.write_step(record)
         made(step)
 

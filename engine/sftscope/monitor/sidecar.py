@@ -90,12 +90,12 @@ def serve(out: Path, parent: int) -> None:
             append_headline(folder, headline)
             told.add(headline.step)
 
-    def beside(work: "Work", step: int) -> None:
+    def with_model(work: "Work", step: int) -> None:
         if held_out is not None:
             enter_step(work, step)  # the scores may come from a draft
             held_out.measure(work.slot.model, folder, step)
 
-    follow(settings, folder, identity=identity, more=more, made=made, beside=beside)
+    follow(settings, folder, identity=identity, more=more, made=made, with_model=with_model)
 
 
 def main() -> None:

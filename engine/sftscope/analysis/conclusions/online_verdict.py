@@ -32,7 +32,7 @@ def as_it_went(evolution: Evolution) -> list[Said]:
     """One for each extracted step, in order: T of them.
 
     What a step has does not change when later steps arrive, except under a rule for τ, or with a noise floor, that
-    looks at all steps: where a set differs for that reason, the curves are made anew.
+    looks at all steps: where a set differs for that reason, the curves are recomputed.
     """
     history, said = evolution.history, []
     if history.held_out is not None:
