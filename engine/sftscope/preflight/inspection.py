@@ -13,11 +13,13 @@ from sftscope.inputs.presets import title
 from sftscope.inputs.probes import Probe, read_probes
 from sftscope.inputs.settings import RunSettings, load_settings, resolve_paths
 from sftscope.llm.label_collisions import collision_warning
-from sftscope.llm.loading import model_name, templated_tokenizer
+from sftscope.llm.loading import load_positions, model_name, templated_tokenizer
 from sftscope.llm.prompts import Template, end_of_turn, resolve_template, template_hash, tokenize_prompt
 from sftscope.scoring.masking import mask_probe
+from sftscope.scoring.position_limits import position_warnings, refuse_beyond_positions
 from sftscope.training.data.examples import IGNORED, count_cut, make_examples
 from sftscope.training.data.labels import find_collisions
+from sftscope.training.data.row_limit import row_limit, row_warnings
 from sftscope.training.data.rows import read_side
 
 SCHEMA = "sftscope-inspect"
@@ -103,6 +105,7 @@ class Inspected:
     probes: int
     probe: MaskedProbe
     collisions: dict[str, list[str]]
+    warnings: list[str]
 
     def as_dict(self) -> dict[str, Any]:
         """As JSON holds it."""
@@ -123,7 +126,11 @@ def inspect(config: Path, *, sets: Sequence[str] = (), row: int = 1, probe: str 
     chosen = _probe(probes, probe, settings)
     tokenizer = templated_tokenizer(settings.model)
     template = resolve_template(tokenizer, settings.model.template)
-    cutoff = settings.training.cutoff
+    positions = load_positions(settings.model.path)
+    cutoff = row_limit(settings.training.cutoff, positions)
+    masked = [mask_probe(each, tokenizer, template, settings.extraction.target) for each in probes]
+    ids = [each.id for each in probes]
+    refuse_beyond_positions(masked, ids, positions)
     prompts_cut, answers_cut = count_cut(rows, tokenizer, template, cutoff=cutoff)
     return Inspected(
         schema=SCHEMA,
@@ -136,6 +143,10 @@ def inspect(config: Path, *, sets: Sequence[str] = (), row: int = 1, probe: str 
         probes=len(probes),
         probe=_masked(chosen, tokenizer, template, settings.extraction.target),
         collisions=find_collisions(settings, [each.response for each in probes], tokenizer),
+        warnings=[
+            *position_warnings(masked, ids, positions),
+            *row_warnings(rows, tokenizer, template, cutoff=settings.training.cutoff, positions=positions),
+        ],
     )
 
 
@@ -177,6 +188,7 @@ def render(found: Inspected) -> str:
     ]
     if line := collision_warning(found.collisions):
         lines.append(f"warning: {line}")
+    lines += [f"warning: {line}" for line in found.warnings]
     return "\n".join(lines)
 
 

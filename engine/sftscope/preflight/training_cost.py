@@ -10,9 +10,11 @@ import torch
 
 from sftscope.foundation.timing import settled_seconds
 from sftscope.inputs.settings import RunSettings
+from sftscope.llm.loading import load_positions
 from sftscope.llm.prompts import Template
 from sftscope.training.accuracy import held_out_examples
 from sftscope.training.data.examples import Collator, Example, make_examples
+from sftscope.training.data.row_limit import row_limit, row_warnings
 from sftscope.training.data.rows import read_side
 from sftscope.training.data.sources import SIDES
 from sftscope.training.sft import checkpoint_grid, loss_examples
@@ -36,6 +38,7 @@ class TrainingWork:
     loss_tokens: int
     accuracy_tokens: int
     batch: Sequence[Example]
+    warnings: Sequence[str] = ()
 
 
 NO_WORK = TrainingWork(rows=0, steps=0, grid=(), tokens=0, loss_tokens=0, accuracy_tokens=0, batch=())
@@ -52,9 +55,9 @@ class TrainingSpeed:
 def count_work(settings: RunSettings, tokenizer: Any, template: Template) -> TrainingWork:
     """The work of the training that `settings` (paths resolved) ask for."""
     training = settings.training
-    examples = [
-        make_examples(read_side(settings.data, side), tokenizer, template, cutoff=training.cutoff) for side in SIDES
-    ]
+    positions = load_positions(settings.model.path)
+    sides, cutoff = [read_side(settings.data, side) for side in SIDES], row_limit(training.cutoff, positions)
+    examples = [make_examples(rows, tokenizer, template, cutoff=cutoff) for rows in sides]
     answered = held_out_examples(settings, tokenizer, template)
     grid = checkpoint_grid(training, len(examples[0]))
     micro = training.micro_batch_size
@@ -70,6 +73,7 @@ def count_work(settings: RunSettings, tokenizer: Any, template: Template) -> Tra
         loss_tokens=sum(_padded_in_order(loss_examples(side, training), micro) for side in examples if side),
         accuracy_tokens=sum(len(example.input_ids) for example in answered),
         batch=batches[len(batches) // 2],
+        warnings=tuple(row_warnings(sides[0], tokenizer, template, cutoff=training.cutoff, positions=positions)),
     )
 
 

@@ -67,14 +67,17 @@ def _begin(
     name: of a run that is not there yet. origin: where it is from; with `attached`, others trained. template: as of
     `begin_attached`.
     """
-    from sftscope.llm.loading import device_name, model_name, resolve_device, versions
+    from sftscope.llm.loading import device_name, load_positions, model_name, resolve_device, versions
     from sftscope.llm.prompts import resolve_template, template_hash
-    from sftscope.scoring.masking import probe_targets
+    from sftscope.scoring.masking import mask_probe, probe_targets
+    from sftscope.scoring.position_limits import refuse_beyond_positions
 
     trained_here = "attached" not in origin
     probes = _checked_probes(resolved)
     tokenizer = _tokenizer(resolved.model, template)
     kind = resolve_template(tokenizer, resolved.model.template)
+    prompts = [mask_probe(probe, tokenizer, kind, resolved.extraction.target) for probe in probes]
+    refuse_beyond_positions(prompts, [probe.id for probe in probes], load_positions(resolved.model.path))
     rows = write_probes(probes, probe_targets(probes, tokenizer, kind, resolved.extraction.target)).encode()
     collisions = _collisions(resolved, probes, tokenizer) if trained_here else {}
     hashes = {

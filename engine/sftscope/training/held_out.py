@@ -8,16 +8,19 @@ from contextlib import AbstractContextManager, nullcontext
 
 import torch
 
+from sftscope.compat.positions import positions_of
 from sftscope.foundation.progress import is_first_process, progress
 from sftscope.inputs.settings import DataSettings, ModelSettings, RunSettings, TrainingSettings
 from sftscope.llm.adapters import AdapterSlot
-from sftscope.llm.loading import LLM, load_llm, templated_tokenizer
+from sftscope.llm.loading import LLM, load_llm, load_positions, templated_tokenizer
 from sftscope.llm.prompts import resolve_template
+from sftscope.llm.vocabulary import fit_vocabulary
 from sftscope.store import RunFolder
-from sftscope.store.checkpoints import Checkpoint, ready_checkpoints
+from sftscope.store.checkpoints import Checkpoint, list_checkpoints, ready_checkpoints
 from sftscope.store.held_out_file import append_correct, append_losses, steps_with
 from sftscope.training.answers import read_answers, rows_id
 from sftscope.training.data.examples import Example, make_examples
+from sftscope.training.data.row_limit import row_limit
 from sftscope.training.data.rows import read_side
 from sftscope.training.method import training_dtype
 
@@ -39,7 +42,8 @@ def measure_losses(settings: RunSettings, folder: RunFolder, choose: ChooseRows)
     llm = load_llm(settings.model, dtype=training_dtype(settings.model, settings.training))
     template = resolve_template(llm.tokenizer, settings.model.template)
     held_out = read_side(settings.data, "eval")
-    examples = choose(make_examples(held_out, llm.tokenizer, template, cutoff=settings.training.cutoff))
+    cutoff = row_limit(settings.training.cutoff, positions_of(llm.model.config))
+    examples = choose(make_examples(held_out, llm.tokenizer, template, cutoff=cutoff))
     slot, rows = AdapterSlot(llm.model), rows_id(examples)
     with progress("held-out loss") as report:
         for count, step in enumerate(todo):
@@ -58,13 +62,16 @@ def measure_attached(model: ModelSettings, folder: RunFolder, data: DataSettings
     checkpoints = ready_checkpoints(folder.checkpoints)
     tokenizer = templated_tokenizer(model)
     template = resolve_template(tokenizer, model.template)
-    examples = make_examples(read_side(data, "eval"), tokenizer, template, cutoff=TrainingSettings().cutoff)
+    cutoff = row_limit(TrainingSettings().cutoff, load_positions(model.path))
+    examples = make_examples(read_side(data, "eval"), tokenizer, template, cutoff=cutoff)
     rows = rows_id(examples)
     done = steps_with(folder, "loss", rows) & steps_with(folder, "right", rows)
     todo = sorted({BASE_STEP, *checkpoints} - done)
     if not todo:
         return
-    slot = AdapterSlot(load_llm(model, dtype="float32").model)
+    base = load_llm(model, dtype="float32").model
+    fit_vocabulary(base, [each.path for each in list_checkpoints(folder.checkpoints)])
+    slot = AdapterSlot(base)
     with progress("held-out rows") as report:
         for count, step in enumerate(todo):
             enter(slot, step, checkpoints)
