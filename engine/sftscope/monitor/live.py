@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 from safetensors.torch import save_file
+from transformers import AutoConfig
 
 from sftscope.attach.copies import SNAPSHOT
 from sftscope.attach.foreign_checkpoints import weight_files
@@ -164,6 +165,15 @@ class Snapshot:
             self._temporary.rename(self.target)
 
 
+def _is_resized(model: Any) -> bool:
+    """Whether the training gave its base model another number of embeddings, which then go with the adapter."""
+    try:
+        base = AutoConfig.from_pretrained(model.config._name_or_path, local_files_only=True, trust_remote_code=False)
+    except (OSError, ValueError):  # made in memory, or known by another name here
+        return False
+    return bool(base.get_text_config().vocab_size != model.get_input_embeddings().weight.shape[0])
+
+
 def _write_weights(model: Any, folder: Path) -> None:
     """An adapter, or a whole model, as safetensors with its config."""
     if not is_adapted(model):
@@ -171,7 +181,7 @@ def _write_weights(model: Any, folder: Path) -> None:
         return
     from peft import get_peft_model_state_dict
 
-    state = get_peft_model_state_dict(model, save_embedding_layers=False)
+    state = get_peft_model_state_dict(model, save_embedding_layers=_is_resized(plain_model(model)))
     save_file({name: value.detach().cpu().contiguous().clone() for name, value in state.items()}, folder / WEIGHTS)
     config = copy(model.peft_config[model.active_adapter])
     config.inference_mode = True
