@@ -9,9 +9,10 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
-from sftscope.attach.base_model import refuse_another_base, training_template
+from sftscope.attach.base_model import keep_added_tokens, refuse_another_base, training_template
 from sftscope.attach.copies import copy_checkpoint, refuse_if_disk_is_short
 from sftscope.attach.foreign_checkpoints import (
     find_checkpoints,
@@ -145,8 +146,11 @@ def begin(
         known["same_base"] = True
     if monitored:
         known["monitored"] = True
-    template = training_template(trained, tables["model"]["path"], read)
-    begin_attached(tables, out, known, probes, template=template)
+    base = tables["model"]["path"]
+    template = training_template(trained, base, read)
+    with TemporaryDirectory() as scratch:
+        kept = Path(scratch) if keep_added_tokens(trained, base, Path(scratch), read, probes) else None
+        begin_attached(tables, out, known, probes, template=template, tokenizer=kept)
 
 
 def read_probe_settings(tables: dict[str, dict[str, Any]], probes: Path) -> tuple[str, ...]:

@@ -1,14 +1,16 @@
 """Whether checkpoints belong to the base model that is given, and how they were prompted in training."""
 
 import hashlib
+from collections.abc import Sequence
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
 from sftscope.attach.foreign_checkpoints import adapter_base
 from sftscope.files.hashes import file_sha256
-from sftscope.files.opening import is_plain
+from sftscope.files.opening import is_plain, read_plain
 from sftscope.foundation.errors import SftscopeError
+from sftscope.foundation.progress import say
 from sftscope.foundation.safe_text import safe_text
 from sftscope.llm.untrusted_weights import refuse_adapter_as_base
 from sftscope.store.checkpoints import Checkpoint
@@ -38,22 +40,53 @@ def training_template(trained: Any, base: str, messages: tuple[str, ...]) -> str
     the probes (`messages`) than that of the base model.
     """
     from sftscope.llm.loading import load_tokenizer
-    from sftscope.llm.prompts import resolve_template, tokenize_prompt
 
     if trained is None:
         return ""
-    own, trained = load_tokenizer(base), deepcopy(trained)
+    own = load_tokenizer(base)
     template = str(trained.chat_template or "")
-    other = bool(template) and template != own.chat_template
-    trained.chat_template = own.chat_template = template or own.chat_template
+    if not _same_tokens(trained, own, messages) and not added_tokens(trained, own):
+        raise SftscopeError(
+            f"{base}: its tokenizer makes other tokens of the probes than that of the training; "
+            "give the base model that this training began with"
+        )
+    return template if template and template != own.chat_template else ""
+
+
+def _same_tokens(trained: Any, own: Any, messages: Sequence[str]) -> bool:
+    """Whether two tokenizers make the same tokens of the messages, in the chat template of the training."""
+    from sftscope.llm.prompts import resolve_template, tokenize_prompt
+
+    own, trained = deepcopy(own), deepcopy(trained)
+    own.chat_template = trained.chat_template = str(trained.chat_template or "") or own.chat_template
     kind = resolve_template(own, "auto")
-    for message in messages:
-        if tokenize_prompt(trained, message, kind).ids != tokenize_prompt(own, message, kind).ids:
-            raise SftscopeError(
-                f"{base}: its tokenizer makes other tokens of the probes than that of the training; "
-                "give the base model that this training began with"
-            )
-    return template if other else ""
+    pairs = ([tokenize_prompt(each, message, kind).ids for each in (trained, own)] for message in messages)
+    return all(ours == theirs for ours, theirs in pairs)
+
+
+def added_tokens(trained: Any, own: Any) -> set[str]:
+    """The tokens that a training added to those of its base; none where it changed any of them."""
+    before, after = own.get_vocab(), trained.get_vocab()
+    return set(after) - set(before) if all(after.get(token) == place for token, place in before.items()) else set()
+
+
+def keep_added_tokens(trained: Any, base: str, folder: Path, messages: Sequence[str], probes: Path) -> bool:
+    """Write the tokenizer of a training into `folder` if it added tokens, and prompts or answers are others by it.
+
+    probes: the file of the messages, where the answers stand.
+    """
+    from sftscope.llm.loading import load_tokenizer
+
+    if trained is None:
+        return False
+    own = load_tokenizer(base)
+    added, text = added_tokens(trained, own), read_plain(probes).decode(errors="replace")
+    if not added or (_same_tokens(trained, own, messages) and not any(token in text for token in added)):
+        return False
+    shown = safe_text(", ".join(sorted(added)[:4]), max_length=120)
+    say(f"the training added {len(added)} tokens ({shown}): its tokenizer is used, and kept in the run")
+    trained.save_pretrained(folder)
+    return True
 
 
 def _names(base: str) -> set[str]:

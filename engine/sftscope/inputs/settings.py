@@ -69,6 +69,10 @@ class ModelSettings(Table, frozen=True, kw_only=True):
         says("auto (the tokenizer's chat template, plain if it has none), chat or plain"),
     ] = "auto"
     template_file: Annotated[File, says("Jinja chat template that replaces the tokenizer's own")] = ""
+    tokenizer: Annotated[
+        File,
+        says("tokenizer.json of a training that added tokens, in place of the model's own; the files next to it too"),
+    ] = ""
     system: Annotated[str, says("system prompt of rows and probes without one of their own")] = ""
     quantization: Annotated[
         Literal["none", "int8", "nf4"],

@@ -122,7 +122,7 @@ def saved_tokenizer(folder: Path) -> Any:
 
 def templated_tokenizer(settings: ModelSettings) -> Any:
     """The tokenizer of `settings` (paths resolved) with the template and the system prompt that they ask for."""
-    tokenizer = load_tokenizer(settings.path)
+    tokenizer = _tokenizer_of(settings)
     template = ""
     if settings.template_file:
         try:
@@ -133,6 +133,16 @@ def templated_tokenizer(settings: ModelSettings) -> Any:
             raise SftscopeError(f"{settings.template_file}: expected a Jinja chat template, got an empty file")
     set_template(tokenizer, template, settings.system)
     return tokenizer
+
+
+def _tokenizer_of(settings: ModelSettings) -> Any:
+    """That of the training, where it added tokens and its tokenizer is at hand, else the model's own."""
+    if not settings.tokenizer:
+        return load_tokenizer(settings.path)
+    file = Path(settings.tokenizer)
+    if file.name != TOKENIZER:
+        raise SftscopeError(f"{file}: expected a file called {TOKENIZER}, with the tokenizer's other files next to it")
+    return saved_tokenizer(file.parent)
 
 
 def load_llm(settings: ModelSettings, *, dtype: str | None = None) -> LLM:

@@ -168,7 +168,9 @@ class Snapshot:
 def _is_resized(model: Any) -> bool:
     """Whether the training gave its base model another number of embeddings, which then go with the adapter."""
     try:
-        base = AutoConfig.from_pretrained(model.config._name_or_path, local_files_only=True, trust_remote_code=False)
+        base = AutoConfig.from_pretrained(
+            model.config.name_or_path or ".", local_files_only=True, trust_remote_code=False
+        )
     except (OSError, ValueError):  # made in memory, or known by another name here
         return False
     return bool(base.get_text_config().vocab_size != model.get_input_embeddings().weight.shape[0])

@@ -14,7 +14,7 @@ from sftscope.inputs.presets import title
 from sftscope.inputs.settings import RunSettings, load_settings, resolve_paths
 from sftscope.llm.template_sandbox import start_early
 from sftscope.runs.begin import begin
-from sftscope.runs.identity import probes_are_whole, settings_in
+from sftscope.runs.identity import file_hash, probes_are_whole, settings_in
 from sftscope.store import RunFolder
 
 LESS_MEMORY = "use a smaller [extraction] memory_gb, fewer words, or a device with more"
@@ -110,6 +110,11 @@ def open_run(
             f"{folder.probes_file}: is not what the run was begun with (another sha256); {again} writes it again"
         )
     resolved = settings or resolve_paths(kept, out.absolute() / origin, source=str(folder.run_file))
+    tokenizer = resolved.model.tokenizer
+    if tokenizer and file_hash(tokenizer) != content.get("hashes", {}).get("tokenizer"):
+        raise SftscopeError(
+            f"{tokenizer}: is not the tokenizer that the run was begun with (another sha256); put that one back"
+        )
     if verify is not None:
         resolved = replace(resolved, extraction=replace(resolved.extraction, check_states=verify))
     return resolved, folder, identity
