@@ -9,9 +9,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
-from sftscope.attach.base_model import base_of, refuse_another_base, remark_on_base, training_template
+from sftscope.attach.base_model import (
+    base_of,
+    keep_added_tokens,
+    refuse_another_base,
+    remark_on_base,
+    training_template,
+)
 from sftscope.attach.copies import copy_checkpoint, refuse_if_disk_is_short
 from sftscope.attach.first_checkpoint import Watching, first_whole, is_wanted
 from sftscope.attach.foreign_checkpoints import (
@@ -166,9 +173,11 @@ def begin(
     if choices.template in ("chat", "plain"):
         tables["model"]["template"] = choices.template
     given = read_template(choices.template) if choices.template not in ("", "chat", "plain") else ""
-    asked = str(tables["model"].get("template", "auto"))
-    template = training_template(trained, tables["model"]["path"], read, asked=asked, given=given)
-    begin_attached(tables, out, known, probes, template=template)
+    base, asked = tables["model"]["path"], str(tables["model"].get("template", "auto"))
+    template = training_template(trained, base, read, asked=asked, given=given)
+    with TemporaryDirectory() as scratch:
+        kept = Path(scratch) if keep_added_tokens(trained, base, Path(scratch), read, probes) else None
+        begin_attached(tables, out, known, probes, template=template, tokenizer=kept)
 
 
 def read_probe_settings(tables: dict[str, dict[str, Any]], probes: Path) -> tuple[str, ...]:

@@ -1,14 +1,16 @@
 """Whether checkpoints belong to the base model that is given, and how they were prompted in training."""
 
 import hashlib
+from collections.abc import Sequence
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
 from sftscope.attach.foreign_checkpoints import adapter_base, adapter_revision, is_adapter
 from sftscope.files.hashes import file_sha256
-from sftscope.files.opening import is_plain
+from sftscope.files.opening import is_plain, read_plain
 from sftscope.foundation.errors import SftscopeError
+from sftscope.foundation.progress import say
 from sftscope.foundation.safe_text import safe_text
 from sftscope.llm.hub import is_hub_name
 from sftscope.llm.untrusted_weights import refuse_adapter_as_base
@@ -75,7 +77,7 @@ def training_template(
     the probes (`messages`) than that of the base model.
     """
     from sftscope.llm.loading import load_tokenizer
-    from sftscope.llm.prompts import resolve_template, tokenize_prompt
+    from sftscope.llm.prompts import resolve_template
     from sftscope.llm.template_date import freeze_date
 
     if trained is None:
@@ -86,14 +88,12 @@ def training_template(
     template = given or str(trained.chat_template or "")
     other = bool(template) and template != own.chat_template
     trained.chat_template = own.chat_template = template or own.chat_template
-    kind = resolve_template(own, asked)
-    for message in messages:
-        if tokenize_prompt(trained, message, kind).ids != tokenize_prompt(own, message, kind).ids:
-            raise SftscopeError(
-                f"{base}: its tokenizer makes other tokens of the probes than that of the training; "
-                "give the base model that this training began with"
-            )
-    return template if other and kind == "chat" else ""
+    if not _same_tokens(trained, own, messages, asked) and not added_tokens(trained, own):
+        raise SftscopeError(
+            f"{base}: its tokenizer makes other tokens of the probes than that of the training; "
+            "give the base model that this training began with"
+        )
+    return template if other and resolve_template(own, asked) == "chat" else ""
 
 
 def _are_other_folders(named: str, base: str) -> bool:
@@ -107,6 +107,45 @@ def _are_other_folders(named: str, base: str) -> bool:
 
 def _tensors_in(folder: Path) -> list[Path]:
     return list(folder.glob("*.safetensors")) if folder.is_dir() else []
+
+
+def _same_tokens(trained: Any, own: Any, messages: Sequence[str], asked: str = "auto") -> bool:
+    """Whether two tokenizers make the same tokens of the messages, in the chat template of the training."""
+    from sftscope.llm.prompts import resolve_template, tokenize_prompt
+    from sftscope.llm.template_date import freeze_date
+
+    own, trained = deepcopy(own), deepcopy(trained)
+    for each in (own, trained):
+        freeze_date(each, _ANY_DAY)
+    own.chat_template = trained.chat_template = str(trained.chat_template or "") or own.chat_template
+    kind = resolve_template(own, asked)
+    pairs = ([tokenize_prompt(each, message, kind).ids for each in (trained, own)] for message in messages)
+    return all(ours == theirs for ours, theirs in pairs)
+
+
+def added_tokens(trained: Any, own: Any) -> set[str]:
+    """The tokens that a training added to those of its base; none where it changed any of them."""
+    before, after = own.get_vocab(), trained.get_vocab()
+    return set(after) - set(before) if all(after.get(token) == place for token, place in before.items()) else set()
+
+
+def keep_added_tokens(trained: Any, base: str, folder: Path, messages: Sequence[str], probes: Path) -> bool:
+    """Write the tokenizer of a training into `folder` if it added tokens, and prompts or answers are others by it.
+
+    probes: the file of the messages, where the answers stand.
+    """
+    from sftscope.llm.loading import load_tokenizer
+
+    if trained is None:
+        return False
+    own = load_tokenizer(base)
+    added, text = added_tokens(trained, own), read_plain(probes).decode(errors="replace")
+    if not added or (_same_tokens(trained, own, messages) and not any(token in text for token in added)):
+        return False
+    shown = safe_text(", ".join(sorted(added)[:4]), max_length=120)
+    say(f"the training added {len(added)} tokens ({shown}): its tokenizer is used, and kept in the run")
+    trained.save_pretrained(folder)
+    return True
 
 
 def _names(base: str) -> set[str]:

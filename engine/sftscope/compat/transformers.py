@@ -16,6 +16,8 @@ from transformers import AttentionInterface, AttentionMaskInterface, TrainingArg
 from transformers.cache_utils import Cache, DynamicCache, DynamicLayer, DynamicSlidingWindowLayer
 from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
 
+from sftscope.compat.input_vectors import as_arguments
+
 __all__ = [
     "Cache",
     "DynamicCache",
@@ -46,16 +48,16 @@ def _cache_name(forward: Callable[..., Any]) -> str:
 
 
 def fill_cache(model: Any, embedded: torch.Tensor, cache: Cache) -> None:
-    """Forward `embedded`, (rows, tokens, d), without logits: their keys and values go into `cache`."""
+    """Forward the input vectors `embedded`, (rows, tokens, width), without logits: keys and values go into `cache`."""
     body = model.base_model
-    body(inputs_embeds=embedded, use_cache=True, **{cache_argument(body): cache})
+    body(**as_arguments(model, embedded), use_cache=True, **{cache_argument(body): cache})
 
 
 def causal_lm_logits(model: Any, embedded: torch.Tensor, places: torch.Tensor, cache: Cache | None) -> torch.Tensor:
-    """Logits at the given places of `embedded`, (rows, tokens, d), after what `cache` holds: (rows, places, V)."""
+    """Logits at the given places of `embedded`, (rows, tokens, width), after what `cache` holds: (rows, places, V)."""
     past = {} if cache is None else {cache_argument(model): cache}
     logits: torch.Tensor = model(
-        inputs_embeds=embedded, logits_to_keep=places, use_cache=cache is not None, **past
+        **as_arguments(model, embedded), logits_to_keep=places, use_cache=cache is not None, **past
     ).logits
     return logits
 

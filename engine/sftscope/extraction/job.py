@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from sftscope.compat.positions import positions_of
 from sftscope.extraction.finished import BASE_STEP
 from sftscope.extraction.same_prompts import differs_from, hashes_of, refuse_other_prompts
 from sftscope.foundation.errors import SftscopeError
@@ -14,13 +15,15 @@ from sftscope.llm.arithmetic import weights_dtype
 from sftscope.llm.loading import LLM, device_name, load_llm, machine, threads, versions
 from sftscope.llm.prompts import resolve_template
 from sftscope.llm.template_date import date_of, sees_date
+from sftscope.llm.vocabulary import fit_vocabulary
 from sftscope.scoring.baseline import baseline_hash, fixed_baseline
 from sftscope.scoring.masking import MaskedPrompt, masked_prompts
+from sftscope.scoring.position_limits import position_warnings, refuse_beyond_positions
 from sftscope.scoring.precision_choice import choose_precision
 from sftscope.scoring.prefix_tree import shared_prefix
 from sftscope.scoring.scorer import NAIVE, Scorer
 from sftscope.store import RunFolder
-from sftscope.store.checkpoints import Checkpoint, ready_checkpoints
+from sftscope.store.checkpoints import Checkpoint, list_checkpoints, ready_checkpoints
 from sftscope.store.ownership import changed_file
 from sftscope.store.prompt_hashes import date_is_guessed, scored_in
 
@@ -57,6 +60,8 @@ def prepare(settings: RunSettings, folder: RunFolder, identity: str) -> Work:
     with folder.in_turn("precision"):
         choice = choose_precision(settings, folder, identity)
     llm = load_llm(settings.model, dtype=weights_dtype(choice["taken"]))
+    if line := fit_vocabulary(llm.model, [each.path for each in list_checkpoints(folder.checkpoints)]):
+        say(line)
     work = prepare_with(llm, settings, folder, identity, choice)
     if date_is_guessed(folder) and sees_date(llm.tokenizer, resolve_template(llm.tokenizer, settings.model.template)):
         check_guessed_date(work)
@@ -93,11 +98,22 @@ def prepare_with(llm: LLM, settings: RunSettings, folder: RunFolder, identity: s
     probes = folder.read_probes()
     extraction = settings.extraction
     prompts = masked_prompts(probes, llm.tokenizer, template, extraction)
+    probe_ids, positions = tuple(probe.id for probe in probes), positions_of(llm.model.config)
     hashes = hashes_of(prompts)
-    refuse_other_prompts(folder, [probe.id for probe in probes], hashes)
+    refuse_other_prompts(folder, probe_ids, hashes)
+    refuse_beyond_positions(prompts, probe_ids, positions)
+    for line in position_warnings(prompts, probe_ids, positions):
+        say(f"warning: {line}")
     baseline = fixed_baseline(folder, llm.model, extraction.baseline_vector, llm.tokenizer)
     memory = extraction.memory_gb * 1e9
-    scorer = Scorer(llm.model, baseline, memory, precision=precision, shared=shared_prefix(prompts))
+    scorer = Scorer(
+        llm.model,
+        baseline,
+        memory,
+        precision=precision,
+        shared=shared_prefix(prompts),
+        longest=max(len(prompt.ids) for prompt in prompts),
+    )
     if scorer.method == NAIVE:
         say(f"{llm.name}: no prefix tree is exact on it; every masked state needs a plain forward pass")
     provenance = {
@@ -123,7 +139,7 @@ def prepare_with(llm: LLM, settings: RunSettings, folder: RunFolder, identity: s
         llm=llm,
         slot=AdapterSlot(llm.model),
         scorer=scorer,
-        probe_ids=tuple(probe.id for probe in probes),
+        probe_ids=probe_ids,
         words=tuple(probe.variables for probe in probes),
         prompts=prompts,
         checkpoints=ready_checkpoints(folder.checkpoints),

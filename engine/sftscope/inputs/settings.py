@@ -80,6 +80,10 @@ class ModelSettings(Table, frozen=True, kw_only=True):
     template_date: Annotated[
         Day, says("date (YYYY-MM-DD) that a chat template writes as today's; empty: the day on which the run begins")
     ] = ""
+    tokenizer: Annotated[
+        File,
+        says("tokenizer.json of a training that added tokens, in place of the model's own; the files next to it too"),
+    ] = ""
     system: Annotated[str, says("system prompt of rows and probes without one of their own")] = ""
     quantization: Annotated[
         Literal["none", "int8", "nf4"],

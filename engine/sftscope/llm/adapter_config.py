@@ -5,7 +5,7 @@ expressions, named modules), build (ranks, layers) or change the base is never h
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ WEIGHTS = "adapter_model.safetensors"
 CONFIG = "adapter_config.json"
 PREFIX = "base_model.model."
 _MAX_CONFIG_BYTES = 2**22
+_MOST_TOKENS = 2**20
 _MOST_NAMES, _MOST_PATTERNS, _LONGEST_NAME = 20_000, 5_000, 300
 # PEFT initialisations that leave the base model as it is; all others subtract something from it
 _PLAIN_INITS = (True, False, "gaussian", "eva", "orthogonal", "mica")
@@ -30,9 +31,10 @@ _IGNORED = frozenset(
 )
 _USED = frozenset(
     """alpha_pattern bias exclude_modules fan_in_fan_out init_lora_weights layers_pattern layers_to_transform lora_alpha
-    lora_bias modules_to_save r rank_pattern target_modules use_dora use_rslora""".split()  # noqa: SIM905
+    lora_bias modules_to_save r rank_pattern target_modules trainable_token_indices use_dora use_rslora""".split()  # noqa: SIM905
 )
 _TENSOR = re.compile(rf"{re.escape(PREFIX)}(.+)\.(lora_A\.weight|lora_embedding_A)")
+_TOKENS = re.compile(rf"{re.escape(PREFIX)}([\w.]+?)(\.token_adapter)?\.trainable_tokens_delta", re.ASCII)
 _PLAIN_NAME = re.compile(r"[\w-]+(\.[\w-]+)*", re.ASCII)
 
 
@@ -42,6 +44,7 @@ class Adapter:
 
     ranks, alphas: of each module that has LoRA, by its name in the base model. targets: how the config names these
     modules where it does so by a list of names, else None. modules: those whose weights were trained themselves.
+    tokens: rows of embeddings that were trained themselves, by the name of the module in the base model.
     """
 
     ranks: Mapping[str, int]
@@ -55,6 +58,7 @@ class Adapter:
     every_linear: bool
     modules: tuple[str, ...]
     flags: Mapping[str, bool]
+    tokens: Mapping[str, tuple[int, ...]]
     tensors: Mapping[str, TensorEntry] = field(compare=False, repr=False)
 
     @property
@@ -64,7 +68,9 @@ class Adapter:
         `fan_in_fan_out` is no part of it: PEFT sets it by the kind of each layer.
         """
         scaling = sorted((name, rank, self.alphas[name]) for name, rank in self.ranks.items())
-        return scaling, self.modules, sorted((name, on) for name, on in self.flags.items() if name != "fan_in_fan_out")
+        flags = sorted((name, on) for name, on in self.flags.items() if name != "fan_in_fan_out")
+        tokens = (sorted(self.tokens.items()),) if self.tokens else ()
+        return scaling, self.modules, flags, *tokens
 
     def selects(self, name: str) -> bool:
         """Whether the config's list of names means the module `name`, as PEFT reads such a list."""
@@ -176,6 +182,24 @@ class _Fields:
         """As `names`, but None for text, which PEFT takes for a regular expression, and for null."""
         return None if isinstance(self._config.get(name), str | None) else self.names(name)
 
+    def token_rows(self, name: str, modules: Collection[str]) -> dict[str, tuple[int, ...]]:
+        """Rows by module: a list holds for every module, an object names modules by the ends of their names."""
+        given = self._config.get(name)
+        if given and not modules:
+            raise self.wrong(name, "none, as its weights have none")
+        found = {}
+        for module in modules:
+            rows: Any = given
+            if isinstance(given, dict):
+                ends = [key for key in given if _ends_with(module, frozenset([key]))]
+                # a head that is tied to the embeddings has their tokens
+                rows = given[ends[0]] if ends else next(iter(given.values()), None)
+            fits = isinstance(rows, list) and len(rows) <= _MOST_TOKENS and all(type(row) is int for row in rows)
+            if not fits or len(set(rows)) < len(rows) or min(rows, default=0) < 0:
+                raise self.wrong(name, "ids of tokens, each once, or an object of them by module names")
+            found[module] = tuple(rows)
+        return found
+
     def says(self, name: str, value: str) -> bool:
         return self._config.get(name) == value
 
@@ -241,8 +265,19 @@ def _adapter(fields: _Fields, tensors: Mapping[str, TensorEntry], folder: Path) 
         every_linear=fields.says("target_modules", "all-linear"),
         modules=fields.names("modules_to_save"),
         flags={name: fields.flag(name) for name in ("use_rslora", "use_dora", "lora_bias", "fan_in_fan_out")},
+        tokens=_token_rows(fields, tensors),
         tensors=tensors,
     )
+
+
+def _token_rows(fields: _Fields, tensors: Mapping[str, TensorEntry]) -> dict[str, tuple[int, ...]]:
+    """Which rows the trained tokens of each embedding are; SftscopeError where config and weights differ."""
+    found = {match[1]: entry.shape for key, entry in tensors.items() if (match := _TOKENS.fullmatch(key))}
+    rows = fields.token_rows("trainable_token_indices", found)
+    for name, shape in found.items():
+        if len(shape) != 2 or shape[0] != len(rows[name]):
+            raise fields.wrong("trainable_token_indices", f"as many tokens as its weights, {tuple(shape)}")
+    return rows
 
 
 def _lora_modules(tensors: Mapping[str, TensorEntry]) -> Iterator[tuple[str, int]]:

@@ -22,6 +22,7 @@ from sftscope.llm.adapter_config import CONFIG, PREFIX, WEIGHTS, Adapter, read_a
 from sftscope.llm.full_weights import WeightsSwap, holds_full_weights
 from sftscope.llm.key_names import without_wrappers
 from sftscope.llm.untrusted_weights import refuse_adapter_and_model
+from sftscope.llm.vocabulary import SavedEmbeddings
 from sftscope.llm.weights_content import BASE, adapter_content
 
 # GPT-2 keeps its linear layers as transposed Conv1D; the other two are those of bitsandbytes
@@ -62,7 +63,8 @@ class AdapterSlot:
 
     The first adapter decides ranks and modules; each next one must have the same. On a float32 base it
     is folded into the weights, always from the untouched ones, which are kept next to them: a step's
-    model does not depend on the steps before it. Coarser weights would round a small adapter away.
+    model does not depend on the steps before it. Coarser weights would round a small adapter away, and an
+    adapted layer that shares its weights, as embeddings do with a tied head, would change the other one too.
     """
 
     def __init__(self, base: Any) -> None:
@@ -72,6 +74,7 @@ class AdapterSlot:
         self._untouched: list[tuple[Any, torch.Tensor, torch.Tensor | None]] = []
         self._swap = WeightsSwap(base)
         self._content = BASE
+        self._embeddings = SavedEmbeddings(base)
 
     @property
     def model(self) -> Any:
@@ -89,6 +92,7 @@ class AdapterSlot:
         self._swap.undo()
         if self._wrapped is not None:
             self._unfold()
+            self._embeddings.undo()
             self._wrapped.base_model.disable_adapter_layers()
 
     def load(self, folder: Path) -> str:
@@ -111,16 +115,26 @@ class AdapterSlot:
             raise SftscopeError(f"{folder}: its adapter has another configuration than the steps before it")
         state = _read_weights(folder / WEIGHTS)
         self._unfold()
+        self._embeddings.undo()  # before the content is compared with the base's own
         self._content = adapter_content(state, self._base)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            _check_fit(get_peft_model_state_dict(self._wrapped), state, folder)
+            self._embeddings.take(state, adapter, folder)
+            _check_fit(get_peft_model_state_dict(self._wrapped, save_embedding_layers=False), state, folder)
             set_peft_model_state_dict(self._wrapped, state)
         self._wrapped.base_model.enable_adapter_layers()
         self._wrapped.eval()
-        if self._base.dtype == torch.float32 and not getattr(self._base, "is_quantized", False):
+        if self._base.dtype == torch.float32 and not getattr(self._base, "is_quantized", False) and not self._shares():
             self._fold(folder)
         return file_sha256(folder / WEIGHTS)
+
+    def _shares(self) -> bool:
+        """Whether an adapted layer has its weight in common with one that is not, such as a tied output head."""
+        weights = [
+            module.weight for module in self._base.modules() if type(module) in (torch.nn.Embedding, torch.nn.Linear)
+        ]
+        adapted = [module.get_base_layer() for module in self._base.modules() if isinstance(module, LoraLayer)]
+        return any(sum(weight is layer.weight for weight in weights) > 1 for layer in adapted)
 
     def _fold(self, folder: Path) -> None:
         """Add the adapter to new weights; the untouched ones stay as they are."""

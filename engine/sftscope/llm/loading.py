@@ -20,6 +20,8 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, BitsAn
 from transformers.utils import find_adapter_config_file
 from transformers.utils import logging as transformers_logging
 
+from sftscope.compat.input_vectors import as_arguments, input_vectors
+from sftscope.compat.positions import Positions, positions_of
 from sftscope.files.folders import check_files
 from sftscope.files.opening import read_plain
 from sftscope.foundation.errors import SftscopeError
@@ -36,6 +38,9 @@ from sftscope.llm.untrusted_weights import check_weights, numbers_in
 
 TOKENIZER = "tokenizer.json"
 _MAX_TEMPLATE_BYTES = 2**20
+# Logits of the same forward may differ by this share of the largest: the arithmetic is the same, only its start differs
+_SAME = {torch.float32: 1e-4}
+_SAME_IN_HALF = 2e-2
 _SPARE, _SMALL = 2, 2**24  # a model may have what is tied twice, and tables of positions next to its weights
 
 
@@ -120,7 +125,7 @@ def saved_tokenizer(folder: Path) -> Any:
 
 def templated_tokenizer(settings: ModelSettings) -> Any:
     """The tokenizer of `settings` (paths resolved) with the template and the system prompt that they ask for."""
-    tokenizer = load_tokenizer(settings.path)
+    tokenizer = _tokenizer_of(settings)
     template = read_template(settings.template_file) if settings.template_file else ""
     if settings.template_date:
         freeze_date(tokenizer, settings.template_date)
@@ -137,6 +142,16 @@ def read_template(file: str) -> str:
     if not template.strip():
         raise SftscopeError(f"{file}: expected a Jinja chat template, got an empty file")
     return template
+
+
+def _tokenizer_of(settings: ModelSettings) -> Any:
+    """That of the training, where it added tokens and its tokenizer is at hand, else the model's own."""
+    if not settings.tokenizer:
+        return load_tokenizer(settings.path)
+    file = Path(settings.tokenizer)
+    if file.name != TOKENIZER:
+        raise SftscopeError(f"{file}: expected a file called {TOKENIZER}, with the tokenizer's other files next to it")
+    return saved_tokenizer(file.parent)
 
 
 def load_llm(settings: ModelSettings, *, dtype: str | None = None) -> LLM:
@@ -162,7 +177,42 @@ def load_llm(settings: ModelSettings, *, dtype: str | None = None) -> LLM:
     model.requires_grad_(False)
     if not quantised:  # those are on their device already
         model = model.to(device)
-    return LLM(model.eval(), tokenizer, model_name(settings.path), device)
+    check_input_vectors(model.eval(), settings.path)
+    return LLM(model, tokenizer, model_name(settings.path), device)
+
+
+@torch.inference_mode()
+def check_input_vectors(model: Any, name: str) -> None:
+    """SftscopeError for a model that does not answer to the input vectors of a prompt as it does to its ids.
+
+    Masking replaces input vectors, so that every score is a forward from them. One prompt of eight tokens, both ways.
+    """
+    weight = model.get_input_embeddings().weight
+    places = torch.linspace(0.1, 0.6, 8, dtype=torch.float64)  # those at the ends are often special
+    ids = (places * weight.shape[0]).long()[None].to(weight.device)
+    expected = model(input_ids=ids, use_cache=False).logits.float()
+    try:
+        logits = model(**as_arguments(model, input_vectors(model, ids)), use_cache=False).logits.float()
+    except Exception as error:  # whatever a foreign forward makes of it
+        if is_out_of_memory(error):
+            raise
+        reason = safe_text(str(error).strip().partition("\n")[0], max_length=160) or type(error).__name__
+    else:
+        apart = float((logits - expected).abs().max() / expected.abs().max().clamp(min=1e-6))
+        if apart <= _SAME.get(model.dtype, _SAME_IN_HALF) or not expected.isfinite().all():
+            return  # what is not finite is refused by its name once it is scored
+        reason = f"its logits differ by {apart:.2g} of the largest"
+    kind = safe_text(str(model.config.model_type), max_length=60)
+    raise SftscopeError(
+        f"{name}: a model of the kind {kind} answers to the embeddings of a prompt otherwise than to its ids, and "
+        f"words are masked in the embeddings ({reason}); it cannot be scored, use another model"
+    )
+
+
+def load_positions(path: str) -> Positions:
+    """How many positions the model at `path` is made for, by its config; nothing of its weights is loaded."""
+    with _quiet(), _as_one_line(path, "model"):
+        return positions_of(AutoConfig.from_pretrained(**_location(path), trust_remote_code=False))
 
 
 def _quantised(settings: ModelSettings, dtype: torch.dtype, device: torch.device) -> dict[str, Any]:

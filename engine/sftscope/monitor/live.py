@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 from safetensors.torch import save_file
+from transformers import AutoConfig
 
 from sftscope.attach.copies import SNAPSHOT
 from sftscope.attach.foreign_checkpoints import weight_files
@@ -166,7 +167,9 @@ def _content(model: Any) -> str:
 def _adapter_state(model: Any) -> dict[str, torch.Tensor]:
     from peft import get_peft_model_state_dict
 
-    state: dict[str, torch.Tensor] = get_peft_model_state_dict(model, save_embedding_layers=False)
+    state: dict[str, torch.Tensor] = get_peft_model_state_dict(
+        model, save_embedding_layers=_is_resized(plain_model(model))
+    )
     return state
 
 
@@ -198,6 +201,17 @@ class Snapshot:
         else:
             open_to_readers(self._temporary)
             self._temporary.rename(self.target)
+
+
+def _is_resized(model: Any) -> bool:
+    """Whether the training gave its base model another number of embeddings, which then go with the adapter."""
+    try:
+        base = AutoConfig.from_pretrained(
+            model.config.name_or_path or ".", local_files_only=True, trust_remote_code=False
+        )
+    except (OSError, ValueError):  # made in memory, or known by another name here
+        return False
+    return bool(base.get_text_config().vocab_size != model.get_input_embeddings().weight.shape[0])
 
 
 def _write_weights(model: Any, folder: Path) -> None:

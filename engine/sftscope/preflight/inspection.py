@@ -13,15 +13,17 @@ from sftscope.inputs.presets import title
 from sftscope.inputs.probes import Probe
 from sftscope.inputs.settings import RunSettings, load_settings, resolve_paths
 from sftscope.llm.label_collisions import collision_warning
-from sftscope.llm.loading import model_name, templated_tokenizer
+from sftscope.llm.loading import load_positions, model_name, templated_tokenizer
 from sftscope.llm.probe_tokens import chosen_probes
 from sftscope.llm.prompts import Template, resolve_template, template_hash
 from sftscope.llm.targets import target_texts, target_warnings
 from sftscope.scoring.masking import mask_probe
+from sftscope.scoring.position_limits import position_warnings, refuse_beyond_positions
 from sftscope.training.data.examples import IGNORED, count_cut, cut_in_words, make_examples
 from sftscope.training.data.examples import Example as TokenExample
 from sftscope.training.data.labels import find_collisions
 from sftscope.training.data.markers import Markers, find_markers
+from sftscope.training.data.row_limit import row_limit, row_warnings
 from sftscope.training.data.rows import read_side
 
 SCHEMA = "sftscope-inspect"
@@ -108,7 +110,7 @@ class Inspected:
     probes: int
     probe: MaskedProbe
     collisions: dict[str, list[str]]
-    target_warnings: list[str]
+    warnings: list[str]
     notes: list[str] = field(default_factory=list)
 
     def as_dict(self) -> dict[str, Any]:
@@ -130,8 +132,11 @@ def inspect(config: Path, *, sets: Sequence[str] = (), row: int = 1, probe: str 
     template = resolve_template(tokenizer, settings.model.template)
     probes = chosen_probes(settings.probes, tokenizer, template, note=notes.append)
     chosen = _probe(probes, probe, settings)
-    training = settings.training
-    cutoff, trained_end = training.cutoff, training.trained_end
+    training, positions = settings.training, load_positions(settings.model.path)
+    cutoff, trained_end = row_limit(training.cutoff, positions), training.trained_end
+    masked = [mask_probe(each, tokenizer, template, settings.extraction.target) for each in probes]
+    ids = [each.id for each in probes]
+    refuse_beyond_positions(masked, ids, positions)
     prompts_cut, answers_cut = count_cut(rows, tokenizer, template, cutoff=cutoff, trained_end=trained_end)
     (example,) = make_examples([rows[row - 1]], tokenizer, template, cutoff=cutoff, trained_end=trained_end)
     return Inspected(
@@ -146,7 +151,11 @@ def inspect(config: Path, *, sets: Sequence[str] = (), row: int = 1, probe: str 
         probes=len(probes),
         probe=_masked(chosen, tokenizer, template, settings.extraction.target),
         collisions=find_collisions(settings, [each.response for each in probes], tokenizer),
-        target_warnings=target_warnings(probes, target_texts(probes, tokenizer, settings.extraction.target)),
+        warnings=[
+            *target_warnings(probes, target_texts(probes, tokenizer, settings.extraction.target)),
+            *position_warnings(masked, ids, positions),
+            *row_warnings(rows, tokenizer, template, cutoff=training.cutoff, positions=positions),
+        ],
         notes=notes,
     )
 
@@ -183,7 +192,7 @@ def render(found: Inspected) -> str:
         f"answer: {safe_text(probe.response, max_length=200)}",
         f"target: {targets}",
     ]
-    told = [*found.target_warnings, *filter(None, [collision_warning(found.collisions)])]
+    told = [*found.warnings, *filter(None, [collision_warning(found.collisions)])]
     lines += [f"warning: {line}" for line in told]
     return "\n".join([*lines, *(f"note: {line}" for line in found.notes)])
 

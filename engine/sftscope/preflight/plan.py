@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 
+from sftscope.compat.positions import positions_of
 from sftscope.compat.transformers import recomputation_name
 from sftscope.foundation.errors import SftscopeError
 from sftscope.foundation.progress import say
@@ -29,6 +30,7 @@ from sftscope.preflight import scoring_cost as scoring
 from sftscope.preflight import training_cost as training
 from sftscope.runs.pipeline import open_run
 from sftscope.scoring.masking import MaskedPrompt, baseline_vector, masked_prompts
+from sftscope.scoring.position_limits import position_warnings, refuse_beyond_positions
 from sftscope.scoring.precision_choice import AUTO
 from sftscope.scoring.prefix_tree import shared_prefix
 from sftscope.scoring.scorer import Scorer
@@ -57,6 +59,7 @@ class _Measured:
     loading_seconds: float
     collisions: dict[str, list[str]]
     target_warnings: list[str]
+    positions: list[str]
 
     def seconds(self) -> dict[str, float]:
         """Predicted seconds by part of the run, and their total."""
@@ -253,6 +256,8 @@ def _measure(settings: RunSettings, probes: Sequence[Probe], left: tuple[int, ..
     load_seconds = time.perf_counter() - started
     template = resolve_template(llm.tokenizer, settings.model.template)
     prompts = masked_prompts(probes, llm.tokenizer, template, settings.extraction)
+    ids, positions = [probe.id for probe in probes], positions_of(llm.model.config)
+    refuse_beyond_positions(prompts, ids, positions)
     scorer = _scorer(settings, llm, prompts)
     extraction = settings.extraction
     speed = scoring.measure_speed(scorer, prompts, zeta=extraction.zeta, replicates=extraction.replicates)
@@ -269,6 +274,7 @@ def _measure(settings: RunSettings, probes: Sequence[Probe], left: tuple[int, ..
         loading_seconds=startup + (2 if trains else 1) * load_seconds,  # once to train, once to extract
         collisions=find_collisions(settings, [probe.response for probe in probes], llm.tokenizer) if trains else {},
         target_warnings=target_warnings(probes, target_texts(probes, llm.tokenizer, settings.extraction.target)),
+        positions=position_warnings(prompts, ids, positions),
     )
 
 
@@ -287,7 +293,14 @@ def _scorer(settings: RunSettings, llm: LLM, prompts: Sequence[MaskedPrompt]) ->
             model = copy.deepcopy(model)  # which is yet to get the adapter that is trained
         model = trainable(model, settings.training).eval().get_base_model()
     baseline = baseline_vector(model, extraction.baseline_vector, llm.tokenizer)
-    return Scorer(model, baseline, extraction.memory_gb * 1e9, precision=precision, shared=shared_prefix(prompts))
+    return Scorer(
+        model,
+        baseline,
+        extraction.memory_gb * 1e9,
+        precision=precision,
+        shared=shared_prefix(prompts),
+        longest=max(len(prompt.ids) for prompt in prompts),
+    )
 
 
 def _training_speed(settings: RunSettings, llm: LLM, rows: training.TrainingWork) -> training.TrainingSpeed:
@@ -305,7 +318,8 @@ def _training_speed(settings: RunSettings, llm: LLM, rows: training.TrainingWork
 
 
 def _warnings(made: _Measured, seconds: dict[str, float]) -> list[str]:
-    found = [*scoring.warnings_of(made.probes, made.settings.extraction.memory_gb), *made.rows.remarks]
+    found = [*made.positions, *made.rows.remarks]
+    found += scoring.warnings_of(made.probes, made.settings.extraction.memory_gb)
     if made.settings.extraction.dtype == AUTO:
         found.append("[extraction] dtype is auto: the times are those of float32; a run measures what may be faster")
     exact = [n for n, sampled in zip(made.probes.n_variables, made.probes.sampled, strict=True) if not sampled]

@@ -11,10 +11,12 @@ import torch
 from sftscope.foundation.progress import say
 from sftscope.foundation.timing import settled_seconds
 from sftscope.inputs.settings import RunSettings
+from sftscope.llm.loading import load_positions
 from sftscope.llm.prompts import Template
 from sftscope.training.accuracy import held_out_examples
 from sftscope.training.data.examples import Collator, Example, cut_in_words, make_examples
 from sftscope.training.data.markers import find_markers
+from sftscope.training.data.row_limit import row_limit, row_warnings
 from sftscope.training.data.rows import read_side
 from sftscope.training.data.sources import SIDES
 from sftscope.training.sft import checkpoint_grid, loss_examples
@@ -55,10 +57,11 @@ class TrainingSpeed:
 def count_work(settings: RunSettings, tokenizer: Any, template: Template) -> TrainingWork:
     """The work of the training that `settings` (paths resolved) ask for."""
     training = settings.training
+    positions = load_positions(settings.model.path)
     rows = [read_side(settings.data, side, note=say) for side in SIDES]
+    cutoff = row_limit(training.cutoff, positions)
     examples = [
-        make_examples(side, tokenizer, template, cutoff=training.cutoff, trained_end=training.trained_end)
-        for side in rows
+        make_examples(side, tokenizer, template, cutoff=cutoff, trained_end=training.trained_end) for side in rows
     ]
     answered = held_out_examples(settings, tokenizer, template)
     grid = checkpoint_grid(training, len(examples[0]))
@@ -75,7 +78,11 @@ def count_work(settings: RunSettings, tokenizer: Any, template: Template) -> Tra
         loss_tokens=sum(_padded_in_order(loss_examples(side, training), micro) for side in examples if side),
         accuracy_tokens=sum(len(example.input_ids) for example in answered),
         batch=batches[len(batches) // 2],
-        remarks=(*_cut(examples[0], training.cutoff), *find_markers(rows[0], tokenizer).in_words()),
+        remarks=(
+            *_cut(examples[0], cutoff),
+            *find_markers(rows[0], tokenizer).in_words(),
+            *row_warnings(rows[0], tokenizer, template, cutoff=training.cutoff, positions=positions),
+        ),
     )
 
 

@@ -8,6 +8,7 @@ import hashlib
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from msgspec.structs import replace
@@ -50,20 +51,32 @@ def begin(settings: RunSettings, resolved: RunSettings, folder: RunFolder, confi
 
 
 def begin_attached(
-    tables: Mapping[str, Any], out: Path, attached: Mapping[str, Any], probes_file: Path, *, template: str = ""
+    tables: Mapping[str, Any],
+    out: Path,
+    attached: Mapping[str, Any],
+    probes_file: Path,
+    *,
+    template: str = "",
+    tokenizer: Path | None = None,
 ) -> None:
     """Begin the run folder `out` for checkpoints that others wrote, or check that the one there belongs to them.
 
     tables: the settings, without data and training; their paths are absolute or relative to `out`. attached: what
     is known of the training, for readers of run.toml. template: the chat template of the training, where it is not the
-    base model's own; kept in the run.
+    base model's own; kept in the run. tokenizer: a folder with the files of the training's, where it added tokens; kept
+    in the run too.
     """
     folder, settings = RunFolder(out), settings_from_tables(tables, trained_here=False)
     resolved = resolve_paths(replace(settings, probes=replace(settings.probes, file=str(probes_file.absolute()))), out)
     if template:
         settings = replace(settings, model=replace(settings.model, template_file=folder.template_file.name))
+    files = {} if tokenizer is None else {path.name: read_plain(path) for path in sorted(tokenizer.iterdir())}
+    if tokenizer is not None:
+        kept = folder.tokenizer_folder.relative_to(folder.path) / "tokenizer.json"
+        settings = replace(settings, model=replace(settings.model, tokenizer=str(kept)))
+        resolved = replace(resolved, model=replace(resolved.model, tokenizer=str(tokenizer / "tokenizer.json")))
     origin = {"source": {"config_folder": "."}, "attached": dict(attached)}
-    _begin(settings, resolved, folder, out, out.absolute().name, origin, template=template)
+    _begin(settings, resolved, folder, out, out.absolute().name, origin, template=template, tokenizer=files)
 
 
 def _begin(
@@ -75,45 +88,50 @@ def _begin(
     origin: Mapping[str, Any],
     *,
     template: str = "",
+    tokenizer: Mapping[str, bytes] = MappingProxyType({}),
 ) -> None:
     """The files that a run begins with: run.toml, then the others, so that what lies next to it is the run's.
 
     name: of a run that is not there yet. origin: where it is from; with `attached`, others trained. template: as of
-    `begin_attached`.
+    `begin_attached`. tokenizer: the content of its files.
     """
     from sftscope.extraction.same_prompts import hashes_of, refuse_other_prompts
-    from sftscope.llm.loading import device_name, model_name, resolve_device, versions
+    from sftscope.llm.loading import device_name, load_positions, model_name, resolve_device, versions
     from sftscope.llm.probe_tokens import chosen_probes
     from sftscope.llm.prompts import resolve_template, template_hash
     from sftscope.llm.targets import target_warnings
     from sftscope.llm.template_date import freeze_date, sees_date, today
     from sftscope.scoring.masking import mask_probe, probe_targets, states_of
+    from sftscope.scoring.position_limits import refuse_beyond_positions
 
     trained_here = "attached" not in origin
     if folder.exists():
         begun = folder.read_run()
         earlier = settings_in(begun)
         settings, resolved = (with_former_target(each, earlier, begun) for each in (settings, resolved))
-    tokenizer = _tokenizer(resolved.model, template)
-    kind = resolve_template(tokenizer, resolved.model.template)
+    loaded = _tokenizer(resolved.model, template)
+    kind = resolve_template(loaded, resolved.model.template)
     day = date_of_run(folder) if folder.exists() else settings.model.template_date or today()
-    freeze_date(tokenizer, day or today())
-    if sees_date(tokenizer, kind) and not settings.model.template_date and not _is_undated(folder):
+    freeze_date(loaded, day or today())
+    if sees_date(loaded, kind) and not settings.model.template_date and not _is_undated(folder):
         settings = dated(settings, day)
-    probes = chosen_probes(resolved.probes, tokenizer, kind, before=_probes_before(folder), note=say)
+    probes = chosen_probes(resolved.probes, loaded, kind, before=_probes_before(folder), note=say)
     for probe in probes:  # raises where a probe has too many masked states
         states_of(probe, resolved.extraction.masked_states, resolved.extraction.seed)
-    prompts = [mask_probe(probe, tokenizer, kind, resolved.extraction.target) for probe in probes]
-    targets = probe_targets(prompts, tokenizer)
+    prompts = [mask_probe(probe, loaded, kind, resolved.extraction.target) for probe in probes]
+    refuse_beyond_positions(prompts, [probe.id for probe in probes], load_positions(resolved.model.path))
+    targets = probe_targets(prompts, loaded)
     rows = write_probes(probes, targets).encode()
-    collisions = _collisions(resolved, probes, tokenizer) if trained_here else {}
+    collisions = _collisions(resolved, probes, loaded) if trained_here else {}
     hashes = {
         **(_data_hashes(resolved) if trained_here else {}),
         "probes": hashlib.sha256(rows).hexdigest(),
-        "template": template_hash(tokenizer, kind),
+        "template": template_hash(loaded, kind),
         "model": model_hash(Path(resolved.model.path)),
+        **({"tokenizer": file_hash(resolved.model.tokenizer)} if resolved.model.tokenizer else {}),
     }
     planned = {folder.probes_file: rows, **({folder.template_file: template.encode()} if template else {})}
+    planned |= {folder.tokenizer_folder / name: content for name, content in tokenizer.items()}
     identity = identity_of(settings, hashes)
     ownership.refuse_others_files(folder, planned, identity)
     if folder.exists():
@@ -139,6 +157,8 @@ def _begin(
                 "settings": kept if trained_here else {key: kept[key] for key in kept if key not in _TRAINED_HERE},
             }
         )
+    if tokenizer:
+        folder.tokenizer_folder.mkdir(exist_ok=True)
     for path, content in planned.items():
         _write_unless_there(path, content)
 

@@ -15,7 +15,7 @@ from sftscope.inputs.settings import RunSettings, load_settings, resolve_paths
 from sftscope.llm.template_sandbox import start_early
 from sftscope.runs.begin import begin
 from sftscope.runs.earlier import as_begun, is_earlier
-from sftscope.runs.identity import dated, probes_are_whole, settings_in
+from sftscope.runs.identity import dated, file_hash, probes_are_whole, settings_in
 from sftscope.store import RunFolder
 from sftscope.store.prompt_hashes import date_of_run
 
@@ -115,6 +115,11 @@ def open_run(
         )
     resolved = settings or resolve_paths(kept, out.absolute() / origin, source=str(folder.run_file))
     resolved = dated(resolved, date_of_run(folder))
+    tokenizer = resolved.model.tokenizer
+    if tokenizer and file_hash(tokenizer) != content.get("hashes", {}).get("tokenizer"):
+        raise SftscopeError(
+            f"{tokenizer}: is not the tokenizer that the run was begun with (another sha256); put that one back"
+        )
     if verify is not None:
         resolved = replace(resolved, extraction=replace(resolved.extraction, check_states=verify))
     return resolved, folder, identity

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from sftscope.compat.input_vectors import vector_width
 from sftscope.files.hashes import read_numbers
 from sftscope.files.opening import is_there
 from sftscope.foundation.errors import NotReadError, SftscopeError
@@ -19,14 +20,14 @@ from sftscope.store import RunFolder, StepFileError, write_atomically
 
 
 def fixed_baseline(folder: RunFolder, model: Any, kind: str, tokenizer: Any) -> torch.Tensor:
-    """What masks a word in this run: (d,), in the model's dtype and on its device.
+    """What masks a word in this run: (width,) as of `baseline_vector`, in the model's dtype and on its device.
 
     From the run folder where it is there, else made from `model`, which must be that of step 0, and
     stored. SftscopeError where the stored one is damaged or is not that of the steps done.
     """
     like = model.get_input_embeddings().weight
     if is_there(folder.baseline_file):
-        baseline = torch.from_numpy(_read(folder, like.shape[1])).to(dtype=like.dtype, device=like.device)
+        baseline = torch.from_numpy(_read(folder, vector_width(model))).to(dtype=like.dtype, device=like.device)
         _check(folder, baseline, "move this file and the folder steps away, then run the same command again")
         return baseline
     baseline = baseline_vector(model, kind, tokenizer)

@@ -2,7 +2,8 @@
 
 A variable's tokens are those whose characters overlap its span, found by the tokenizer's offsets
 on the templated prompt. Masking replaces their input embeddings by one baseline vector; length,
-positions and attention stay as they are.
+positions and attention stay as they are. Where a model has per-layer embeddings too (Gemma 3n, Gemma 4),
+those of a masked word are replaced in the same way.
 """
 
 import hashlib
@@ -14,6 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from sftscope.compat.input_vectors import input_vectors, vector_width
 from sftscope.foundation.errors import SftscopeError
 from sftscope.foundation.safe_text import safe_text
 from sftscope.inputs.probes import Probe
@@ -166,21 +168,23 @@ def probe_targets(prompts: Sequence[MaskedPrompt], tokenizer: Any) -> list[dict[
 
 @torch.inference_mode()
 def baseline_vector(model: Any, kind: str, tokenizer: Any = None) -> torch.Tensor:
-    """What masks a word: (d,), in the model's dtype.
+    """What masks a word, in place of its input vector: (width,), in the model's dtype.
 
-    `mean` is the mean over the vocabulary of the embedding module's output (Gemma scales inside
-    it), summed in float64; `zero` is 0; `token:<text>` is the module's output for that one token,
-    for which the tokenizer is needed.
+    width: d, the size of an embedding; of models with per-layer embeddings d + layers · p, so that the same is taken
+    for them as for the embedding. `mean` is the mean over the vocabulary of the embedding modules' output (Gemma
+    scales inside), summed in float64; `zero` is 0; `token:<text>` is their output for that one token, for which the
+    tokenizer is needed.
     """
-    embed = model.get_input_embeddings()
-    rows, device = embed.weight.shape[0], embed.weight.device
+    weight, width = model.get_input_embeddings().weight, vector_width(model)
+    rows, device = weight.shape[0], weight.device
     if kind == "zero":
-        return torch.zeros(embed.weight.shape[1], dtype=embed.weight.dtype, device=device)
+        return torch.zeros(width, dtype=weight.dtype, device=device)
     if kind.startswith("token:"):
         token = single_token(tokenizer, kind.removeprefix("token:"), setting="[extraction] baseline_vector")
-        return embed(torch.tensor([token], device=device))[0].clone()
-    total = torch.zeros(embed.weight.shape[1], dtype=torch.float64, device=device)
-    for start in range(0, rows, _VOCABULARY_CHUNK):
-        ids = torch.arange(start, min(start + _VOCABULARY_CHUNK, rows), device=device)
-        total += embed(ids).to(torch.float64).sum(dim=0)
-    return (total / rows).to(embed.weight.dtype)
+        return input_vectors(model, torch.tensor([token], device=device))[0].clone()
+    total = torch.zeros(width, dtype=torch.float64, device=device)
+    chunk = max(1, _VOCABULARY_CHUNK * weight.shape[1] // width)
+    for start in range(0, rows, chunk):
+        ids = torch.arange(start, min(start + chunk, rows), device=device)
+        total += input_vectors(model, ids).to(torch.float64).sum(dim=0)
+    return (total / rows).to(weight.dtype)

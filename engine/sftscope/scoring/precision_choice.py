@@ -26,6 +26,7 @@ from sftscope.llm.adapters import AdapterSlot
 from sftscope.llm.arithmetic import FLOAT32, weights_dtype, worth_trying
 from sftscope.llm.loading import load_llm, resolve_device
 from sftscope.llm.prompts import resolve_template
+from sftscope.llm.vocabulary import fit_vocabulary
 from sftscope.scoring.masking import MaskedPrompt, baseline_vector, last_words_kept, mask_probe
 from sftscope.scoring.prefix_tree import tree_tokens
 from sftscope.scoring.scorer import Scorer
@@ -192,12 +193,14 @@ class _Tries:
         """Scores at one step after the other, until they are enough."""
         extraction = self.settings.extraction
         llm = load_llm(self.settings.model, dtype=weights_dtype(precision))
+        fit_vocabulary(llm.model, [each.path for each in self.checkpoints.values() if each is not None])
         if not self.prompts:
             template = resolve_template(llm.tokenizer, self.settings.model.template)
             prompts = [mask_probe(probe, llm.tokenizer, template, extraction.target) for probe in self._chosen]
             self.prompts = [last_words_kept(prompt, min(prompt.n_variables, _WORDS)) for prompt in prompts]
         baseline = baseline_vector(llm.model, extraction.baseline_vector, llm.tokenizer)
-        scorer = Scorer(llm.model, baseline, extraction.memory_gb * 1e9, precision=precision)
+        longest = max(len(prompt.ids) for prompt in self.prompts)
+        scorer = Scorer(llm.model, baseline, extraction.memory_gb * 1e9, precision=precision, longest=longest)
         # of a CPU its own time: what else runs on it is not the precision's
         clock = time.process_time if llm.device.type == "cpu" else time.perf_counter
         slot, per_token = AdapterSlot(llm.model), float("inf")

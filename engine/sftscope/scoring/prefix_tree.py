@@ -156,6 +156,11 @@ def _device(model: Any) -> str:
     return str(model.get_input_embeddings().weight.device.type)
 
 
+def _most(size: Any) -> Any:
+    """A size of a config; the largest where its layers differ."""
+    return max(size) if isinstance(size, list | tuple) else size
+
+
 @dataclass(frozen=True)
 class TokenCost:
     """Bytes: keys and values of a token in all layers, and what it takes to estimate a forward's activations."""
@@ -175,10 +180,10 @@ class TokenCost:
         """Of this model, where the logits of the last `kept` positions are read."""
         config = model.config.get_text_config()
         size = model.get_input_embeddings().weight.element_size()
-        heads = getattr(config, "num_attention_heads", None) or 1  # a model without attention has none
-        kv_heads = getattr(config, "num_key_value_heads", None) or heads
-        head_dim = getattr(config, "head_dim", None) or config.hidden_size // heads
-        inner = getattr(config, "intermediate_size", None) or 4 * config.hidden_size
+        heads = _most(getattr(config, "num_attention_heads", None)) or 1  # a model without attention has none
+        kv_heads = _most(getattr(config, "num_key_value_heads", None)) or heads
+        head_dim = _most(getattr(config, "head_dim", None)) or config.hidden_size // heads
+        inner = _most(getattr(config, "intermediate_size", None)) or 4 * config.hidden_size
         return cls(
             kv=2 * config.num_hidden_layers * kv_heads * head_dim * size,
             layers=config.num_hidden_layers,

@@ -66,6 +66,6 @@ def refuse_beyond_tolerance(difference: Difference, *, step: int, probe: str, pr
     raise SftscopeError(
         f"step {step}, probe {safe_text(repr(probe), max_length=80)}: masked state {difference.subset} scored again in "
         f"another batch layout differs by {difference.largest:.3g} log-odds (at most {tolerance:g} for {precision}); "
-        "this step was not stored: extract on another device or with another release of torch, "
-        "or store it unchecked with --verify 0"
+        "this step was not stored: its scores cannot be trusted; extract on another device, or with another "
+        "[extraction] dtype or release of torch"
     )

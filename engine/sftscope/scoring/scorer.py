@@ -1,7 +1,9 @@
 """Scores of masked states, v(x_T) of Eq. (1): by a prefix tree that equals plain forwards, or by those.
 
-Which tree serves a model is tried out on a short prompt before it is used: the copy-free one, else
-the one on the stock cache, else none. A method whose scores differ from plain forwards is not used.
+Which tree serves a model is tried out before it is used, on a short prompt and on one as long as the longest: the
+copy-free one, else the one on the stock cache, else none. A method whose scores differ from plain forwards is not
+used. Where a token's rotation depends on the length of the whole (longrope, dynamic NTK), prompts beyond the length
+from which it does are scored by plain forwards.
 """
 
 from collections.abc import Callable, Sequence
@@ -13,6 +15,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from sftscope.compat.input_vectors import input_vectors
+from sftscope.compat.positions import forget_length, same_up_to
 from sftscope.compat.transformers import can_branch
 from sftscope.foundation.machine_errors import is_out_of_memory
 from sftscope.foundation.progress import say
@@ -78,6 +82,7 @@ class Scorer:
     fixed_cost: tokens that a forward costs besides its own, which decides where the tree is cut; None: the device's.
     precision: how products are computed (see `llm.precision`); the model's weights have its dtype already.
     shared: tokens that all prompts begin with, as `shared_prefix` finds them; forwarded once, until the weights change.
+    longest: tokens of the longest prompt that will be scored; 0: not known.
     """
 
     model: Any
@@ -86,6 +91,7 @@ class Scorer:
     fixed_cost: int | None = None
     precision: str = FLOAT32
     shared: tuple[int, ...] = ()
+    longest: int = 0
     refusals: list[Refusal] = field(
         init=False, default_factory=list
     )  # of the methods before `method`, once it is known
@@ -95,6 +101,7 @@ class Scorer:
     def __post_init__(self) -> None:
         self._limit = self.memory
         self._arithmetic = Arithmetic(self.model, self.precision)
+        self._same_up_to = same_up_to(self.model.config)  # tokens; beyond, a prefix is not that of every prompt
 
     def weights_changed(self) -> None:
         """Forget what was computed with the weights before; to be called with every exchange of an adapter."""
@@ -130,6 +137,8 @@ class Scorer:
 
     def shares_prefixes(self, prompt: MaskedPrompt) -> bool:
         """Whether `score` walks a tree; a sample only the copy-free one, and only where it saves tokens."""
+        if self._same_up_to is not None and len(prompt.ids) > self._same_up_to:
+            return False
         if prompt.sampled is None:
             return self.method != NAIVE
         return self.method == COPY_FREE and tree_tokens(prompt) <= _WORTH_A_TRIE * prompt.n_states * len(prompt.ids)
@@ -146,13 +155,13 @@ class Scorer:
             )
 
     def embed(self, prompt: MaskedPrompt, subsets: NDArray[Any], start: int, stop: int) -> torch.Tensor:
-        """Input embeddings of tokens start…stop under each subset: (len(subsets), stop - start, d)."""
+        """Input vectors of tokens start…stop under each subset: (len(subsets), stop - start, width)."""
         device = self.baseline.device
         ids = torch.tensor(prompt.ids[start:stop], device=device)
         owner = np.array(prompt.owner[start:stop])
         bit = np.maximum(owner, 0).astype(np.uint64)
         masked = (owner >= 0) & ((subsets.astype(np.uint64)[:, None] >> bit) & np.uint64(1) == 0)
-        kept = self.model.get_input_embeddings()(ids)
+        kept = input_vectors(self.model, ids)
         return torch.where(torch.from_numpy(masked).to(device)[..., None], self.baseline, kept)
 
     def score_by(
@@ -166,6 +175,8 @@ class Scorer:
         def reader() -> Read:
             return _counting(lambda logits: response_log_odds(logits, prompt.targets), scored)
 
+        if self._same_up_to is not None:
+            forget_length(self.model)
         with self._arithmetic.active():
             if method == COPY_FREE:
                 cost, root = self.fixed_cost if fixed_cost is None else fixed_cost, self._root_of(prompt, embed)
@@ -189,16 +200,22 @@ class Scorer:
         return self._root
 
     def _tried(self, method: str) -> Refusal | None:
-        """Why `method` does not serve; None where a short prompt scores by it as it does in plain forwards.
+        """Why `method` does not serve; None where two random prompts score by it as they do in plain forwards.
 
-        The prompt is random, with a long word, neighbouring words and a tail.
+        One is short, with a long word, neighbouring words and a tail. One is as long as the longest of those to come,
+        with a word in its middle and one near its end: a window, or whatever depends on the length, shows there.
         """
-        rng = np.random.default_rng(0)
-        ids = rng.integers(self.model.get_input_embeddings().weight.shape[0], size=16)
-        owner = np.full(16, -1)
-        owner[[4, 5]], owner[7], owner[8], owner[11] = 0, 1, 2, 3
-        prompt = MaskedPrompt(tuple(ids.tolist()), tuple(owner.tolist()), int(ids[0]), 4)
-        expected = self.score_naively(prompt, range(16))
+        rows = self.model.get_input_embeddings().weight.shape[0]
+        short = _random_prompt(rows, 16, [[4, 5], [7], [8], [11]])
+        length = self.longest if self._same_up_to is None else min(self.longest, self._same_up_to)
+        if length <= len(short.ids):
+            return self._differs(method, short)
+        return self._differs(method, short) or self._differs(
+            method, _random_prompt(rows, length, [[length // 2], [length - 2]])
+        )
+
+    def _differs(self, method: str, prompt: MaskedPrompt) -> Refusal | None:
+        expected = self.score_naively(prompt, range(prompt.n_states))
         try:
             scores = self.score_by(method, prompt, 0)
         except UnknownAttentionError as error:
@@ -209,7 +226,9 @@ class Scorer:
             reason = f"{type(error).__name__}: {safe_text(str(error), max_length=200)}"
             return Refusal(method, reason, unexpected=True)
         off = float(np.abs(scores - expected).max())
-        return None if off <= TOLERANCE[self.precision] else Refusal(method, f"it is off by {off:.2g} log-odds")
+        if off <= TOLERANCE[self.precision]:
+            return None
+        return Refusal(method, f"it is off by {off:.2g} log-odds on {len(prompt.ids)} tokens")
 
     @torch.inference_mode()
     def _naive(self, prompt: MaskedPrompt, subsets: Sequence[int], rows: int, scored: Scored) -> Floats:
@@ -218,6 +237,8 @@ class Scorer:
         parts = []
         for start in range(0, len(chosen), rows):
             embedded = self.embed(prompt, chosen[start : start + rows], 0, length)
+            if self._same_up_to is not None:
+                forget_length(self.model)
             logits = last_logits(self.model, embedded, len(prompt.targets))
             parts.append(read(logits))
         return np.concatenate(parts) if parts else np.zeros(0)
@@ -241,6 +262,15 @@ class Scorer:
                     limit /= 2
                 self._limit = limit
             torch.cuda.empty_cache()
+
+
+def _random_prompt(vocabulary: int, length: int, words: Sequence[Sequence[int]]) -> MaskedPrompt:
+    """`length` random tokens, of which each word owns those at its places."""
+    ids = np.random.default_rng(0).integers(vocabulary, size=length)
+    owner = np.full(length, -1)
+    for word, places in enumerate(words):
+        owner[list(places)] = word
+    return MaskedPrompt(tuple(ids.tolist()), tuple(owner.tolist()), int(ids[0]), len(words))
 
 
 def _counting(read: Read, scored: Scored) -> Read:

@@ -53,7 +53,7 @@ _OWN_FILES = (
         "answer.json",
     ),
 )
-_OWN_FOLDERS = ("steps", "placebo", "blocks", "workers", "cluster", "checkpoints")
+_OWN_FOLDERS = ("steps", "placebo", "blocks", "workers", "cluster", "checkpoints", "tokenizer")
 _BLOCK_NAME = re.compile(r"[0-9]{6,12}-[0-9]{6,12}\.h5")
 _PASSING = (".sftscope-claim-", ".sftscope-tmp-")
 _MOST_TARGETS = 1 << 16  # tokens of one answer
@@ -152,6 +152,11 @@ class RunFolder:
     def placebo_file(self, step: int) -> Path:
         """The second results of `step`."""
         return self.placebo_folder / _step_name(step)
+
+    @property
+    def tokenizer_folder(self) -> Path:
+        """The tokenizer of the training, where it added tokens to that of the base model."""
+        return self.path / "tokenizer"
 
     @property
     def template_file(self) -> Path:

@@ -5,13 +5,14 @@ from typing import Any
 from sftscope.foundation.progress import is_first_process, progress
 from sftscope.inputs.settings import RunSettings
 from sftscope.llm.adapters import AdapterSlot
-from sftscope.llm.loading import load_llm, templated_tokenizer
+from sftscope.llm.loading import load_llm, load_positions, templated_tokenizer
 from sftscope.llm.prompts import Template, resolve_template
 from sftscope.store import RunFolder
 from sftscope.store.checkpoints import ready_checkpoints
 from sftscope.store.held_out_file import append_correct, steps_with
 from sftscope.training.answers import read_answers, rows_id
 from sftscope.training.data.examples import Example, make_examples
+from sftscope.training.data.row_limit import row_limit
 from sftscope.training.data.rows import read_side
 from sftscope.training.held_out import BASE_STEP, enter
 
@@ -47,6 +48,8 @@ def measure_accuracy(settings: RunSettings, folder: RunFolder) -> None:
 def held_out_examples(settings: RunSettings, tokenizer: Any, template: Template) -> list[Example]:
     """The examples that accuracy is measured on, a seeded choice; none where it is not asked for."""
     wanted = settings.training.accuracy_rows
-    rows = read_side(settings.data, "eval", limit=wanted) if wanted else ()
-    training = settings.training
-    return make_examples(rows, tokenizer, template, cutoff=training.cutoff, trained_end=training.trained_end)
+    if not wanted:
+        return []
+    rows = read_side(settings.data, "eval", limit=wanted)
+    cutoff = row_limit(settings.training.cutoff, load_positions(settings.model.path))
+    return make_examples(rows, tokenizer, template, cutoff=cutoff, trained_end=settings.training.trained_end)

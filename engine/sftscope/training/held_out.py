@@ -8,16 +8,19 @@ from contextlib import AbstractContextManager, nullcontext
 
 import torch
 
+from sftscope.compat.positions import positions_of
 from sftscope.foundation.progress import is_first_process, progress, say
 from sftscope.inputs.settings import DataSettings, ModelSettings, RunSettings, TrainedEnd, TrainingSettings
 from sftscope.llm.adapters import AdapterSlot
-from sftscope.llm.loading import LLM, load_llm, templated_tokenizer
+from sftscope.llm.loading import LLM, load_llm, load_positions, templated_tokenizer
 from sftscope.llm.prompts import resolve_template
+from sftscope.llm.vocabulary import fit_vocabulary
 from sftscope.store import RunFolder
-from sftscope.store.checkpoints import Checkpoint, ready_checkpoints
+from sftscope.store.checkpoints import Checkpoint, list_checkpoints, ready_checkpoints
 from sftscope.store.held_out_file import append_correct, append_losses, steps_with
 from sftscope.training.answers import read_answers, rows_id
 from sftscope.training.data.examples import Example, make_examples
+from sftscope.training.data.row_limit import row_limit
 from sftscope.training.data.rows import read_side
 from sftscope.training.method import training_dtype
 
@@ -39,10 +42,8 @@ def measure_losses(settings: RunSettings, folder: RunFolder, choose: ChooseRows)
     llm = load_llm(settings.model, dtype=training_dtype(settings.model, settings.training))
     template = resolve_template(llm.tokenizer, settings.model.template)
     held_out = read_side(settings.data, "eval")
-    training = settings.training
-    examples = choose(
-        make_examples(held_out, llm.tokenizer, template, cutoff=training.cutoff, trained_end=training.trained_end)
-    )
+    training, cutoff = settings.training, row_limit(settings.training.cutoff, positions_of(llm.model.config))
+    examples = choose(make_examples(held_out, llm.tokenizer, template, cutoff=cutoff, trained_end=training.trained_end))
     slot, rows = AdapterSlot(llm.model), rows_id(examples)
     with progress("held-out loss") as report:
         for count, step in enumerate(todo):
@@ -68,7 +69,9 @@ def measure_attached(
     todo = sorted({BASE_STEP, *checkpoints} - done)
     if not todo:
         return
-    slot = AdapterSlot(load_llm(model, dtype="float32").model)
+    base = load_llm(model, dtype="float32").model
+    fit_vocabulary(base, [each.path for each in list_checkpoints(folder.checkpoints)])
+    slot = AdapterSlot(base)
     with progress("held-out rows") as report:
         for count, step in enumerate(todo):
             enter(slot, step, checkpoints)
@@ -83,7 +86,7 @@ def attached_examples(model: ModelSettings, data: DataSettings, *, trained_end: 
     """The held-out rows of `data` as examples of a training that is not ours. trained_end: as of `make_examples`."""
     tokenizer = templated_tokenizer(model)
     template = resolve_template(tokenizer, model.template)
-    cutoff = TrainingSettings().cutoff
+    cutoff = row_limit(TrainingSettings().cutoff, load_positions(model.path))
     return make_examples(read_side(data, "eval", note=say), tokenizer, template, cutoff=cutoff, trained_end=trained_end)
 
 

@@ -24,7 +24,7 @@ from sftscope.foundation.errors import SftscopeError
 from sftscope.foundation.progress import Progress, is_first_process, progress, say
 from sftscope.foundation.safe_text import whole_number
 from sftscope.inputs.settings import RunSettings, TrainingSettings
-from sftscope.llm.loading import LLM, load_llm, templated_tokenizer
+from sftscope.llm.loading import LLM, load_llm, load_positions, templated_tokenizer
 from sftscope.llm.prompts import resolve_template
 from sftscope.store import RunFolder, ownership
 from sftscope.store.checkpoints import Checkpoint, list_checkpoints, losses_of, ready_checkpoints
@@ -32,6 +32,7 @@ from sftscope.store.held_out_file import append_losses
 from sftscope.training.answer_loss import AnswerLossTrainer, has_large_logits
 from sftscope.training.answers import rows_id
 from sftscope.training.data.examples import Collator, Example, make_examples
+from sftscope.training.data.row_limit import row_limit, row_warnings
 from sftscope.training.data.rows import read_side
 from sftscope.training.method import trainable, training_dtype
 from sftscope.training.row_losses import PER_ROW, RowLossTrainer, TakeRows
@@ -82,8 +83,12 @@ def train(settings: RunSettings, folder: RunFolder, *, cut_otherwise: bool = Fal
         return
     tokenizer = templated_tokenizer(settings.model)
     template = resolve_template(tokenizer, settings.model.template)
+    positions = load_positions(settings.model.path)
+    for line in row_warnings(train_rows, tokenizer, template, cutoff=training.cutoff, positions=positions):
+        say(f"warning: {line}")
+    cutoff = row_limit(training.cutoff, positions)
     as_tokens = partial(
-        make_examples, tokenizer=tokenizer, template=template, cutoff=training.cutoff, trained_end=training.trained_end
+        make_examples, tokenizer=tokenizer, template=template, cutoff=cutoff, trained_end=training.trained_end
     )
     train_set, eval_set = as_tokens(train_rows), as_tokens(read_side(settings.data, "eval", note=say))
     if cut_otherwise and done and any(example.prompt_cut or example.answer_cut for example in train_set):
