@@ -1,4 +1,4 @@
-"""What the model of someone else's trainer is: its base, a trained adapter within it, what splits it; and what all of its processes do."""
+"""What the model of someone else's trainer is: its base, an adapter in it, what splits it; what processes agree on."""
 
 from typing import Any
 
