@@ -31,7 +31,8 @@ from sftscope.llm.untrusted_weights import refuse_adapter_as_base
 from sftscope.monitor import sidecar
 from sftscope.monitor.eval_rows import MOST_ROWS, EvalRows, choose_rows, write_rows
 from sftscope.monitor.headline import Headline, append_headline, make_headline, read_headlines, read_past
-from sftscope.monitor.live import LiveExtraction, Snapshot, is_adapted, scoring_dtype, untouched
+from sftscope.monitor.live import LiveExtraction, Snapshot, scoring_dtype, untouched
+from sftscope.monitor.their_model import agreed, base_of, carries_trained_adapter, sharded_by
 from sftscope.runs import pipeline
 from sftscope.store import RunFolder, StepRecord, ownership, write_atomically
 from sftscope.store.checkpoints import Checkpoint
@@ -92,7 +93,7 @@ class SftscopeCallback(TrainerCallback):
         self._trainer, self._probes, self._folder = trainer, Path(probes), RunFolder(Path(out))
         self._steps = None if steps is None else frozenset(steps)
         self._where, self._stop, self._keep, self._wait = where, stop, keep, wait
-        self._base = model or _base_of(trainer.model)
+        self._base = model or base_of(trainer.model)
         self._device = device
         self._variables: dict[str, Any] = {"n_words": words, "variables": variables}
         self._extraction: dict[str, Any] = {"masked_states": masked_states, "zeta_of": zeta_of}
@@ -114,7 +115,7 @@ class SftscopeCallback(TrainerCallback):
     def _check(self) -> None:
         """SftscopeError for what cannot work, before the training begins."""
         ownership.refuse_same_place(Path(self._trainer.args.output_dir), self._folder)
-        if self._where == "in-process" and _carries_trained_adapter(self._trainer.model):
+        if self._where == "in-process" and carries_trained_adapter(self._trainer.model):
             raise SftscopeError(
                 "SftscopeCallback: the trainer's model was loaded with a trained adapter in it, so that step 0 would "
                 "not be the base model; add the adapter by peft (PeftModel), or use where='sidecar'"
@@ -123,7 +124,7 @@ class SftscopeCallback(TrainerCallback):
             raise SftscopeError("SftscopeCallback: the trainer's model does not say where it is from; give model=…")
         if Path(self._base).is_dir():
             refuse_adapter_as_base(Path(self._base))
-        sharded = _sharded_by(self._trainer)
+        sharded = sharded_by(self._trainer)
         if sharded and (self._where == "in-process" or self._steps is not None):
             raise SftscopeError(
                 f"SftscopeCallback: {sharded} leaves no complete model on any process; use where='sidecar' without "
@@ -150,7 +151,7 @@ class SftscopeCallback(TrainerCallback):
         if self._leads(state):
             self._guarded(lambda: self._after_step(state))
             wanted = self._guarded(lambda: self._asked(state)) or 0
-        wanted = _agreed(wanted, args.device)  # not guarded: every process takes part, or none
+        wanted = agreed(wanted, args.device)  # not guarded: every process takes part, or none
         if wanted & _STOP:
             control.should_training_stop = True
         if wanted:
@@ -366,36 +367,3 @@ def _copies(folder: RunFolder) -> list[Checkpoint]:
     from sftscope.store.checkpoints import list_checkpoints
 
     return list(list_checkpoints(folder.checkpoints))
-
-
-def _agreed(wanted: int, device: Any) -> int:
-    """The flags of the first process, on every process."""
-    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
-        return wanted
-    flags = torch.tensor([wanted], device=device)
-    torch.distributed.broadcast(flags, src=0)
-    return int(flags.item())
-
-
-def _base_of(model: Any) -> str:
-    """Where the base of the trainer's model was loaded from; empty where it does not say."""
-    if is_adapted(model):
-        name = model.peft_config[model.active_adapter].base_model_name_or_path
-    else:
-        name = getattr(getattr(model, "config", None), "_name_or_path", "")
-    return str(name or "")
-
-
-def _carries_trained_adapter(model: Any) -> bool:
-    """Whether transformers itself put an adapter into the model, and it is not a fresh one: those begin with B = 0."""
-    if is_adapted(model) or not getattr(model, "_hf_peft_config_loaded", False):
-        return False
-    return any("lora_B" in name and bool(value.any()) for name, value in model.named_parameters())
-
-
-def _sharded_by(trainer: Any) -> str:
-    """What splits the model over processes: FSDP, ZeRO-3, or nothing."""
-    if getattr(trainer, "is_fsdp_enabled", False):
-        return "FSDP"
-    plugin = getattr(trainer.accelerator.state, "deepspeed_plugin", None)
-    return "ZeRO-3" if plugin is not None and getattr(plugin, "zero_stage", 0) == 3 else ""
