@@ -119,7 +119,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "a key that is no pattern": ({"alpha_pattern": {"(": 1}}, "field 'alpha_pattern': expected names"),
     "an alpha that is no number": ({"alpha_pattern": {"q_proj": "x"}}, "field 'alpha_pattern': expected numbers"),
     "layers made several times": ({"layer_replication": [[0, 10**6]]}, "field 'layer_replication': not supported"),
-    "single tokens": ({"trainable_token_indices": [0, 10**12]}, "field 'trainable_token_indices': not supported"),
+    "single tokens": ({"trainable_token_indices": [0, 10**12]}, "field 'trainable_token_indices': expected none"),
     "another method": ({"megatron_config": {"x": 1}}, "field 'megatron_config': not supported"),
     "parameters": ({"target_parameters": ["experts.gate"]}, "field 'target_parameters': not supported"),
     "biases": ({"bias": "all"}, "field 'bias': expected 'none'"),

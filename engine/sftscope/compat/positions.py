@@ -1,6 +1,6 @@
 """transformers: how far the positions of a model reach, and whether what a token gets depends on the prompt's length.
 
-GPT-2 and its kin look positions up in a table and fail beyond it. Rotary positions go on, further than was trained.
+GPT-2 and its kin look positions up in a table and fail beyond it. Rotary positions reach further than was trained.
 With dynamic NTK and longrope the rotation of every token changes once the whole is longer than a limit.
 """
 

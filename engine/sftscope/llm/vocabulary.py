@@ -143,7 +143,7 @@ def _mean(weight: torch.Tensor) -> torch.Tensor:
 
 
 def _rows(folder: Path, name: str, width: int) -> int | None:
-    """Rows of the embeddings `name` in the weights of a checkpoint, or as its config has them; None: not told."""
+    """Rows of the embeddings `name` in the weights of a checkpoint, or as its config has them; None: not known."""
     wanted = {f"{PREFIX}{name}{ending}" for ending in (*_WHOLE, *_BESIDES)} | {f"{name}.weight"}
     try:
         for file in sorted(folder.glob("*.safetensors")):
