@@ -119,6 +119,12 @@ def test_status_and_verify(run: Path, command: Command, name: str, form: tuple[s
         json.loads(out)
 
 
+def test_verdict_and_watch(run: Path, command: Command) -> None:
+    for words in (("verdict", run), ("verdict", run, "--json"), ("watch", run, "--idle", "0", "--every", "0.1")):
+        code, out, _ = command(*words)
+        assert (code, bool(out)) == (0, True)
+
+
 def test_compare(run: Path, command: Command) -> None:
     twin = run.with_name(f"b{ESCAPE}")
     shutil.copytree(run, twin, dirs_exist_ok=True)
@@ -183,6 +189,9 @@ def test_a_name_of_a_loss_is_no_way_out(run: Path, command: Command, tmp_path: P
         ("explore", "RUN", "--step", ESCAPE),
         ("status", ESCAPE, "--json"),
         ("verify", ESCAPE),
+        ("verdict", ESCAPE),
+        ("verdict", "RUN", "--fail-on", ESCAPE),
+        ("watch", "RUN", "--on-verdict", ESCAPE),
         ("decompose", ESCAPE),
         ("decompose", "RUN", "--zeta", ESCAPE),
         ("extract", "RUN", "--steps", ESCAPE),

@@ -170,7 +170,9 @@ def test_show_plain_has_every_view_for_screen_readers(tmp_path):
     for title in ("Trends", "Changes", "Orders", "Backbone", "Probe p00", "step file of step 3"):
         assert title in text
     probe = sftscope("show", run, "--plain", "--view", "probe", "--probe", "p01").stdout
-    assert probe.startswith("Probe p01: step 3 against step 0")
+    verdict, _, title, *_ = probe.splitlines()
+    assert verdict.startswith("verdict: Not enough evidence to stop: ")
+    assert title.startswith("Probe p01: step 3 against step 0")
     assert "unknown view" in fails_with_one_line("show", run, "--plain", "--view", "nonsense")
 
 
