@@ -21,8 +21,8 @@ from sftscope.attach.layouts import Source, find_checkpoints
 from sftscope.cli.options import checkpoints_in
 from sftscope.foundation.errors import SftscopeError
 from sftscope.llm import hub
-from sftscope.llm.adapter_config import read_adapter
-from sftscope.llm.adapters import AdapterSlot
+from sftscope.llm.weights.adapter_config import read_adapter
+from sftscope.llm.weights.adapters import AdapterSlot
 from sftscope.store.checkpoints import Checkpoint, list_checkpoints
 from sftscope.verification.verify import verify
 

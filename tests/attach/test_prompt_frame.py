@@ -13,7 +13,7 @@ from model_kinds import KINDS, tokenizer_of
 from sftscope.attach.prompt_frame import fits, frame_of, has_more_in_common
 from sftscope.attach.training_rows import TrainedRow, rows_of_file, rows_of_trainer
 from sftscope.foundation.errors import SftscopeError
-from sftscope.llm.prompts import special_ids
+from sftscope.llm.prompting.prompts import special_ids
 from sftscope.monitor import SftscopeCallback, sidecar
 from toy_llm import toy_tokenizer
 

@@ -16,8 +16,8 @@ from sftscope.cli.commands import app
 from sftscope.foundation.errors import SftscopeError
 from sftscope.inputs.presets import FOLDER, find_config, preset_names, preset_text
 from sftscope.inputs.settings import load_settings, settings_from_tables
-from sftscope.llm.adapters import linear_modules
 from sftscope.llm.loading import load_llm
+from sftscope.llm.weights.adapters import linear_modules
 from sftscope.preflight import inspection
 from sftscope.runs import pipeline
 

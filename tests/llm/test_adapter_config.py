@@ -10,8 +10,8 @@ import torch
 from safetensors.numpy import save_file
 
 from sftscope.foundation.errors import SftscopeError
-from sftscope.llm.adapter_config import read_adapter
-from sftscope.llm.adapters import AdapterSlot
+from sftscope.llm.weights.adapter_config import read_adapter
+from sftscope.llm.weights.adapters import AdapterSlot
 from toy_llm import toy_model
 
 KINDS = ("self_attn.q_proj", "self_attn.v_proj")

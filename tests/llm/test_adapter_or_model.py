@@ -16,9 +16,9 @@ from sftscope.bench import benchmark
 from sftscope.foundation.errors import SftscopeError
 from sftscope.inputs.settings import ModelSettings
 from sftscope.llm import loading
-from sftscope.llm.adapters import AdapterSlot
 from sftscope.llm.loading import load_llm, load_tokenizer
-from sftscope.llm.untrusted_weights import check_weights
+from sftscope.llm.weights.adapters import AdapterSlot
+from sftscope.llm.weights.untrusted_weights import check_weights
 from sftscope.monitor import SftscopeCallback
 from sftscope.preflight import inspection
 from sftscope.runs import pipeline

@@ -14,9 +14,9 @@ from safetensors.torch import load_file, save_file
 
 from sftscope.foundation.errors import SftscopeError
 from sftscope.inputs.settings import ModelSettings
-from sftscope.llm import tokenizer_trial
 from sftscope.llm.loading import load_llm, load_tokenizer
-from sftscope.llm.untrusted_weights import check_weights
+from sftscope.llm.prompting import tokenizer_trial
+from sftscope.llm.weights.untrusted_weights import check_weights
 from toy_llm import save_toy_llm
 
 

@@ -10,8 +10,8 @@ import pytest
 from model_kinds import KINDS, tokenizer_of
 from run_configs import write_config
 from sftscope.foundation.errors import NotReadError, SftscopeError
-from sftscope.llm import template_sandbox
-from sftscope.llm.prompts import takes_system
+from sftscope.llm.prompting import template_sandbox
+from sftscope.llm.prompting.prompts import takes_system
 from sftscope.preflight import inspection
 from toy_llm import toy_tokenizer
 
@@ -76,7 +76,7 @@ def test_a_run_with_such_a_template_ends_with_a_line(tmp_path, monkeypatch):
 def test_the_child_does_not_import_pytorch():
     """It would take seconds and hundreds of megabytes."""
     code = (
-        "import sys; import sftscope.llm.template_sandbox as r; "
+        "import sys; import sftscope.llm.prompting.template_sandbox as r; "
         "r._rendered(**r._HARMLESS); print('torch' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -12,11 +12,11 @@ from run_configs import write_config
 from sftscope.analysis.run.read_run import load_history
 from sftscope.foundation.errors import SftscopeError
 from sftscope.inputs.settings import load_settings, resolve_paths
-from sftscope.llm import template_date
 from sftscope.llm.loading import templated_tokenizer
-from sftscope.llm.prompts import tokenize_prompt
-from sftscope.llm.template_date import freeze_date
-from sftscope.llm.template_sandbox import render
+from sftscope.llm.prompting import template_date
+from sftscope.llm.prompting.prompts import tokenize_prompt
+from sftscope.llm.prompting.template_date import freeze_date
+from sftscope.llm.prompting.template_sandbox import render
 from sftscope.runs import pipeline
 from sftscope.runs.begin import begin
 from sftscope.runs.identity import identity_of, settings_in

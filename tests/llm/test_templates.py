@@ -7,7 +7,7 @@ from run_configs import write_config
 from sftscope.foundation.errors import SftscopeError
 from sftscope.inputs.probes import Probe
 from sftscope.inputs.segmentation import candidate_words
-from sftscope.llm.prompts import resolve_template, set_template, template_hash, tokenize_prompt
+from sftscope.llm.prompting.prompts import resolve_template, set_template, template_hash, tokenize_prompt
 from sftscope.preflight.inspection import inspect
 from sftscope.runs import pipeline
 from sftscope.scoring.masking import mask_probe

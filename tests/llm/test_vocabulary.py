@@ -10,8 +10,8 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
 from sftscope.foundation.errors import SftscopeError
-from sftscope.llm.adapters import AdapterSlot
-from sftscope.llm.vocabulary import fit_vocabulary
+from sftscope.llm.weights.adapters import AdapterSlot
+from sftscope.llm.weights.vocabulary import fit_vocabulary
 from toy_llm import CONFIGS
 
 _IDS = torch.tensor([[3, 17, 50, 4, 99]])

@@ -4,8 +4,8 @@ import pytest
 import torch
 from peft import LoraConfig, get_peft_model, get_peft_model_state_dict
 
-from sftscope.llm.adapters import AdapterSlot, new_adapter
-from sftscope.llm.weights_content import BASE, adapter_content, tensors_content
+from sftscope.llm.weights.adapters import AdapterSlot, new_adapter
+from sftscope.llm.weights.weights_content import BASE, adapter_content, tensors_content
 from toy_llm import toy_model
 
 IDS = torch.tensor([[6, 9, 12, 7]])

@@ -4,7 +4,7 @@ import pytest
 
 from sftscope.foundation.errors import SftscopeError
 from sftscope.inputs.probes import Probe
-from sftscope.llm.prompts import end_of_turn, first_content_token, resolve_template, tokenize_prompt
+from sftscope.llm.prompting.prompts import end_of_turn, first_content_token, resolve_template, tokenize_prompt
 from sftscope.scoring.masking import mask_probe
 from toy_llm import toy_tokenizer
 

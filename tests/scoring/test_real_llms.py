@@ -15,10 +15,10 @@ from sftscope.inputs.probes import Probe
 from sftscope.inputs.segmentation import candidate_words
 from sftscope.inputs.settings import DataSettings, ModelSettings
 from sftscope.lattice.masked_states import sample_states
-from sftscope.llm.adapters import new_adapter
 from sftscope.llm.loading import load_llm
-from sftscope.llm.prompts import resolve_template
-from sftscope.llm.targets import target_texts, target_warnings
+from sftscope.llm.prompting.prompts import resolve_template
+from sftscope.llm.prompting.targets import target_texts, target_warnings
+from sftscope.llm.weights.adapters import new_adapter
 from sftscope.scoring.masking import baseline_vector, mask_probe
 from sftscope.scoring.scorer import Scorer, tree_tokens
 from sftscope.training.data.examples import IGNORED, make_examples

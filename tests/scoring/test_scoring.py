@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from transformers import AutoModelForCausalLM, Lfm2Config, LlamaConfig, MambaConfig
 
 from sftscope.compat.transformers import can_branch
-from sftscope.llm.adapters import AdapterSlot, new_adapter
+from sftscope.llm.weights.adapters import AdapterSlot, new_adapter
 from sftscope.scoring.cache_tree import StockWalk
 from sftscope.scoring.masking import MaskedPrompt, baseline_vector
 from sftscope.scoring.prefix_tree import TokenCost, TreeWalk, cut_tree, plan_walk, row_subsets, shared_prefix

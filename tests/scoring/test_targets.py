@@ -16,8 +16,8 @@ from sftscope.analysis.sets.thresholds import ThresholdRule
 from sftscope.analysis.sets.views import Selection, backbone
 from sftscope.foundation.errors import SftscopeError
 from sftscope.inputs.probes import Probe
-from sftscope.llm.label_collisions import collision_warning, labels_of, shared_targets
-from sftscope.llm.targets import target_warnings
+from sftscope.llm.prompting.label_collisions import collision_warning, labels_of, shared_targets
+from sftscope.llm.prompting.targets import target_warnings
 from sftscope.preflight import plan as planner
 from sftscope.reporting.show import show_text
 from sftscope.runs import pipeline

@@ -5,7 +5,7 @@ import pytest
 
 from model_kinds import KINDS, tokenizer_of
 from sftscope.foundation.errors import SftscopeError
-from sftscope.llm.prompts import tokenize_prompt
+from sftscope.llm.prompting.prompts import tokenize_prompt
 from sftscope.training.data.examples import IGNORED, count_cut, make_examples
 from sftscope.training.data.markers import find_markers, shared_end
 from sftscope.training.data.shapes import Row

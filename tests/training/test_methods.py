@@ -22,8 +22,8 @@ from run_configs import write_config
 from sftscope.analysis.run.read_run import load_history
 from sftscope.foundation.errors import SftscopeError
 from sftscope.inputs.settings import ModelSettings, TrainingSettings
-from sftscope.llm.adapters import AdapterSlot, linear_modules
 from sftscope.llm.loading import load_llm
+from sftscope.llm.weights.adapters import AdapterSlot, linear_modules
 from sftscope.preflight import plan as planner
 from sftscope.runs import pipeline
 from sftscope.store import RunFolder

@@ -9,8 +9,8 @@ from safetensors.torch import load_file
 
 from run_configs import write_config
 from sftscope.inputs.settings import load_settings, resolve_paths
-from sftscope.llm.adapters import linear_modules
 from sftscope.llm.loading import load_llm
+from sftscope.llm.weights.adapters import linear_modules
 from sftscope.runs import pipeline
 from sftscope.store import RunFolder
 from sftscope.training.data.examples import IGNORED, make_examples

@@ -13,7 +13,7 @@ from sftscope.foundation.errors import SftscopeError
 from sftscope.foundation.progress import say
 from sftscope.foundation.safe_text import safe_text
 from sftscope.llm.hub import is_hub_name
-from sftscope.llm.untrusted_weights import refuse_adapter_as_base
+from sftscope.llm.weights.untrusted_weights import refuse_adapter_as_base
 from sftscope.store.checkpoints import Checkpoint
 
 _ANY_DAY = "2000-01-01"
@@ -77,8 +77,8 @@ def training_template(
     the probes (`messages`) than that of the base model.
     """
     from sftscope.llm.loading import load_tokenizer
-    from sftscope.llm.prompts import resolve_template
-    from sftscope.llm.template_date import freeze_date
+    from sftscope.llm.prompting.prompts import resolve_template
+    from sftscope.llm.prompting.template_date import freeze_date
 
     if trained is None:
         return given
@@ -111,8 +111,8 @@ def _tensors_in(folder: Path) -> list[Path]:
 
 def _same_tokens(trained: Any, own: Any, messages: Sequence[str], asked: str = "auto") -> bool:
     """Whether two tokenizers make the same tokens of the messages, in the chat template of the training."""
-    from sftscope.llm.prompts import resolve_template, tokenize_prompt
-    from sftscope.llm.template_date import freeze_date
+    from sftscope.llm.prompting.prompts import resolve_template, tokenize_prompt
+    from sftscope.llm.prompting.template_date import freeze_date
 
     own, trained = deepcopy(own), deepcopy(trained)
     for each in (own, trained):

@@ -16,12 +16,12 @@ from sftscope.files.opening import raise_if_not_read
 from sftscope.files.safetensors_header import is_whole, read_header
 from sftscope.foundation.errors import NotReadError, SftscopeError
 from sftscope.foundation.safe_text import safe_text
-from sftscope.llm.adapter_config import CONFIG as ADAPTER_CONFIG
-from sftscope.llm.adapter_config import WEIGHTS as ADAPTER
-from sftscope.llm.adapter_config import read_adapter
-from sftscope.llm.key_names import wrapper_of
 from sftscope.llm.model_config import CONFIG
-from sftscope.llm.untrusted_weights import refuse_adapter_and_model
+from sftscope.llm.weights.adapter_config import CONFIG as ADAPTER_CONFIG
+from sftscope.llm.weights.adapter_config import WEIGHTS as ADAPTER
+from sftscope.llm.weights.adapter_config import read_adapter
+from sftscope.llm.weights.key_names import wrapper_of
+from sftscope.llm.weights.untrusted_weights import refuse_adapter_and_model
 from sftscope.store.checkpoints import Checkpoint, list_checkpoints, step_named
 from sftscope.store.trainer_state import STATE, TrainerState, read_trainer_state
 

@@ -36,7 +36,7 @@ def show_frame(model: ModelSettings, folder: RunFolder, rows: Callable[[Any], Se
     model: with paths resolved. rows: some of the training's, by the run's tokenizer; None where they cannot be seen.
     """
     from sftscope.llm.loading import templated_tokenizer
-    from sftscope.llm.prompts import resolve_template, special_ids
+    from sftscope.llm.prompting.prompts import resolve_template, special_ids
 
     tokenizer = templated_tokenizer(model)
     frame = frame_of(tokenizer, folder.read_probes()[0].prompt, resolve_template(tokenizer, model.template))
@@ -64,7 +64,7 @@ def show_frame(model: ModelSettings, folder: RunFolder, rows: Callable[[Any], Se
 
 def frame_of(tokenizer: Any, message: str, template: Any) -> Frame:
     """The frame of a message in a template, `chat` or `plain`."""
-    from sftscope.llm.prompts import tokenize_prompt
+    from sftscope.llm.prompting.prompts import tokenize_prompt
 
     prompt = tokenize_prompt(tokenizer, message, template)
     inside = [place for place, (start, end) in enumerate(prompt.spans) if start < len(message) and end > 0]

@@ -89,7 +89,7 @@ def _pair(prompt: Any, completion: Any, tokenizer: Any) -> TrainedRow | None:
 
 
 def _rendered(turns: Sequence[Any], tokenizer: Any, *, generate: bool) -> TrainedRow | None:
-    from sftscope.llm.template_sandbox import render
+    from sftscope.llm.prompting.template_sandbox import render
 
     if not tokenizer.chat_template:
         return None

@@ -10,12 +10,12 @@ from sftscope.extraction.same_prompts import differs_from, hashes_of, refuse_oth
 from sftscope.foundation.errors import SftscopeError
 from sftscope.foundation.progress import say
 from sftscope.inputs.settings import RunSettings
-from sftscope.llm.adapters import AdapterSlot
 from sftscope.llm.arithmetic import weights_dtype
 from sftscope.llm.loading import LLM, device_name, load_llm, machine, threads, versions
-from sftscope.llm.prompts import resolve_template
-from sftscope.llm.template_date import date_of, sees_date
-from sftscope.llm.vocabulary import fit_vocabulary
+from sftscope.llm.prompting.prompts import resolve_template
+from sftscope.llm.prompting.template_date import date_of, sees_date
+from sftscope.llm.weights.adapters import AdapterSlot
+from sftscope.llm.weights.vocabulary import fit_vocabulary
 from sftscope.scoring.baseline import baseline_hash, fixed_baseline
 from sftscope.scoring.masking import MaskedPrompt, masked_prompts
 from sftscope.scoring.position_limits import position_warnings, refuse_beyond_positions

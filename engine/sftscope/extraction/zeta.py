@@ -17,7 +17,7 @@ from sftscope.files.opening import is_there
 from sftscope.foundation.errors import NotReadError
 from sftscope.foundation.progress import Progress, progress, say
 from sftscope.lattice.transforms import Floats
-from sftscope.llm.weights_content import BASE
+from sftscope.llm.weights.weights_content import BASE
 from sftscope.scoring.masking import MaskedPrompt
 from sftscope.scoring.scorer import Scorer
 from sftscope.store import RunFolder, StepRecord

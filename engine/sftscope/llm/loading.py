@@ -31,10 +31,10 @@ from sftscope.foundation.threads import blas_libraries, cpu_name, usable_cores, 
 from sftscope.inputs.settings import ModelSettings
 from sftscope.llm.hub import refuse_unreachable
 from sftscope.llm.model_config import CONFIG, check_config
-from sftscope.llm.prompts import set_template
-from sftscope.llm.template_date import freeze_date
-from sftscope.llm.tokenizer_trial import try_tokenizer
-from sftscope.llm.untrusted_weights import check_weights, numbers_in
+from sftscope.llm.prompting.prompts import set_template
+from sftscope.llm.prompting.template_date import freeze_date
+from sftscope.llm.prompting.tokenizer_trial import try_tokenizer
+from sftscope.llm.weights.untrusted_weights import check_weights, numbers_in
 
 TOKENIZER = "tokenizer.json"
 _MAX_TEMPLATE_BYTES = 2**20

@@ -27,7 +27,7 @@ from sftscope.files.opening import is_there, make_folder
 from sftscope.foundation.errors import SftscopeError
 from sftscope.foundation.progress import hosted, say
 from sftscope.foundation.safe_text import safe_text
-from sftscope.llm.untrusted_weights import refuse_adapter_as_base
+from sftscope.llm.weights.untrusted_weights import refuse_adapter_as_base
 from sftscope.monitor import sidecar
 from sftscope.monitor.eval_rows import MOST_ROWS, EvalRows, choose_rows, write_rows
 from sftscope.monitor.headline import Headline, append_headline, make_headline, read_headlines, read_past

@@ -29,11 +29,11 @@ from sftscope.files.opening import is_there, open_to_readers, private_folder
 from sftscope.foundation.errors import SftscopeError
 from sftscope.inputs.settings import RunSettings
 from sftscope.lattice.transforms import Floats
-from sftscope.llm.adapter_config import WEIGHTS
 from sftscope.llm.loading import LLM, templated_tokenizer
-from sftscope.llm.prompts import resolve_template
-from sftscope.llm.template_date import sees_date
-from sftscope.llm.weights_content import BASE, adapter_content, tensors_content
+from sftscope.llm.prompting.prompts import resolve_template
+from sftscope.llm.prompting.template_date import sees_date
+from sftscope.llm.weights.adapter_config import WEIGHTS
+from sftscope.llm.weights.weights_content import BASE, adapter_content, tensors_content
 from sftscope.monitor.eval_rows import EvalRows
 from sftscope.store import RunFolder, StepRecord, ownership
 from sftscope.store.prompt_hashes import date_is_guessed

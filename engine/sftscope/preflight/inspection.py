@@ -12,11 +12,11 @@ from sftscope.foundation.safe_text import safe_text
 from sftscope.inputs.presets import title
 from sftscope.inputs.probes import Probe
 from sftscope.inputs.settings import RunSettings, load_settings, resolve_paths
-from sftscope.llm.label_collisions import collision_warning
 from sftscope.llm.loading import load_positions, model_name, templated_tokenizer
-from sftscope.llm.probe_tokens import chosen_probes
-from sftscope.llm.prompts import Template, resolve_template, template_hash
-from sftscope.llm.targets import target_texts, target_warnings
+from sftscope.llm.prompting.label_collisions import collision_warning
+from sftscope.llm.prompting.probe_tokens import chosen_probes
+from sftscope.llm.prompting.prompts import Template, resolve_template, template_hash
+from sftscope.llm.prompting.targets import target_texts, target_warnings
 from sftscope.scoring.masking import mask_probe
 from sftscope.scoring.position_limits import position_warnings, refuse_beyond_positions
 from sftscope.training.data.examples import IGNORED, count_cut, cut_in_words, make_examples

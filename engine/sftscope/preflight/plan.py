@@ -21,11 +21,11 @@ from sftscope.inputs.presets import title
 from sftscope.inputs.probes import Probe
 from sftscope.inputs.settings import RunSettings, load_settings, resolve_paths
 from sftscope.llm.arithmetic import FLOAT32, weights_dtype
-from sftscope.llm.label_collisions import collision_warning
 from sftscope.llm.loading import LLM, device_name, load_llm, templated_tokenizer
-from sftscope.llm.probe_tokens import chosen_probes
-from sftscope.llm.prompts import resolve_template
-from sftscope.llm.targets import target_texts, target_warnings
+from sftscope.llm.prompting.label_collisions import collision_warning
+from sftscope.llm.prompting.probe_tokens import chosen_probes
+from sftscope.llm.prompting.prompts import resolve_template
+from sftscope.llm.prompting.targets import target_texts, target_warnings
 from sftscope.preflight import scoring_cost as scoring
 from sftscope.preflight import training_cost as training
 from sftscope.runs.pipeline import open_run

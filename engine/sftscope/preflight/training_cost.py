@@ -12,7 +12,7 @@ from sftscope.foundation.progress import say
 from sftscope.foundation.timing import settled_seconds
 from sftscope.inputs.settings import RunSettings
 from sftscope.llm.loading import load_positions
-from sftscope.llm.prompts import Template
+from sftscope.llm.prompting.prompts import Template
 from sftscope.training.accuracy import held_out_examples
 from sftscope.training.data.examples import Collator, Example, cut_in_words, make_examples
 from sftscope.training.data.markers import find_markers

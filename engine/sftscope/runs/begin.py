@@ -97,10 +97,10 @@ def _begin(
     """
     from sftscope.extraction.same_prompts import hashes_of, refuse_other_prompts
     from sftscope.llm.loading import device_name, load_positions, model_name, resolve_device, versions
-    from sftscope.llm.probe_tokens import chosen_probes
-    from sftscope.llm.prompts import resolve_template, template_hash
-    from sftscope.llm.targets import target_warnings
-    from sftscope.llm.template_date import freeze_date, sees_date, today
+    from sftscope.llm.prompting.probe_tokens import chosen_probes
+    from sftscope.llm.prompting.prompts import resolve_template, template_hash
+    from sftscope.llm.prompting.targets import target_warnings
+    from sftscope.llm.prompting.template_date import freeze_date, sees_date, today
     from sftscope.scoring.masking import mask_probe, probe_targets, states_of
     from sftscope.scoring.position_limits import refuse_beyond_positions
 
@@ -182,7 +182,7 @@ def _probes_before(folder: RunFolder) -> Sequence[Probe]:
 
 def _tokenizer(model: ModelSettings, template: str) -> "PreTrainedTokenizerBase":
     from sftscope.llm.loading import templated_tokenizer
-    from sftscope.llm.prompts import set_template
+    from sftscope.llm.prompting.prompts import set_template
 
     if not template:
         return templated_tokenizer(model)
@@ -195,7 +195,7 @@ def _collisions(
     resolved: RunSettings, probes: Sequence[Probe], tokenizer: "PreTrainedTokenizerBase"
 ) -> dict[str, list[str]]:
     """Labels that look the same to the target, said once at the beginning."""
-    from sftscope.llm.label_collisions import collision_warning
+    from sftscope.llm.prompting.label_collisions import collision_warning
     from sftscope.training.data.labels import find_collisions
 
     collisions = find_collisions(resolved, [probe.response for probe in probes], tokenizer)

@@ -12,7 +12,7 @@ from sftscope.foundation.progress import is_first_process
 from sftscope.foundation.safe_text import shell_command
 from sftscope.inputs.presets import title
 from sftscope.inputs.settings import RunSettings, load_settings, resolve_paths
-from sftscope.llm.template_sandbox import start_early
+from sftscope.llm.prompting.template_sandbox import start_early
 from sftscope.runs.begin import begin
 from sftscope.runs.earlier import as_begun, is_earlier
 from sftscope.runs.identity import dated, file_hash, probes_are_whole, settings_in

@@ -21,8 +21,8 @@ from sftscope.foundation.safe_text import safe_text
 from sftscope.inputs.probes import Probe
 from sftscope.inputs.settings import ExtractionSettings
 from sftscope.lattice.masked_states import MOST_ENUMERATED, MOST_SAMPLED, States, every_state, sample_states
-from sftscope.llm.prompts import Template, single_token, tokenize_prompt, tokenize_response
-from sftscope.llm.targets import target_in
+from sftscope.llm.prompting.prompts import Template, single_token, tokenize_prompt, tokenize_response
+from sftscope.llm.prompting.targets import target_in
 from sftscope.store.prompt_hashes import DIGITS
 
 _VOCABULARY_CHUNK = 16_384

@@ -22,11 +22,11 @@ from sftscope.foundation.progress import say
 from sftscope.foundation.safe_text import safe_text
 from sftscope.inputs.settings import RunSettings
 from sftscope.lattice.transforms import Floats
-from sftscope.llm.adapters import AdapterSlot
 from sftscope.llm.arithmetic import FLOAT32, weights_dtype, worth_trying
 from sftscope.llm.loading import load_llm, resolve_device
-from sftscope.llm.prompts import resolve_template
-from sftscope.llm.vocabulary import fit_vocabulary
+from sftscope.llm.prompting.prompts import resolve_template
+from sftscope.llm.weights.adapters import AdapterSlot
+from sftscope.llm.weights.vocabulary import fit_vocabulary
 from sftscope.scoring.masking import MaskedPrompt, baseline_vector, last_words_kept, mask_probe
 from sftscope.scoring.prefix_tree import tree_tokens
 from sftscope.scoring.scorer import Scorer

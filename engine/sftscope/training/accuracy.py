@@ -4,9 +4,9 @@ from typing import Any
 
 from sftscope.foundation.progress import is_first_process, progress
 from sftscope.inputs.settings import RunSettings
-from sftscope.llm.adapters import AdapterSlot
 from sftscope.llm.loading import load_llm, load_positions, templated_tokenizer
-from sftscope.llm.prompts import Template, resolve_template
+from sftscope.llm.prompting.prompts import Template, resolve_template
+from sftscope.llm.weights.adapters import AdapterSlot
 from sftscope.store import RunFolder
 from sftscope.store.checkpoints import ready_checkpoints
 from sftscope.store.held_out_file import append_correct, steps_with

@@ -11,10 +11,10 @@ import torch
 from sftscope.compat.positions import positions_of
 from sftscope.foundation.progress import is_first_process, progress, say
 from sftscope.inputs.settings import DataSettings, ModelSettings, RunSettings, TrainedEnd, TrainingSettings
-from sftscope.llm.adapters import AdapterSlot
 from sftscope.llm.loading import LLM, load_llm, load_positions, templated_tokenizer
-from sftscope.llm.prompts import resolve_template
-from sftscope.llm.vocabulary import fit_vocabulary
+from sftscope.llm.prompting.prompts import resolve_template
+from sftscope.llm.weights.adapters import AdapterSlot
+from sftscope.llm.weights.vocabulary import fit_vocabulary
 from sftscope.store import RunFolder
 from sftscope.store.checkpoints import Checkpoint, list_checkpoints, ready_checkpoints
 from sftscope.store.held_out_file import append_correct, append_losses, steps_with

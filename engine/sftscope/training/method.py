@@ -3,7 +3,7 @@
 from typing import Any
 
 from sftscope.inputs.settings import ModelSettings, TrainingSettings
-from sftscope.llm.adapters import new_adapter
+from sftscope.llm.weights.adapters import new_adapter
 
 
 def trainable(model: Any, training: TrainingSettings) -> Any:

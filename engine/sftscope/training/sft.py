@@ -25,7 +25,7 @@ from sftscope.foundation.progress import Progress, is_first_process, progress, s
 from sftscope.foundation.safe_text import whole_number
 from sftscope.inputs.settings import RunSettings, TrainingSettings
 from sftscope.llm.loading import LLM, load_llm, load_positions, templated_tokenizer
-from sftscope.llm.prompts import resolve_template
+from sftscope.llm.prompting.prompts import resolve_template
 from sftscope.store import RunFolder, ownership
 from sftscope.store.checkpoints import Checkpoint, list_checkpoints, losses_of, ready_checkpoints
 from sftscope.store.held_out_file import append_losses

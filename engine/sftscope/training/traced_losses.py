@@ -8,9 +8,9 @@ from numpy.typing import NDArray
 from sftscope.foundation.errors import SftscopeError
 from sftscope.foundation.progress import progress
 from sftscope.inputs.settings import RunSettings
-from sftscope.llm.adapters import AdapterSlot
 from sftscope.llm.loading import load_llm
-from sftscope.llm.prompts import resolve_template
+from sftscope.llm.prompting.prompts import resolve_template
+from sftscope.llm.weights.adapters import AdapterSlot
 from sftscope.store import RunFolder
 from sftscope.store.checkpoints import ready_checkpoints
 from sftscope.training.answers import read_answers

@@ -9,7 +9,7 @@ import torch
 from sftscope.foundation.errors import SftscopeError
 from sftscope.foundation.safe_text import safe_text
 from sftscope.inputs.settings import TrainedEnd
-from sftscope.llm.prompts import Closing, Template, closing_tokens, tokenize_prompt, tokenize_response
+from sftscope.llm.prompting.prompts import Closing, Template, closing_tokens, tokenize_prompt, tokenize_response
 from sftscope.training.data.shapes import Row
 from sftscope.training.data.shortened import fit_prompt
 

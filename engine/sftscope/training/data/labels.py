@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from sftscope.inputs.settings import RunSettings
-from sftscope.llm.label_collisions import labels_of, shared_targets
+from sftscope.llm.prompting.label_collisions import labels_of, shared_targets
 from sftscope.training.data.rows import read_side
 
 

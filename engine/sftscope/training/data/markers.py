@@ -11,7 +11,7 @@ from itertools import takewhile
 from typing import Any
 
 from sftscope.foundation.safe_text import safe_text
-from sftscope.llm.prompts import special_ids
+from sftscope.llm.prompting.prompts import special_ids
 from sftscope.training.data.shapes import Row
 
 _LEAST_MARKER = 3  # characters: many answers end in a full stop

@@ -5,7 +5,7 @@ from typing import Any
 
 from sftscope.compat.positions import Positions
 from sftscope.foundation.safe_text import safe_text
-from sftscope.llm.prompts import Template
+from sftscope.llm.prompting.prompts import Template
 from sftscope.training.data.examples import make_examples
 from sftscope.training.data.shapes import Row
 

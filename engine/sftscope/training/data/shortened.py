@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from sftscope.llm.prompts import Template, TokenizedPrompt, tokenize_prompt
+from sftscope.llm.prompting.prompts import Template, TokenizedPrompt, tokenize_prompt
 from sftscope.training.data.shapes import USER, Row, Turn
 
 

@@ -6,8 +6,8 @@ from typing import Any
 
 from sftscope.foundation.errors import SftscopeError
 from sftscope.foundation.safe_text import safe_text
-from sftscope.llm.prompts import special_ids
-from sftscope.llm.targets import target_in
+from sftscope.llm.prompting.prompts import special_ids
+from sftscope.llm.prompting.targets import target_in
 
 MOST_LABELS = 500
 _REPEATS = 4  # data are a classification where an answer recurs so often, on average

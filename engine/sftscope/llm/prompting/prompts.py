@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 from sftscope.foundation.errors import NotReadError, SftscopeError
 from sftscope.foundation.safe_text import safe_text
-from sftscope.llm.template_sandbox import render
+from sftscope.llm.prompting.template_sandbox import render
 
 Template = Literal["chat", "plain"]
 # Private-use characters: no template and no prompt of a person contains them.

@@ -12,8 +12,8 @@ from sftscope.files.safetensors_header import read_header
 from sftscope.foundation.errors import SftscopeError
 from sftscope.foundation.machine_errors import is_out_of_memory
 from sftscope.foundation.safe_text import safe_text
-from sftscope.llm.key_names import WRAPPERS, wrapper_of
-from sftscope.llm.untrusted_weights import check_weights
+from sftscope.llm.weights.key_names import WRAPPERS, wrapper_of
+from sftscope.llm.weights.untrusted_weights import check_weights
 
 _CONFIG = "config.json"
 

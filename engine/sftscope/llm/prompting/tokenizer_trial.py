@@ -74,7 +74,7 @@ def try_tokenizer(path: Path) -> None:
     _PASSED.add(digest)
 
 
-_TRIAL = Child("sftscope.llm.tokenizer_trial", "tokenizers are tried")
+_TRIAL = Child("sftscope.llm.prompting.tokenizer_trial", "tokenizers are tried")
 _PASSED: set[bytes] = set()
 
 

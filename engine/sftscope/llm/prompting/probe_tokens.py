@@ -8,7 +8,7 @@ from typing import Any
 from sftscope.inputs.probes import Probe, read_probes
 from sftscope.inputs.segmentation import Span
 from sftscope.inputs.settings import ProbeSettings
-from sftscope.llm.prompts import Template, tokenize_prompt
+from sftscope.llm.prompting.prompts import Template, tokenize_prompt
 
 
 def chosen_probes(

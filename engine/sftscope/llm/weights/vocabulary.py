@@ -15,7 +15,7 @@ from sftscope.files.json_text import read_json_object
 from sftscope.files.safetensors_header import TensorEntry, read_header
 from sftscope.foundation.errors import SftscopeError
 from sftscope.foundation.safe_text import safe_text
-from sftscope.llm.adapter_config import PREFIX, Adapter
+from sftscope.llm.weights.adapter_config import PREFIX, Adapter
 
 # how PEFT writes the weight of a module that it wraps: LoRA on it, trained tokens, the module trained itself
 _WHOLE = (".weight", ".base_layer.weight", ".token_adapter.base_layer.weight")

@@ -14,7 +14,7 @@ from sftscope.foundation.errors import SftscopeError
 from sftscope.foundation.safe_text import safe_text
 from sftscope.inputs.probes import Probe
 from sftscope.inputs.segmentation import STOP_WORDS
-from sftscope.llm.prompts import first_content_token, single_token
+from sftscope.llm.prompting.prompts import first_content_token, single_token
 
 LABEL_WORDS = 3  # an answer of at most so many words is a label
 FREE_TEXT = 8  # tokens of a longer answer that are scored

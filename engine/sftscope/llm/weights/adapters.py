@@ -18,12 +18,12 @@ from sftscope.files.hashes import file_sha256
 from sftscope.foundation.errors import SftscopeError
 from sftscope.foundation.machine_errors import is_out_of_memory
 from sftscope.foundation.safe_text import safe_text
-from sftscope.llm.adapter_config import CONFIG, PREFIX, WEIGHTS, Adapter, read_adapter
-from sftscope.llm.full_weights import WeightsSwap, holds_full_weights
-from sftscope.llm.key_names import without_wrappers
-from sftscope.llm.untrusted_weights import refuse_adapter_and_model
-from sftscope.llm.vocabulary import SavedEmbeddings
-from sftscope.llm.weights_content import BASE, adapter_content
+from sftscope.llm.weights.adapter_config import CONFIG, PREFIX, WEIGHTS, Adapter, read_adapter
+from sftscope.llm.weights.full_weights import WeightsSwap, holds_full_weights
+from sftscope.llm.weights.key_names import without_wrappers
+from sftscope.llm.weights.untrusted_weights import refuse_adapter_and_model
+from sftscope.llm.weights.vocabulary import SavedEmbeddings
+from sftscope.llm.weights.weights_content import BASE, adapter_content
 
 # GPT-2 keeps its linear layers as transposed Conv1D; the other two are those of bitsandbytes
 _LINEAR = ("Linear", "Conv1D", "Linear4bit", "Linear8bitLt")

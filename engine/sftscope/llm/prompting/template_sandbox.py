@@ -27,7 +27,7 @@ from sftscope.foundation.sandbox import (
     ready,
     receive,
 )
-from sftscope.llm.template_date import date_of
+from sftscope.llm.prompting.template_date import date_of
 
 SECONDS, GENEROUS = 10.0, 3.0  # of computing for a rendering; how many times as much at the second try
 MEMORY = 2**29  # bytes beyond what the child had when it started
@@ -77,7 +77,7 @@ def start_early(template: str) -> None:
             _RENDERER.start()
 
 
-_RENDERER = Child("sftscope.llm.template_sandbox", "chat templates are rendered")
+_RENDERER = Child("sftscope.llm.prompting.template_sandbox", "chat templates are rendered")
 _LATE: dict[str, str] = {}
 
 

@@ -17,9 +17,9 @@ from sftscope.files.json_text import read_json_object
 from sftscope.files.opening import is_plain, opened
 from sftscope.foundation.errors import SftscopeError
 from sftscope.foundation.safe_text import safe_text
-from sftscope.llm.adapter_config import CONFIG as ADAPTER_CONFIG
-from sftscope.llm.adapter_config import WEIGHTS as ADAPTER_WEIGHTS
 from sftscope.llm.model_config import CONFIG, FEW_LAYERS, FEW_OTHERS, INDEX, check_config, check_index, weights_sizes
+from sftscope.llm.weights.adapter_config import CONFIG as ADAPTER_CONFIG
+from sftscope.llm.weights.adapter_config import WEIGHTS as ADAPTER_WEIGHTS
 
 _SCALARS = {0: 1, 1: 1, 2: 2, 3: 2, 4: 4, 5: 4, 6: 4, 7: 1, 10: 8, 11: 8, 12: 8}  # bytes by type
 _STRING, _ARRAY = 8, 9

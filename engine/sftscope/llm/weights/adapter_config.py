@@ -14,7 +14,7 @@ from sftscope.files.json_text import number, read_json_object
 from sftscope.files.safetensors_header import TensorEntry, read_header
 from sftscope.foundation.errors import SftscopeError
 from sftscope.foundation.safe_text import safe_text
-from sftscope.llm.key_names import without_wrappers
+from sftscope.llm.weights.key_names import without_wrappers
 
 WEIGHTS = "adapter_model.safetensors"
 CONFIG = "adapter_config.json"

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from sftscope.llm.adapter_config import PREFIX
+from sftscope.llm.weights.adapter_config import PREFIX
 
 BASE = ""  # content of the base model's own weights
 _LORA = re.compile(r"(?P<module>.+)\.lora_(?P<part>A|B|embedding_A|embedding_B|magnitude_vector)(\.weight|\.bias)?")
