@@ -10,6 +10,7 @@ import pytest
 
 from command_line import COMMANDS, fails_with_one_line, sftscope
 from pseudo_terminal import PseudoTerminal
+from run_configs import write_config
 from sample_history import write_sample_run
 
 REFERENCE = Path(__file__).parents[2] / "engine" / "COMMANDS.md"
@@ -73,10 +74,10 @@ def test_an_unknown_field_is_one_line_with_its_place(tmp_path):
 
 
 def test_too_few_words_in_a_probe_is_one_line(tmp_path):
-    config = config_with(tmp_path)
+    config = write_config(tmp_path)
     (tmp_path / "probes.jsonl").write_text('{"id": "short", "input": "not happy", "response": "sad"}\n')
     line = fails_with_one_line("run", config, "--out", tmp_path / "run")
-    assert "probes.jsonl, line 1: too few words in probe 'short': 2 of the 3 asked for" in line
+    assert "probes.jsonl, line 1: too few words in probe 'short': 2 of the 4 asked for" in line
 
 
 def test_a_folder_that_is_no_model_is_one_line(tmp_path):

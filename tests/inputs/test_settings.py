@@ -117,8 +117,12 @@ def test_whole_numbers_are_taken_for_floats(folder: Path) -> None:
         ("[training]\nweight_decay = inf", 8, "finite"),
         ("[training]\nwarmup_ratio = nan", 8, "finite"),
         ("[training]\nschedule = 1", 8, "one of cosine, linear, constant, got 1"),
-        ("[extraction]\ntarget = 2026-01-01", 8, "first, all or token:<text>, got '2026-01-01'"),
-        ('[extraction]\ntarget = "first\\n"', 8, "first, all or token:<text>"),
+        (
+            "[extraction]\ntarget = 2026-01-01",
+            8,
+            "auto, first, word, first-k:<number>, all, span:<text> or token:<text>, got '2026-01-01'",
+        ),
+        ('[extraction]\ntarget = "first\\n"', 8, "all, span:<text> or token:<text>"),
         ("[training]\ncheckpoints = [0, true]", 8, "each entry a whole number, at least 0, got True"),
         ("[training]\ncheckpoints = [0, [1]]", 8, r"each entry a whole number, at least 0, got \[1\]"),
         ("[training]\ngradient_checkpointing = 1", 8, "expected true or false"),
@@ -134,7 +138,11 @@ def test_whole_numbers_are_taken_for_floats(folder: Path) -> None:
         ("[training]\nmicro_batch_size = 7", 8, "does not divide"),
         ("[extraction]\nzeta = 0.9", 8, "at most 0.5"),
         ('[extraction]\nbaseline_vector = "median"', 8, "expected mean, zero or token:<text>"),
-        ('[extraction]\ntarget = "last"', 8, "expected first, all or token:<text>"),
+        (
+            '[extraction]\ntarget = "last"',
+            8,
+            "expected auto, first, word, first-k:<number>, all, span:<text> or token:<text>",
+        ),
         ('[extraction]\nbaseline_vector = "token:"', 8, "expected mean, zero or token:<text>"),
     ],
 )

@@ -16,7 +16,7 @@ from sftscope.inputs.probes import Probe
 from sftscope.inputs.segmentation import STOP_WORDS
 from sftscope.llm.prompting.prompts import first_content_token, single_token
 
-LABEL_WORDS = 3  # an answer of at most so many words is a label
+LABEL_WORDS = 3  # an answer of more words is free text
 FREE_TEXT = 8  # tokens of a longer answer that are scored
 _SHOWN = 3  # probes, or answers, that a warning names
 
