@@ -12,6 +12,7 @@ from command_line import COMMANDS, fails_with_one_line, sftscope
 from pseudo_terminal import PseudoTerminal
 from run_configs import write_config
 from sample_history import write_sample_run
+from sftscope_tui.cli import RESUMING
 
 REFERENCE = Path(__file__).parents[2] / "engine" / "COMMANDS.md"
 
@@ -38,6 +39,29 @@ def test_help_does_not_import_heavy_libraries():
     heavy = ("torch", "textual", "h5py", "numpy", "transformers")
     code = f"import sys, sftscope_tui.cli; print([m for m in {heavy} if m in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
+@pytest.mark.parametrize(
+    ("command", "does", "line"),
+    [
+        ("report", "sftscope.reporting.forms.write_report", "interrupted"),
+        ("extract", "sftscope.runs.pipeline.extract", "interrupted; the same command resumes from here"),
+        ("demo", "sftscope.demo.run_demo", "interrupted; the same command resumes from here"),
+    ],
+)
+def test_only_a_command_that_resumes_says_so(command, does, line, tmp_path, monkeypatch):
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(does, interrupted)
+    run = write_sample_run(tmp_path / "run", n_steps=2, n_probes=1)
+    given = {"report": [run, "--out", tmp_path / "out"], "extract": [run], "demo": ["--out", run]}
+    result = sftscope(command, *given[command])
+    assert (result.returncode, result.stdout, result.stderr) == (130, "", f"sftscope: {line}\n")
+
+
+def test_every_command_that_is_said_to_resume_is_one():
+    assert set(COMMANDS) >= RESUMING
 
 
 def test_wrong_usage_is_exit_code_2():

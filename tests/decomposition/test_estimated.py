@@ -202,7 +202,7 @@ def test_spex_finds_and_effects_from_the_states_that_it_asks_for(tmp_path):
 def test_spex_on_other_states_is_one_line():
     pytest.importorskip("shapiq", reason="the extra `spex` is not installed")
     with pytest.raises(SftscopeError, match="not the masked states that SPEX asks for"):
-        estimate_by_spex(sample_states(12, 700), np.zeros(700))
+        estimate_by_spex(sample_states(10, 300), np.zeros(300))
     with pytest.raises(SftscopeError, match="SPEX needs more than 100 masked states for 20 words"):
         spex_states(20, 100)
 

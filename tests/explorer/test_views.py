@@ -377,6 +377,17 @@ def test_a_report_tells_how_far_it_is(evolution: Evolution, tmp_path: Path) -> N
     assert shares[-1] == 100
 
 
+@pytest.mark.parametrize("form", ["txt", "csv", "json"])
+def test_an_export_never_replaces_a_file(form: str, evolution: Evolution, tmp_path: Path) -> None:
+    """Nor is anything computed for it."""
+    file = tmp_path / "mine"
+    file.write_text("kept")
+    job = export_job(ExportWish(form, file), evolution, lambda: pytest.fail("it was computed"), print)
+    with pytest.raises(SftscopeError, match="is there already; choose another name"):
+        job()
+    assert file.read_text() == "kept"
+
+
 async def test_accuracy_stands_beside_the_losses(tmp_path: Path) -> None:
     """In the frame and in Trends, at the present step; NaN is a dash; a run without it has no such chart."""
     path = write_sample_run(tmp_path / "run", n_steps=5, n_probes=1, accuracy=True)

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 app = engine_cli.app
 # what typer raises for wrong usage; it has its own name only inside the click that typer brings
 _INTERRUPTED = 130  # what typer makes of KeyboardInterrupt
+# the commands that keep what they have finished, and resume from it
+RESUMING = frozenset({"run", "train", "extract", "attach", "demo"})
 _BROKEN_PIPE = 128 + signal.SIGPIPE  # as for a program that the signal ends
 _NOT_READ = 3
 _UsageError: Any = typer.BadParameter.__base__
@@ -144,11 +146,15 @@ def main() -> None:
 
 def exit_code_of(arguments: Sequence[str]) -> int:
     """Run the command that `arguments` name; the exit code it ends with, its error said in one line."""
-    return _exit_code(lambda: app(list(arguments), standalone_mode=False) or 0)
+    end = "; the same command resumes from here" if RESUMING.intersection(arguments[:1]) else ""
+    return _exit_code(lambda: app(list(arguments), standalone_mode=False) or 0, f"interrupted{end}")
 
 
-def _exit_code(work: Callable[[], int]) -> int:
-    """What `work` returns, or the exit code of the error that ends it, which is said in one line."""
+def _exit_code(work: Callable[[], int], interrupted: str = "interrupted") -> int:
+    """What `work` returns, or the exit code of the error that ends it, which is said in one line.
+
+    interrupted: the line where a signal or Ctrl-C ends it.
+    """
     try:
         code = work()
         if code == _INTERRUPTED:
@@ -161,7 +167,7 @@ def _exit_code(work: Callable[[], int]) -> int:
         put_usage(shown.getvalue())
         return int(error.exit_code)
     except (typer.Abort, KeyboardInterrupt):
-        return _failed("interrupted; the same command resumes from here", interrupted_exit_code())
+        return _failed(interrupted, interrupted_exit_code())
     except OutputError as error:
         return _BROKEN_PIPE if error.is_broken_pipe else _failed(str(error))
     except OSError as error:  # of a path that no one looked at before: too long, in a folder that may not be entered
