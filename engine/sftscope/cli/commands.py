@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from sftscope.cli.answering import put_closing, verdict, watch
-from sftscope.cli.new_config import init, list_settings
+from sftscope.cli.new_config import init, list_settings, probes
 from sftscope.cli.options import (
     Block,
     Cluster,
@@ -409,6 +409,11 @@ app.command(
     help="Write a commented config to stdout.\n\n"
     "Every setting with its help, at its default or as given; what is still needed is marked."
 )(init)
+app.command(
+    help="Make probes from the rows of a data set.\n\n"
+    "Of every label, or of every length, by a seed. With a model, rows are passed over whose words hardly move its "
+    "answer. The words of a probe are chosen when a run begins."
+)(probes)
 app.command(
     "config", help="List all settings.\n\nWith their type, default, allowed values and help. --json: as JSON Schema."
 )(list_settings)

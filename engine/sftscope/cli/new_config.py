@@ -1,9 +1,11 @@
-"""The commands on settings: config, init. Thin, as those of `cli`; they need no PyTorch and read no config file."""
+"""The commands that prepare a run: config, init, probes. Thin, as those of `cli`."""
 
-from typing import Annotated
+from pathlib import Path
+from typing import Annotated, Literal
 
 import typer
 
+from sftscope.cli.options import need_engine
 from sftscope.foundation.output import put
 from sftscope.foundation.safe_text import json_text
 from sftscope.inputs.presets import presets_in_words
@@ -31,3 +33,31 @@ def init(
     from sftscope.inputs import setting_texts
 
     put(setting_texts.new_config(preset, model=model, train=train, eval=eval, probes=probes).rstrip())
+
+
+def probes(
+    source: Annotated[
+        Path,
+        typer.Argument(
+            metavar="DATA|CONFIG", help="Rows in a shape that training reads, or a config (.toml) with data."
+        ),
+    ],
+    out: Annotated[Path, typer.Option("--out", help="The probes file to write, JSONL.")],
+    count: Annotated[int, typer.Option("--count", min=1, help="How many probes.")] = 16,
+    group: Annotated[
+        Literal["held-out", "train", "both"],
+        typer.Option("--group", help="Rows that are held out, trained on, or half of each."),
+    ] = "held-out",
+    model: Annotated[
+        str, typer.Option("--model", help="With DATA: the base LLM that rows are tried on; without, none is.")
+    ] = "",
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of the choice of rows.")] = 0,
+) -> None:
+    need_engine()
+    from sftscope.preflight import probe_choice
+
+    sources = probe_choice.sources_of(source, model)
+    probe_choice.refuse_if_there(out)
+    choice = probe_choice.choose_probes(sources, count=count, group=group, seed=seed)
+    probe_choice.write(choice, out)
+    put(probe_choice.in_words(choice, out, tried=sources.model is not None))

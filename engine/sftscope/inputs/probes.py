@@ -30,6 +30,7 @@ from sftscope.inputs.segmentation import (
 )
 
 MAX_VARIABLES = 64  # of more than 16 the masked states are sampled
+PROBE_GROUPS = ("held-out", "train")  # of which rows a probe is one
 DEFAULT_WORDS = 10  # at most, where nobody gives a number
 _LITTLE = STOP_WORDS | PARTICLES
 
@@ -40,7 +41,7 @@ class Probe:
 
     `words` are (start, end) character spans, in text order, into `input`, or into `instruction`
     where there is no input. `response` is the answer whose first content token is scored. `words_by` is what found
-    words in a script without spaces, icu or unicode.
+    words in a script without spaces, icu or unicode. `group` says which rows it is one of: held-out, train, or unknown.
     """
 
     id: str
@@ -49,6 +50,7 @@ class Probe:
     response: str
     words: tuple[Span, ...] = ()
     words_by: str = ""
+    group: str = ""
 
     @property
     def text(self) -> str:
@@ -79,6 +81,7 @@ class Probe:
             "response": self.response,
             "words": [list(span) for span in self.words],
             **({"words_by": self.words_by} if self.words_by else {}),
+            **({"group": self.group} if self.group else {}),
         }
 
 
@@ -228,6 +231,7 @@ def _probe_from_row(row: Any, where: str, default_id: str) -> Probe:
         input=_text_field(row, "input", "", where),
         response=_text_field(row, "response", "", where),
         words_by=row["words_by"] if row.get("words_by") in ("icu", "unicode") else "",
+        group=_group(row, where),
     )
     if not probe.id.strip():
         raise SftscopeError(f"{where}: field 'id': expected a name, got nothing; without the field one is made")
@@ -237,6 +241,14 @@ def _probe_from_row(row: Any, where: str, default_id: str) -> Probe:
         raise SftscopeError(f"{where}: expected text in 'input' or 'instruction', got nothing")
     given = row.get("words")
     return replace(probe, words=_spans([] if given is None else given, probe.text, where))
+
+
+def _group(row: Mapping[str, Any], where: str) -> str:
+    group = _text_field(row, "group", "", where)
+    if group not in ("", *PROBE_GROUPS):
+        shown = safe_text(repr(group), max_length=60)
+        raise SftscopeError(f"{where}: field 'group': expected {' or '.join(PROBE_GROUPS)}, got {shown}")
+    return group
 
 
 def _text_field(row: Mapping[str, Any], name: str, default: str, where: str) -> str:
