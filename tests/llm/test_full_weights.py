@@ -8,7 +8,7 @@ import pytest
 from transformers import AutoModelForCausalLM
 
 from sftscope.foundation.errors import SftscopeError
-from sftscope.llm.full_weights import WeightsSwap
+from sftscope.llm.weights.full_weights import WeightsSwap
 from toy_llm import save_toy_llm
 
 
