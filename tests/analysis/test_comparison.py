@@ -373,8 +373,11 @@ def test_without_matplotlib_the_page_is_one_line(run: Path, tmp_path: Path, monk
 
 
 def test_the_csv_has_every_encoded_interaction(evolution: Evolution, tmp_path: Path) -> None:
-    paths = write_report(evolution, tmp_path, ["csv"])
-    rows = list(csv.DictReader(io.StringIO(paths[0].read_text(encoding="utf-8"))))
+    tables = {
+        path.name: list(csv.DictReader(io.StringIO(path.read_text(encoding="utf-8"))))
+        for path in write_report(evolution, tmp_path, ["csv"])
+    }
+    rows = tables["interactions.csv"]
     steps, probes = range(evolution.history.steps.size), range(len(evolution.history.probes))
     sets = [evolution.partition(p, t) for p in probes for t in steps]
     assert len(rows) == sum(part[Change.PRESERVED].sum() + part[Change.EMERGED].sum() for part in sets)
@@ -387,10 +390,10 @@ def test_the_csv_has_every_encoded_interaction(evolution: Evolution, tmp_path: P
         assert row["sign"] == (same if row["change"] == "preserved" else "")
     emerged = sum(row["change"] == "emerged" and row["step"] == "128" for row in rows)
     assert emerged == sum(evolution.partition(p, 13)[Change.EMERGED].sum() for p in range(5))
-    trends_rows = list(csv.DictReader(io.StringIO(paths[1].read_text(encoding="utf-8"))))
+    trends_rows = tables["trends.csv"]
     assert [int(row["step"]) for row in trends_rows] == evolution.history.steps.tolist()
     assert {"preserved by chance", "preserved with the same sign by chance", "turnover"} <= trends_rows[0].keys()
-    words = list(csv.DictReader(io.StringIO(paths[2].read_text(encoding="utf-8"))))
+    words = tables["word_values.csv"]
     part = evolution.history.probes[0]
     first = [float(row["shapley"]) for row in words if row["probe"] == "p00" and row["step"] == "0"]
     assert sum(first) == pytest.approx(part.output[0] - part.bias[0])
@@ -409,7 +412,7 @@ def test_the_smallest_runs_have_every_form(n_steps: int, n_probes: int, n: int, 
     formats = FORMATS if n_steps == 1 else ["html", "md", "csv"]
     written = write_report(path, tmp_path / "out", formats)
     assert all(file.stat().st_size for file in written)
-    assert n_steps > 1 or len(written) == 6 + 1 + 8 * 3
+    assert n_steps > 1 or len(written) == 7 + 1 + 8 * 3
 
 
 def test_losses_that_are_not_finite_and_empty_sets_have_a_page(tmp_path: Path) -> None:

@@ -199,7 +199,7 @@ def test_stages_follow_the_events_and_the_loss() -> None:
     assert found == [Stage.DENOISING] * 5 + [Stage.LEARNING] * 2 + [Stage.OVERFITTING] * 2
     assert stages(STEPS, Events(NOWHERE, NOWHERE, NOWHERE), None) == [None] * 9
     accurate = judge(made_trends(RISING, accuracy=[0.1] * 6 + [0.5, 0.7, 0.6], accuracy_rows=400))
-    assert accurate.latest_step == 16  # loss is lowest at 12: what the verdict still allows is no overfitting
+    assert accurate.stop_by == 16  # loss is lowest at 12: what the verdict still allows is no overfitting
     assert stages(STEPS, Events(NOWHERE, AT_5, AT_12), accurate)[-2:] == [Stage.LEARNING, Stage.OVERFITTING]
 
 

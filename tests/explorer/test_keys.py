@@ -1,5 +1,6 @@
 """The explorer as a user meets it, driven by keys at several sizes."""
 
+import json
 import re
 from pathlib import Path
 
@@ -96,7 +97,7 @@ async def test_trends_show_the_numbers_of_the_view(run: Path, evolution: Evoluti
         assert f"|Ω| {plain(expected.encoded_mean[now])}" in text
         assert re.search(f"eval (loss )?{small(expected.losses['eval'][now])}", text)
         assert f"error {small(expected.matching_error_encoded[now])}" in text
-        assert f"sparsest {expected.events.sparsest.step}" in text_of(pilot, "#steps")
+        assert f"sparsest at step {expected.events.sparsest.step}" in text_of(pilot, "#steps")
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -136,14 +137,14 @@ async def test_orders_show_effects_and_counts(run: Path, evolution: Evolution) -
 
 
 async def test_backbone_says_where_it_is_undefined(tmp_path: Path) -> None:
-    """A run whose target is the whole response has no cross-entropy of one token: dashes, and the reason."""
+    """A run of which several tokens are scored has no cross-entropy of one token: dashes, and the reason."""
     path = write_sample_run(tmp_path / "run", n_steps=3, n_probes=1)
-    content = RunFolder(path).read_run()
-    content["settings"]["extraction"] = {"target": "all"}
-    RunFolder(path).write_run(content)
+    file = RunFolder(path).probes_file
+    row = json.loads(file.read_text())
+    file.write_text(json.dumps(row | {"target": {"id": 5, "ids": [5, 6], "text": "bad room"}}) + "\n")
     async with opened(path) as pilot:
         await press(pilot, "4")
-        assert "undefined: the target is the whole response" in text_of(pilot, BackbonePane)
+        assert "undefined: several tokens are scored" in text_of(pilot, BackbonePane)
 
 
 async def test_backbone_shows_the_numbers_of_the_view(run: Path, evolution: Evolution) -> None:

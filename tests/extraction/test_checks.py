@@ -53,7 +53,13 @@ def test_a_scorer_that_is_off_is_refused_and_nothing_is_stored(fresh, monkeypatc
     with pytest.raises(SftscopeError) as refused:
         pipeline.extract(fresh.path)
     assert "\n" not in str(refused.value)
-    for part in ("step 1, probe 'p00'", f"by {abs(error):.3g} log-odds", "at most 0.001 for float32", "--verify 0"):
+    assert "--verify" not in str(refused.value)  # nobody is told to store what was refused
+    for part in (
+        "step 1, probe 'p00'",
+        f"by {abs(error):.3g} log-odds",
+        "at most 0.001 for float32",
+        "cannot be trusted",
+    ):
         assert part in str(refused.value)
     assert [file.name for file in fresh.steps_folder.iterdir()] == ["step_00000000.h5"]
     assert fresh.step_file(0).read_bytes() == before

@@ -4,23 +4,22 @@ Held-out rows by default: what interactions emerge there is what the training te
 each candidate is tried: one that the words of its prompt hardly move is passed over.
 """
 
+import random
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Literal
 
 from sftscope.foundation.errors import SftscopeError
 from sftscope.foundation.progress import progress, say
 from sftscope.foundation.safe_text import safe_text
-from sftscope.inputs.probes import Probe, write_probes
+from sftscope.inputs.probes import DEFAULT_WORDS, Probe, choose_variables, write_probes
 from sftscope.inputs.setting_paths import resolve_path
 from sftscope.inputs.settings import (
     DataSettings,
     ExtractionSettings,
     ModelSettings,
-    ProbeSettings,
     load_settings,
     resolve_paths,
 )
@@ -120,7 +119,7 @@ def _those_that_react(every: Iterator[Probe], wanted: int, sources: Sources) -> 
 def _ranges(probes: Sequence[Probe], wanted: int, model: ModelSettings, extraction: ExtractionSettings) -> list[float]:
     """|v(x_N) - v(x_∅)| of the probes on the base model, until as many react as are wanted."""
     from sftscope.llm.loading import load_llm
-    from sftscope.llm.prompting.probe_tokens import chosen_probes
+    from sftscope.llm.prompting.probe_tokens import token_spans
     from sftscope.llm.prompting.prompts import resolve_template
     from sftscope.scoring.masking import baseline_vector, mask_probe
     from sftscope.scoring.scorer import Scorer
@@ -129,13 +128,12 @@ def _ranges(probes: Sequence[Probe], wanted: int, model: ModelSettings, extracti
     template = resolve_template(llm.tokenizer, model.template)
     scorer = Scorer(llm.model, baseline_vector(llm.model, extraction.baseline_vector, llm.tokenizer), 1e9)
     found: list[float] = []
-    with TemporaryDirectory() as scratch, progress("probes") as report:
+    with progress("probes") as report:
         for number, probe in enumerate(probes):
-            file = Path(scratch) / "probe.jsonl"
-            file.write_text(write_probes([probe]), encoding="utf-8")
             try:
-                (worded,) = chosen_probes(ProbeSettings(file=str(file)), llm.tokenizer, template)
-                prompt = mask_probe(worded, llm.tokenizer, template, extraction.target)
+                tokens = token_spans(llm.tokenizer, template, probe)
+                words = choose_variables(probe.text, "words", DEFAULT_WORDS, random.Random(probe.id), tokens)
+                prompt = mask_probe(replace(probe, words=words), llm.tokenizer, template, extraction.target)
             except SftscopeError:  # such as no word at all: no probe
                 found.append(0.0)
                 continue

@@ -140,7 +140,7 @@ def shape_of(record: Mapping[str, Any], wanted: str, where: str) -> str:
         if all(needed in record for needed in fields.needed):
             return name
     forms = " or ".join(" and ".join(map(repr, fields.needed)) for fields in candidates.values())
-    known = safe_text(", ".join(map(str, record)), max_length=120)
+    known = safe_text(", ".join(map(str, record)), max_length=120) or "none"
     raise SftscopeError(f"{where}: expected the fields {forms}, got {known}{_remedy(record)}")
 
 
@@ -193,7 +193,7 @@ def plain_text(value: Any, place: str) -> str:
 
 def _text(record: Mapping[str, Any], name: str, where: str) -> str:
     if name not in record:
-        known = safe_text(", ".join(map(str, record)), max_length=120)
+        known = safe_text(", ".join(map(str, record)), max_length=120) or "none"
         raise SftscopeError(f"{where}: expected the field {name!r}, got {known}")
     return plain_text(record[name], f"{where}: field {name!r}")
 
