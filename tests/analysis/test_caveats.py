@@ -39,6 +39,4 @@ def test_labels_that_look_the_same_are_named_and_made_safe(history):
     (line,) = caveats(replace(history, run=run))
     assert "disapproval" in line
     assert "\x1b" not in line
-    settings = {"extraction": {"target": "all"}}
-    assert caveats(replace(history, run={**run, "settings": settings})) == []
     assert caveats(replace(history, run={**run, "collisions": "x"})) == []

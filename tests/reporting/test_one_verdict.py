@@ -77,7 +77,7 @@ def texts_of(evolution: Evolution, path: Path) -> Iterator[tuple[str, str]]:
     yield "the end of run and attach", "\n".join(endings.closing_lines(path))
     yield "the explorer's line", "".join(text for text, _ in verdict_pieces(bar, ON_DARK))
     yield "the explorer's dialog", verdict_text(expected, ON_DARK).plain
-    yield "the explorer's runs", open_run.headline_of(path, evolution.rule).text
+    yield "the explorer's runs", open_run.headline_of(path, evolution.rule, evolution.hysteresis).text
     yield "Python", api.open_run(path).verdict().sentence
 
 
