@@ -100,7 +100,7 @@ def attach(source: Path | None, out: Path, probes: Path, choices: Choices, watch
     refuse_another_base(first, choices.settings["model"]["path"], trusted=choices.same_base)
     if remark := remark_on_base(first, choices.settings["model"]["path"]):
         say(f"warning: {remark}")
-    begin(first, source, out, probes, choices, last=last_whole(origin, choices.steps) or first)
+    begin(first, source, out, probes, choices, last=last_whole(origin, choices.steps))
     settings, folder, identity = pipeline.open_run(out)
     _refuse_another_eval_set(folder, choices.eval_set)
     show_frame(settings.model, folder, partial(rows_of_file, choices.train) if choices.train else None)

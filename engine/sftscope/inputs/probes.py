@@ -76,6 +76,11 @@ class Probe:
         """Where `text` begins in `prompt`."""
         return len(self.prompt) - len(self.text)
 
+    @property
+    def influence_in_words(self) -> str:
+        """How far the words move v, as a safe line; empty where it was not measured."""
+        return "" if self.influence is None else self.influence.in_words(len(self.words))
+
     def as_row(self) -> dict[str, Any]:
         """The probe as a JSON object."""
         return {

@@ -9,7 +9,7 @@ from sftscope.foundation.safe_text import safe_text
 if TYPE_CHECKING:
     from sftscope.inputs.probes import Probe
 
-# Share of v that words have to move. What it separates: README.md of llm, "Words by influence".
+# Share of v that words have to move, or there is a warning; below it most of what the answer rests on stays unmasked.
 ENOUGH = 0.5
 _MOST_WEIGHTS = 8  # that a probes file may name
 _SHOWN = 4  # probes that a warning names

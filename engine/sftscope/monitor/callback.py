@@ -211,15 +211,16 @@ class SftscopeCallback(TrainerCallback):
             "extraction": self._extraction | precision,
         }
         tokenizer = getattr(self._trainer, "processing_class", None)
-        begin(
-            None,
-            Path(self._trainer.args.output_dir),
-            out,
-            self._probes,
-            Choices(settings=settings, template=self._template),
-            tokenizer=tokenizer,
-            monitored=True,
-        )
+        with untouched(self._trainer.model):  # loading the base, for words by influence, may draw random numbers
+            begin(
+                None,
+                Path(self._trainer.args.output_dir),
+                out,
+                self._probes,
+                Choices(settings=settings, template=self._template),
+                tokenizer=tokenizer,
+                monitored=True,
+            )
         ownership.begin_checkpoints(self._folder.checkpoints)
         self._offset = read_past(self._folder)
         listen(self._folder)

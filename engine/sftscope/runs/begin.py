@@ -175,8 +175,8 @@ def _begin(
 def say_influence(probes: Sequence[Probe]) -> None:
     """How far the variables of each probe move v, where it was measured, and a warning where that is little."""
     for probe in probes:
-        if probe.influence is not None:
-            say(f"{safe_text(probe.id, max_length=40)}: {probe.influence.in_words(len(probe.words))}")
+        if line := probe.influence_in_words:
+            say(f"{safe_text(probe.id, max_length=40)}: {line}")
     for line in influence_warnings(probes):
         say(f"warning: {line}")
 
