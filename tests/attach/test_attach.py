@@ -32,6 +32,7 @@ from sftscope.foundation.errors import SftscopeError
 from sftscope.inputs.settings import load_settings, resolve_paths
 from sftscope.runs import pipeline
 from sftscope.runs.begin import begin
+from sftscope.scoring.influential_words import InfluentialWords
 from sftscope.scoring.scorer import Scorer
 from sftscope.store import RunFolder
 from sftscope.store.checkpoints import Checkpoint
@@ -63,6 +64,21 @@ def output(inputs, tmp_path):
 @pytest.fixture(scope="module")
 def run(inputs, tmp_path_factory):
     return attached(inputs, inputs / "lora", tmp_path_factory.mktemp("run") / "run")
+
+
+def test_words_by_influence_are_measured_on_the_base_and_the_last_checkpoint_once(inputs, tmp_path, monkeypatch):
+    settings = {
+        "model": {"path": str(inputs / "toy"), "device": "cpu"},
+        "probes": {"n_words": WORDS, "choice": "influence"},
+    }
+    copied = attached(inputs, inputs / "lora", tmp_path / "run", settings=settings, extracting=False)
+    probes, content = copied.read_probes(), copied.probes_file.read_bytes()
+    assert {len(probe.words) for probe in probes} == {WORDS}
+    for probe in probes:
+        assert [each.weights for each in probe.influence.moved] == ["base", "checkpoint-6"]
+    monkeypatch.setattr(InfluentialWords, "__call__", None)  # would raise where it is asked again
+    attached(inputs, inputs / "lora", tmp_path / "run", settings=settings, extracting=False)
+    assert copied.probes_file.read_bytes() == content
 
 
 def test_every_checkpoint_and_the_base_become_steps_with_the_losses_that_were_logged(inputs, run):

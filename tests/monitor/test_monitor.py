@@ -523,3 +523,15 @@ def test_steps_of_another_training_are_not_added_to_a_run(inputs, tmp_path, capl
     train(trainer)
     assert {step: run.step_file(step).read_bytes() for step in run.steps()} == before
     assert "not of the same training as checkpoint-1" in caplog.text
+
+
+def test_words_by_influence_are_chosen_on_the_base_and_leave_the_training_as_it_is(inputs, tmp_path):
+    trainer, callback = watched(inputs, tmp_path, where="in-process", choice="influence", held_out=False)
+    state = SimpleNamespace(is_world_process_zero=True, global_step=0)
+    random_state, mode = torch.get_rng_state(), trainer.model.training
+    callback.on_train_begin(trainer.args, state, None)
+    assert torch.equal(torch.get_rng_state(), random_state)
+    assert trainer.model.training == mode
+    for probe in RunFolder(tmp_path / "run").read_probes():
+        assert [each.weights for each in probe.influence.moved] == ["base"]
+        assert len(probe.words) == WORDS

@@ -20,7 +20,7 @@ from sftscope.attach.base_model import (
     training_template,
 )
 from sftscope.attach.copies import copy_checkpoint, refuse_if_disk_is_short
-from sftscope.attach.first_checkpoint import Watching, first_whole, is_wanted
+from sftscope.attach.first_checkpoint import Watching, first_whole, is_wanted, last_whole
 from sftscope.attach.foreign_checkpoints import (
     EPOCH,
     GIVEN,
@@ -100,7 +100,7 @@ def attach(source: Path | None, out: Path, probes: Path, choices: Choices, watch
     refuse_another_base(first, choices.settings["model"]["path"], trusted=choices.same_base)
     if remark := remark_on_base(first, choices.settings["model"]["path"]):
         say(f"warning: {remark}")
-    begin(first, source, out, probes, choices)
+    begin(first, source, out, probes, choices, last=last_whole(origin, choices.steps))
     settings, folder, identity = pipeline.open_run(out)
     _refuse_another_eval_set(folder, choices.eval_set)
     show_frame(settings.model, folder, partial(rows_of_file, choices.train) if choices.train else None)
@@ -145,11 +145,13 @@ def begin(
     *,
     tokenizer: Any = None,
     monitored: bool = False,
+    last: Checkpoint | None = None,
 ) -> None:
     """Write run.toml and probes.jsonl, or check those there; the chat template is the one of the training.
 
     first: a complete checkpoint; None where there is none yet. tokenizer: that of the training, where it is
-    known, else the one that the checkpoint holds. monitored: by a callback of ours within the training.
+    known, else the one that the checkpoint holds. monitored: by a callback of ours within the training. last: the last
+    complete checkpoint that is there, on which words by influence are chosen too.
     """
     from sftscope.llm.loading import read_template, saved_tokenizer
 
@@ -177,7 +179,9 @@ def begin(
     template = training_template(trained, base, read, asked=asked, given=given)
     with TemporaryDirectory() as scratch:
         kept = Path(scratch) if keep_added_tokens(trained, base, Path(scratch), read, probes) else None
-        begin_attached(tables, out, known, probes, template=template, tokenizer=kept)
+        begin_attached(
+            tables, out, known, probes, template=template, tokenizer=kept, last=None if last is None else last.path
+        )
 
 
 def read_probe_settings(tables: dict[str, dict[str, Any]], probes: Path) -> tuple[str, ...]:

@@ -52,6 +52,12 @@ def first_whole(source: Source, steps: frozenset[int] | None, watching: Watching
         time.sleep(watching.poll)
 
 
+def last_whole(source: Source, steps: frozenset[int] | None) -> Found | None:
+    """The last complete checkpoint of `steps` (None: of all) that is there now; None where there is none any more."""
+    found = [part for part in source.look().checkpoints if is_wanted(part, steps) and not why_not_whole(part)]
+    return max(found, key=lambda part: part.step, default=None)
+
+
 def _nothing_whole(source: Source, reasons: Sequence[tuple[Checkpoint, str]], layout: Layout) -> SftscopeError:
     problems = [f"step {part.step}: {reason}" for part, reason in reasons[:3]]
     problems += [f"{safe_text(path.name, max_length=80)}: {reason}" for path, reason in layout.left_out.items()][:3]

@@ -242,6 +242,14 @@ def attach(
     variables: Annotated[
         str, typer.Option("--variables", help="What a variable is: words, phrases, sentences, characters or tokens.")
     ] = "words",
+    choice: Annotated[
+        str,
+        typer.Option(
+            "--choice",
+            help="Which words: spread (a seeded choice within the input), or influence (of the whole prompt those that "
+            "move v most, on the base and the last checkpoint).",
+        ),
+    ] = "spread",
     masked_states: Annotated[
         int,
         typer.Option(
@@ -329,7 +337,7 @@ def attach(
     choices = attaching.Choices(
         settings={
             "model": {"path": model, "device": device, "template_date": template_date},
-            "probes": {"n_words": words, "variables": variables},
+            "probes": {"n_words": words, "variables": variables, "choice": choice},
             "extraction": {"dtype": dtype, "target": target, "masked_states": masked_states, "zeta_of": zeta_of},
         },
         given=folders,

@@ -2,7 +2,7 @@
 
 A probe is a row of JSONL, `{"id", "instruction", "input", "response", "words": [[start, end], …]}`.
 The words are chosen once per probe and reused for every checkpoint and every other LLM. They are
-spans of characters; the caller gives those of the LLM's tokens.
+spans of characters; the caller gives those of the LLM's tokens, and measures influence where it decides.
 """
 
 import itertools
@@ -28,11 +28,14 @@ from sftscope.inputs.segmentation import (
     tokens_as_spans,
     word_rules,
 )
+from sftscope.inputs.word_influence import Influence, influence_in
 
 MAX_VARIABLES = 64  # of more than 16 the masked states are sampled
 PROBE_GROUPS = ("held-out", "train")  # of which rows a probe is one
 DEFAULT_WORDS = 10  # at most, where nobody gives a number
+PROMPT = "prompt"  # of `words_in`
 _LITTLE = STOP_WORDS | PARTICLES
+Influential = Callable[["Probe", Sequence[Span], int], "Probe"]
 
 
 @dataclass(frozen=True)
@@ -40,8 +43,9 @@ class Probe:
     """One prompt with its variables.
 
     `words` are (start, end) character spans, in text order, into `input`, or into `instruction`
-    where there is no input. `response` is the answer whose first content token is scored. `words_by` is what found
-    words in a script without spaces, icu or unicode. `group` says which rows it is one of: held-out, train, or unknown.
+    where there is no input; into the whole prompt where `words_in` is `prompt`. `response` is the answer of which a
+    part is scored. `words_by` is what found words in a script without spaces, icu or unicode. `group` says which rows
+    it is one of: held-out, train, or unknown. influence: how far the words move v, where it was measured.
     """
 
     id: str
@@ -51,11 +55,13 @@ class Probe:
     words: tuple[Span, ...] = ()
     words_by: str = ""
     group: str = ""
+    words_in: str = ""
+    influence: Influence | None = None
 
     @property
     def text(self) -> str:
-        """The field that the words are taken from."""
-        return self.input or self.instruction
+        """The text that the words are taken from."""
+        return self.prompt if self.words_in == PROMPT else self.input or self.instruction
 
     @property
     def variables(self) -> tuple[str, ...]:
@@ -65,12 +71,17 @@ class Probe:
     @property
     def prompt(self) -> str:
         """The user's message: the instruction, a line break, the input."""
-        return f"{self.instruction}\n{self.input}" if self.instruction and self.input else self.text
+        return "\n".join(filter(None, (self.instruction, self.input)))
 
     @property
     def text_start(self) -> int:
         """Where `text` begins in `prompt`."""
         return len(self.prompt) - len(self.text)
+
+    @property
+    def influence_in_words(self) -> str:
+        """How far the words move v, as a safe line; empty where it was not measured."""
+        return "" if self.influence is None else self.influence.in_words(len(self.words))
 
     def as_row(self) -> dict[str, Any]:
         """The probe as a JSON object."""
@@ -80,8 +91,10 @@ class Probe:
             "input": self.input,
             "response": self.response,
             "words": [list(span) for span in self.words],
+            **({"words_in": self.words_in} if self.words_in else {}),
             **({"words_by": self.words_by} if self.words_by else {}),
             **({"group": self.group} if self.group else {}),
+            **({"influence": self.influence.as_row()} if self.influence else {}),
         }
 
 
@@ -91,7 +104,7 @@ def choose_words(text: str, n_words: int, rng: random.Random, tokens: Sequence[S
     Stop words are left out while enough others remain; a surplus is cut by a random choice. Returns
     fewer than `n_words` spans where the text has fewer words. tokens: as of `choose_variables`.
     """
-    candidates = joined_by_tokens(text, candidate_words(text), tokens)
+    candidates = candidate_spans(text, "words", tokens)
     content = [span for span in candidates if plain_word(text[slice(*span)]) not in _LITTLE]
     if len(content) >= n_words:
         return tuple(sorted(rng.sample(content, n_words)))
@@ -108,14 +121,19 @@ def choose_variables(text: str, kind: str, n: int, rng: random.Random, tokens: S
     """
     if kind == "words":
         return choose_words(text, n, rng, tokens)
+    candidates = candidate_spans(text, kind, tokens)
+    return tuple(sorted(rng.sample(candidates, min(n, len(candidates)))))
+
+
+def candidate_spans(text: str, kind: str, tokens: Sequence[Span] = ()) -> list[Span]:
+    """All spans of `text` that can become variables, in text order; kind, tokens: as of `choose_variables`."""
     if kind == "tokens":
-        candidates = tokens_as_spans(text, tokens)
-    elif kind in CANDIDATES:
-        candidates = joined_by_tokens(text, CANDIDATES[kind](text), tokens)
-    else:
+        return tokens_as_spans(text, tokens)
+    if kind not in ("words", *CANDIDATES):
         shown = safe_text(repr(kind), max_length=40)
         raise SftscopeError(f"variables {shown}: expected words, {', '.join(CANDIDATES)} or tokens")
-    return tuple(sorted(rng.sample(candidates, min(n, len(candidates)))))
+    found = candidate_words(text) if kind == "words" else CANDIDATES[kind](text)
+    return joined_by_tokens(text, found, tokens)
 
 
 def read_probes(
@@ -126,23 +144,32 @@ def read_probes(
     variables: str = "words",
     tokens_of: Callable[[Probe], Sequence[Span]] = lambda _: (),
     chosen: Iterable[Probe] = (),
+    influential: Influential | None = None,
+    measured: bool = False,
     note: Callable[[str], object] = lambda _: None,
 ) -> tuple[Probe, ...]:
     """The probes in a JSON file, each with its variables (chosen where the row names none).
 
     n_words: of them; 0: as many as a probe has, at most 10. variables: words, phrases, sentences, characters or tokens;
     of all but words `n_words`, where given, is the most too; two phrases or sentences at least. tokens_of: the spans of
-    the LLM's tokens in the text of a probe. chosen: probes whose variables were chosen before, and stay. note: takes
-    what to tell of the choice, in lines. SftscopeError with file, line and field for a row that cannot be used.
+    the LLM's tokens in the text of a probe. chosen: probes whose variables were chosen before, and stay. influential:
+    chooses at most so many of the spans of the prompt by their influence, of a probe that names its words none, and
+    measures it; None: choice by `choose_variables`. measured: whether the influence that the file has is that of this
+    run, and stays. note: takes what to tell of the choice, in lines. SftscopeError with file, line and field for a row
+    that cannot be used.
     """
     probes: list[Probe] = []
-    before = {(probe.id, probe.prompt, probe.text, probe.response): probe for probe in chosen}
-    choice = _Choice(n_words, seed, variables, tokens_of)
+    before = {_key(probe): probe for probe in chosen}
+    choice = _Choice(n_words, seed, variables, tokens_of, influential)
     for where, row in read_rows(path):
         probe = _probe_from_row(row, where, default_id=f"p{len(probes):02d}")
-        if not probe.words:
-            key = (probe.id, probe.prompt, probe.text, probe.response)
-            probe = before[key] if key in before else choice.make(probe, where)
+        if not measured:
+            probe = replace(probe, influence=None)
+        earlier = before.get(_key(probe))
+        if earlier and (not probe.words or (probe.words, probe.words_in) == (earlier.words, earlier.words_in)):
+            probe = replace(probe, influence=earlier.influence) if probe.words else earlier
+        elif influential or not probe.words:
+            probe = choice.make(probe, where)
         probes.append(probe)
     if not probes:
         raise SftscopeError(f"{path}: expected at least one probe, got an empty file")
@@ -157,6 +184,11 @@ def read_prompts(path: Path) -> tuple[str, ...]:
     return tuple(_probe_from_row(row, where, "p").prompt for where, row in read_rows(path))
 
 
+def _key(probe: Probe) -> tuple[str, ...]:
+    """All of a probe but its words."""
+    return probe.id, probe.prompt, probe.input or probe.instruction, probe.response
+
+
 @dataclass
 class _Choice:
     """Chooses the variables of probes, and remembers what there is to tell of them."""
@@ -165,6 +197,7 @@ class _Choice:
     seed: int
     variables: str
     tokens_of: Callable[[Probe], Sequence[Span]]
+    influential: Influential | None = None
     fewer: list[Probe] = field(default_factory=list)
     single: list[Probe] = field(default_factory=list)  # whose words are mostly single characters
 
@@ -173,17 +206,27 @@ class _Choice:
         return self.n_words or DEFAULT_WORDS
 
     def make(self, probe: Probe, where: str) -> Probe:
-        """The probe with its variables."""
-        rng = random.Random(f"{self.seed}:{probe.id}")
-        spans = choose_variables(probe.text, self.variables, self.most, rng, self.tokens_of(probe))
-        self._check(len(spans), probe, where)
-        by = word_rules() if self.variables in ("words", "phrases") and has_no_spaces(probe.text) else ""
-        made = replace(probe, words=spans, words_by=by)
-        if len(spans) < self.most and self.variables == "words":
+        """The probe with its variables; those that it names stay, and their influence is measured."""
+        if self.influential and probe.words:
+            return self._by_influence(probe)
+        made = self._by_influence(probe) if self.influential else self._spread(probe)
+        self._check(len(made.words), probe, where)
+        by = word_rules() if self.variables in ("words", "phrases") and has_no_spaces(made.text) else ""
+        made = replace(made, words_by=by)
+        if len(made.words) < self.most and self.variables == "words":
             self.fewer.append(made)
         if by == "unicode" and self.variables == "words":
             self.single.append(made)
         return made
+
+    def _spread(self, probe: Probe) -> Probe:
+        rng = random.Random(f"{self.seed}:{probe.id}")
+        return replace(probe, words=choose_variables(probe.text, self.variables, self.most, rng, self.tokens_of(probe)))
+
+    def _by_influence(self, probe: Probe) -> Probe:
+        assert self.influential
+        whole = replace(probe, words_in=PROMPT)
+        return self.influential(probe, candidate_spans(whole.text, self.variables, self.tokens_of(whole)), self.most)
 
     def _check(self, found: int, probe: Probe, where: str) -> None:
         if self.variables == "words" and self.n_words:
@@ -232,6 +275,8 @@ def _probe_from_row(row: Any, where: str, default_id: str) -> Probe:
         response=_text_field(row, "response", "", where),
         words_by=row["words_by"] if row.get("words_by") in ("icu", "unicode") else "",
         group=_group(row, where),
+        words_in=_place_of_words(row, where),
+        influence=influence_in(row),
     )
     if not probe.id.strip():
         raise SftscopeError(f"{where}: field 'id': expected a name, got nothing; without the field one is made")
@@ -249,6 +294,14 @@ def _group(row: Mapping[str, Any], where: str) -> str:
         shown = safe_text(repr(group), max_length=60)
         raise SftscopeError(f"{where}: field 'group': expected {' or '.join(PROBE_GROUPS)}, got {shown}")
     return group
+
+
+def _place_of_words(row: Mapping[str, Any], where: str) -> str:
+    given = row.get("words_in", "")
+    if given not in ("", PROMPT):
+        shown = safe_text(repr(given), max_length=60)
+        raise SftscopeError(f"{where}: field 'words_in': expected \"{PROMPT}\", or no such field, got {shown}")
+    return PROMPT if given and row.get("words") else ""
 
 
 def _text_field(row: Mapping[str, Any], name: str, default: str, where: str) -> str:

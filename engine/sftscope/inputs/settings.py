@@ -150,6 +150,13 @@ class ProbeSettings(Table, frozen=True, kw_only=True):
             "stop words and punctuation), sentences, characters (that share no token) or tokens"
         ),
     ] = "words"
+    choice: Annotated[
+        Literal["spread", "influence"],
+        says(
+            "which words become variables if a probe names none: spread (a seeded choice within the input, stop words "
+            "last) or influence (those of the whole prompt that move v most, measured once when the run begins)"
+        ),
+    ] = "spread"
     seed: Annotated[Seed, says("seed of the choice of words")] = 0
 
 

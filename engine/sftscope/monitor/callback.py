@@ -51,8 +51,9 @@ class SftscopeCallback(TrainerCallback):
 
     probes, out: the probes, and the run folder that the explorer follows. steps: where to extract; None: wherever the
     trainer saves. where: a process next to the training, on `device`, or the training's own, which waits meanwhile.
-    model: the base model, where it is not the one the trainer's model was loaded from. words, variables,
-    masked_states, zeta_of: as in a config, [probes] n_words and variables, [extraction] masked_states and zeta_of.
+    model: the base model, where it is not the one the trainer's model was loaded from. words, variables, choice,
+    masked_states, zeta_of: as in a config, [probes] n_words, variables and choice, [extraction] masked_states and
+    zeta_of; choice="influence" loads the base once more when the run begins.
     template: chat, plain, or a file with a Jinja chat template, where the training does not use its tokenizer's; its
     rows are compared with a probe. template_date: the date (YYYY-MM-DD) that the template writes; by default today's.
     stop: never; "agree": once the verdict names a step to stop at or by, on which held-out loss and interactions
@@ -75,6 +76,7 @@ class SftscopeCallback(TrainerCallback):
         model: str = "",
         words: int = 0,
         variables: str = "words",
+        choice: str = "spread",
         masked_states: int = 0,
         zeta_of: str = "base",
         template: str = "",
@@ -95,7 +97,7 @@ class SftscopeCallback(TrainerCallback):
         self._where, self._stop, self._keep, self._wait = where, stop, keep, wait
         self._base = model or base_of(trainer.model)
         self._device = device
-        self._variables: dict[str, Any] = {"n_words": words, "variables": variables}
+        self._variables: dict[str, Any] = {"n_words": words, "variables": variables, "choice": choice}
         self._extraction: dict[str, Any] = {"masked_states": masked_states, "zeta_of": zeta_of}
         self._held_out, self._held_out_rows = held_out, held_out_rows
         self._template, self._template_date = template, template_date
@@ -209,15 +211,16 @@ class SftscopeCallback(TrainerCallback):
             "extraction": self._extraction | precision,
         }
         tokenizer = getattr(self._trainer, "processing_class", None)
-        begin(
-            None,
-            Path(self._trainer.args.output_dir),
-            out,
-            self._probes,
-            Choices(settings=settings, template=self._template),
-            tokenizer=tokenizer,
-            monitored=True,
-        )
+        with untouched(self._trainer.model):  # loading the base, for words by influence, may draw random numbers
+            begin(
+                None,
+                Path(self._trainer.args.output_dir),
+                out,
+                self._probes,
+                Choices(settings=settings, template=self._template),
+                tokenizer=tokenizer,
+                monitored=True,
+            )
         ownership.begin_checkpoints(self._folder.checkpoints)
         self._offset = read_past(self._folder)
         listen(self._folder)

@@ -1,5 +1,6 @@
 """`sftscope inspect`: what a config does to one training row and one probe, token by token; where mistakes of
-templates and data are found before anything is trained. Loads the tokenizer only and writes nothing.
+templates and data are found before anything is trained. Loads the tokenizer only, and the base where words are chosen
+by influence; writes nothing.
 """
 
 from collections.abc import Iterable, Sequence
@@ -12,11 +13,13 @@ from sftscope.foundation.safe_text import safe_text
 from sftscope.inputs.presets import title
 from sftscope.inputs.probes import Probe
 from sftscope.inputs.settings import RunSettings, load_settings, resolve_paths
+from sftscope.inputs.word_influence import influence_in, influence_warnings
 from sftscope.llm.loading import load_positions, model_name, templated_tokenizer
 from sftscope.llm.prompting.label_collisions import collision_warning
 from sftscope.llm.prompting.probe_tokens import chosen_probes
 from sftscope.llm.prompting.prompts import Template, resolve_template, template_hash
 from sftscope.llm.prompting.targets import target_texts, target_warnings
+from sftscope.scoring.influential_words import InfluentialWords
 from sftscope.scoring.masking import mask_probe
 from sftscope.scoring.position_limits import position_warnings, refuse_beyond_positions
 from sftscope.training.data.examples import IGNORED, count_cut, cut_in_words, make_examples
@@ -69,11 +72,12 @@ class Example:
 
 @dataclass(frozen=True)
 class MaskedProbe:
-    """The probe as scoring sees it."""
+    """The probe as scoring sees it. influence: as probes.jsonl has it; None where none was measured."""
 
     id: str
     response: str
     variables: list[str]
+    influence: dict[str, Any] | None
     targets: list[Token]
     tokens: list[ProbeToken]
 
@@ -130,7 +134,8 @@ def inspect(config: Path, *, sets: Sequence[str] = (), row: int = 1, probe: str 
         raise SftscopeError(f"--row {row}: expected 1…{len(rows)}, the training rows of {title(config)}")
     tokenizer = templated_tokenizer(settings.model)
     template = resolve_template(tokenizer, settings.model.template)
-    probes = chosen_probes(settings.probes, tokenizer, template, note=notes.append)
+    influential = InfluentialWords(settings, tokenizer, template)
+    probes = chosen_probes(settings.probes, tokenizer, template, influential=influential, note=notes.append)
     chosen = _probe(probes, probe, settings)
     training, positions = settings.training, load_positions(settings.model.path)
     cutoff, trained_end = row_limit(training.cutoff, positions), training.trained_end
@@ -154,6 +159,7 @@ def inspect(config: Path, *, sets: Sequence[str] = (), row: int = 1, probe: str 
         warnings=[
             *target_warnings(probes, target_texts(probes, tokenizer, settings.extraction.target)),
             *position_warnings(masked, ids, positions),
+            *influence_warnings(probes),
             *row_warnings(rows, tokenizer, template, cutoff=training.cutoff, positions=positions),
         ],
         notes=notes,
@@ -179,6 +185,7 @@ def render(found: Inspected) -> str:
     cut = found.cut
     cut_lines = cut_in_words(cut.prompts, cut.answers, found.rows, cut.cutoff)
     lines += [f"warning: {line}" for line in (*cut_lines, *found.markers.in_words())]
+    influence = influence_in({"influence": probe.influence})
     targets = ", ".join(f"{_text(token)} (id {token.id})" for token in probe.targets)
     lines += [
         "",
@@ -189,6 +196,7 @@ def render(found: Inspected) -> str:
             for token, text in _shown(probe.tokens)
         ),
         "variables: " + ", ".join(f"{i} {safe_text(word, max_length=60)}" for i, word in enumerate(probe.variables)),
+        *([f"influence: {influence.in_words(len(probe.variables))}"] if influence else []),
         f"answer: {safe_text(probe.response, max_length=200)}",
         f"target: {targets}",
     ]
@@ -226,6 +234,7 @@ def _masked(probe: Probe, tokenizer: Any, template: Template, target: str) -> Ma
         id=probe.id,
         response=probe.response,
         variables=list(probe.variables),
+        influence=None if probe.influence is None else probe.influence.as_row(),
         targets=[Token(token, tokenizer.decode([token])) for token in prompt.targets],
         tokens=[
             ProbeToken(token, tokenizer.decode([token]), None if owner < 0 else owner)

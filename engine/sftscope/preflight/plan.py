@@ -29,6 +29,7 @@ from sftscope.llm.prompting.targets import target_texts, target_warnings
 from sftscope.preflight import scoring_cost as scoring
 from sftscope.preflight import training_cost as training
 from sftscope.runs.pipeline import open_run
+from sftscope.scoring.influential_words import InfluentialWords
 from sftscope.scoring.masking import MaskedPrompt, baseline_vector, masked_prompts
 from sftscope.scoring.position_limits import position_warnings, refuse_beyond_positions
 from sftscope.scoring.precision_choice import AUTO
@@ -236,7 +237,8 @@ def _of_config(config: Path, sets: Sequence[str]) -> _Measured:
     settings = resolve_paths(load_settings(config, sets), config.absolute().parent, source=title(config))
     tokenizer = templated_tokenizer(settings.model)
     kind = resolve_template(tokenizer, settings.model.template)
-    return _measure(settings, chosen_probes(settings.probes, tokenizer, kind, note=say))
+    influential = InfluentialWords(settings, tokenizer, kind)
+    return _measure(settings, chosen_probes(settings.probes, tokenizer, kind, influential=influential, note=say))
 
 
 def _of_run(run: Path) -> _Measured:

@@ -115,6 +115,8 @@ def _strongest(report: Report) -> Iterator[Block]:
         yield Heading(safe_text(part.probe.id, max_length=60), 3)
         yield Text(safe_text(part.probe.text, max_length=400), Style.QUOTE)
         yield Text(f"Scored: {safe_text(part.target_name, max_length=120)}")
+        if line := part.probe.influence_in_words:
+            yield Text(f"{line[0].upper()}{line[1:]}.")
         for diff, change, rows, total in strongest_rows(report, part.probe.id):
             if rows:
                 yield Text(f"Step {diff.step}, {change.value}, {len(rows)} of {total}:")

@@ -289,6 +289,7 @@ def _probe(evolution: Evolution, selection: Selection, keep: Kept | None, suppor
         safe_text(part.probe.text),
         f"words: {' · '.join(part.probe.variables)}",
         f"scored: {part.target_name}",
+        *filter(None, [part.probe.influence_in_words]),
         f"all words: v {whole.score:.4g}, h {whole.model:.4g}; none: b {float(part.bias[selection.now]):.4g}",
         f"matching error: {errors.all:.4g} with all interactions, "
         f"{errors.encoded:.4g} with the {errors.n_encoded} encoded",

@@ -16,8 +16,10 @@ from msgspec.structs import replace
 from sftscope.files.opening import read_plain
 from sftscope.foundation.errors import NotReadError, SftscopeError
 from sftscope.foundation.progress import say
+from sftscope.foundation.safe_text import safe_text
 from sftscope.inputs.probes import Probe, write_probes
 from sftscope.inputs.settings import ModelSettings, RunSettings, resolve_paths, settings_from_tables
+from sftscope.inputs.word_influence import influence_warnings
 from sftscope.runs.earlier import MEANING, with_former_target
 from sftscope.runs.identity import (
     check_same,
@@ -58,13 +60,14 @@ def begin_attached(
     *,
     template: str = "",
     tokenizer: Path | None = None,
+    last: Path | None = None,
 ) -> None:
     """Begin the run folder `out` for checkpoints that others wrote, or check that the one there belongs to them.
 
     tables: the settings, without data and training; their paths are absolute or relative to `out`. attached: what
     is known of the training, for readers of run.toml. template: the chat template of the training, where it is not the
     base model's own; kept in the run. tokenizer: a folder with the files of the training's, where it added tokens; kept
-    in the run too.
+    in the run too. last: the last checkpoint that is there, on which the influence of words is measured too.
     """
     folder, settings = RunFolder(out), settings_from_tables(tables, trained_here=False)
     resolved = resolve_paths(replace(settings, probes=replace(settings.probes, file=str(probes_file.absolute()))), out)
@@ -76,7 +79,7 @@ def begin_attached(
         settings = replace(settings, model=replace(settings.model, tokenizer=str(kept)))
         resolved = replace(resolved, model=replace(resolved.model, tokenizer=str(tokenizer / "tokenizer.json")))
     origin = {"source": {"config_folder": "."}, "attached": dict(attached)}
-    _begin(settings, resolved, folder, out, out.absolute().name, origin, template=template, tokenizer=files)
+    _begin(settings, resolved, folder, out, out.absolute().name, origin, template=template, tokenizer=files, last=last)
 
 
 def _begin(
@@ -89,11 +92,12 @@ def _begin(
     *,
     template: str = "",
     tokenizer: Mapping[str, bytes] = MappingProxyType({}),
+    last: Path | None = None,
 ) -> None:
     """The files that a run begins with: run.toml, then the others, so that what lies next to it is the run's.
 
     name: of a run that is not there yet. origin: where it is from; with `attached`, others trained. template: as of
-    `begin_attached`. tokenizer: the content of its files.
+    `begin_attached`, and last too. tokenizer: the content of its files.
     """
     from sftscope.extraction.same_prompts import hashes_of, refuse_other_prompts
     from sftscope.llm.loading import device_name, load_positions, model_name, resolve_device, versions
@@ -101,6 +105,7 @@ def _begin(
     from sftscope.llm.prompting.prompts import resolve_template, template_hash
     from sftscope.llm.prompting.targets import target_warnings
     from sftscope.llm.prompting.template_date import freeze_date, sees_date, today
+    from sftscope.scoring.influential_words import InfluentialWords
     from sftscope.scoring.masking import mask_probe, probe_targets, states_of
     from sftscope.scoring.position_limits import refuse_beyond_positions
 
@@ -115,7 +120,10 @@ def _begin(
     freeze_date(loaded, day or today())
     if sees_date(loaded, kind) and not settings.model.template_date and not _is_undated(folder):
         settings = dated(settings, day)
-    probes = chosen_probes(resolved.probes, loaded, kind, before=_probes_before(folder), note=say)
+    influential = InfluentialWords(resolved, loaded, kind, last)
+    probes = chosen_probes(
+        resolved.probes, loaded, kind, before=_probes_before(folder), influential=influential, note=say
+    )
     for probe in probes:  # raises where a probe has too many masked states
         states_of(probe, resolved.extraction.masked_states, resolved.extraction.seed)
     prompts = [mask_probe(probe, loaded, kind, resolved.extraction.target) for probe in probes]
@@ -140,6 +148,7 @@ def _begin(
     else:
         for line in target_warnings(probes, [target["text"] for target in targets]):
             say(f"warning: {line}")
+        say_influence(probes)
         kept = settings.as_dict()
         folder.write_run(
             {
@@ -161,6 +170,15 @@ def _begin(
         folder.tokenizer_folder.mkdir(exist_ok=True)
     for path, content in planned.items():
         _write_unless_there(path, content)
+
+
+def say_influence(probes: Sequence[Probe]) -> None:
+    """How far the variables of each probe move v, where it was measured, and a warning where that is little."""
+    for probe in probes:
+        if line := probe.influence_in_words:
+            say(f"{safe_text(probe.id, max_length=40)}: {line}")
+    for line in influence_warnings(probes):
+        say(f"warning: {line}")
 
 
 def _is_undated(folder: RunFolder) -> bool:

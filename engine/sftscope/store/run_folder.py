@@ -331,7 +331,7 @@ class RunFolder:
     def read_probes(self) -> tuple[Probe, ...]:
         """The probes with the words that were chosen for this run."""
         self._check_probes_file()
-        return read_probes(self.probes_file, n_words=1, seed=0)
+        return read_probes(self.probes_file, n_words=1, seed=0, measured=True)
 
     def read_targets(self) -> tuple[dict[str, Any], ...]:
         """Target token of each probe: {"id", "text"}, empty where none is known yet."""

@@ -103,6 +103,10 @@ class ProbePane(Pane[ProbeSlice]):
             f"matching error {small(both.all)}, of Ω {small(both.encoded)} (|Ω| {both.n_encoded})"
         )
         lines = [*wrapped(known, width - 1, 2), *wrapped([(context, inks.muted)], width - 1, 2)]
+        if influence := slice.part.probe.influence:
+            style = inks.muted if influence.is_enough else inks.strong
+            mark = "" if influence.is_enough else "! "
+            lines += wrapped([(f"{mark}{slice.part.probe.influence_in_words}", style)], width - 1, 2)
         return [line([(" ", inks.plain), *pieces], width) for pieces in lines]
 
     def _list(self, slice: ProbeSlice, width: int, bottom: int, top: int) -> list[Strip]:

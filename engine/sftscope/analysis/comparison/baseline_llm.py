@@ -83,7 +83,7 @@ def _signs(part: ProbeHistory, reference: Evolution, probe: int) -> Signs:
 
 def _content(probe: Probe) -> Hashable:
     """All that an interaction depends on; probes of equal content differ in nothing that `_difference` names."""
-    return probe.instruction, probe.input, probe.words
+    return probe.instruction, probe.input, probe.words, probe.words_in
 
 
 def _difference(first: Probe, second: Probe) -> str:
@@ -92,4 +92,4 @@ def _difference(first: Probe, second: Probe) -> str:
         return "the instruction"
     if first.input != second.input:
         return "the text"
-    return "" if first.words == second.words else "the chosen words"
+    return "" if (first.words, first.words_in) == (second.words, second.words_in) else "the chosen words"

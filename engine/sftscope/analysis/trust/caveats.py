@@ -1,5 +1,5 @@
 """What run.toml, the logs and the step files themselves say against a run: estimates, precision, machines, labels that
-look the same, measurements that cannot be used, checkpoints that repeat others.
+look the same, words that move little, measurements that cannot be used, checkpoints that repeat others.
 
 Their values come from files, so every line is made safe here.
 """
@@ -11,6 +11,7 @@ from sftscope.analysis.run.run_history import RunHistory
 from sftscope.analysis.trust.estimate_intervals import estimate_sentence
 from sftscope.analysis.trust.placebo import TRUSTED_JACCARD
 from sftscope.foundation.safe_text import safe_text
+from sftscope.inputs.word_influence import influence_warnings
 
 _SHOWN = 6
 _EXACT = "float32"
@@ -23,6 +24,7 @@ def caveats(history: RunHistory) -> list[str]:
         _precision(history),
         machines_sentence(history.machines),
         _collisions(history),
+        *(f"{line[0].upper()}{line[1:]}." for line in influence_warnings([part.probe for part in history.probes])),
         _unused(history),
         _repeats(history),
     )

@@ -5,7 +5,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from sftscope.inputs.probes import Probe, read_probes
+from sftscope.inputs.probes import Influential, Probe, read_probes
 from sftscope.inputs.segmentation import Span
 from sftscope.inputs.settings import ProbeSettings
 from sftscope.llm.prompting.prompts import Template, tokenize_prompt
@@ -17,9 +17,13 @@ def chosen_probes(
     template: Template,
     *,
     before: Iterable[Probe] = (),
+    influential: Influential | None = None,
     note: Callable[[str], object] = lambda _: None,
 ) -> tuple[Probe, ...]:
-    """The probes that settings (paths resolved) ask for; before, note: as `chosen` and `note` of `read_probes`."""
+    """The probes that settings (paths resolved) ask for; before, influential, note: as of `read_probes`.
+
+    before: its `chosen`. influential: used where the settings ask for a choice by influence.
+    """
     return read_probes(
         Path(asked.file),
         n_words=asked.n_words,
@@ -27,6 +31,7 @@ def chosen_probes(
         variables=asked.variables,
         tokens_of=partial(token_spans, tokenizer, template),
         chosen=before,
+        influential=influential if asked.choice == "influence" else None,
         note=note,
     )
 
