@@ -74,7 +74,8 @@ def _cut(whole: Trends, events: Events, last: int) -> Trends:
             return {name: curves(each) for name, each in part.items()}
         return replace(part, **{each.name: curves(getattr(part, each.name)) for each in fields(part)})
 
-    kept = ("base_step", "events", "measured", "accuracy_rows")
+    kept = ("base_step", "events", "measured", "accuracy_rows", "same_weights")
     cut = {each.name: curves(getattr(whole, each.name)) for each in fields(whole) if each.name not in kept}
     measured = {name: [pair for pair in pairs if pair[0] <= last] for name, pairs in whole.measured.items()}
-    return replace(whole, **cut, events=events, measured=measured)
+    same = {step: first for step, first in whole.same_weights.items() if step <= last}
+    return replace(whole, **cut, events=events, measured=measured, same_weights=same)

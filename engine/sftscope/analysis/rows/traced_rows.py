@@ -116,7 +116,7 @@ def carried_by(index: RowIndex, place: int, rows: Sequence[ChangeRow]) -> list[C
     for row in rows:
         if row.change is not Change.EMERGED:
             continue
-        inside = [place in index.containing(word) for word in row.words]
+        inside = [index.holds(place, word) for word in row.words]
         if all(inside) if row.relation == Relation.AND.name else any(inside):
             carried.append(row)
     return carried
