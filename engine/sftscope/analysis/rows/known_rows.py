@@ -80,7 +80,7 @@ def rows_or_why(run: Path, train: str = "") -> RowIndex | str:
         return RowIndex.of(training_rows(RunFolder(run), local=True))
     except UnknownRowsError as error:
         return error.brief
-    except SftscopeError:
+    except (SftscopeError, OSError, ValueError):  # what a run of someone else names may be no path at all
         return NOT_HERE
 
 
@@ -93,9 +93,10 @@ def _attached(content: dict[str, Any], folder: RunFolder) -> DataSettings:
 
 def _trained_here(content: dict[str, Any], folder: RunFolder) -> DataSettings:
     origin = lookup(content, "source", "config_folder")
-    if not isinstance(origin, str):
-        raise UnknownRowsError(f"{folder.run_file}: expected [source] config_folder", NOT_NAMED)
-    kept = settings_from_tables(content["settings"], where=lambda table, key: f"{folder.run_file}").data
+    tables = lookup(content, "settings")
+    if not isinstance(origin, str) or not isinstance(tables, dict):
+        raise UnknownRowsError(f"{folder.run_file}: expected [source] config_folder and [settings]", NOT_NAMED)
+    kept = settings_from_tables(tables, where=lambda table, key: f"{folder.run_file}").data
     # held-out rows, model and probes may be gone: they do not matter here
     resolved: _Data = resolve_paths(
         _Data(replace(kept, eval="")), folder.path.absolute() / origin, source=str(folder.run_file)
