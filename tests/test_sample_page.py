@@ -84,7 +84,9 @@ def rows_in_all(report):
         answered = sum(int(line["train_rows_answer"]) for line in own)
         by_chance = sum(float(line["train_rows_answer_by_chance"]) for line in own)
         cells.append((relation, str(len(own)), str(without), str(answered), f"{by_chance:.1f}"))
-    return Table(("relation", "emerged", "no training row", "rows with the answer, summed", "by chance"), cells)
+    return Table(
+        ("relation", "emerged", "no training row", "rows with the answer, summed", "by chance"), cells, frozenset([0])
+    )
 
 
 @lru_cache
