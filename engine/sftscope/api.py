@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from sftscope.analysis import DEFAULT_HYSTERESIS, DEFAULT_RULE
 from sftscope.analysis.conclusions.verdict import Verdict, verdict_of
+from sftscope.analysis.rows.known_rows import rows_or_why
 from sftscope.analysis.run.read_run import load_history
 from sftscope.analysis.run.run_history import ProbeHistory
 from sftscope.analysis.sets import views
@@ -155,12 +156,13 @@ class Run:
         """When the training should have stopped, and why."""
         return verdict_of(self._evolution)
 
-    def report(self, out: str | Path, *, formats: Sequence[str] = ("md", "json")) -> list[Path]:
+    def report(self, out: str | Path, *, formats: Sequence[str] = ("md", "json"), train: str = "") -> list[Path]:
         """Write the report into the folder `out`, as `sftscope report` does; the files that were written.
 
-        formats: of md, json, csv, html, figures, shapiq.
+        formats: of md, json, csv, html, figures, shapiq. train: the training rows, a file or hub name; empty: those
+        that the run names, if they are the same still.
         """
-        return write_report(self._evolution, Path(out), tuple(formats))
+        return write_report(self._evolution, Path(out), tuple(formats), rows=rows_or_why(self.path, train))
 
     def _index(self, step: int | None, default: int) -> int:
         return default if step is None else self._history.index_of(step)
@@ -171,9 +173,9 @@ def open_run(path: str | Path, *, tau: str = DEFAULT_RULE, hysteresis: float = D
     return Run(Path(path), tau, hysteresis)
 
 
-def report(run: str | Path, out: str | Path, *, formats: Sequence[str] = ("md", "json")) -> list[Path]:
+def report(run: str | Path, out: str | Path, *, formats: Sequence[str] = ("md", "json"), train: str = "") -> list[Path]:
     """Write the report of the run in a folder; see `Run.report`."""
-    return open_run(run).report(out, formats=formats)
+    return open_run(run).report(out, formats=formats, train=train)
 
 
 def _target(part: ProbeHistory) -> str:

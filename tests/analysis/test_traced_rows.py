@@ -10,11 +10,13 @@ import pytest
 from command_line import fails_with_one_line, sftscope
 from sample_history import write_sample_run
 from schema_pages import check
+from sftscope.analysis.rows.known_rows import CHANGED, NOT_HERE, NOT_NAMED, ON_THE_HUB, rows_or_why
 from sftscope.analysis.rows.row_index import RowIndex
-from sftscope.analysis.rows.traced_rows import at_least_by_chance, carried_by, trace
+from sftscope.analysis.rows.traced_rows import at_least_by_chance, carried_by, count_rows, trace
 from sftscope.analysis.sets.evolution import Change
 from sftscope.analysis.sets.views import ChangeRow
 from sftscope.demo import FOLDER
+from sftscope.store import RunFolder
 from sftscope.training.data.shapes import Row
 
 ROWS = [
@@ -53,6 +55,17 @@ def test_rows_of_and_hold_all_words_rows_of_or_any():
     assert either.places.tolist() == [0, 1, 2, 3]
     assert either.expected == pytest.approx(6 * (1 - (3 / 6) * (5 / 6)))
     assert (either.answered, either.answered_expected) == (1, pytest.approx(4 / 6))
+
+
+def test_all_interactions_of_a_probe_are_counted_as_one_by_one():
+    index, words = RowIndex.of(ROWS), ("makes", "cry", "很", "absent")
+    relation, subset = np.repeat([0, 1], 15), np.tile(np.arange(1, 16, dtype=np.uint64), 2)
+    rows, answered, by_chance = count_rows(index, words, relation, subset, "sadness")
+    for at in range(30):
+        inside = [word for i, word in enumerate(words) if int(subset[at]) >> i & 1]
+        found = trace(index, inside, ("AND", "OR")[relation[at]], "sadness")
+        assert (rows[at], answered[at]) == (found.places.size, found.answered)
+        assert by_chance[at] == pytest.approx(found.answered_expected)
 
 
 def test_an_answer_that_no_row_has_is_no_evidence():
@@ -150,12 +163,32 @@ def test_the_command_shows_rows_and_what_a_row_carries(taught):
 
 
 def test_rows_that_changed_or_are_not_known_are_one_line(taught, tmp_path):
+    assert rows_or_why(write_sample_run(tmp_path / "other")) == NOT_NAMED
     assert "config_folder" in fails_with_one_line("rows", write_sample_run(tmp_path / "run"))
     train = taught / "train.jsonl"
     before = train.read_bytes()
     train.write_bytes(before + before.splitlines(keepends=True)[0])
     try:
         assert "is not what" in fails_with_one_line("rows", taught / "run")
+        assert rows_or_why(taught / "run") == CHANGED
         assert "201 rows" in sftscope("rows", taught / "run", "--train", train).stdout
     finally:
         train.write_bytes(before)
+
+
+@pytest.mark.parametrize(
+    ("data", "why"),
+    [
+        ("someone/rows", ON_THE_HUB),
+        ("absent.jsonl", NOT_HERE),
+        ("a\0b.jsonl", NOT_HERE),
+        ("$NEVER_SET/a.tsv", NOT_HERE),
+    ],
+)
+def test_what_a_run_of_someone_else_names_is_not_fetched(tmp_path, data, why):
+    run = write_sample_run(tmp_path / "run", n_steps=1, n_probes=1, n=2)
+    content = RunFolder(run).read_run()
+    content |= {"source": {"config_folder": "."}, "hashes": {"train": "ab" * 32}}
+    content["settings"] = {"data": {"train": data}, "model": {"path": "m"}, "probes": {"file": "p"}}
+    RunFolder(run).write_run(content)
+    assert rows_or_why(run) == why

@@ -19,6 +19,7 @@ from transformers import AutoModelForCausalLM, TrainerCallback
 from attached_runs import attached
 from foreign_training import WORDS, losses_in, make_trainer, quiet, train, write_inputs
 from run_results import assert_same_results
+from sftscope.analysis.rows.known_rows import CHANGED, NOT_HERE, rows_or_why
 from sftscope.analysis.run.read_run import load_history
 from sftscope.attach import copies
 from sftscope.attach.copies import copy_checkpoint
@@ -589,6 +590,19 @@ def test_of_several_eval_sets_one_is_the_held_out_one(inputs, tmp_path, capsys):
     with pytest.raises(SftscopeError, match=r"was begun with --eval-set far; use the same, or another --out"):
         attached(inputs, tmp_path / "out", chosen.path)
     assert not verify(chosen.path).damaged
+
+
+def test_the_rows_of_an_attached_run_are_known_as_long_as_they_are_the_same(inputs, tmp_path):
+    rows = tmp_path / "train.jsonl"
+    rows.write_text(json.dumps({"instruction": "how is it ?", "output": "good"}) + "\n")
+    run = attached(inputs, inputs / "lora", tmp_path / "run", train=str(rows), extracting=False).path
+    found = rows_or_why(run)
+    assert not isinstance(found, str)
+    assert [row.response for row in found.rows] == ["good"]
+    rows.write_text(rows.read_text() * 2)
+    assert rows_or_why(run) == CHANGED
+    rows.unlink()
+    assert rows_or_why(run) == NOT_HERE
 
 
 def test_the_training_rows_are_not_taken_for_held_out_ones(inputs, tmp_path, capsys):

@@ -36,6 +36,7 @@ SECTIONS = [
     "Over the steps",
     "What could be said at each checkpoint",
     "The strongest interactions",
+    "Training rows behind the strongest newly emerged interactions",
     "Orders",
     "Predicting with one class alone",
     "How much depends on the threshold τ",

@@ -15,6 +15,7 @@ from run_configs import write_config
 from sample_history import write_sample_run
 from schema_pages import ROOT, check, tables
 from sftscope.analysis.conclusions.verdict import verdict_of
+from sftscope.analysis.rows.row_index import RowIndex
 from sftscope.analysis.run.read_run import load_history
 from sftscope.analysis.sets.evolution import Evolution
 from sftscope.analysis.sets.views import Selection, as_plain, to_plain
@@ -33,6 +34,7 @@ from sftscope.reporting.show import show_json
 from sftscope.store import RunFolder
 from sftscope.store.sharing.run_status import RunStatus, run_status
 from sftscope.store.sharing.worker_status import Worker
+from sftscope.training.data.shapes import Row
 from sftscope.verification.damage import Finding, Verification
 from sftscope.verification.verify import verify
 
@@ -57,7 +59,8 @@ def test_report(evolutions: list[Evolution], tmp_path: Path) -> None:
     forms = [json.loads(as_json(make_report(each))) for each in evolutions]
     assert [form["verdict"] for form in forms] == [as_plain(verdict_of(each)) for each in evolutions]
     small = Evolution(load_history(write_sample_run(tmp_path / "run", n_steps=4, n_probes=2, n=3)))
-    forms.append(json.loads(as_json(make_report(small, zeta=True))))
+    taught = RowIndex.of([Row("q", part.probe.text, "bad") for part in small.history.probes])
+    forms.append(json.loads(as_json(make_report(small, zeta=True, rows=taught))))
     validate("report", forms[-1])
     validate("show", show_json(small, Selection(3)))
     validate("compare", compare_json(compare([small, small])))

@@ -13,7 +13,7 @@ import typer
 import sftscope
 from sftscope.analysis import DEFAULT_HYSTERESIS, DEFAULT_RULE
 from sftscope.cli import commands as engine_cli
-from sftscope.cli.options import Hysteresis, Support, Tau, Trajectory, folder, need_engine
+from sftscope.cli.options import Hysteresis, Support, Tau, Train, Trajectory, folder, need_engine
 from sftscope.foundation.errors import NotReadError, SftscopeError
 from sftscope.foundation.output import put, put_traceback, put_usage
 from sftscope.foundation.safe_text import safe_text, shell_command
@@ -69,6 +69,7 @@ def explore(
     filter: Annotated[str, typer.Option("--filter", help="Show only rows that match, as the key / does.")] = "",
     sort: Annotated[str, typer.Option("--sort", help="Order of the rows, such as delta.")] = "",
     glyphs: Glyphs = "",
+    train: Train = "",
 ) -> None:
     check_runs(runs or ())
     found = runs or [*find_runs(Path()), *sample_runs()]
@@ -92,6 +93,7 @@ def explore(
             filter=filter,
             sort=sort,
             glyphs=glyphs,
+            train=train,
         )
 
     open_explorer(found, start)

@@ -51,6 +51,7 @@ from sftscope.runs import pipeline
 from sftscope.runs.begin import begin_attached
 from sftscope.store import RunFolder, ownership, write_atomically
 from sftscope.store.checkpoints import Checkpoint, list_checkpoints, misnamed_checkpoints, why_misnamed
+from sftscope.training.data.sources import content_hash, source_of
 
 EPOCH_UNIT = "epoch"  # `step_unit` of run.toml, where steps are epochs
 
@@ -168,6 +169,8 @@ def begin(
     for name, data in (("held_out", choices.held_out), ("train", choices.train)):
         if data:
             known[name] = str(Path(data).absolute()) if Path(data).exists() else data
+    if choices.train:
+        known["train_sha256"] = content_hash(source_of(DataSettings(train=known["train"]), "train"))
     if choices.same_base:
         known["same_base"] = True
     if monitored:

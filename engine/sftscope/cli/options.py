@@ -64,6 +64,9 @@ Support = Annotated[
         "--support", help="Say in how many of 8 slightly noisy decompositions each interaction has its class; slow."
     ),
 ]
+Train = Annotated[
+    str, typer.Option("--train", metavar="DATA", help="The training rows, if the run does not know them.")
+]
 Trajectory = Annotated[
     bool, typer.Option("--trajectory", help="Preserved requires being encoded at every step since the base step.")
 ]

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sftscope.analysis import DEFAULT_HYSTERESIS, DEFAULT_RULE
-from sftscope.cli.options import Hysteresis, Run, Support, Tau, Trajectory, folder, need_engine
+from sftscope.cli.options import Hysteresis, Run, Support, Tau, Train, Trajectory, folder, need_engine
 from sftscope.foundation.output import put
 from sftscope.foundation.progress import say
 from sftscope.foundation.safe_text import json_text
@@ -80,7 +80,9 @@ def report(
         bool, typer.Option("--descent", help="Also compare with the gradient descent of earlier work; slow.")
     ] = False,
     support: Support = False,
+    train: Train = "",
 ) -> None:
+    from sftscope.analysis.rows.known_rows import rows_or_why
     from sftscope.analysis.run.read_run import load_history
     from sftscope.analysis.sets.evolution import Evolution
     from sftscope.analysis.sets.thresholds import ThresholdRule
@@ -95,7 +97,8 @@ def report(
     wanted = tuple(part.strip() for part in formats.split(","))
     with progress("report") as shown:
         extra = {"zeta": zeta, "descent": descent, "support": support}
-        written = write_report(evolution, out, wanted, reference=reference, **extra, progress=shown)
+        known = rows_or_why(run, train)
+        written = write_report(evolution, out, wanted, reference=reference, rows=known, **extra, progress=shown)
     for path in written:
         put(str(path))
 
@@ -149,9 +152,7 @@ def rows(
     row: Annotated[
         int | None, typer.Option("--row", min=1, help="Show what this training row carries, counted from 1.")
     ] = None,
-    train: Annotated[
-        str, typer.Option("--train", metavar="DATA", help="The training rows, if the run does not know them.")
-    ] = "",
+    train: Train = "",
     stem: Annotated[
         str, typer.Option("--stem", metavar="LANGUAGE", help="Ignore word endings, such as of english.")
     ] = "",
@@ -163,6 +164,7 @@ def rows(
     hysteresis: Hysteresis = DEFAULT_HYSTERESIS,
     as_json: Annotated[bool, typer.Option("--json", help="JSON on stdout.")] = False,
 ) -> None:
+    from sftscope.analysis.rows.known_rows import training_rows
     from sftscope.analysis.rows.row_index import RowIndex
     from sftscope.analysis.run.read_run import load_history
     from sftscope.analysis.sets.evolution import Evolution
@@ -170,7 +172,6 @@ def rows(
     from sftscope.analysis.sets.views import Selection, changes
     from sftscope.reporting.document import plain_text as document_text
     from sftscope.reporting.traced_table import row_blocks, trace_strongest, traced_blocks, traced_json
-    from sftscope.runs.training_rows import training_rows
     from sftscope.store import RunFolder
 
     evolution = Evolution(load_history(run), ThresholdRule.parse(tau), hysteresis)

@@ -12,6 +12,7 @@ from sftscope.analysis.comparison.baseline_llm import reference_signs
 from sftscope.analysis.conclusions.online_verdict import Said, as_it_went
 from sftscope.analysis.conclusions.paper_findings import Finding, measure_findings
 from sftscope.analysis.conclusions.verdict import Verdict, verdict_of
+from sftscope.analysis.rows.row_index import RowIndex
 from sftscope.analysis.sets.evolution import Change, Evolution
 from sftscope.analysis.sets.views import (
     Backbone,
@@ -36,8 +37,11 @@ from sftscope.analysis.trust.solver_residue import SolverResidue, measure_residu
 from sftscope.foundation.progress import Progress
 from sftscope.foundation.safe_text import first_of_each_kind, safe_text
 from sftscope.reporting.tables import Table, spread
+from sftscope.reporting.traced_table import Traced, trace_strongest
 
 STRONGEST = 5
+TRACED = 10  # newly emerged interactions whose training rows are shown
+NOT_READ = "The training rows were not read."
 MAX_WATCHED = 64
 MAX_STEPS = 40  # rows of a table over the steps
 
@@ -67,6 +71,8 @@ class Report:
     residue: list[SolverResidue]
     as_it_went: list[Said]  # empty for runs of more than MAX_WATCHED checkpoints
     online: str
+    rows: RowIndex | str  # of the training; or a sentence why there are none
+    traced: list[Traced]  # newly emerged at the last step, strongest first; empty without rows
     reference: str  # name of the baseline LLM's run, safe to show; empty where there is none
 
 
@@ -77,9 +83,13 @@ def make_report(
     zeta: bool = False,
     descent: bool = False,
     support: bool = False,
+    rows: RowIndex | str = NOT_READ,
     progress: Progress | None = None,
 ) -> Report:
-    """All views of a run at the steps that its story turns on, against the first extracted step."""
+    """All views of a run at the steps that its story turns on, against the first extracted step.
+
+    rows: of the training; or a sentence, without a path, why there are none.
+    """
     last = Selection(evolution.history.steps.size - 1)
     signs = None if reference is None else reference_signs(evolution.history, reference)
     over_time = trends(evolution, last, references=signs)
@@ -116,6 +126,8 @@ def make_report(
         residue=measure_residue(evolution, chosen, progress) if descent else [],
         as_it_went=said,
         online=_online(said),
+        rows=rows,
+        traced=[] if isinstance(rows, str) else trace_strongest(evolution.history, diffs[-1], rows, TRACED),
         reference="" if reference is None else reference.history.name,
     )
 

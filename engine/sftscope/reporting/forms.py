@@ -12,6 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
+from sftscope.analysis.rows.known_rows import rows_or_why
+from sftscope.analysis.rows.row_index import RowIndex
 from sftscope.analysis.run.read_run import load_history
 from sftscope.analysis.sets.evolution import Evolution
 from sftscope.analysis.sets.views import Selection, as_plain, to_plain
@@ -21,7 +23,7 @@ from sftscope.files.opening import is_there
 from sftscope.foundation.errors import SftscopeError
 from sftscope.foundation.progress import Progress
 from sftscope.foundation.safe_text import json_text, safe_text
-from sftscope.reporting.content import Report, make_report
+from sftscope.reporting.content import NOT_READ, Report, make_report
 from sftscope.reporting.document import markdown
 from sftscope.reporting.figures import FORMATS as FIGURE_FORMATS
 from sftscope.reporting.figures import draw, figures, need_matplotlib
@@ -30,6 +32,7 @@ from sftscope.reporting.page import html
 from sftscope.reporting.run_csv import as_csv, soft_orders_csv, word_values_csv
 from sftscope.reporting.sheets import sheet_csv, view_sheet
 from sftscope.reporting.show import describe
+from sftscope.reporting.traced_table import traced_fields
 from sftscope.store import write_atomically
 
 SCHEMA = "sftscope-report"
@@ -47,13 +50,15 @@ def write_report(
     zeta: bool = False,
     descent: bool = False,
     support: bool = False,
+    rows: RowIndex | str | None = None,
     progress: Progress | None = None,
 ) -> list[Path]:
     """Write the report into the folder `out`, in the formats asked for; returns the paths of its files.
 
     formats: of `FORMATS`. reference: the run of the baseline LLM, for the generalizable ratio. zeta:
     whether to decompose again under other ζ. descent: whether to decompose by the plain descent, to compare with.
-    support: whether to say how surely each interaction has its class.
+    support: whether to say how surely each interaction has its class. rows: of the training, or a sentence why there
+    are none; None: those that the run at `source` names, if they are the same still.
     """
     for name in formats:
         if name not in FORMATS:
@@ -62,7 +67,10 @@ def write_report(
     if "html" in formats or "figures" in formats:
         need_matplotlib()
     evolution = source if isinstance(source, Evolution) else Evolution(load_history(source))
-    report = make_report(evolution, reference=reference, zeta=zeta, descent=descent, support=support, progress=progress)
+    if rows is None:
+        rows = rows_or_why(source) if isinstance(source, Path) else NOT_READ
+    extra = {"zeta": zeta, "descent": descent, "support": support}
+    report = make_report(evolution, reference=reference, rows=rows, **extra, progress=progress)
     written = []
     for name in dict.fromkeys(formats):
         for path, content in _files(report, name, progress):
@@ -96,7 +104,9 @@ def _files(report: Report, kind: str, progress: Progress | None) -> Iterator[tup
         case "json":
             yield "report.json", as_json(report).encode()
         case "csv":
-            yield "interactions.csv", as_csv(report.evolution, support=report.has_support, progress=progress).encode()
+            index = None if isinstance(report.rows, str) else report.rows
+            rows = as_csv(report.evolution, index=index, support=report.has_support, progress=progress)
+            yield "interactions.csv", rows.encode()
             last = Selection(report.evolution.history.steps.size - 1)
             yield "soft_orders.csv", soft_orders_csv(report.evolution).encode()
             yield "trends.csv", sheet_csv(view_sheet(report.evolution, last, "trends")).encode()
@@ -155,6 +165,10 @@ def as_json(report: Report) -> str:
             "online": report.online,
             "residue": [as_plain(row) for row in report.residue],
             "as_it_went": [as_plain(part) for part in report.as_it_went],
+            "training_rows": None
+            if isinstance(report.rows, str)
+            else to_plain(traced_fields(report.changes[-1], report.traced, report.rows)),
+            "no_training_rows": report.rows if isinstance(report.rows, str) else "",
             "baseline_llm": report.reference or None,
             "provenance": to_plain(history.run),
             "left_out": list(history.left_out),

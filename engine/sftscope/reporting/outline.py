@@ -31,12 +31,14 @@ from sftscope.reporting.tables import (
     soft_table,
     trends_table,
 )
+from sftscope.reporting.traced_table import traced_body
 
 
 def outline(report: Report) -> Document:
     """Everything the report says, the answer first."""
-    sections = (_answer, _figures, _findings, _over_the_steps, _estimate, _as_it_went, _strongest, _orders, _backbone)
-    return [block for section in (*sections, _sensitivity, _quality, _provenance) for block in section(report)]
+    seen = (_answer, _figures, _findings, _over_the_steps, _estimate, _as_it_went, _strongest, _training_rows)
+    sections = (*seen, _orders, _backbone, _sensitivity, _quality, _provenance)
+    return [block for section in sections for block in section(report)]
 
 
 def _answer(report: Report) -> Iterator[Block]:
@@ -123,6 +125,16 @@ def _strongest(report: Report) -> Iterator[Block]:
                 yield changes_table(rows, diff.base_step, diff.step, with_probe=False)
             else:
                 yield Text(f"Step {diff.step}: nothing {change.value}.")
+
+
+def _training_rows(report: Report) -> Iterator[Block]:
+    yield Heading("Training rows behind the strongest newly emerged interactions")
+    if isinstance(report.rows, str):
+        yield Text(report.rows)
+        return
+    diff = report.changes[-1]
+    yield Text(f"Step {diff.step}, against step {diff.base_step}; {len(report.rows.rows)} training rows.")
+    yield from traced_body(report.traced, report.rows) if report.traced else [Text("Nothing newly emerged.")]
 
 
 def _orders(report: Report) -> Iterator[Block]:

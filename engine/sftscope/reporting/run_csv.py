@@ -1,10 +1,13 @@
 """A run as tidy CSV: one row an interaction that is encoded at a step, columns ready for any data frame."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from sftscope.analysis.rows.row_index import RowIndex
+from sftscope.analysis.rows.traced_rows import count_rows
 from sftscope.analysis.run.run_history import ProbeHistory
 from sftscope.analysis.sets.evolution import Change, Encoded, Evolution, Sets, partition
 from sftscope.analysis.shapley import banzhaf_values, shapley_values
@@ -17,19 +20,30 @@ from sftscope.lattice.transforms import Floats, Relation
 Row = tuple[str | int | float, ...]
 _LISTED = (Change.PRESERVED, Change.EMERGED)
 HEADER = ("run", "probe", "step", "relation", "subset", "order", "words", "effect", "tau", "change", "sign")
+TRAINED = ("train_rows", "train_rows_answer", "train_rows_answer_by_chance")
 
 
-def as_csv(evolution: Evolution, *, base: int = 0, support: bool = False, progress: Progress | None = None) -> str:
+def as_csv(
+    evolution: Evolution,
+    *,
+    base: int = 0,
+    index: RowIndex | None = None,
+    support: bool = False,
+    progress: Progress | None = None,
+) -> str:
     """All preserved and emerged interactions by probe, step, relation and subset; effect and τ in log-odds.
 
     change: preserved or emerged against the base step; with hysteresis, what is preserved may be below τ. sign: of
     what is preserved, same or flipped. What is removed at a step is what the base step encodes and that step has not.
     Words are joined by a space; a cell that a spreadsheet would take for a formula begins with an apostrophe.
 
+    index: the training rows, where they are known: three more columns, how many have all words (AND) or any (OR), how
+    many of these have the probe's answer, and how many would by chance.
+
     support: a last column, in how many noisy copies of the scores, or replicates of an estimate, a row has its class;
     slow (see `noise_support`).
     """
-    rows: list[Row] = [(*HEADER, "support") if support else HEADER]
+    rows: list[Row] = [(*HEADER, *(TRAINED if index else ()), *(("support",) if support else ()))]
     history = evolution.history
     for p, part in enumerate(history.probes):
         table, steps, at_base = part.table, part.table.step, part.table.at(base).ravel()
@@ -37,7 +51,9 @@ def as_csv(evolution: Evolution, *, base: int = 0, support: bool = False, progre
         agree = _support(evolution, p, base, preserved) if support else None
         if progress is not None and support:
             progress(p + 1, len(history.probes), f"support at every step, {part.probe.id}")
-        for pair in np.flatnonzero(preserved | emerged).tolist():
+        listed = np.flatnonzero(preserved | emerged)
+        trained = _trained_rows(part, table.column[listed], index) if index else {}
+        for pair in listed.tolist():
             column, now = int(table.column[pair]), int(steps[pair])
             relation, place = divmod(column, table.subsets.size)
             subset = int(table.subsets[place])
@@ -54,10 +70,20 @@ def as_csv(evolution: Evolution, *, base: int = 0, support: bool = False, progre
                     float(evolution.tau[p][now]),
                     "preserved" if preserved[pair] else "emerged",
                     _sign(at_base[column], table.effect[pair]) if preserved[pair] else "",
+                    *trained.get(column, ()),
                     *(() if agree is None else ("" if agree[pair] < 0 else int(agree[pair]),)),
                 )
             )
     return csv_text(rows)
+
+
+def _trained_rows(part: ProbeHistory, columns: NDArray[Any], index: RowIndex) -> dict[int, Row]:
+    """The cells of `TRAINED`, by column of the probe's effect table."""
+    distinct = np.unique(columns.astype(np.int64))
+    relation, place = np.divmod(distinct, part.table.subsets.size)
+    subset = part.table.subsets[place]
+    found = count_rows(index, part.probe.variables, relation, subset, part.probe.response)
+    return dict(zip(distinct.tolist(), zip(*(column.tolist() for column in found), strict=True), strict=True))
 
 
 def _classes(evolution: Evolution, probe: int, base: int) -> tuple[Sets, Sets]:

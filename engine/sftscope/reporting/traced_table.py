@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sftscope.analysis.rows.row_index import RowIndex
-from sftscope.analysis.rows.traced_rows import TracedRows, carried_by, trace
+from sftscope.analysis.rows.traced_rows import TracedRows, answered_first, carried_by, trace
 from sftscope.analysis.run.run_history import RunHistory
 from sftscope.analysis.sets.evolution import Change
 from sftscope.analysis.sets.views import ChangeRow, Changes, to_plain
@@ -23,13 +23,6 @@ VERSION = 1
 SHOWN_ROWS = 3  # of each interaction
 _ANSWERS = 3  # of each interaction
 _TEXT = 160  # characters of a row
-# of a row that is not there: whether there are several words, and the relation
-_NONE = {
-    (False, "AND"): "no training row has this word",
-    (False, "OR"): "no training row has this word",
-    (True, "AND"): "no training row has all of these words",
-    (True, "OR"): "no training row has any of these words",
-}
 LEGEND = (
     "rows: training rows with all words (AND) or any (OR); by chance: how many there would be if words fell "
     "independently. answer: how many of these rows have the probe's answer; by chance: as many rows drawn at random "
@@ -76,8 +69,12 @@ def traced_blocks(diff: Changes, traced: Sequence[Traced], index: RowIndex) -> l
     title = f"Training rows behind what emerged: step {diff.base_step} → {diff.step}; {len(index.rows)} rows"
     if not traced:
         return [Heading(title), Text("Nothing newly emerged.")]
+    return [Heading(title), *traced_body(traced, index)]
+
+
+def traced_body(traced: Sequence[Traced], index: RowIndex) -> list[Block]:
+    """The table and the first rows of each interaction, without a heading. traced: at least one."""
     return [
-        Heading(title),
         Text(LEGEND),
         traced_table(traced),
         *(block for number, part in enumerate(traced, start=1) for block in _rows_of(number, part, index)),
@@ -105,6 +102,11 @@ def traced_table(traced: Sequence[Traced]) -> Table:
     return Table(headers, cells, frozenset([2, 8, 9]))
 
 
+def which_words(order: int, relation: str) -> str:
+    """What the rows behind an interaction of `order` words have. relation: the name of a Relation."""
+    return "this word" if order == 1 else "all of these words" if relation == "AND" else "any of these words"
+
+
 def row_blocks(index: RowIndex, number: int, diff: Changes) -> list[Block]:
     """The newly emerged interactions that training row `number` (from 1) carries."""
     if not 1 <= number <= len(index.rows):
@@ -123,9 +125,12 @@ def row_blocks(index: RowIndex, number: int, diff: Changes) -> list[Block]:
 
 def traced_json(diff: Changes, traced: Sequence[Traced], index: RowIndex) -> dict[str, Any]:
     """The same as plain values; `rows` are numbers of training rows, from 1."""
+    return {"schema": SCHEMA, "version": VERSION, **traced_fields(diff, traced, index)}
+
+
+def traced_fields(diff: Changes, traced: Sequence[Traced], index: RowIndex) -> dict[str, Any]:
+    """The same without what names the form."""
     return {
-        "schema": SCHEMA,
-        "version": VERSION,
         "step": diff.step,
         "base_step": diff.base_step,
         "n_rows": len(index.rows),
@@ -153,10 +158,8 @@ def traced_json(diff: Changes, traced: Sequence[Traced], index: RowIndex) -> dic
 
 
 def _rows_of(number: int, part: Traced, index: RowIndex) -> list[Block]:
-    places = part.rows.places.tolist()
-    # rows with the probe's answer first: they are what could have taught it
-    answered = set(index.answering(part.response).tolist())
-    first = sorted(places, key=lambda place: (place not in answered, place))[:SHOWN_ROWS]
+    places = answered_first(index, part.rows.places, part.response)
+    first = places[:SHOWN_ROWS]
     more = len(places) - len(first)
     answers = ", ".join(
         f"{safe_text(each.answer, max_length=30)} {each.count} of {each.in_all}"
@@ -174,7 +177,7 @@ def _rows_of(number: int, part: Traced, index: RowIndex) -> list[Block]:
                 *([f"answers: {answers}{', …' if len(part.rows.answers) > _ANSWERS else ''}"] if answers else []),
                 *(_line(index, place) for place in first),
                 *([f"… and {more} more"] if more > 0 else []),
-                *([] if places else [_NONE[len(part.row.words) > 1, part.row.relation]]),
+                *([] if places else [f"no training row has {which_words(len(part.row.words), part.row.relation)}"]),
             ]
         ),
     ]

@@ -24,10 +24,13 @@ from sftscope_tui.app.explorer_base import MayAskJob, NoticeJob
 from sftscope_tui.app.exports import copy_file, default_paths, export_job, sheet_of
 from sftscope_tui.app.moves import MovingExplorer
 from sftscope_tui.contents.background import Urgency
+from sftscope_tui.contents.row_tracing import Origins, TraceJob, trace_job
 from sftscope_tui.dialogs.ask_training import AskDialog
 from sftscope_tui.dialogs.dialogs import ExportDialog, ExportWish, TextDialog, ThresholdDialog
+from sftscope_tui.dialogs.origins import OriginsDialog
 from sftscope_tui.dialogs.prompt import Prompt
 from sftscope_tui.dialogs.texts import full_row_text, help_text, problems_text, sensitivity_text, verdict_text
+from sftscope_tui.frames.screen import ExplorerScreen
 from sftscope_tui.panes.pane import Pane
 from sftscope_tui.panes.raw import datasets
 from sftscope_tui.state.command_line import command_for
@@ -150,6 +153,25 @@ class ExplorerApp(MovingExplorer):
             text = full_row_text(self.reading.evolution, table, row, now, base, self.inks, self.glyphs)
             self.push_screen(TextDialog("interaction", text))
 
+    def action_origins(self) -> None:
+        """The training rows behind the interaction under the cursor."""
+        scene = self.scene()
+        job = trace_job(scene.session.path, scene.derived, scene.reading, scene.state) if scene is not None else None
+        if scene is not None and job is not None:
+            table = scene.derived.table(scene.reading, scene.state)
+            self.tell("looking for training rows; opens when ready")
+            self.background.request(job, partial(self.tracing.behind, table, job.identity), Urgency.SHOWN)
+
+    def show_origins(self, job: TraceJob, found: Origins | str) -> None:
+        """Open them, where the cursor is still where they were asked for."""
+        scene = self.scene()
+        if scene is None or not isinstance(self.screen, ExplorerScreen):
+            return
+        if job == trace_job(scene.session.path, scene.derived, scene.reading, scene.state):
+            self.tell(found if isinstance(found, str) else "")
+            if not isinstance(found, str):
+                self.push_screen(OriginsDialog(found, self.inks))
+
     def action_support(self) -> None:
         """Say how surely each row has its class, or stop computing it."""
         if self.derived is None:
@@ -206,7 +228,8 @@ class ExplorerApp(MovingExplorer):
         if scene is None or self.explorer is None:
             return
         if what == "command":
-            text = command_for(self.state, self.session.path, self.other.path if self.other else None) + "\n"
+            other = self.other.path if self.other else None
+            text = command_for(self.state, self.session.path, other, train=self.tracing.train) + "\n"
         else:
             panes = [pane for pane in self.explorer.query(Pane) if pane.view is self.state.focus]
             text = safe_lines(panes[0].text) + "\n"
@@ -229,7 +252,7 @@ class ExplorerApp(MovingExplorer):
         self.tell(f"writing {wish.path} …")
         try:
             tell = partial(self.background.tell, NoticeJob("progress"))
-            job = export_job(wish, scene.reading.evolution, sheet_of(scene), tell)
+            job = export_job(wish, scene.reading.evolution, sheet_of(scene), self.tracing.known, tell)
         except SftscopeError as error:
             self.tell(str(error))
             return

@@ -20,6 +20,7 @@ from sftscope_tui.contents.change_table import Identity
 from sftscope_tui.contents.derived import Derived, Reading
 from sftscope_tui.contents.find_runs import runs_beside
 from sftscope_tui.contents.open_run import Grown, RunHeadline, Session, headline_of
+from sftscope_tui.contents.row_tracing import Origins, RowTracing, TraceJob
 from sftscope_tui.drawing.narrow_update import NarrowApp
 from sftscope_tui.drawing.palette import HIGH_CONTRAST_THEME, Glyphs, Inks, inks_for
 from sftscope_tui.drawing.safe_lines import ControlFilter, shown
@@ -72,6 +73,7 @@ class ExplorerBase(NarrowApp):
         self.glyphs = self.start.glyphs or Glyphs(known)
         self.loader, self.background = Loader(self), Loader(self)
         self.session = self._session(path, self.start.rule)
+        self.tracing = RowTracing(path, self.start.train)
         self.other: Session | None = None
         self.state = self._first_state(path)
         self.run_paths: list[Path] = []
@@ -151,6 +153,9 @@ class ExplorerBase(NarrowApp):
                 self._headlines[path] = done.value or RunHeadline(shown(done.failure), failed=True)
             case MayAskJob(path):
                 self.may_ask(path, done.value or shown(done.failure))
+            case TraceJob():
+                if done.error is None:
+                    self.show_origins(done.key, done.value)
             case NoticeJob():
                 self.tell(done.value or done.failure)
             case _:
@@ -167,6 +172,9 @@ class ExplorerBase(NarrowApp):
 
     def may_ask(self, path: Path, why: str) -> None:
         """It is known why the training of the run at `path` cannot be asked for something; empty where it can be."""
+
+    def show_origins(self, job: TraceJob, found: Origins | str) -> None:
+        """The training rows behind an interaction are found, or it is known why not."""
 
     def _grown(self, session: Session, grown: Grown) -> None:
         """More of a run is read; or it was looked at again, and will be in a while."""
@@ -205,7 +213,7 @@ class ExplorerBase(NarrowApp):
 
     def open_run(self, path: Path) -> None:
         """Leave this run for another one."""
-        self.session = self._session(path, self.state.rule)
+        self.session, self.tracing = self._session(path, self.state.rule), RowTracing(path)
         self._identity, self._to_begin, self._user_moved = None, False, True
         kept = ("rule", "sort", "orders_of", "hysteresis", "trajectory", "support")
         self.state = ViewState(run=path.absolute().name, **{name: getattr(self.state, name) for name in kept})

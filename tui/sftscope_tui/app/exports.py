@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 
+from sftscope.analysis.rows.row_index import RowIndex
 from sftscope.analysis.sets.evolution import Evolution
 from sftscope.files.opening import is_there
 from sftscope.foundation.errors import SftscopeError
@@ -55,9 +56,16 @@ def sheet_of(scene: Scene) -> Callable[[], Sheet]:
 
 
 def export_job(
-    wish: ExportWish, evolution: Evolution, sheet: Callable[[], Sheet], tell: Callable[[str], None]
+    wish: ExportWish,
+    evolution: Evolution,
+    sheet: Callable[[], Sheet],
+    trained: Callable[[], RowIndex | str],
+    tell: Callable[[str], None],
 ) -> Callable[[], str]:
-    """A job that writes what is wished for, and tells how far it is whenever the percentage has changed."""
+    """A job that writes what is wished for, and tells how far it is whenever the percentage has changed.
+
+    trained: reads the training rows, or says why there are none.
+    """
     last = -1
 
     def progress(done: int, total: int, note: str = "") -> None:
@@ -71,7 +79,7 @@ def export_job(
         if wish.form == "report":
             from sftscope.reporting.forms import write_report  # here, so that the explorer starts without it
 
-            written = write_report(evolution, wish.path, progress=progress)
+            written = write_report(evolution, wish.path, rows=trained(), progress=progress)
             return f"written: {', '.join(map(str, written))}"
         if is_there(wish.path):
             raise SftscopeError(f"{wish.path}: is there already; choose another name")

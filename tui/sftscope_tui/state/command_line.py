@@ -8,7 +8,7 @@ from sftscope_tui.state.usable_terminal import argument
 from sftscope_tui.state.view_state import BaseMode, Sort, View, ViewState
 
 
-def command_for(state: ViewState, path: Path, other: Path | None = None) -> str:
+def command_for(state: ViewState, path: Path, other: Path | None = None, *, train: str = "") -> str:
     """`sftscope explore` with every option that is not what it would be by itself."""
     parts = ["sftscope", "explore", argument(path)]
     if other is not None:
@@ -30,6 +30,8 @@ def command_for(state: ViewState, path: Path, other: Path | None = None) -> str:
         parts += ["--filter", state.filter]
     if state.sort is not Sort.STRENGTH:
         parts += ["--sort", state.sort.name.lower()]
+    if train:
+        parts += ["--train", train]
     return shell_command(parts)
 
 

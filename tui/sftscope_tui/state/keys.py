@@ -76,6 +76,7 @@ KEYS: tuple[KeyRow, ...] = (
         local={View.PROBE: "word out", View.RUNS: "compare"},
     ),
     KeyRow("enter", "enter", "app.enter", "show the row in full; Runs: open it", "Rows", local={View.RUNS: "open"}),
+    KeyRow("K", "K", "app.origins", "the training rows behind the row; enter: what one of them carries", "Rows"),
     KeyRow("slash", "/", "app.filter", "filter the rows", "Rows", "filter"),
     KeyRow(
         "s",

@@ -15,7 +15,10 @@ from sftscope_tui.state.view_state import Sort, View
 
 @dataclass(frozen=True)
 class Start:
-    """step, base, probe are names of things in a run that is not read yet; base is a number or `previous`."""
+    """step, base, probe are names of things in a run that is not read yet; base is a number or `previous`.
+
+    train: the training rows, a file or hub name; empty: those that the run names.
+    """
 
     step: int | None = None
     base: str = ""
@@ -28,6 +31,7 @@ class Start:
     hysteresis: float = DEFAULT_HYSTERESIS
     trajectory: bool = False
     support: bool = False
+    train: str = ""
 
     @classmethod
     def parse(
@@ -44,6 +48,7 @@ class Start:
         hysteresis: float = DEFAULT_HYSTERESIS,
         trajectory: bool = False,
         support: bool = False,
+        train: str = "",
     ) -> "Start":
         """From text; SftscopeError names what is not known."""
         chosen, order = view_named(view or "trends"), sort_named(sort) if sort else None
@@ -71,6 +76,7 @@ class Start:
             hysteresis,
             trajectory,
             support,
+            train,
         )
 
 

@@ -46,6 +46,12 @@ class RowIndex:
             self._found[wanted] = self._search(wanted)
         return self._found[wanted]
 
+    def holds(self, place: int, text: str) -> bool:
+        """Whether the row at `place` contains `text`."""
+        found = self.containing(text)
+        at = int(np.searchsorted(found, place))
+        return at < found.size and int(found[at]) == place
+
     def answering(self, response: str) -> Ints:
         """The places of the rows whose whole answer is `response`, in any case and with any white space."""
         wanted = _normal(response)
