@@ -16,6 +16,7 @@ from sftscope.files.safetensors_header import TensorEntry, read_header
 from sftscope.foundation.errors import SftscopeError
 from sftscope.foundation.safe_text import safe_text
 from sftscope.llm.weights.adapter_config import PREFIX, Adapter
+from sftscope.llm.weights.key_names import without_wrappers
 
 # how PEFT writes the weight of a module that it wraps: LoRA on it, trained tokens, the module trained itself
 _WHOLE = (".weight", ".base_layer.weight", ".token_adapter.base_layer.weight")
@@ -147,7 +148,8 @@ def _rows(folder: Path, name: str, width: int) -> int | None:
     wanted = {f"{PREFIX}{name}{ending}" for ending in (*_WHOLE, *_BESIDES)} | {f"{name}.weight"}
     try:
         for file in sorted(folder.glob("*.safetensors")):
-            found = _rows_in(read_header(file), wanted, f"{PREFIX}{name}.lora_embedding_A", width)
+            header = without_wrappers(read_header(file), file)
+            found = _rows_in(header, wanted, f"{PREFIX}{name}.lora_embedding_A", width)
             if found:
                 return found
         config = read_json_object(folder / "config.json")  # of a copy whose weights were dropped
