@@ -181,8 +181,8 @@ def test_the_choice_depends_on_seed_and_id_alone(tmp_path: Path) -> None:
     ("row", "message"),
     [
         ([1], "JSON object"),
-        ({**ROW, "input": 3}, "'input'"),
-        ({**ROW, "id": 7}, "'id'"),
+        ({**ROW, "input": 3.5}, "'input'"),
+        ({**ROW, "id": 7.5}, "'id'"),
         ({**ROW, "id": " "}, "'id'"),
         ({**ROW, "response": " "}, "'response'"),
         ({**ROW, "response": None}, "'response'"),
@@ -246,3 +246,10 @@ def test_a_file_without_probes_is_refused(tmp_path: Path, content: bytes | None)
         path.write_bytes(content)
     with pytest.raises(SftscopeError, match=r"no such file|at least one probe"):
         read_probes(path, n_words=2, seed=0)
+
+
+def test_whole_numbers_are_their_digits_and_null_is_no_field(tmp_path):
+    path = tmp_path / "p.jsonl"
+    path.write_text(json.dumps({"id": 7, "instruction": None, "input": "one two three four", "response": 42}) + "\n")
+    (probe,) = read_probes(path, n_words=2, seed=0)
+    assert (probe.id, probe.instruction, probe.response) == ("7", "", "42")

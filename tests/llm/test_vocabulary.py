@@ -138,3 +138,25 @@ def test_peft_itself_needs_the_resized_base(tmp_path: Path) -> None:
     base.resize_token_embeddings(_GROWN)
     again = PeftModel.from_pretrained(base, tmp_path / "checkpoint-1").eval()
     assert torch.allclose(_logits(again), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "rule", [lambda key: f"module._orig_mod.{key}", lambda key: key.replace("model.", "model._orig_mod.", 1)]
+)
+@pytest.mark.parametrize("whole", [False, True])
+def test_a_vocabulary_that_grew_in_a_wrapper(tmp_path: Path, whole: bool, rule) -> None:
+    model = _base(tmp_path / "base", tied=True)
+    model.resize_token_embeddings(_GROWN)
+    folder = tmp_path / "checkpoint-1"
+    if whole:
+        model.save_pretrained(folder)
+        expected = _logits(model)
+    else:
+        expected = _logits(_trained(model, ADAPTERS["resized"], folder))
+    (file,) = folder.glob("*.safetensors")
+    save_file({rule(key): value for key, value in load_file(file).items()}, file, metadata={"format": "pt"})
+    base = AutoModelForCausalLM.from_pretrained(tmp_path / "base").eval()
+    assert "124 embeddings" in fit_vocabulary(base, [folder])
+    slot = AdapterSlot(base)
+    slot.load(folder)
+    assert torch.allclose(_logits(slot.model), expected, atol=1e-4)

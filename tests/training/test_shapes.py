@@ -108,3 +108,14 @@ def test_conversations_that_others_begin_or_end(tmp_path):
         "turns after the last answer (1)",
     ]
     assert read(tmp_path, {"messages": [USER, USER, GOOD]}) == (Row("how", "", "good", history=(("user", "how"),)),)
+
+
+def test_a_whole_number_is_its_digits(tmp_path):
+    row = {"instruction": "how many", "input": 0, "output": 2}
+    assert read(tmp_path, row) == (Row("how many", "0", "2"),)
+    assert read(tmp_path, {"messages": [USER, {**GOOD, "content": 12}]}) == (Row("how", "", "12"),)
+    for value in (2.5, True, [2]):
+        with pytest.raises(SftscopeError, match="line 1: field 'output': expected text, got"):
+            read(tmp_path, {**row, "output": value})
+        with pytest.raises(SftscopeError, match="line 1: field 'input': expected text, got"):
+            read(tmp_path, {**row, "input": value})

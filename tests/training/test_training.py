@@ -72,7 +72,7 @@ def test_a_label_outside_the_list_names_file_line_and_list(tmp_path, label):
         ("a.jsonl", '{"instruction": "x"}', "line 1: expected the fields 'instruction' and 'output'"),
         ("a.jsonl", json.dumps(ALPACA) + "\n{", "line 2: not valid JSON"),
         ("a.jsonl", "[1]", "row 1: expected an object, got int"),
-        ("a.jsonl", json.dumps(ALPACA | {"output": 3}), "field 'output': expected text"),
+        ("a.jsonl", json.dumps(ALPACA | {"output": 3.5}), "field 'output': expected text"),
         ("a.jsonl", json.dumps(ALPACA | {"output": " "}), "field 'output': expected an answer"),
         ("a.jsonl", b"\n\xff\xfe", "line 2: not valid UTF-8"),
         ("a.csv", "instruction,output\nx,y,z\n", "line 2: expected 2 columns"),

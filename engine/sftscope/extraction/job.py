@@ -9,13 +9,14 @@ from sftscope.extraction.finished import BASE_STEP
 from sftscope.extraction.same_prompts import differs_from, hashes_of, refuse_other_prompts
 from sftscope.foundation.errors import SftscopeError
 from sftscope.foundation.progress import say
+from sftscope.foundation.safe_text import safe_text
 from sftscope.inputs.settings import RunSettings
 from sftscope.llm.arithmetic import weights_dtype
 from sftscope.llm.loading import LLM, device_name, load_llm, machine, threads, versions
 from sftscope.llm.prompting.prompts import resolve_template
 from sftscope.llm.prompting.template_date import date_of, sees_date
 from sftscope.llm.weights.adapters import AdapterSlot
-from sftscope.llm.weights.vocabulary import fit_vocabulary
+from sftscope.llm.weights.vocabulary import fit_vocabulary, refuse_without_embedding
 from sftscope.scoring.baseline import baseline_hash, fixed_baseline
 from sftscope.scoring.masking import MaskedPrompt, masked_prompts
 from sftscope.scoring.position_limits import position_warnings, refuse_beyond_positions
@@ -101,6 +102,9 @@ def prepare_with(llm: LLM, settings: RunSettings, folder: RunFolder, identity: s
     probe_ids, positions = tuple(probe.id for probe in probes), positions_of(llm.model.config)
     hashes = hashes_of(prompts)
     refuse_other_prompts(folder, probe_ids, hashes)
+    named = [f"probe {safe_text(repr(probe), max_length=80)}" for probe in probe_ids]
+    texts = [(*prompt.ids, *prompt.targets) for prompt in prompts]
+    refuse_without_embedding(llm.model, llm.tokenizer, zip(named, texts, strict=True))
     refuse_beyond_positions(prompts, probe_ids, positions)
     for line in position_warnings(prompts, probe_ids, positions):
         say(f"warning: {line}")

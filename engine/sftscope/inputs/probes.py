@@ -305,7 +305,11 @@ def _place_of_words(row: Mapping[str, Any], where: str) -> str:
 
 
 def _text_field(row: Mapping[str, Any], name: str, default: str, where: str) -> str:
-    value = row.get(name, default)
+    value = row.get(name)
+    if value is None:
+        return default
+    if type(value) is int:  # as in training rows
+        return str(value)
     if not isinstance(value, str):
         shown = safe_text(repr(value), max_length=60)
         raise SftscopeError(f"{where}: field {name!r}: expected text, got {shown}")

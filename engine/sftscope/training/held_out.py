@@ -14,7 +14,7 @@ from sftscope.inputs.settings import DataSettings, ModelSettings, RunSettings, T
 from sftscope.llm.loading import LLM, load_llm, load_positions, templated_tokenizer
 from sftscope.llm.prompting.prompts import resolve_template
 from sftscope.llm.weights.adapters import AdapterSlot
-from sftscope.llm.weights.vocabulary import fit_vocabulary
+from sftscope.llm.weights.vocabulary import fit_vocabulary, refuse_without_embedding
 from sftscope.store import RunFolder
 from sftscope.store.checkpoints import Checkpoint, list_checkpoints, ready_checkpoints
 from sftscope.store.held_out_file import append_correct, append_losses, steps_with
@@ -69,8 +69,10 @@ def measure_attached(
     todo = sorted({BASE_STEP, *checkpoints} - done)
     if not todo:
         return
-    base = load_llm(model, dtype="float32").model
+    llm = load_llm(model, dtype="float32")
+    base = llm.model
     fit_vocabulary(base, [each.path for each in list_checkpoints(folder.checkpoints)])
+    refuse_without_embedding(base, llm.tokenizer, ((data.eval, example.input_ids) for example in examples))
     slot = AdapterSlot(base)
     with progress("held-out rows") as report:
         for count, step in enumerate(todo):

@@ -26,6 +26,7 @@ from sftscope.foundation.safe_text import whole_number
 from sftscope.inputs.settings import RunSettings, TrainingSettings
 from sftscope.llm.loading import LLM, load_llm, load_positions, templated_tokenizer
 from sftscope.llm.prompting.prompts import resolve_template
+from sftscope.llm.weights.vocabulary import refuse_without_embedding
 from sftscope.store import RunFolder, ownership
 from sftscope.store.checkpoints import Checkpoint, list_checkpoints, losses_of, ready_checkpoints
 from sftscope.store.held_out_file import append_losses
@@ -97,6 +98,8 @@ def train(settings: RunSettings, folder: RunFolder, *, cut_otherwise: bool = Fal
             f"{training.cutoff} at their start; begin it again with another --out folder"
         )
     llm = load_llm(settings.model, dtype=training_dtype(settings.model, training))
+    for place, examples in ((settings.data.train, train_set), (settings.data.eval, eval_set)):
+        refuse_without_embedding(llm.model, tokenizer, ((place, example.input_ids) for example in examples))
     start = max((step for step, found in done.items() if (found.path / _OPTIMIZER).exists()), default=0)
     if is_first_process():
         ownership.begin_checkpoints(folder.checkpoints)

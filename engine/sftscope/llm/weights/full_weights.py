@@ -1,11 +1,15 @@
 """Checkpoints that hold a whole model: their weights put in place of those of the base, and the base's put back."""
 
 import hashlib
+import math
+import re
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
+from transformers import PretrainedConfig
 
 from sftscope.files.hashes import file_sha256
 from sftscope.files.safetensors_header import read_header
@@ -16,6 +20,11 @@ from sftscope.llm.weights.key_names import WRAPPERS, wrapper_of
 from sftscope.llm.weights.untrusted_weights import check_weights
 
 _CONFIG = "config.json"
+# fields of a config that the logits of a prompt do not depend on, or that are compared with the weights
+_WITHOUT_EFFECT = re.compile(
+    r"_|summary_|output_|.*(drop|pdrop|initializer|_token_id|cache|vocab_size|aux_loss|jitter|pretraining_tp|tie_word)"
+    r"|max_position_embeddings$|n_positions$"
+)
 
 
 def holds_full_weights(folder: Path) -> bool:
@@ -49,6 +58,7 @@ class WeightsSwap:
         self.undo()
         given = self._read(folder)
         own = self._base.state_dict(keep_vars=True)
+        _refuse_untied(own, given, folder)
         for name in sorted(own.keys() ^ given.keys()):
             side = "lacks" if name in own else "has beyond it"
             raise SftscopeError(f"{folder}: not a model like the base model: it {side} {safe_text(name)}")
@@ -82,7 +92,41 @@ class WeightsSwap:
         for kind, side in (("missing_keys", "lacks"), ("unexpected_keys", "has no place for")):
             for name in sorted(info[kind]):
                 raise SftscopeError(f"{folder}: its model is not complete: it {side} {safe_text(str(name))}")
+        _refuse_another_config(self._base.config, model.config, folder)
         return dict(model.state_dict())
+
+
+def _refuse_another_config(base: PretrainedConfig, given: PretrainedConfig, folder: Path) -> None:
+    """SftscopeError where the config of a checkpoint makes another function of its weights than that of the base."""
+    own, other = base.get_text_config().to_dict(), given.get_text_config().to_dict()
+    for name in sorted((own.keys() & other.keys()) - PretrainedConfig().to_dict().keys()):
+        if not _WITHOUT_EFFECT.match(name) and not _is_same(own[name], other[name]):
+            theirs, ours = (safe_text(repr(values[name]), max_length=120) for values in (other, own))
+            raise SftscopeError(
+                f"{folder / _CONFIG}: field {safe_text(name)!r} is {theirs}, and {ours} in the base model: they are "
+                "other models with the same weights; give the base model that the training began with"
+            )
+
+
+def _is_same(one: Any, other: Any) -> bool:
+    """Whether two values of a config are the same, up to the rounding of numbers in a file."""
+    if isinstance(one, Mapping) and isinstance(other, Mapping):
+        return one.keys() == other.keys() and all(_is_same(one[key], other[key]) for key in one)
+    if isinstance(one, float) and isinstance(other, int | float):
+        return math.isclose(one, other, rel_tol=1e-6)
+    return bool(one == other)
+
+
+def _refuse_untied(own: Mapping[str, torch.Tensor], given: Mapping[str, torch.Tensor], folder: Path) -> None:
+    """SftscopeError where weights that are one in the base, such as embeddings and head, are two in a checkpoint."""
+    first: dict[int, str] = {}
+    for name, tensor in own.items():
+        known = first.setdefault(id(tensor), name)
+        if name in given and known in given and not torch.equal(given[name], given[known]):
+            raise SftscopeError(
+                f"{folder}: the training untied {safe_text(name)} from {safe_text(known)}, which are one in the base "
+                "model; give a base model that has both (tie_word_embeddings = false)"
+            )
 
 
 def _files_hash(folder: Path) -> str:

@@ -5,7 +5,7 @@ resized in the same way. What its new rows were when the training began is known
 the old ones, in the embeddings and in the output head, so that step 0 is the same on every machine.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from sftscope.files.safetensors_header import TensorEntry, read_header
 from sftscope.foundation.errors import SftscopeError
 from sftscope.foundation.safe_text import safe_text
 from sftscope.llm.weights.adapter_config import PREFIX, Adapter
+from sftscope.llm.weights.key_names import without_wrappers
 
 # how PEFT writes the weight of a module that it wraps: LoRA on it, trained tokens, the module trained itself
 _WHOLE = (".weight", ".base_layer.weight", ".token_adapter.base_layer.weight")
@@ -46,6 +47,20 @@ def fit_vocabulary(model: Any, checkpoints: Iterable[Path]) -> str:
     return (
         f"the checkpoints have {rows:,} embeddings, the base model {before:,}: step 0 is the base with {rows:,}, {new}"
     )
+
+
+def refuse_without_embedding(model: Any, tokenizer: Any, texts: Iterable[tuple[str, Sequence[int]]]) -> None:
+    """SftscopeError for a token that `model` has no embedding of. texts: where each is from, and its token ids."""
+    rows = model.get_input_embeddings().weight.shape[0]
+    for place, ids in texts:
+        token = max(ids, default=0)
+        if token >= rows:
+            shown = safe_text(repr(tokenizer.convert_ids_to_tokens(token)), max_length=60)
+            raise SftscopeError(
+                f"{place}: the token {shown} has the id {token}, and the model has {rows:,} embeddings: it is not the "
+                "model of this tokenizer; an adapter for added tokens has to hold their embeddings (PEFT saves them "
+                "with save_embedding_layers=True)"
+            )
 
 
 class SavedEmbeddings:
@@ -147,7 +162,8 @@ def _rows(folder: Path, name: str, width: int) -> int | None:
     wanted = {f"{PREFIX}{name}{ending}" for ending in (*_WHOLE, *_BESIDES)} | {f"{name}.weight"}
     try:
         for file in sorted(folder.glob("*.safetensors")):
-            found = _rows_in(read_header(file), wanted, f"{PREFIX}{name}.lora_embedding_A", width)
+            header = without_wrappers(read_header(file), file)
+            found = _rows_in(header, wanted, f"{PREFIX}{name}.lora_embedding_A", width)
             if found:
                 return found
         config = read_json_object(folder / "config.json")  # of a copy whose weights were dropped

@@ -179,7 +179,9 @@ def rows_of(record: Mapping[str, Any], fields: Fields, where: str, *, instructio
 
 
 def plain_text(value: Any, place: str) -> str:
-    """`value` where it is text that a tokenizer takes; `place` names file, line and field."""
+    """`value` where it is text that a tokenizer takes, or a whole number; `place` names file, line and field."""
+    if type(value) is int:  # one way to write it; a fraction's digits are lost when the file is read
+        return str(value)
     if not isinstance(value, str):
         raise SftscopeError(f"{place}: expected text, got {safe_text(repr(value), max_length=60)}")
     if "\0" in value:
@@ -200,7 +202,7 @@ def _text(record: Mapping[str, Any], name: str, where: str) -> str:
 
 def _optional(record: Mapping[str, Any], name: str, where: str) -> str:
     """A field's text; empty where there is no such field, or null in it."""
-    return _text(record, name, where) if name and record.get(name) else ""
+    return _text(record, name, where) if name and record.get(name) is not None else ""
 
 
 def _answer(text: str, place: str) -> str:
