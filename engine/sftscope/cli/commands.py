@@ -419,7 +419,7 @@ app.command(
 )(init)
 app.command(
     help="Make probes from the rows of a data set.\n\n"
-    "Of every label, or of every length, by a seed. With a model, rows are passed over whose words hardly move its "
+    "Of every label, or of every length, by a seed. With a model, rows are left out whose words hardly move its "
     "answer. The words of a probe are chosen when a run begins."
 )(probes)
 app.command(

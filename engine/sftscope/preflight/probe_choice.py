@@ -1,7 +1,7 @@
 """`sftscope probes`: probes from the rows of a data set, so that nobody has to write them by hand.
 
 Held-out rows by default: what interactions emerge there is what the training teaches beyond its own rows. With a model
-each candidate is tried: one that the words of its prompt hardly move is passed over.
+each candidate is tried: one that the words of its prompt hardly move is left out.
 """
 
 import random
@@ -49,10 +49,10 @@ class Sources:
 
 @dataclass(frozen=True)
 class Choice:
-    """The probes, and how many candidates were passed over since their words hardly move the answer."""
+    """The probes, and how many candidates were left out since their words hardly move the answer."""
 
     probes: tuple[Probe, ...]
-    passed_over: int
+    left_out: int
 
 
 def sources_of(given: Path, model: str) -> Sources:
@@ -77,7 +77,7 @@ def choose_probes(sources: Sources, *, count: int, group: Group, seed: int) -> C
     """
     sides = GROUPS[group]
     found: list[Probe] = []
-    passed_over = 0
+    left_out = 0
     for number, (name, side) in enumerate(sides):
         wanted = count // len(sides) + (number < count % len(sides))
         rows = read_side(sources.data, side, note=say)
@@ -91,8 +91,8 @@ def choose_probes(sources: Sources, *, count: int, group: Group, seed: int) -> C
                 "(one prompt and one answer, whose words move the answer); lower --count"
             )
         found += chosen
-        passed_over += passed
-    return Choice(tuple(found), passed_over)
+        left_out += passed
+    return Choice(tuple(found), left_out)
 
 
 def refuse_if_there(out: Path) -> None:
@@ -153,9 +153,9 @@ def in_words(choice: Choice, out: Path, tried: bool) -> str:
     counted = ", ".join(f"{sum(probe.group == name for probe in choice.probes)} {name}" for name in groups)
     answers = len({probe.response for probe in choice.probes})
     lines = [f"{out}: {len(choice.probes)} probes ({counted}), {answers} different answers"]
-    if choice.passed_over:
+    if choice.left_out:
         lines.append(
-            f"{choice.passed_over} rows were passed over: with all words masked their score changes by less than "
+            f"{choice.left_out} rows were left out: with all words masked their score changes by less than "
             f"{LEAST_RANGE:g} log-odds"
         )
     if not tried:
