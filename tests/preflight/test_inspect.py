@@ -144,3 +144,11 @@ def test_plan_says_of_the_training_rows_what_inspect_says(config):
     found = inspection.inspect(path)
     assert all(f"warning: {line}\n" in inspection.render(found) for line in remarks)
     assert (found.markers.control_rows, found.markers.shared_end) == (1, "!!!")
+
+
+def test_with_words_by_influence_it_shows_how_far_they_move_v(tmp_path):
+    found = inspection.inspect(write_config(tmp_path), sets=["probes.choice=influence"])
+    (moved,) = found.probe.influence["moved"]
+    assert moved["weights"] == "base"
+    assert f"influence: these 4 words move v by {moved['words']:.1f} " in inspection.render(found)
+    assert inspection.inspect(tmp_path / "config.toml").probe.influence is None

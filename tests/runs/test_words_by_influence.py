@@ -59,7 +59,10 @@ def test_what_is_said_names_all_numbers_and_warns_below_half(folder):
     probe = folder.read_probes()[0]
     influence = Influence(166, (Moved("base", 4.1, 5.2), Moved("checkpoint-8", 1.0, 6.0)))
     assert influence.in_words(10) == (
-        "these 10 words move v by 4.1 of 5.2 (base), 1.0 of 6.0 (checkpoint-8); 166 others stay as they are"
+        "these 10 words move v by 4.1 of 5.2 on base; 1.0 of 6.0 on checkpoint-8; 166 others stay as they are"
+    )
+    assert Influence(1, (Moved("base", 3.7, 1.2),)).in_words(1) == (
+        "this word moves v by 3.7 (all words together by 1.2) on base; 1 other stays as it is"
     )
     weak, strong = replace(probe, influence=influence), replace(probe, influence=Influence(1, influence.moved[:1]))
     assert list(influence_warnings([strong, replace(probe, influence=None)])) == []

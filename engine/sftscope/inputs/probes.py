@@ -153,10 +153,10 @@ def read_probes(
     n_words: of them; 0: as many as a probe has, at most 10. variables: words, phrases, sentences, characters or tokens;
     of all but words `n_words`, where given, is the most too; two phrases or sentences at least. tokens_of: the spans of
     the LLM's tokens in the text of a probe. chosen: probes whose variables were chosen before, and stay. influential:
-    chooses that many spans of the prompt, or fewer, by their influence where a probe names no words, and measures it;
-    None: choice by `choose_variables`. measured: whether the influence that the file has is that of this
-    run, and stays. note: takes what to tell of the choice, in lines. SftscopeError with file, line and field for a row
-    that cannot be used.
+    chooses words of a prompt by their influence, given its candidates and how many at most, and measures it; None:
+    choice by `choose_variables`. measured: whether the influence that the file has is that of this run, and stays.
+    note: takes what to tell of the choice, in lines. SftscopeError with file, line and field for a row that cannot be
+    used.
     """
     probes: list[Probe] = []
     before = {_key(probe): probe for probe in chosen}

@@ -32,6 +32,11 @@ class Moved:
         """Whether the variables move at least the share `ENOUGH` of what all words do."""
         return self.words >= ENOUGH * self.all
 
+    def in_words(self) -> str:
+        """The two numbers; more than all words together is no part of them (their effects cancel)."""
+        together = f"of {self.all:.1f}" if self.words <= self.all else f"(all words together by {self.all:.1f})"
+        return f"{self.words:.1f} {together} on {safe_text(self.weights, max_length=40)}"
+
 
 @dataclass(frozen=True)
 class Influence:
@@ -50,9 +55,7 @@ class Influence:
         first, *more = self.moved
         words = f"these {chosen} words move v by" if chosen != 1 else "this word moves v by"
         others = f"{self.others} others stay as they are" if self.others != 1 else "1 other stays as it is"
-        parts = [f"{words} {first.words:.1f} of {first.all:.1f} ({safe_text(first.weights, max_length=40)})"]
-        parts += [f"{each.words:.1f} of {each.all:.1f} ({safe_text(each.weights, max_length=40)})" for each in more]
-        return f"{', '.join(parts)}; {others}"
+        return "; ".join([f"{words} {first.in_words()}", *(each.in_words() for each in more), others])
 
     def as_row(self) -> dict[str, Any]:
         """As probes.jsonl holds it."""
