@@ -369,7 +369,8 @@ async def test_export_writes_what_is_listed(run: Path, tmp_path: Path, monkeypat
 def test_a_report_tells_how_far_it_is(evolution: Evolution, tmp_path: Path) -> None:
     """Percentages that only grow, to the end; the last word is where it lies."""
     told: list[str] = []
-    job = export_job(ExportWish("report", tmp_path / "out"), evolution, lambda: Sheet("", (), []), told.append)
+    wish = ExportWish("report", tmp_path / "out")
+    job = export_job(wish, evolution, lambda: Sheet("", (), []), lambda: "No rows.", told.append)
     assert job().startswith(f"written: {tmp_path / 'out'}")
     shares = [int(found[1]) for text in told if (found := re.search(r": (\d+) % \(", text))]
     assert len(shares) == len(told) > 3

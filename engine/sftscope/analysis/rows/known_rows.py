@@ -18,10 +18,11 @@ from sftscope.training.data.rows import read_side
 from sftscope.training.data.shapes import Row
 from sftscope.training.data.sources import content_hash, source_of
 
+# short enough for the explorer's last line, and without a path, so that reports are equal wherever the data are
 NOT_NAMED = "The run does not say which training rows it had; name them with --train."
-NO_HASH = "The run does not know the sha256 of its training rows; name them with --train."
-CHANGED = "The training rows have changed since the run began; name the former ones with --train."
-ON_THE_HUB = "The training rows are a data set of the hub, which is read only if it is named with --train."
+NO_HASH = "The run has no sha256 of its training rows; name them with --train."
+CHANGED = "The training rows changed since the run began; name the old ones by --train."
+ON_THE_HUB = "The training rows are on the hub; to read them, name them with --train."
 NOT_HERE = "The training rows cannot be read here; name them with --train."
 
 
