@@ -26,6 +26,7 @@ from sftscope.monitor.live import untouched
 from sftscope.store import RunFolder
 from sftscope.store.held_out_file import read_held_out
 from sftscope.store.sharing.training_requests import Answered, Request, ask, read_answer
+from sftscope.verification.verify import verify
 from strangers import SUPPORT
 
 
@@ -113,6 +114,7 @@ def test_in_process_scores_are_those_of_the_checkpoints(both):
     ours, theirs = (RunFolder(both[where][0] / "run") for where in ("in-process", "sidecar"))
     for step in (0, 2, 4, 6):
         np.testing.assert_allclose(ours.read_step(step).scores, theirs.read_step(step).scores, atol=1e-5)
+    assert not verify(ours.path).findings
 
 
 @pytest.mark.parametrize("where", ["in-process", "sidecar"])

@@ -23,6 +23,7 @@ from sftscope.scoring.masking import MaskedPrompt
 from sftscope.scoring.rescoring import Difference, compare, verify_record
 from sftscope.scoring.scorer import NAIVE, Scorer
 from sftscope.store import RunFolder, StepRecord
+from sftscope.store.steps.step_record import IN_PROCESS
 
 _BATCHES = 3  # of a model that has no other layout
 
@@ -73,7 +74,7 @@ def _chosen(folder: RunFolder, step: int | None) -> int:
 def _scored_again(work: Work, first: StepRecord, report: Progress) -> tuple[StepRecord, Sequence[Difference]]:
     """The scores of the same checkpoint in another layout, and what they differ by, probe by probe."""
     losses, adapter, _ = enter_step(work, first.step)
-    if adapter != first.provenance.get("adapter_sha256"):
+    if first.provenance.get("adapter_sha256") not in (adapter, IN_PROCESS):
         raise SftscopeError(
             f"{work.folder.checkpoints}: the checkpoint of step {first.step} is not the one that was extracted, "
             "its weights changed; choose another step"

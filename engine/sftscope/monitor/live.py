@@ -37,6 +37,7 @@ from sftscope.llm.weights.weights_content import BASE, adapter_content, tensors_
 from sftscope.monitor.eval_rows import EvalRows
 from sftscope.store import RunFolder, StepRecord, ownership
 from sftscope.store.prompt_hashes import date_is_guessed
+from sftscope.store.steps.step_record import IN_PROCESS
 from sftscope.store.trainer_state import STATE
 
 
@@ -115,7 +116,7 @@ class LiveExtraction:
         with untouched(self.model), self.model.disable_adapter() if base else nullcontext():
             work = self._prepared()
             # nothing was read from a file that could be hashed
-            entered = Entered(losses, "" if step == 0 else "in process", BASE if base else _content(self.model))
+            entered = Entered(losses, "" if step == 0 else IN_PROCESS, BASE if base else _content(self.model))
             if self.held_out is not None:
                 self.held_out.measure(plain_model(self.model), self.folder, step)
             if (same := FinishedSteps(self.folder, self.identity).as_step(step, entered)) is not None:

@@ -9,6 +9,7 @@ from sftscope.runs.identity import identity_fits
 from sftscope.store import ownership
 from sftscope.store.checkpoints import Checkpoint, list_checkpoints, misnamed_checkpoints, why_misnamed
 from sftscope.store.held_out_file import read_held_out, torn_lines
+from sftscope.store.steps.step_record import IN_PROCESS
 from sftscope.verification.damage import DAMAGED, NOTE, Inspection
 
 _STEP_FOLDERS = ("steps", "placebo")
@@ -138,6 +139,7 @@ def check_checkpoints(run: Inspection) -> None:
             continue
         weights = checkpoint.path / "adapter_model.safetensors"
         wanted = record.provenance.get("adapter_sha256") if record is not None else None
+        wanted = None if wanted == IN_PROCESS else wanted
         try:
             is_another = wanted and is_there(weights) and file_sha256(weights) != wanted
         except (OSError, NotReadError) as error:

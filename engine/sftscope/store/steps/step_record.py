@@ -30,6 +30,8 @@ COLUMNS_EFFECTS = {"and_effects": "<f8", "or_effects": "<f8"}
 SAMPLE = {"n_states": "<i8", "states": "<u8", "held_out": "|u1"}
 SPARSE_EFFECTS = {"n_effects": "<i8", "relation": "|u1", "subset": "<u8", "effect": "<f8"}
 
+IN_PROCESS = "in process"  # as `adapter_sha256`: scored in the training, from weights that no file held
+
 _LOSS_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 # of what the provenance has that its readers look into; all else in it is kept and never used
 _PROVENANCE: Mapping[str, Callable[[Any], bool]] = {
