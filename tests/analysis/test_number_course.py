@@ -72,7 +72,9 @@ def test_a_claim_is_carried_only_by_both() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "expected"), [("smollm2", [117, 48, 120]), ("gemma3", [166, 53, 149])], ids=["smollm2", "gemma3"]
+    ("name", "expected"),
+    [("smollm2", [117, 48, 120]), pytest.param("gemma3", [166, 53, 149], marks=pytest.mark.long)],
+    ids=["smollm2", "gemma3"],
 )
 def test_the_numbers_of_the_sample_runs_with_zeta_relative_to_the_range(name: str, expected: list[int]) -> None:
     """ζ each probe's own share of the range of v, never below that of step 0, at the steps 0, 20 and 120."""

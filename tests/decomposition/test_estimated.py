@@ -181,6 +181,7 @@ def test_proxyspex_without_its_extra_is_one_line(monkeypatch):
         estimate_by_proxyspex(sample_states(5, 20), np.arange(20.0))
 
 
+@pytest.mark.long
 def test_spex_finds_and_effects_from_the_states_that_it_asks_for(tmp_path):
     pytest.importorskip("shapiq", reason="the extra `spex` is not installed")
     states = spex_states(12, 700)

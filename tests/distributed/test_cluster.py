@@ -172,6 +172,7 @@ class SlowWorker(cluster.Worker):
 
 
 @pytest.mark.campaign
+@pytest.mark.long
 def test_a_requeue_signal_in_the_middle_of_a_block_loses_at_most_that_block(
     extracted,
     unextracted,

@@ -72,6 +72,7 @@ def kill_when(condition, *arguments: object) -> None:
 
 
 @pytest.mark.campaign
+@pytest.mark.long
 def test_killed_in_training_and_in_extraction_it_goes_on_to_the_same_result(finished, tmp_path):
     config, whole = finished
     folder = RunFolder(tmp_path / "run")

@@ -267,7 +267,8 @@ def launched(launcher: str, *arguments: object) -> subprocess.CompletedProcess[s
     )
 
 
-@pytest.mark.parametrize("launcher", ["torchrun", pytest.param("accelerate", marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize("launcher", ["torchrun", "accelerate"])
 def test_two_processes_train_the_same_adapter_as_one_and_resume(tmp_path, launcher):
     config = write_config(tmp_path, **{"micro_batch_size = 2": "micro_batch_size = 1"})
     pipeline.run(config, tmp_path / "one")
