@@ -8,6 +8,7 @@ import re
 import sys
 import threading
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -383,7 +384,8 @@ def test_an_export_never_replaces_a_file(form: str, evolution: Evolution, tmp_pa
     """Nor is anything computed for it."""
     file = tmp_path / "mine"
     file.write_text("kept")
-    job = export_job(ExportWish(form, file), evolution, lambda: pytest.fail("it was computed"), print)
+    computed = partial(pytest.fail, "it was computed")
+    job = export_job(ExportWish(form, file), evolution, computed, computed, print)
     with pytest.raises(SftscopeError, match="is there already; choose another name"):
         job()
     assert file.read_text() == "kept"
