@@ -16,7 +16,6 @@ from msgspec.structs import replace
 from sftscope.files.opening import read_plain
 from sftscope.foundation.errors import NotReadError, SftscopeError
 from sftscope.foundation.progress import say
-from sftscope.foundation.safe_text import safe_text
 from sftscope.inputs.probes import Probe, write_probes
 from sftscope.inputs.settings import ModelSettings, RunSettings, resolve_paths, settings_from_tables
 from sftscope.inputs.word_influence import influence_warnings
@@ -146,9 +145,8 @@ def _begin(
         check_same(folder, settings, hashes, config)
         refuse_other_prompts(folder, [probe.id for probe in probes], hashes_of(prompts))
     else:
-        for line in target_warnings(probes, [target["text"] for target in targets]):
+        for line in [*target_warnings(probes, [target["text"] for target in targets]), *influence_warnings(probes)]:
             say(f"warning: {line}")
-        say_influence(probes)
         kept = settings.as_dict()
         folder.write_run(
             {
@@ -170,15 +168,6 @@ def _begin(
         folder.tokenizer_folder.mkdir(exist_ok=True)
     for path, content in planned.items():
         _write_unless_there(path, content)
-
-
-def say_influence(probes: Sequence[Probe]) -> None:
-    """How far the variables of each probe move v, where it was measured, and a warning where that is little."""
-    for probe in probes:
-        if line := probe.influence_in_words:
-            say(f"{safe_text(probe.id, max_length=40)}: {line}")
-    for line in influence_warnings(probes):
-        say(f"warning: {line}")
 
 
 def _is_undated(folder: RunFolder) -> bool:

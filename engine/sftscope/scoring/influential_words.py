@@ -50,7 +50,7 @@ class InfluentialWords:
     def __call__(self, probe: Probe, candidates: Sequence[Span], most: int) -> Probe:
         """The probe with the at most `most` spans of `candidates`, which are of its prompt, that move v most.
 
-        Where it has words of its own these stay. How far they move v is measured either way.
+        Where it has words of its own these stay. How far they move v is measured either way, and said.
         """
         every = self._masked(replace(probe, words=tuple(candidates), words_in=PROMPT))
         if not probe.words:
@@ -63,7 +63,9 @@ class InfluentialWords:
             for name, scorer in zip(self._names, self._in_turn(), strict=True)
         )
         left = {owner for owner, taken in zip(every.owner, chosen.owner, strict=True) if owner >= 0 > taken}
-        return replace(probe, influence=Influence(len(left), moved))
+        made = replace(probe, influence=Influence(len(left), moved))
+        say(f"{safe_text(made.id, max_length=40)}: {made.influence_in_words}")
+        return made
 
     @property
     def _names(self) -> list[str]:
