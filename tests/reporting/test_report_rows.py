@@ -12,6 +12,10 @@ from sample_history import write_sample_run
 from sftscope.analysis.rows.known_rows import NOT_NAMED
 from sftscope.analysis.rows.row_index import RowIndex
 from sftscope.analysis.rows.traced_rows import trace
+from sftscope.analysis.run.read_run import load_history
+from sftscope.analysis.sets.evolution import Evolution
+from sftscope.reporting.content import make_report
+from sftscope.reporting.forms import as_json
 from sftscope.training.data.shapes import Row
 
 WORDS = ("salt", "<b>river</b>", "moon")
@@ -42,6 +46,7 @@ def test_json_has_what_the_command_rows_has(run: Path, report: Mapping[str, str]
     for part in found["training_rows"]["interactions"]:
         expected = trace(RowIndex.of(ROWS), part["words"], part["relation"], part["response"])
         assert part["rows"] == [place + 1 for place in expected.places]
+        assert part["row_count"] == expected.places.size
         assert part["answered_expected"] == pytest.approx(expected.answered_expected)
 
 
@@ -75,3 +80,13 @@ def test_rows_that_are_not_known_are_one_sentence_without_a_path(run: Path, tmp_
     assert "train_rows" not in (tmp_path / "out" / "interactions.csv").read_text()
     assert "absent.jsonl" in fails_with_one_line("report", run, "--out", tmp_path / "no", "--train", "absent.jsonl")
     assert not (tmp_path / "no").exists()
+
+
+def test_long_lists_are_cut_and_counted_in_a_report(run: Path) -> None:
+    """Free text has as many answers as rows: a report would repeat the training data."""
+    index = RowIndex.of([Row("q", "salt river moon", f"answer {number}") for number in range(120)])
+    text = as_json(make_report(Evolution(load_history(run)), rows=index))
+    parts = [part for part in json.loads(text)["training_rows"]["interactions"] if part["row_count"]]
+    assert parts
+    for part in parts:
+        assert (part["row_count"], len(part["rows"]), len(part["answers"])) == (120, 100, 10)

@@ -32,7 +32,7 @@ from sftscope.reporting.page import html
 from sftscope.reporting.run_csv import as_csv, soft_orders_csv, word_values_csv
 from sftscope.reporting.sheets import sheet_csv, view_sheet
 from sftscope.reporting.show import describe
-from sftscope.reporting.traced_table import traced_fields
+from sftscope.reporting.traced_table import REPORTED_ROWS, traced_fields
 from sftscope.store import write_atomically
 
 SCHEMA = "sftscope-report"
@@ -167,7 +167,7 @@ def as_json(report: Report) -> str:
             "as_it_went": [as_plain(part) for part in report.as_it_went],
             "training_rows": None
             if isinstance(report.rows, str)
-            else to_plain(traced_fields(report.changes[-1], report.traced, report.rows)),
+            else to_plain(traced_fields(report.changes[-1], report.traced, report.rows, most=REPORTED_ROWS)),
             "no_training_rows": report.rows if isinstance(report.rows, str) else "",
             "baseline_llm": report.reference or None,
             "provenance": to_plain(history.run),

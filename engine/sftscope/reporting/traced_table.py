@@ -22,6 +22,8 @@ SCHEMA = "sftscope-rows"
 VERSION = 1
 SHOWN_ROWS = 3  # of each interaction
 _ANSWERS = 3  # of each interaction
+_PLAIN_ANSWERS = 10  # the same in JSON: free text has as many answers as rows
+REPORTED_ROWS = 100  # of each interaction in report.json, which would else have the numbers of most rows, often
 _TEXT = 160  # characters of a row
 LEGEND = (
     "rows: training rows with all words (AND) or any (OR); by chance: how many there would be if words fell "
@@ -128,8 +130,10 @@ def traced_json(diff: Changes, traced: Sequence[Traced], index: RowIndex) -> dic
     return {"schema": SCHEMA, "version": VERSION, **traced_fields(diff, traced, index)}
 
 
-def traced_fields(diff: Changes, traced: Sequence[Traced], index: RowIndex) -> dict[str, Any]:
-    """The same without what names the form."""
+def traced_fields(
+    diff: Changes, traced: Sequence[Traced], index: RowIndex, *, most: int | None = None
+) -> dict[str, Any]:
+    """The same without what names the form. most: row numbers of each interaction at most; None: all."""
     return {
         "step": diff.step,
         "base_step": diff.base_step,
@@ -142,13 +146,14 @@ def traced_fields(diff: Changes, traced: Sequence[Traced], index: RowIndex) -> d
                 "effect_base": part.row.effect_base,
                 "effect_now": part.row.effect_now,
                 "response": part.response,
-                "rows": [place + 1 for place in part.rows.places.tolist()],
+                "row_count": int(part.rows.places.size),
+                "rows": [place + 1 for place in part.rows.places[:most].tolist()],
                 "rows_expected": part.rows.expected,
                 "answered": part.rows.answered,
                 "answered_expected": part.rows.answered_expected,
                 "lift": None if isnan(part.rows.lift) else part.rows.lift,
                 "p_value": part.rows.p_value,
-                "answers": to_plain(part.rows.answers),
+                "answers": to_plain(part.rows.answers[:_PLAIN_ANSWERS]),
                 "loss_base": to_plain(part.losses[0]) if part.losses else None,
                 "loss_now": to_plain(part.losses[1]) if part.losses else None,
             }

@@ -104,7 +104,7 @@ def count_rows(
 
 
 def _packed(places: Ints, n: int) -> NDArray[np.uint8]:
-    """Places among n rows as one bit a row: a thousand interactions of 10⁵ rows take a second."""
+    """Places among n rows as one bit a row: 14,000 interactions and 50,000 rows take 3 s."""
     flags = np.zeros(n, dtype=bool)
     flags[places] = True
     return np.packbits(flags)
