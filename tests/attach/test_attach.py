@@ -423,6 +423,8 @@ def test_a_half_written_checkpoint_is_left_out_and_said_or_an_error_where_it_was
     assert "checkpoint-6: left out: its trainer_state.json is not complete yet" in capsys.readouterr().err
     with pytest.raises(SftscopeError, match="checkpoint-6: left out"):
         attached(inputs, output, tmp_path / "asked", steps=frozenset([2, 6]))
+    with pytest.raises(SftscopeError, match="--steps asks for none of its checkpoints; there are 2, 4, 6"):
+        attached(inputs, output, tmp_path / "none of them", steps=frozenset([0, 5]))
     with pytest.raises(SftscopeError, match="no checkpoint of step 5; there are 2, 4, 6"):
         attached(inputs, output, tmp_path / "unknown", steps=frozenset([2, 5]))
     with pytest.raises(SftscopeError, match=r"no complete checkpoint \(step 6: its trainer_state.json is not"):

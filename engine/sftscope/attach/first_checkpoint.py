@@ -48,6 +48,9 @@ def first_whole(source: Source, steps: frozenset[int] | None, watching: Watching
             if not reason:
                 return part
         if watching is None or time.monotonic() > until:
+            if steps is not None and layout.checkpoints and not found:
+                known = ", ".join(str(part.step) for part in layout.checkpoints)
+                raise SftscopeError(f"{source}: --steps asks for none of its checkpoints; there are {known}")
             raise _nothing_whole(source, reasons, layout)
         time.sleep(watching.poll)
 
