@@ -200,6 +200,7 @@ def test_spex_finds_and_effects_from_the_states_that_it_asks_for(tmp_path):
     assert spex_states(12, 700, seed=1).subset.tolist() != states.subset.tolist()
 
 
+@pytest.mark.long
 def test_spex_on_other_states_is_one_line():
     pytest.importorskip("shapiq", reason="the extra `spex` is not installed")
     with pytest.raises(SftscopeError, match="not the masked states that SPEX asks for"):

@@ -467,6 +467,7 @@ train(trainer)
 """
 
 
+@pytest.mark.campaign
 def test_a_stop_that_one_of_two_processes_sees_ends_both_at_the_same_step(inputs, tmp_path):
     script = tmp_path / "train.py"
     script.write_text(TWO_PROCESSES.format(support=str(SUPPORT), folder=str(inputs), out=str(tmp_path)))
