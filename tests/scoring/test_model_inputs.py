@@ -69,7 +69,7 @@ def _model(kind: str):
 
 
 def _prompt(length: int) -> MaskedPrompt:
-    ids = np.random.default_rng(length).integers(3, 120, size=length).tolist()
+    ids = np.random.default_rng(length).integers(3, 100, size=length).tolist()
     owner = [-1] * length
     owner[5], owner[8], owner[length - 3] = 0, 1, 2
     return MaskedPrompt(tuple(ids), tuple(owner), ids[3], 3)

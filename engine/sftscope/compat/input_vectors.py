@@ -4,6 +4,7 @@ layer gets besides.
 Both lie in one input vector: the embedding, (d,), then the per-layer inputs of all layers, (layers · p,), if any.
 """
 
+from inspect import signature
 from typing import Any
 
 import torch
@@ -21,7 +22,16 @@ def input_vectors(model: Any, ids: torch.Tensor) -> torch.Tensor:
     body = _text_model(model)
     if getattr(body, "embed_tokens_per_layer", None) is None:
         return embedded
-    return torch.cat([embedded, body.get_per_layer_inputs(ids).flatten(-2).to(embedded.dtype)], dim=-1)
+    return torch.cat([embedded, _per_layer(body, ids).flatten(-2).to(embedded.dtype)], dim=-1)
+
+
+def _per_layer(body: Any, ids: torch.Tensor) -> torch.Tensor:
+    """What each layer gets of token ids: (…, layers, p). Ids beyond the table count as 0, as in later releases."""
+    ids = torch.where(ids < body.embed_tokens_per_layer.weight.shape[0], ids, 0)
+    # Gemma 4 of 5.20 wants the embeddings named, which it needs only without ids
+    named = {"inputs_embeds": None} if "inputs_embeds" in signature(body.get_per_layer_inputs).parameters else {}
+    found: torch.Tensor = body.get_per_layer_inputs(ids, **named)
+    return found
 
 
 def as_arguments(model: Any, vectors: torch.Tensor) -> dict[str, torch.Tensor]:
