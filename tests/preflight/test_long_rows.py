@@ -1,4 +1,4 @@
-"""Rows and probes longer than the positions that a model has learned: said before anything runs, and cut in training."""
+"""Rows and probes longer than the positions that a model has learned: said before anything runs, cut in training."""
 
 import json
 from pathlib import Path
