@@ -61,13 +61,19 @@ def test_runs_that_train_other_ends_of_an_answer_are_told_apart(evolution: Evolu
     history = evolution.history
     settings = history.run["settings"]
     whole = {**history.run, "settings": {**settings, "training": {"trained_end": "template"}}}
-    attached = {**history.run, "attached": {}}
-    rows = [replace(history, name=name, run=run) for name, run in (("a", history.run), ("b", whole), ("c", attached))]
+    attached, measured = ({**history.run, "attached": each} for each in ({}, {"trained_end": "template"}))
+    runs = {"a": history.run, "b": whole, "c": attached, "d": measured}
+    rows = [replace(history, name=name, run=run) for name, run in runs.items()]
     same = compare([evolution, evolution])
     assert {row.trained_end for row in same.runs} == {"token"}
     assert "not comparable" not in compare_text(same)
     other = compare([Evolution(each) for each in rows])
-    assert {row.name: row.trained_end for row in other.runs} == {"a": "token", "b": "template", "c": None}
+    assert {row.name: row.trained_end for row in other.runs} == {
+        "a": "token",
+        "b": "template",
+        "c": None,
+        "d": "template",
+    }
     said = compare_text(other)
     assert "Losses are not comparable" in said
     for part in ("a token", "b template", "c not known, others trained it"):

@@ -94,6 +94,7 @@ def test_losses_count_what_the_template_has_after_an_answer_where_it_is_asked_fo
         choices = Choices(settings=settings, held_out=str(inputs / "rows.jsonl"), trained_end=end, steps=frozenset([2]))
         attach(inputs / "lora", tmp_path / end, inputs / "probes.jsonl", choices)
         found[end], _ = read_held_out(RunFolder(tmp_path / end))
+        assert RunFolder(tmp_path / end).read_run()["attached"]["trained_end"] == end  # `compare` says it
     assert (found["token"].tokens.tolist(), found["template"].tokens.tolist()) == ([2, 2, 2], [3, 3, 3])
     assert (found["template"].loss > found["token"].loss).all()
     assert (found["template"].correct == found["token"].correct).all()

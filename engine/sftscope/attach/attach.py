@@ -169,6 +169,8 @@ def begin(
     for name, data in (("held_out", choices.held_out), ("train", choices.train)):
         if data:
             known[name] = str(Path(data).absolute()) if Path(data).exists() else data
+    if choices.held_out:
+        known["trained_end"] = choices.trained_end
     if choices.train:
         known["train_sha256"] = content_hash(source_of(DataSettings(train=known["train"]), "train"))
     if choices.same_base:

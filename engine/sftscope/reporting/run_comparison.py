@@ -184,9 +184,10 @@ def _generalizable(name: str, reference: str, run: Evolution, other: Evolution) 
 
 
 def _trained_end(run: Mapping[str, Any]) -> str | None:
-    """`[training] trained_end` of a run, which earlier releases did not have; None where others trained it."""
+    """Which end of an answer the losses of a run count, by default the token; None where only another trainer knows."""
     if "attached" in run:
-        return None
+        stored = lookup(run, "attached", "trained_end")
+        return stored if stored in ("token", "template") else None
     return "template" if lookup(run, "settings", "training", "trained_end") == "template" else "token"
 
 
